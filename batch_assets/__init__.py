@@ -1,0 +1,1 @@
+"""Batch Assets: verified embeddings for very many records, as Dagster assets."""

@@ -1,0 +1,33 @@
+"""The errors that a person can act on.
+
+Each says the offending value, the reason and the next step. Faults of the program itself
+stay ordinary exceptions and keep their traceback.
+"""
+
+
+class BatchAssetsError(Exception):
+    """The root of every error below; its text is meant for a person."""
+
+
+class ConfigurationError(BatchAssetsError):
+    """A setting cannot work. Raised before anything is written or paid for (exit code 2)."""
+
+
+class SourceError(BatchAssetsError):
+    """A source cannot be listed or read as a whole: a missing path, a touched file."""
+
+
+class ModelError(BatchAssetsError):
+    """A model cannot be found, loaded or trusted."""
+
+
+class ClaimLost(BatchAssetsError):
+    """Another holder has claimed the shard since; whatever this one made is void."""
+
+
+class NotReady(BatchAssetsError):
+    """Something was asked for too early; the text says what is missing and what to do."""
+
+
+class AccountingError(BatchAssetsError):
+    """Files and counts do not add up. Nothing is published from them."""

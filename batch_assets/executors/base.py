@@ -1,0 +1,110 @@
+"""What an executor is: five verbs, and limits that are data.
+
+One implementation per file beside this one; the way from a `type` in YAML to its class is
+`registry.py`. When a verb is called belongs to `control/` and `orchestration/`.
+
+An executor is either in place (the run that calls `collect` is the work: GPU, Ray, a
+gateway) or deferred (`submit` starts work at a service, `collect` fetches it later: Bedrock,
+SageMaker, AWS Batch).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from batch_assets.embeddings.outcomes import Outcomes
+from batch_assets.sharding.plan import Shard
+
+
+class JobState(StrEnum):
+    """What a service says of a job; in-place jobs are READY until their run collects them."""
+
+    READY = "ready"
+    SUBMITTED = "submitted"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an executor takes at once; None is no limit."""
+
+    jobs: int | None = None
+    records: int | None = None
+    bytes: int | None = None
+    min_records: int = 0
+
+
+@dataclass(frozen=True)
+class PreparedJob:
+    """One attempt at a shard, its request files rendered (an executor in place needs none)."""
+
+    shard: Shard
+    attempt: int
+    request_files: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class JobHandle:
+    """A submitted job. `job_id` finds it again at the service."""
+
+    prepared: PreparedJob
+    job_id: str
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """The truth about one job, as asked for."""
+
+    handle: JobHandle
+    state: JobState
+    message: str = ""
+
+
+@dataclass
+class JobFacts:
+    """What is known of a job once its outcomes are read; goes into the commit marker."""
+
+    model: str = ""
+    dtype: str = ""
+    device: str = ""
+    dimensions: int = 0
+    timings: dict[str, float] = field(default_factory=dict)
+    cost_usd: float | None = None
+
+
+class Executor(Protocol):
+    """Does the computing for one pipeline."""
+
+    kind: str
+    in_place: bool
+    limits: Limits
+
+    def fingerprint(self) -> str:
+        """Digest of all that decides a vector (hex). Raises ModelError where the model is not to be had."""
+        ...
+
+    def prepare(self, shard: Shard, attempt: int) -> PreparedJob:
+        """Render and upload what the service needs. Repeatable."""
+        ...
+
+    def submit(self, jobs: Sequence[PreparedJob], token: str) -> list[JobHandle]:
+        """Start the jobs in one submission. The same token never starts them twice."""
+        ...
+
+    def poll(self, handles: Sequence[JobHandle]) -> list[JobStatus]:
+        """Ask the service for the truth, in bulk."""
+        ...
+
+    def cancel(self, handle: JobHandle) -> None:
+        """Stop a job; one that has ended is left as it is."""
+        ...
+
+    def collect(self, handle: JobHandle, facts: JobFacts) -> Iterator[Outcomes]:
+        """Every record of the shard exactly once, in source order; fills `facts` as it learns them."""
+        ...

@@ -1,0 +1,72 @@
+"""Where every file of a pipeline lies: the only place that knows.
+
+All paths are relative to the pipeline's output root and use `/`. What is in the files belongs
+to the modules that write them.
+"""
+
+PIPELINE = "pipeline.json"
+CURRENT = "merged/CURRENT"
+
+
+def shard_key(generation: int, ordinal: int) -> str:
+    """Key of a shard, which is also its partition key: g0001-00042."""
+    return f"g{generation:04d}-{ordinal:05d}"
+
+
+def shard_generation(shard: str) -> int:
+    """The generation in a shard's key."""
+    return int(shard[1:].split("-", 1)[0])
+
+
+def plan(generation: int) -> str:
+    return f"plan/g{generation:04d}.parquet"
+
+
+def plan_summary(generation: int) -> str:
+    return f"plan/g{generation:04d}.json"
+
+
+def spool(digest: str) -> str:
+    """Normalized copy of a source file that allows no random access."""
+    return f"spool/{digest}.parquet"
+
+
+def shard_folder(shard: str) -> str:
+    return f"shards/{shard}"
+
+
+def input_manifest(shard: str) -> str:
+    return f"shards/{shard}/input.json"
+
+
+def shard_marker(shard: str) -> str:
+    """The commit marker: the shard is what this file says, and nothing else is."""
+    return f"shards/{shard}/shard.json"
+
+
+def embeddings(shard: str, fence: int) -> str:
+    return f"shards/{shard}/embeddings-{fence}.parquet"
+
+
+def failures(shard: str, fence: int) -> str:
+    return f"shards/{shard}/failures-{fence}.parquet"
+
+
+def merged_folder(version: str) -> str:
+    return f"merged/{version}"
+
+
+def merged_part(version: str, number: int) -> str:
+    return f"merged/{version}/part-{number:05d}.parquet"
+
+
+def merged_failures(version: str) -> str:
+    return f"merged/{version}/failures.parquet"
+
+
+def merged_manifest(version: str) -> str:
+    return f"merged/{version}/manifest.json"
+
+
+def merged_metadata(version: str) -> str:
+    return f"merged/{version}/metadata.json"

@@ -1,0 +1,244 @@
+"""What one pipeline is told: the fields of its `defs.yaml`, checked, and nothing else.
+
+Plain pydantic, so that every layer below Dagster can use it. Where a pipeline is found and
+how its YAML is rendered belongs to `components/`; what a field does, to the module named in
+its description.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field
+
+from batch_assets.errors import ConfigurationError
+
+PIPELINE_NAME = re.compile(r"[a-z][a-z0-9_]{0,23}")
+SOURCE_FORMATS = ("jsonl", "csv", "parquet")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+_UNITS = {
+    "": 1, "b": 1,
+    "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
+    "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
+}  # fmt: skip
+
+
+def parse_size(value: Any) -> Any:
+    """Turn `200MB` (10^6) or `16MiB` (2^20) into bytes; other values pass unchanged."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", value)
+    if match is None or match[2].lower() not in _UNITS:
+        raise ValueError("write a size such as 200MB or 16MiB")
+    return int(float(match[1]) * _UNITS[match[2].lower()])
+
+
+Bytes = Annotated[int, pydantic.BeforeValidator(parse_size)]
+
+
+class Settings(pydantic.BaseModel):
+    """Base of all settings: unknown fields are refused, values are frozen."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceSettings(Settings):
+    """Where records are read from."""
+
+    uri: str | None = Field(
+        default=None,
+        description="A file or a folder (read recursively): a local path, s3://, gs:// or az://.",
+    )
+    pipeline: str | None = Field(
+        default=None,
+        description="Instead of uri: another pipeline of this deployment, whose output rows are read.",
+    )
+    format: Literal["jsonl", "csv", "parquet"] | None = Field(
+        default=None,
+        description="jsonl, csv or parquet; by default told by the files' extension "
+        "(.jsonl .ndjson .json, each also .gz or .zst; .csv .tsv; .parquet).",
+    )
+    id_column: str | None = Field(
+        default=None,
+        description="Column with the record's own id; by default the record is named <shard>:<ordinal>.",
+    )
+    text_column: str | None = Field(
+        default=None, description="Column with the text to embed; by default `text`."
+    )
+    text_template: str | None = Field(
+        default=None,
+        description='Instead of text_column: a template over columns, such as "{title}\\n{body}".',
+    )
+    columns: list[str] | None = Field(
+        default=None, description="Columns passed through to the output; by default all of them."
+    )
+    limit: int | None = Field(
+        default=None, ge=1, description="Plan at most this many records, the first ones."
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _one_source_one_text(self) -> "SourceSettings":
+        if (self.uri is None) == (self.pipeline is None):
+            raise ValueError("name exactly one of uri and pipeline")
+        if self.text_column is not None and self.text_template is not None:
+            raise ValueError("name text_column or text_template, not both")
+        return self
+
+    @property
+    def text_columns(self) -> list[str]:
+        """The columns the text is made of."""
+        if self.text_template is None:
+            return [self.text_column or "text"]
+        import string
+
+        names = [name for _, name, _, _ in string.Formatter().parse(self.text_template) if name]
+        return list(dict.fromkeys(names))
+
+
+class ModelSettings(Settings):
+    """What embeds a record. Every field but trust_remote_code is part of the fingerprint."""
+
+    id: str = Field(
+        default="sentence-transformers/all-MiniLM-L6-v2",
+        description="A model id of the Hugging Face hub, or a local directory.",
+    )
+    revision: str | None = Field(default=None, description="The hub's revision: branch, tag or commit.")
+    prompt: str | None = Field(default=None, description='Text put before every record, such as "query: ".')
+    dimensions: int | None = Field(
+        default=None, ge=1, description="Keep only the first so many dimensions (Matryoshka models)."
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto",
+        description="Precision of the computation; auto is bfloat16 where the processor computes it "
+        "(CUDA, AMX, avx512_bf16), float32 elsewhere.",
+    )
+    max_tokens: int | None = Field(
+        default=None, ge=1, description="Truncate texts to so many tokens; by default the model's own limit."
+    )
+    normalize: bool = Field(default=True, description="Scale every vector to length 1.")
+    trust_remote_code: bool = Field(
+        default=False, description="Allow the model directory's own Python code to run."
+    )
+
+
+class GpuExecutorSettings(Settings):
+    """The machine the run is on: its GPU, or its CPU where there is none."""
+
+    type: Literal["gpu"] = Field(default="gpu", description="What computes: gpu, this machine.")
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+    batch_tokens: int | Literal["auto"] = Field(
+        default="auto", description="Tokens in one batch (padding included); auto fits the device."
+    )
+    max_attempts: int = Field(
+        default=3, ge=1, description="How often a shard is tried before it is exhausted."
+    )
+
+    @pydantic.field_validator("device")
+    @classmethod
+    def _known_device(cls, device: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+            raise ValueError("use auto, cpu, cuda or cuda:N")
+        return device
+
+    @pydantic.field_validator("batch_tokens")
+    @classmethod
+    def _positive_batch(cls, tokens: int | str) -> int | str:
+        if isinstance(tokens, int) and tokens < 1:
+            raise ValueError("must be auto or a positive number of tokens")
+        return tokens
+
+
+# The place of the other executors: each adds its settings class to this union, told apart by `type`.
+ExecutorSettings = GpuExecutorSettings
+
+
+class ShardSettings(Settings):
+    """How the source is cut."""
+
+    records: int = Field(default=50_000, ge=1, description="Records in a shard, at most.")
+    bytes: Bytes = Field(default=200 * 10**6, ge=1, description="Source bytes in a shard, about at most.")
+    max_record_bytes: Bytes = Field(
+        default=16 * 2**20, ge=1, description="A longer record is rejected (default 16MiB)."
+    )
+
+
+class OutputSettings(Settings):
+    """Where results go."""
+
+    root: str = Field(description="Folder of this pipeline alone: a local path, s3://, gs:// or az://.")
+    dtype: Literal["float32", "float16"] = Field(
+        default="float32", description="Type of the stored vectors."
+    )
+    merge: Literal["parquet"] = Field(default="parquet", description="Format of the merged dataset.")
+
+
+class PipelineSettings(Settings):
+    """One dataset × one model × one executor, as one `defs.yaml` declares it."""
+
+    name: str = Field(
+        default="", description="The pipeline's name; by default the folder's. [a-z][a-z0-9_]{0,23}"
+    )
+    source: SourceSettings = Field(description="Where records are read from.")
+    model: ModelSettings = Field(default_factory=ModelSettings, description="What embeds them.")
+    executor: ExecutorSettings = Field(
+        default_factory=GpuExecutorSettings, description="What does the computing."
+    )
+    shards: ShardSettings = Field(default_factory=ShardSettings, description="How the source is cut.")
+    output: OutputSettings = Field(description="Where results go.")
+    max_failed_fraction: float = Field(
+        default=0.05, ge=0, le=1, description="A larger share of failed records blocks publishing."
+    )
+    merge_when: Literal["complete", "any"] = Field(
+        default="complete",
+        description="complete: merge only when every shard is collected; any: merge what there is, when asked.",
+    )
+    automation: bool = Field(
+        default=False, description="Let the sensors plan new files, start shards and merge by themselves."
+    )
+
+    @pydantic.field_validator("name")
+    @classmethod
+    def _legal_name(cls, name: str) -> str:
+        if name and not PIPELINE_NAME.fullmatch(name):
+            raise ValueError("use 1 to 24 of a-z, 0-9 and _, beginning with a letter")
+        return name
+
+
+def parse_pipeline(values: Mapping[str, Any], name: str, where: str) -> PipelineSettings:
+    """Check `values` (a `defs.yaml`'s attributes) and name the pipeline `name` unless they do.
+
+    Raises ConfigurationError with every wrong field's path, its value and what would be right;
+    `where` (a file, or "the command line") opens the sentence.
+    """
+    try:
+        return PipelineSettings.model_validate({"name": name, **values})
+    except pydantic.ValidationError as error:
+        raise ConfigurationError(f"{where}: " + describe_errors(error)) from None
+
+
+def describe_errors(error: pydantic.ValidationError) -> str:
+    """Put a validation error in words: `field: 'value': what would be right`, joined by `; `."""
+    lines: list[str] = []
+    for item in error.errors(include_url=False):
+        field = ".".join(str(part) for part in item["loc"]) or "attributes"
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{field}: there is no such field; known: {', '.join(_siblings(item['loc']))}")
+        elif item["type"] == "missing":
+            lines.append(f"{field}: this field is required")
+        else:
+            message = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+            lines.append(f"{field}: {item['input']!r} cannot be used: should be {message}")
+    return "; ".join(dict.fromkeys(lines))
+
+
+def _siblings(location: tuple[int | str, ...]) -> list[str]:
+    """Names of the fields that may stand beside `location`'s last part."""
+    model: Any = PipelineSettings
+    for part in location[:-1]:
+        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
+        if field is None:
+            break
+        model = field.annotation
+    return sorted(getattr(model, "model_fields", {}))

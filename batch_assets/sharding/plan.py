@@ -1,0 +1,44 @@
+"""What a plan is: shards as lists of segments of source files, and its files under the root.
+
+How a source is cut is in `planner.py`; what became of a shard afterwards is the ledger's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from batch_assets.sources.base import Segment, SourceFile
+
+
+@dataclass(frozen=True)
+class Shard:
+    """An immutable slice of the source: one Dagster partition."""
+
+    key: str
+    segments: tuple[Segment, ...]
+
+    @property
+    def records(self) -> int:
+        return sum(segment.records for segment in self.segments)
+
+    @property
+    def bytes(self) -> int:
+        return sum(segment.last_byte - segment.first_byte for segment in self.segments)
+
+
+@dataclass(frozen=True)
+class PlanSummary:
+    """One generation: `plan/g0001.json`. `columns` maps each passed-through column to its type.
+
+    The types: `int64`, `float64`, `bool`, `string`, and `json` for a mixed or nested column,
+    stored as JSON text. `columns` holds the text and id columns too where they pass through.
+    """
+
+    generation: int
+    source_uri: str
+    format: str
+    columns: dict[str, str]
+    shards: int
+    records: int
+    bytes: int
+    files: Sequence[SourceFile]
+    created: str
