@@ -17,6 +17,10 @@ class SourceError(BatchAssetsError):
     """A source cannot be listed or read as a whole: a missing path, a touched file."""
 
 
+class StorageError(BatchAssetsError):
+    """A store does not answer as it should: no network, a refused request, a broken object."""
+
+
 class ModelError(BatchAssetsError):
     """A model cannot be found, loaded or trusted."""
 

@@ -1,0 +1,5 @@
+"""What a `defs.yaml` can name as its `type`."""
+
+from batch_assets.components.embedding_pipeline import EmbeddingPipeline
+
+__all__ = ["EmbeddingPipeline"]

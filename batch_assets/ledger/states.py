@@ -1,7 +1,7 @@
 """The states of a shard and the moves between them.
 
 A shard's state is that of its newest job. The moves themselves, by compare-and-set, are in
-`ledger.py`; who makes them is in `control/` and `orchestration/`.
+`moves.py` and `claims.py`; who makes them is in `control/` and `orchestration/`.
 """
 
 from enum import StrEnum

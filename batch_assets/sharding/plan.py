@@ -3,7 +3,7 @@
 How a source is cut is in `planner.py`; what became of a shard afterwards is the ledger's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from batch_assets.sources.base import Segment, SourceFile
@@ -42,3 +42,20 @@ class PlanSummary:
     bytes: int
     files: Sequence[SourceFile]
     created: str
+
+
+def group_consecutive(all_keys: Sequence[str], wanted: Iterable[str], most: int) -> list[list[str]]:
+    """Split `wanted` into groups of at most `most` keys that stand side by side in `all_keys`."""
+    chosen = set(wanted)
+    groups: list[list[str]] = []
+    adjacent = False
+    for key in all_keys:
+        if key not in chosen:
+            adjacent = False
+            continue
+        if adjacent and len(groups[-1]) < most:
+            groups[-1].append(key)
+        else:
+            groups.append([key])
+        adjacent = True
+    return groups

@@ -1,32 +1,50 @@
 """What every source reads and yields: files, segments of files, and batches of records.
 
-One implementation per format stands beside this file; the way from a format's name to its
-class is `registry.py`. How a source is cut into shards belongs to `sharding/`.
+One implementation per format stands beside this file; the way from a file to its
+implementation is `registry.py`. How a source is cut into shards belongs to `sharding/`.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
+from batch_assets.sources.columns import Column, ColumnScan
+from batch_assets.storage import FileInfo
 
-@dataclass(frozen=True)
+BATCH_RECORDS = 2048
+BATCH_BYTES = 8 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file as the planner saw it; `version` changes whenever its content does."""
+    """A file as the planner saw it; `version` changes whenever its content does.
+
+    `records` of it are planned, those before physical row `next_row` and byte `next_byte`;
+    where a limit ended the plan inside the file, it is not `complete`.
+    """
 
     path: str
     size: int
     version: str
     records: int
+    next_row: int = 0
+    next_byte: int = 0
+    complete: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Segment:
     """A contiguous part of one source file; planning copies no data.
 
     `path` is relative to the source's URI (a single file: its name). Rows are 0-based and
-    physical (a blank JSONL line counts); bytes are offsets into the file for JSONL and 0 for
-    formats read by row. Both ends are half open. `records` counts what is no blank line.
-    `spool` is the digest of the normalized copy to read instead (see `paths.spool`), or "".
+    physical (a blank JSONL line counts); bytes are offsets into the file for JSONL. For formats
+    read by row they run over the uncompressed content and only say how large the segment is.
+    Both ends are half open. `records` counts what is no blank line. `spool` is the digest of the
+    normalized copy to read instead (see `paths.spool`), or "".
     """
 
     path: str
@@ -37,6 +55,13 @@ class Segment:
     last_byte: int
     records: int
     spool: str = ""
+
+
+class Fault(NamedTuple):
+    """Why one record cannot be embedded."""
+
+    code: str
+    message: str
 
 
 @dataclass(frozen=True)
@@ -70,3 +95,52 @@ class Records:
 
     def __len__(self) -> int:
         return len(self.ordinals)
+
+
+@dataclass(frozen=True)
+class RecordRules:
+    """How rows of one shard become records: what its plan has fixed, and the pipeline's settings."""
+
+    shard: str
+    columns: tuple[Column, ...]
+    longest: int  # bytes of a record, at most
+    text_column: str | None = "text"
+    text_template: str | None = None
+    id_column: str | None = None
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Where consecutive records of one file lie: `rows` (n) are their physical rows, ascending,
+    `ends` (n) the byte offsets behind each. Blank lines are in neither."""
+
+    rows: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
+
+
+class Source(Protocol):
+    """Reads files of one format. A file that cannot be read as a whole raises SourceError."""
+
+    def prepare(self, file: FileInfo, most: int | None) -> str:
+        """Make the file's records reachable at random; returns the digest of the spool or "".
+
+        Of a file that is spooled, `most` records will do.
+        """
+        ...
+
+    def scan(
+        self, file: FileInfo, spool: str, first_row: int, first_byte: int, columns: ColumnScan
+    ) -> Iterator[Stretch]:
+        """Find the records from (`first_row`, `first_byte`) on, and show their values to `columns`."""
+        ...
+
+    def split(self, segment: Segment, records: int) -> tuple[Segment, Segment]:
+        """Cut a segment behind its first `records` records; both parts keep at least one."""
+        ...
+
+    def read(self, segment: Segment, rules: RecordRules, ordinal: int) -> Iterator[Records]:
+        """The segment's records in batches; the first one gets `ordinal`.
+
+        Raises SourceError where the file is no longer the planned version.
+        """
+        ...

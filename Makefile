@@ -1,0 +1,85 @@
+# Every command a person needs here; `make help` lists them.
+# All that they write lies in .venv (Python and caches) and .dagster (runs, ledger, demo data).
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+BIN := .venv/bin
+PORT ?= 3000
+BENCHMARKS ?= text_cpu scale merge
+
+export DAGSTER_HOME := $(CURDIR)/.dagster
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.venv/.cache/hypothesis
+# PostgreSQL only: events are written in batches, which more than halves the time of wide runs.
+export DAGSTER_EVENT_BATCH_SIZE := 500
+
+.PHONY: help demo ui test lint format bench clean
+
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/.installed-demo .dagster/dagster.yaml ## Embed 8,000 docstrings of this Python, offline, and search them
+	@$(BIN)/python examples/make_docstrings.py .dagster/demo/docstrings
+	@$(BIN)/batch-assets run quickstart
+	@for query in "compress a file" "parse command line options" "send an email"; do \
+	  printf '\nbatch-assets search quickstart "%s"\n' "$$query"; \
+	  $(BIN)/batch-assets search quickstart "$$query"; \
+	done
+
+ui: .venv/.installed-demo .dagster/dagster.yaml ## Open the Dagster UI on 127.0.0.1:3000 (PORT=4000 for another port)
+	@exec $(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p $(PORT)
+
+test: lint ## Run everything that continuous integration runs
+	@echo "== pytest"
+	@env -u DAGSTER_HOME $(BIN)/python -m pytest
+
+lint: .venv/.installed-dev .dagster/dagster.yaml ## Check style, types and definitions, without the tests
+	@echo "== ruff"
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@echo "== pyright"
+	@$(BIN)/pyright --pythonpath $(BIN)/python
+	@echo "== dagster definitions validate"
+	@$(BIN)/dagster definitions validate -w workspace.yaml
+	@echo "== dg check yaml, dg check defs, dg list defs"
+	@$(BIN)/dg check yaml
+	@$(BIN)/dg check defs
+	@$(BIN)/dg list defs > /dev/null
+
+format: .venv/.installed-dev ## Let ruff mend style and format
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+bench: .venv/.installed-dev ## Run the benchmarks (BENCHMARKS="text_cpu" for one, FLAGS=--quick for a minute each)
+	@missed=0; for name in $(BENCHMARKS); do \
+	  echo "== python -m benchmarks.$$name $(FLAGS)"; \
+	  $(BIN)/python -m benchmarks.$$name $(FLAGS) || missed=1; \
+	done; exit $$missed
+
+clean: ## Remove .venv and caches; what runs have made stays in .dagster
+	@rm -rf .venv
+	@find batch_assets batch_assets_tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
+	@echo "Removed .venv and caches. Runs, ledger and demo data are still in .dagster."
+
+# A virtual environment is made once; packages are installed again when their list or their pins change.
+
+.venv/bin/python:
+	@.ci/make-venv
+
+.venv/.installed-demo: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing what the demo needs into .venv (the first time this takes some minutes)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[demo]"
+	@touch $@
+
+.venv/.installed-dev: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing what the tests need into .venv (the first time this takes some minutes)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[demo,dev,postgres]"
+	@touch $@ .venv/.installed-demo
+
+# Dagster writes beside its dagster.yaml: a link keeps the top level of the repository clean.
+.dagster/dagster.yaml:
+	@mkdir -p .dagster
+	@ln -sfn ../dagster.yaml $@

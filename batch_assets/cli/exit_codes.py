@@ -1,0 +1,7 @@
+"""What the command's exit codes mean; programs outside rely on them."""
+
+PUBLISHED = 0
+NOTHING_PUBLISHED = 1  # for `verify`: not true
+USAGE = 2  # usage or configuration; nothing was written
+TOO_MANY_BAD = 3  # published, but more records are bad than --max-failed allows
+INTERRUPTED = 130

@@ -1,0 +1,68 @@
+"""`batch-assets plan`: the shards of a pipeline, and what embedding them will take."""
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.table import Table
+
+from batch_assets.cli import options
+from batch_assets.cli.console import errors, open_ledger, out
+from batch_assets.cli.target import choose_pipeline
+from batch_assets.control.estimate import Estimate, estimate
+from batch_assets.control.planning import preview_plan
+from batch_assets.control.preflight import check_configuration
+from batch_assets.executors.registry import create_host
+
+
+@options.with_adhoc_flags
+def plan(
+    pipeline: options.OptionalTarget = None,
+    file: options.File = None,
+    defs: options.Defs = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Touched and removed files' shards leave the merge.")
+    ] = False,
+    add_source: Annotated[
+        bool, typer.Option("--add-source", help="Add another source to an output root.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    flags: dict[str, Any] = {},  # noqa: B006
+) -> None:
+    """Cut a pipeline's source into shards and estimate what embedding them takes."""
+    ledger = open_ledger()
+    settings = choose_pipeline(pipeline, file, defs, flags, ledger)
+    host = create_host(settings.executor.type)
+    executor = host.executor(settings)
+    check_configuration(settings, ledger, executor, add_source=add_source)
+    if not dry_run:
+        from batch_assets.orchestration.assets.shard_plan import REPLACE_TAG
+        from batch_assets.orchestration.driver import Driver
+        from batch_assets.orchestration.instance import open_instance
+        from batch_assets.orchestration.run import ADD_SOURCE_TAG
+
+        tags = {ADD_SOURCE_TAG: "true"} if add_source else {}
+        with open_instance() as instance:
+            Driver(settings, instance, ledger, host, tags | ({REPLACE_TAG: "true"} if replace else {})).plan()
+    preview = preview_plan(settings, ledger, executor)
+    for note in preview.notes:
+        errors.print(f"note: {note}", markup=False, soft_wrap=True)
+    found = estimate(settings, preview.summary, preview.shards, ledger.recent_rate(settings.name, 20))
+    if json:
+        values = {name: value for name, value in asdict(found).items()}
+        print(orjson.dumps(values).decode())
+    else:
+        out.print(_table(found, settings.name, dry_run))
+
+
+def _table(found: Estimate, name: str, dry_run: bool) -> Table:
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_row("pipeline", name)
+    table.add_row("shards", f"{found.shards:,}")
+    table.add_row("records", f"{found.records:,}")
+    table.add_row("tokens", "unknown" if found.tokens is None else f"about {found.tokens:,}")
+    table.add_row("time", "unknown" if found.seconds is None else f"about {found.seconds:,.0f} s on this machine")
+    table.add_row("written", "nothing (--dry-run)" if dry_run else "the plan")
+    return table

@@ -1,0 +1,62 @@
+"""Long work shown while it goes: a bar on a terminal, a line now and then without one."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from batch_assets.cli.console import errors
+
+LINE_SECONDS = 10.0
+
+
+class EmbeddingProgress:
+    """Counts records and shows them. Safe to call from several threads."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._lock = threading.Lock()
+        self._done = self._before = 0
+        self._total = 0
+        self._started = self._said = time.monotonic()
+        self._bar: Progress | None = None
+
+    @contextlib.contextmanager
+    def shown(self, total: int, done: int) -> Iterator[None]:
+        """Show progress from `done` to `total` records while the block runs."""
+        self._total, self._done, self._before = total, done, done
+        self._started = self._said = time.monotonic()
+        if not errors.is_terminal:
+            yield
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.completed:,.0f} of {task.total:,.0f} records  {task.fields[rate]}"),
+            TimeRemainingColumn(compact=True),
+        )
+        with Progress(*columns, console=errors) as self._bar:
+            self._task = self._bar.add_task(self._title, total=total, completed=done, rate="")
+            yield
+        self._bar = None
+
+    def __call__(self, records: int, tokens: int) -> None:
+        with self._lock:
+            self._done += records
+            now = time.monotonic()
+            rate = (self._done - self._before) / max(now - self._started, 1e-6)
+            if self._bar is not None:
+                self._bar.update(self._task, completed=self._done, rate=f"{rate:,.0f}/s")
+            elif now - self._said >= LINE_SECONDS:
+                self._said = now
+                left = (self._total - self._done) / rate if rate else 0
+                errors.print(
+                    f"{self._title}: {self._done:,} of {self._total:,} records, {rate:,.0f}/s, {left:,.0f} s left"
+                )
+
+    def say(self, text: str) -> None:
+        """One line, above the bar if there is one."""
+        errors.print(text, markup=False, soft_wrap=True)

@@ -1,0 +1,94 @@
+"""`batch-assets run`: from the source to the published dataset, as far as it goes.
+
+Run it again after anything: it goes on from what the output root holds.
+"""
+
+from typing import Annotated, Any
+
+import typer
+
+from batch_assets.cli import exit_codes, options
+from batch_assets.cli.console import errors, open_ledger, out
+from batch_assets.cli.progress import EmbeddingProgress
+from batch_assets.cli.target import choose_pipeline
+from batch_assets.control.preflight import check_configuration
+from batch_assets.control.status import Status, read_status
+from batch_assets.errors import BatchAssetsError, ConfigurationError
+from batch_assets.executors.registry import create_host
+from batch_assets.ledger.ledger import Ledger
+from batch_assets.settings import PipelineSettings
+
+
+@options.with_adhoc_flags
+def run(
+    pipeline: options.OptionalTarget = None,
+    file: options.File = None,
+    defs: options.Defs = None,
+    max_failed: Annotated[
+        float, typer.Option(help="Exit with 3 above this share of rejected and failed records.")
+    ] = 0.0,
+    add_source: Annotated[
+        bool, typer.Option("--add-source", help="Add another source to an output root.")
+    ] = False,
+    flags: dict[str, Any] = {},  # noqa: B006
+) -> None:
+    """Embed a pipeline's records and publish them; run again, it goes on where it ended."""
+    if not 0 <= max_failed <= 1:
+        raise ConfigurationError(f"--max-failed {max_failed}: should be a fraction between 0 and 1")
+    ledger = open_ledger()
+    settings = choose_pipeline(pipeline, file, defs, flags, ledger)
+    raise typer.Exit(run_pipeline(settings, ledger, max_failed, add_source=add_source))
+
+
+def run_pipeline(settings: PipelineSettings, ledger: Ledger, max_failed: float, *, add_source: bool) -> int:
+    """Run to the end and print what was made; returns the exit code."""
+    # Dagster takes half a second to import: not before the command's own checks have passed.
+    host = create_host(settings.executor.type)
+    check_configuration(settings, ledger, host.executor(settings), add_source=add_source)
+    from batch_assets.orchestration.driver import ADD_SOURCE_TAG, Driver
+    from batch_assets.orchestration.instance import open_instance
+
+    progress = EmbeddingProgress(settings.name)
+    host.progress = progress
+    tags = {ADD_SOURCE_TAG: "true"} if add_source else {}
+    try:
+        with open_instance() as instance:
+            driver = Driver(settings, instance, ledger, host, tags, progress.say)
+            driver.plan()
+            before = read_status(settings, ledger)
+            with progress.shown(before.records["planned"], before.finished_records):
+                driver.embed()
+            driver.merge()
+    except KeyboardInterrupt:
+        errors.print(_interrupted(settings), markup=False, soft_wrap=True)
+        raise
+    except BatchAssetsError as error:
+        errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        after = read_status(settings, ledger)
+        out.print(after.accounting.line(), markup=False, soft_wrap=True)
+        return exit_codes.NOTHING_PUBLISHED
+    after = read_status(settings, ledger)
+    out.print(f"published {after.version} under {settings.output.root}", markup=False, soft_wrap=True)
+    out.print(after.accounting.line(), markup=False, soft_wrap=True)
+    return _exit_code(after, max_failed)
+
+
+def _exit_code(status: Status, max_failed: float) -> int:
+    bad = status.accounting.rejected + status.accounting.failed
+    if bad > max_failed * status.accounting.planned:
+        errors.print(
+            f"{bad} of {status.accounting.planned} records are rejected or failed, more than "
+            f"--max-failed {max_failed:g} allows; see failures.parquet",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+        )
+        return exit_codes.TOO_MANY_BAD
+    return exit_codes.PUBLISHED
+
+
+def _interrupted(settings: PipelineSettings) -> str:
+    return (
+        f"stopped; what is committed stays. The same command goes on, and `batch-assets status {settings.name}` "
+        "shows how far it is"
+    )

@@ -1,0 +1,50 @@
+"""`batch-assets status`: how far a pipeline is, in words or as JSON."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import orjson
+import typer
+from rich.table import Table
+
+from batch_assets.cli import options
+from batch_assets.cli.console import open_ledger, out
+from batch_assets.cli.target import find_pipeline
+from batch_assets.control.status import Status, read_status
+
+JSON_FIELDS = (
+    "pipeline", "generation", "shards", "records", "slots", "cost_usd", "expected_usd", "eta_seconds", "version",
+)  # fmt: skip
+
+
+def status(
+    pipeline: options.Target,
+    defs: options.Defs = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Show how far a pipeline is."""
+    ledger = open_ledger()
+    found = read_status(find_pipeline(pipeline, ledger, defs), ledger)
+    if json:
+        values = asdict(found)
+        print(orjson.dumps({name: values[name] for name in JSON_FIELDS}).decode())
+    else:
+        out.print(_table(found))
+
+
+def _table(found: Status) -> Table:
+    table = Table(show_header=False, box=None, pad_edge=False)
+    shards = ", ".join(f"{count:,} {state}" for state, count in found.shards.items()) or "none planned"
+    table.add_row("pipeline", found.pipeline)
+    table.add_row("generation", str(found.generation))
+    table.add_row("shards", shards)
+    table.add_row("records", ", ".join(f"{count:,} {name}" for name, count in found.records.items()))
+    if found.stale_shards:
+        table.add_row("stale", f"{found.stale_shards:,} shards of another fingerprint, to be embedded again")
+    table.add_row("running", f"{found.slots['used']} of {found.slots['limit']} slots")
+    if found.records_per_second:
+        table.add_row("speed", f"{found.records_per_second:,.0f} records/s over the last shards")
+    left = "unknown" if found.eta_seconds is None else f"{found.eta_seconds:,.0f} s"
+    table.add_row("time left", left)
+    table.add_row("published", found.version or "nothing yet")
+    return table

@@ -1,0 +1,84 @@
+"""From a `defs.yaml` to settings: rendering `{{ env.X }}`, resolving relative paths, checking.
+
+The one way from YAML to `PipelineSettings`, for the component in Dagster and for the command.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from dagster.components.resolved.context import ResolutionContext
+
+from batch_assets.errors import ConfigurationError
+from batch_assets.home import project_root
+from batch_assets.settings import PipelineSettings, parse_pipeline
+
+COMPONENT_TYPE = "batch_assets.components.EmbeddingPipeline"
+DEFAULT_DEFS = Path(__file__).parent.parent / "defs"
+
+
+def parse_attributes(
+    attributes: Mapping[str, Any], file: Path, context: ResolutionContext | None = None
+) -> PipelineSettings:
+    """Settings from the `attributes` of a YAML file. Raises ConfigurationError.
+
+    Relative paths count from the project's root (the nearest folder above the file with a
+    workspace.yaml), or from the file's own folder where there is none.
+    """
+    rendered = (context or ResolutionContext.default()).resolve_value(dict(attributes))
+    settings = parse_pipeline(rendered, file.parent.name, str(file))
+    base = project_root(file.parent) or file.parent
+    source = settings.source
+    if source.uri is not None:
+        source = source.model_copy(update={"uri": _absolute(source.uri, base)})
+    model = settings.model
+    if (base / model.id).is_dir():
+        model = model.model_copy(update={"id": _absolute(model.id, base)})
+    output = settings.output.model_copy(update={"root": _absolute(settings.output.root, base)})
+    return settings.model_copy(update={"source": source, "model": model, "output": output})
+
+
+def load_file(file: Path) -> list[PipelineSettings]:
+    """Every pipeline that one YAML file declares. Raises ConfigurationError."""
+    return [parse_attributes(attributes, file) for attributes in _declared(file)]
+
+
+def load_folder(folder: Path) -> dict[str, PipelineSettings]:
+    """Every pipeline declared under a defs folder, by name. Raises ConfigurationError."""
+    found: dict[str, PipelineSettings] = {}
+    for file in sorted(folder.rglob("defs.yaml")):
+        for settings in load_file(file):
+            if settings.name in found:
+                raise ConfigurationError(f"{file}: there is a pipeline {settings.name!r} already; name this one otherwise")
+            found[settings.name] = settings
+    return found
+
+
+def defs_folder(given: str | None) -> Path:
+    """`given` (--defs), else `$BATCH_ASSETS_DEFS`, else the project's own defs folder."""
+    folder = Path(given or os.environ.get("BATCH_ASSETS_DEFS") or DEFAULT_DEFS).expanduser().absolute()
+    if not folder.is_dir():
+        raise ConfigurationError(f"defs folder {folder} does not exist; name another by --defs")
+    return folder
+
+
+def _declared(file: Path) -> Iterator[Mapping[str, Any]]:
+    try:
+        documents = list(yaml.safe_load_all(file.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"{file}: cannot be read as YAML: {error}") from None
+    for document in documents:
+        if not isinstance(document, Mapping) or document.get("type") != COMPONENT_TYPE:
+            continue
+        attributes = document.get("attributes")
+        if not isinstance(attributes, Mapping):
+            raise ConfigurationError(f"{file}: attributes: {attributes!r}: should be the pipeline's fields")
+        yield attributes
+
+
+def _absolute(uri: str, base: Path) -> str:
+    if "://" in uri:
+        return uri
+    return os.path.normpath(base / os.path.expanduser(uri)) + ("/" if uri.endswith("/") else "")

@@ -1,0 +1,66 @@
+"""The component: one `defs.yaml` becomes one pipeline's whole graph.
+
+Field descriptions and checks are in `settings.py`; the assets, in `orchestration/`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pydantic
+
+from batch_assets.components.attributes import parse_attributes
+from batch_assets.orchestration.pipeline import build_pipeline_definitions
+from batch_assets.settings import PipelineSettings
+
+
+class EmbeddingPipelineAttributes(pydantic.BaseModel):
+    """A `defs.yaml`'s attributes as written, before `{{ env.X }}` is filled in.
+
+    Takes anything, so that wrong fields are refused in one place and in our words
+    (`settings.parse_pipeline`); its JSON schema is the settings', for editors and `dg check yaml`.
+    """
+
+    model_config = pydantic.ConfigDict(extra="allow")
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return _allow_templates(PipelineSettings.model_json_schema(*args, **kwargs))
+
+
+class EmbeddingPipeline(dg.Component):
+    """One dataset × one model × one executor: records in, verified embeddings out.
+
+    Makes the assets shard_plan, input_shards, submitted_jobs, embedding_outputs and
+    merged_embeddings under the pipeline's name, with their checks and partitions.
+    """
+
+    def __init__(self, settings: PipelineSettings) -> None:
+        self.settings = settings
+
+    @classmethod
+    def get_model_cls(cls) -> type[pydantic.BaseModel]:
+        return EmbeddingPipelineAttributes
+
+    @classmethod
+    def load(cls, attributes: pydantic.BaseModel | None, context: dg.ComponentLoadContext) -> "EmbeddingPipeline":
+        written: Mapping[str, Any] = attributes.model_dump() if attributes else {}
+        return cls(parse_attributes(written, Path(context.path) / "defs.yaml", context.resolution_context))
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        return build_pipeline_definitions(self.settings)
+
+
+def _allow_templates(schema: Any) -> Any:
+    """Let a `{{ template }}` stand for any number, boolean or choice of the schema."""
+    if isinstance(schema, list):
+        return [_allow_templates(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    changed = {key: _allow_templates(value) for key, value in schema.items()}
+    scalar = changed.get("type") in ("integer", "number", "boolean") or "enum" in changed or "const" in changed
+    if not scalar:
+        return changed
+    kept = {key: changed.pop(key) for key in ("title", "description", "default") if key in changed}
+    return kept | {"anyOf": [changed, {"type": "string", "pattern": r"\{\{.*\}\}"}]}

@@ -1,0 +1,172 @@
+"""Collecting shards: claim, compute or fetch, write, commit — each shard once.
+
+The order of the commit is what makes a crash harmless: data files under a name of this
+claim's own, then the ledger's COLLECTING, then the marker by a conditional write, then the
+ledger's COLLECTED. Whoever comes after a crash looks for the marker first.
+"""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from batch_assets.control.pipeline import Pipeline, adopt_marker, now
+from batch_assets.embeddings.accounting import account_shard
+from batch_assets.embeddings.marker import ShardMarker, commit_marker, read_marker
+from batch_assets.embeddings.shard_writer import ShardFiles, ShardWriter
+from batch_assets.errors import AccountingError, ClaimLost, ConfigurationError, ModelError, SourceError
+from batch_assets.executors.base import JobFacts
+from batch_assets.ledger.ledger import Claim, ShardRow
+from batch_assets.ledger.states import State
+from batch_assets.sharding.plan import Shard
+
+logger = logging.getLogger(__name__)
+
+
+class Result(StrEnum):
+    """How asking for one shard ended."""
+
+    COLLECTED = "collected"  # computed by this call
+    VERIFIED = "verified"  # was committed before; its files are there
+    HELD = "held"  # somebody else is at it
+    NOT_READY = "not_ready"
+    RETRYING = "retrying"  # failed as a whole, attempts are left
+    EXHAUSTED = "exhausted"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """What became of one shard; `marker` is there for COLLECTED and VERIFIED, `message` otherwise."""
+
+    key: str
+    result: Result
+    marker: ShardMarker | None = None
+    message: str = ""
+
+
+def collect_shards(
+    pipeline: Pipeline, keys: Sequence[str], *, recompute: bool = False, run_id: str | None = None
+) -> Iterator[ShardResult]:
+    """Bring every shard of `keys` as far as it goes now; yields each as it ends, in order.
+
+    `recompute` embeds again what is committed. An error that no other shard would escape (the
+    model, the configuration) is raised, with the claim given back.
+    """
+    fingerprint = pipeline.fingerprint
+    if recompute:
+        pipeline.ledger.recompute(pipeline.name, keys)
+    planned = pipeline.plan_shards(keys)
+    for key in keys:
+        if pipeline.ledger.stop_requested(pipeline.name):
+            yield ShardResult(key, Result.STOPPED, message=f"shard {key}: pipeline {pipeline.name} was stopped")
+        elif key not in planned:
+            text = f"shard {key} is in no plan of pipeline {pipeline.name}; materialize shard_plan first"
+            yield ShardResult(key, Result.NOT_READY, message=text)
+        else:
+            yield _collect_shard(pipeline, planned[key], fingerprint, recompute, run_id)
+
+
+def _collect_shard(
+    pipeline: Pipeline, shard: Shard, fingerprint: str, recompute: bool, run_id: str | None
+) -> ShardResult:
+    ledger, key = pipeline.ledger, shard.key
+    found = read_marker(pipeline.storage, key)
+    current = found is not None and found[0].fingerprint == fingerprint
+    row = ledger.shard(pipeline.name, key)
+    if found is not None and current and not _to_be_recomputed(row, recompute):
+        try:
+            account_shard(pipeline.storage, shard.records, found[0])
+        except (AccountingError, FileNotFoundError) as error:
+            logger.warning("shard %s: its committed files are damaged (%s); it is embedded again", key, error)
+            ledger.recompute(pipeline.name, [key])
+        else:
+            if row is None or row.state is not State.COLLECTED:
+                adopt_marker(pipeline, key)
+            return ShardResult(key, Result.VERIFIED, found[0])
+    claim = ledger.claim(pipeline.name, key, pipeline.holder, run_id)
+    if claim is None:
+        return _unclaimed(ledger.shard(pipeline.name, key), key)
+    # Read again under the claim: its last holder may have committed in between.
+    found = read_marker(pipeline.storage, key)
+    if found is not None and found[0].fence >= claim.fence:
+        adopt_marker(pipeline, key)
+        return ShardResult(key, Result.VERIFIED, found[0])
+    try:
+        marker = _compute(pipeline, shard, claim, fingerprint, found[1] if found else None)
+    except ClaimLost:
+        return _unclaimed(ledger.shard(pipeline.name, key), key)
+    except (ModelError, ConfigurationError):
+        ledger.release(claim)
+        raise
+    except SourceError as error:
+        # Reading the same files again cannot help: a person must mend the source, then `retry`.
+        ledger.fail(claim, str(error), max_attempts=0)
+        return ShardResult(key, Result.EXHAUSTED, message=f"shard {key}: {error}")
+    except Exception as error:
+        logger.exception("shard %s failed", key)
+        text = f"shard {key}: {type(error).__name__}: {error}"
+        state = ledger.fail(claim, text, max_attempts=pipeline.settings.executor.max_attempts)
+        result = Result.EXHAUSTED if state is State.EXHAUSTED else Result.RETRYING
+        return ShardResult(key, result, message=text)
+    except BaseException:  # Ctrl-C, termination, a closed generator: somebody may go on at once
+        ledger.release(claim)
+        raise
+    return ShardResult(key, Result.COLLECTED, marker)
+
+
+def _to_be_recomputed(row: ShardRow | None, recompute: bool) -> bool:
+    return recompute and (row is None or row.state is not State.COLLECTED)
+
+
+def _unclaimed(row: ShardRow | None, key: str) -> ShardResult:
+    if row is None:
+        return ShardResult(key, Result.NOT_READY, message=f"shard {key} is not planned")
+    if row.state is State.EXHAUSTED:
+        text = f"shard {key} is given up after {row.attempt} attempts: {row.error}; mend it, then `batch-assets retry`"
+        return ShardResult(key, Result.EXHAUSTED, message=text)
+    if row.state in (State.RUNNING, State.COLLECTING):
+        return ShardResult(key, Result.HELD, message=f"shard {key} is being embedded by {row.holder}")
+    if row.state is State.STOPPED:
+        text = f"shard {key} was stopped; `batch-assets retry` or `run` takes it up again"
+        return ShardResult(key, Result.STOPPED, message=text)
+    text = f"shard {key} is {row.state.value}, not ready: materialize input_shards and submitted_jobs first"
+    return ShardResult(key, Result.NOT_READY, message=text)
+
+
+def _compute(
+    pipeline: Pipeline, shard: Shard, claim: Claim, fingerprint: str, previous: str | None
+) -> ShardMarker:
+    started = time.perf_counter()
+    facts = JobFacts()
+    summary = pipeline.summary_of(shard.key)
+    prepared = pipeline.executor.prepare(shard, claim.attempt)
+    handle = pipeline.executor.submit([prepared], token=f"{shard.key}-{claim.fence}")[0]
+    writer = ShardWriter(pipeline.storage, shard.key, claim.fence, summary.columns, pipeline.settings.output.dtype)
+    try:
+        for outcomes in pipeline.executor.collect(handle, facts):
+            writer.write(outcomes)
+            if pipeline.ledger.stop_requested(pipeline.name):
+                raise ClaimLost(f"pipeline {pipeline.name} was stopped")
+        files = writer.close(facts.dimensions)
+    except BaseException:
+        writer.abort()
+        raise
+    facts.timings["seconds"] = time.perf_counter() - started
+    marker = _marker(pipeline, shard, claim, fingerprint, facts, files)
+    account_shard(pipeline.storage, shard.records, marker)
+    if not pipeline.ledger.begin_commit(claim):
+        raise ClaimLost(f"shard {shard.key}: claimed by somebody else meanwhile")
+    if not commit_marker(pipeline.storage, marker, previous):
+        adopt_marker(pipeline, shard.key)
+        raise ClaimLost(f"shard {shard.key}: committed by somebody else meanwhile")
+    pipeline.ledger.finish(
+        claim,
+        fingerprint=fingerprint,
+        embedded=marker.counts["embedded"],
+        rejected=marker.counts["rejected"],
+        failed=marker.counts["failed"],
+        tokens=marker.tokens,
+    )
+    return marker

@@ -1,0 +1,115 @@
+"""From committed shards to the published dataset: who may merge, when, and what blocks it.
+
+How parts are written is in `merge/`; what is computed here is only whether it may go on.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from batch_assets.control.pipeline import Pipeline
+from batch_assets.errors import AccountingError, NotReady
+from batch_assets.ledger.ledger import ShardRow
+from batch_assets.ledger.states import State
+from batch_assets.merge.base import CheckOutcome, Manifest, MergeResult
+from batch_assets.merge.checks import check_accounting, check_vectors
+from batch_assets.merge.parquet import merge
+from batch_assets.merge.publishing import current, publish
+
+NAMED_IN_ERRORS = 5
+WAIT_SECONDS = 1.0
+LEASE_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class CheckedMerge:
+    """A merged version, finished and checked, not yet published."""
+
+    result: MergeResult
+    accounting: CheckOutcome
+    vectors: CheckOutcome
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.result.manifest
+
+
+@contextmanager
+def merge_lease(pipeline: Pipeline, waiting: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+    """One merge of a pipeline at a time: waits for the one at work."""
+    name = f"merge:{pipeline.name}"
+    while pipeline.ledger.lease(name, pipeline.holder, LEASE_SECONDS) is None:
+        waiting(f"waiting for the merge by {pipeline.ledger.lease_holder(name)}")
+        time.sleep(WAIT_SECONDS)
+    try:
+        yield
+    finally:
+        pipeline.ledger.release_lease(name, pipeline.holder)
+
+
+def merge_shards(pipeline: Pipeline) -> CheckedMerge:
+    """Merge what is committed under the current fingerprint, and check it.
+
+    Raises NotReady where shards are missing and `merge_when` does not allow for that, and
+    AccountingError where too many records failed or none was embedded.
+    """
+    rows = mergeable_shards(pipeline)
+    _refuse_too_many_failures(pipeline, rows)
+    pairs = [(row.key, row.records) for row in rows]
+    result = merge(pipeline.storage, pairs, pipeline.fingerprint, metadata={"pipeline": pipeline.name})
+    accounting = check_accounting(pipeline.storage, result.manifest)
+    vectors = check_vectors(pipeline.storage, result.manifest)
+    return CheckedMerge(result, accounting, vectors)
+
+
+def publish_merge(pipeline: Pipeline, merged: CheckedMerge) -> None:
+    """Swap the pointer. Raises NotReady where another merge has swapped it meanwhile."""
+    version = merged.manifest.version
+    if not publish(pipeline.storage, version, merged.result.expected_current):
+        raise NotReady(
+            f"{current(pipeline.storage)} was published while {version} was merged; merge again to publish what is newer"
+        )
+    row = pipeline.ledger.pipeline(pipeline.name)
+    if row is not None:
+        pipeline.ledger.set_merged(pipeline.name, merged.result.manifest.digest)
+
+
+def mergeable_shards(pipeline: Pipeline) -> list[ShardRow]:
+    """The committed shards of the current fingerprint, in order. Raises NotReady as `merge_shards` does."""
+    fingerprint = pipeline.fingerprint
+    rows = pipeline.ledger.shards(pipeline.name)
+    done = [row for row in rows if row.state is State.COLLECTED and row.fingerprint == fingerprint]
+    missing = [row for row in rows if row.state is not State.COLLECTED or row.fingerprint != fingerprint]
+    if not rows:
+        raise NotReady(f"pipeline {pipeline.name} has no shards; materialize shard_plan first")
+    if missing and (pipeline.settings.merge_when == "complete" or not done):
+        named = ", ".join(f"{row.key} ({_why(row)})" for row in missing[:NAMED_IN_ERRORS])
+        more = f" and {len(missing) - NAMED_IN_ERRORS} more" if len(missing) > NAMED_IN_ERRORS else ""
+        raise NotReady(
+            f"{len(missing)} of {len(rows)} shards of {pipeline.name} are missing: {named}{more}; "
+            "materialize embedding_outputs for them, or set merge_when: any"
+        )
+    return done
+
+
+def _why(row: ShardRow) -> str:
+    return f"{row.state.value}: {row.error}" if row.error else row.state.value
+
+
+def _refuse_too_many_failures(pipeline: Pipeline, rows: list[ShardRow]) -> None:
+    planned = sum(row.records for row in rows)
+    failed = sum(row.failed for row in rows)
+    allowed = pipeline.settings.max_failed_fraction
+    if failed > allowed * planned:
+        raise AccountingError(
+            f"{failed} of {planned} records failed ({failed / planned:.2%}), more than max_failed_fraction "
+            f"{allowed:g} allows; nothing is published. See the shards' failures files, then "
+            f"`batch-assets retry {pipeline.name}`, or raise max_failed_fraction"
+        )
+    if not any(row.embedded for row in rows):
+        rejected = sum(row.rejected for row in rows)
+        raise AccountingError(
+            f"none of {planned} records was embedded ({rejected} rejected, {failed} failed); nothing is published. "
+            "The shards' failures files say why"
+        )

@@ -1,0 +1,29 @@
+"""Taking up again what was given up: whole shards, and committed ones with failed records."""
+
+from collections.abc import Sequence
+
+from batch_assets.errors import ConfigurationError
+from batch_assets.ledger.ledger import Ledger
+from batch_assets.ledger.states import State
+from batch_assets.settings import PipelineSettings
+
+
+def retry_shards(
+    settings: PipelineSettings, ledger: Ledger, keys: Sequence[str] | None, *, recompute: bool
+) -> list[str]:
+    """Make shards ready again: exhausted and stopped ones, those with failed records, all if `recompute`.
+
+    `keys` restricts it to those shards. Returns the keys that are ready now. Raises
+    ConfigurationError for a key that is not planned.
+    """
+    name = settings.name
+    if keys:
+        known = {row.key for row in ledger.shards(name, keys=keys)}
+        if missing := [key for key in keys if key not in known]:
+            raise ConfigurationError(f"{', '.join(missing)}: no such shard in pipeline {name}; see `batch-assets status {name}`")
+    ledger.clear_stop(name)
+    ready = ledger.retry(name, keys or None) + ledger.start_again(name)
+    committed = ledger.shards(name, keys=keys or None, states=[State.COLLECTED])
+    again = [row.key for row in committed if recompute or row.failed]
+    # The old rows stay published until the shard is committed anew.
+    return sorted(set(ready + ledger.recompute(name, again)))

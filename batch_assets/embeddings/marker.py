@@ -1,0 +1,114 @@
+"""The commit marker of a shard, `shard.json`: what it says, and how it is put.
+
+A shard's data files count only once a marker names them. The marker is written last, whole
+or not at all, and only over the version its writer has seen. Who may write one is the
+ledger's business.
+"""
+
+from dataclasses import asdict, dataclass, field
+
+import orjson
+import pydantic
+
+from batch_assets import paths
+from batch_assets.embeddings.parquet_files import DataFile
+from batch_assets.errors import AccountingError
+from batch_assets.storage import Storage
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ShardMarker:
+    """What is committed for one shard.
+
+    `dtype` is the precision that really computed, `vector_dtype` the one stored. `columns` maps
+    passed-through columns to plan types. `counts` has planned, embedded, rejected, failed;
+    `norms` min, max, mean (empty where nothing was embedded); `token_histogram` counts records
+    by the lower end of each doubling of their tokens; `timings` are seconds.
+    """
+
+    shard: str
+    pipeline: str
+    fingerprint: str
+    model: str
+    executor: str
+    job: str
+    attempt: int
+    fence: int
+    dtype: str
+    device: str
+    dimensions: int
+    vector_dtype: str
+    normalized: bool
+    columns: dict[str, str]
+    files: list[DataFile]
+    counts: dict[str, int]
+    tokens: int
+    created: str
+    norms: dict[str, float] = field(default_factory=dict)
+    token_histogram: dict[int, int] = field(default_factory=dict)
+    cost_usd: float | None = None
+    timings: dict[str, float] = field(default_factory=dict)
+    format: int = FORMAT
+
+    @property
+    def embeddings(self) -> DataFile:
+        """The file of the embedded records."""
+        return self._file(paths.embeddings(self.shard, self.fence))
+
+    @property
+    def failures(self) -> DataFile:
+        """The file of the rejected and failed records."""
+        return self._file(paths.failures(self.shard, self.fence))
+
+    def _file(self, path: str) -> DataFile:
+        for file in self.files:
+            if file.path == path:
+                return file
+        raise AccountingError(
+            f"{paths.shard_marker(self.shard)}: does not name {path}, which its fence calls for"
+        )
+
+
+_MARKER = pydantic.TypeAdapter(ShardMarker)
+
+
+def read_marker(storage: Storage, shard: str) -> tuple[ShardMarker, str] | None:
+    """The shard's marker and its version, or None where the shard is not committed.
+
+    Raises AccountingError for a file that is no marker of this shard.
+    """
+    path = paths.shard_marker(shard)
+    found = storage.read_versioned(path)
+    if found is None:
+        return None
+    try:
+        marker = _MARKER.validate_json(found[0])
+    except pydantic.ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise AccountingError(
+            f"{path}: not a commit marker ({where + ': ' if where else ''}{problem['msg']}); "
+            "delete it to have the shard embedded again"
+        ) from None
+    if marker.shard != shard or marker.format != FORMAT:
+        raise AccountingError(
+            f"{path}: marker of shard {marker.shard!r} in format {marker.format}, where {shard!r} in "
+            f"format {FORMAT} is expected; delete it to have the shard embedded again"
+        )
+    return marker, found[1]
+
+
+def commit_marker(storage: Storage, marker: ShardMarker, previous_version: str | None) -> bool:
+    """Put the marker if the shard's is still `previous_version` (None: there is none); False if not.
+
+    The data files must be closed before: once this returns True, readers rely on them.
+    """
+    data = orjson.dumps(
+        asdict(marker), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
+    )
+    path = paths.shard_marker(marker.shard)
+    if previous_version is None:
+        return storage.create(path, data + b"\n")
+    return storage.replace(path, data + b"\n", previous_version)

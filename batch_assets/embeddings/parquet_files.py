@@ -1,0 +1,161 @@
+"""Parquet files as this project lays them out: written once, hashed on the way, read by footer.
+
+The embedding column is plain-encoded, uncompressed and without statistics: random floats
+gain nothing from any of it, and readers map it as it is. Other columns are zstd. Row groups
+have about `GROUP_ROWS` rows or `GROUP_BYTES`, whatever the sizes of what comes in. Which
+columns there are is in `schema.py`.
+"""
+
+import contextlib
+import hashlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batch_assets.embeddings.schema import EMBEDDING
+from batch_assets.embeddings.validation import Vectors
+from batch_assets.errors import AccountingError
+from batch_assets.storage import Storage
+
+logger = logging.getLogger(__name__)
+
+GROUP_ROWS = 8192
+GROUP_BYTES = 32 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A finished file; `path` is relative to the output root, `sha256` hex over all its bytes."""
+
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class HashingSink:
+    """Passes bytes to a new file of `storage` and hashes those that went there."""
+
+    def __init__(self, storage: Storage, path: str) -> None:
+        self._file = storage.open_output(path)
+        self._digest = hashlib.sha256()
+        self.bytes = 0
+        self.closed = False
+        self.discarding = False
+
+    def write(self, data: Any) -> int:
+        if not self.discarding:
+            self._file.write(data)
+            self._digest.update(data)
+        self.bytes += len(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing to do: bytes become durable when the file is closed, and only then count."""
+
+    def tell(self) -> int:
+        return self.bytes
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self._file.close()
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+
+class GroupedWriter:
+    """One new Parquet file with even row groups. Holds at most about two groups in memory."""
+
+    def __init__(self, storage: Storage, path: str, schema: pa.Schema) -> None:
+        self.path = path
+        self.rows = 0
+        self._storage = storage
+        self._schema = schema
+        self._pending: list[pa.Table] = []
+        self._pending_rows = 0
+        self._pending_bytes = 0
+        self._group_rows = _group_rows(schema)
+        self._sink = HashingSink(storage, path)
+        flat = [field.name for field in schema if field.name != EMBEDDING]
+        codecs = dict.fromkeys(flat, "zstd")
+        if EMBEDDING in schema.names:
+            codecs[f"{EMBEDDING}.list.element"] = "none"
+        self._writer = pq.ParquetWriter(
+            self._sink, schema, compression=codecs, use_dictionary=flat, write_statistics=flat
+        )
+
+    def append(self, table: pa.Table) -> None:
+        """Add rows; `table` has exactly the file's schema."""
+        self.rows += table.num_rows
+        while table.num_rows:
+            head = table.slice(0, self._group_rows - self._pending_rows)
+            table = table.slice(head.num_rows)
+            self._pending.append(head)
+            self._pending_rows += head.num_rows
+            self._pending_bytes += head.nbytes
+            if self._pending_rows == self._group_rows or self._pending_bytes >= GROUP_BYTES:
+                self._write_group()
+
+    def _write_group(self) -> None:
+        if self._pending:
+            group = pa.concat_tables(self._pending)
+            self._writer.write_table(group, row_group_size=max(group.num_rows, 1))
+        self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
+
+    def close(self) -> DataFile:
+        """Finish the file; it is durable when this returns."""
+        self._write_group()
+        self._writer.close()
+        self._sink.close()
+        return DataFile(self.path, self.rows, self._sink.bytes, self._sink.sha256)
+
+    def abort(self) -> None:
+        """Give the file up and remove it, as far as that works: nobody refers to it."""
+        self._pending = []
+        self._sink.discarding = True
+        try:
+            self._writer.close()
+            self._sink.close()
+            self._storage.delete([self.path])
+        except Exception as error:
+            logger.warning("%s was given up and could not be removed: %s", self.path, error)
+
+
+def _group_rows(schema: pa.Schema) -> int:
+    if EMBEDDING not in schema.names:
+        return GROUP_ROWS
+    vector = schema.field(EMBEDDING).type
+    row_bytes = vector.list_size * vector.value_type.bit_width // 8
+    return max(1, min(GROUP_ROWS, GROUP_BYTES // row_bytes))
+
+
+@contextlib.contextmanager
+def open_parquet(storage: Storage, path: str) -> Iterator[pq.ParquetFile]:
+    """A data file opened for reading; AccountingError names it where it is missing or not whole."""
+    try:
+        with storage.open_input(path) as file:
+            yield pq.ParquetFile(file)
+    except FileNotFoundError:
+        raise AccountingError(f"{path}: the file is missing under {storage.uri}") from None
+    except (pa.ArrowException, OSError) as error:
+        raise AccountingError(f"{path}: not a whole Parquet file: {error}") from error
+
+
+def count_rows(storage: Storage, path: str) -> int:
+    """Rows of a data file, by its footer. Raises AccountingError as `open_parquet` does."""
+    with open_parquet(storage, path) as file:
+        return file.metadata.num_rows
+
+
+def read_vectors(file: pq.ParquetFile, group: int) -> Vectors:
+    """Vectors of one row group (n, dimensions), in the type in which they are stored."""
+    column = file.read_row_group(group, columns=[EMBEDDING], use_threads=False).column(EMBEDDING)
+    values = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return values.reshape(-1, column.type.list_size)

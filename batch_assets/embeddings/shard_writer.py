@@ -1,0 +1,188 @@
+"""Writes a shard's two data files from the outcomes of its records, in source order.
+
+Files are written behind the caller's back, by one thread, so that a model is not held up.
+They count for nothing until `marker.py` commits them.
+"""
+
+from collections import Counter, deque
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from batch_assets import paths
+from batch_assets.embeddings.outcomes import Outcomes
+from batch_assets.embeddings.parquet_files import DataFile, GroupedWriter
+from batch_assets.embeddings.schema import (
+    FAILURES_SCHEMA,
+    INFERENCE,
+    REJECT,
+    embeddings_schema,
+    refuse_reserved,
+)
+from batch_assets.embeddings.tables import check_complete, embedded_table, failures_table
+from batch_assets.embeddings.validation import Norms, Vectors, validate_vectors
+from batch_assets.storage import Storage
+
+BATCHES_BEHIND = 2
+
+
+@dataclass(frozen=True)
+class ShardFiles:
+    """A shard's finished data files and what was learnt in writing them; see `ShardMarker` for the terms."""
+
+    embeddings: DataFile
+    failures: DataFile
+    rejected: int
+    failed: int
+    tokens: int
+    dimensions: int
+    vector_dtype: str
+    normalized: bool
+    columns: dict[str, str]
+    norms: dict[str, float]
+    token_histogram: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def embedded(self) -> int:
+        return self.embeddings.rows
+
+    @property
+    def files(self) -> list[DataFile]:
+        return [self.embeddings, self.failures]
+
+    @property
+    def bytes(self) -> int:
+        return self.embeddings.bytes + self.failures.bytes
+
+
+class ShardWriter:
+    """The two data files of one claim on a shard. End with `close`, or with `abort`.
+
+    `columns` maps passed-through columns to plan types; `vector_dtype` is float32 or float16;
+    `normalized` says whether vectors must have length 1 (normalize in float32: the tolerance
+    is 1e-3). The dimension is that of the first vectors.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        shard: str,
+        fence: int,
+        columns: Mapping[str, str],
+        vector_dtype: str,
+        *,
+        normalized: bool = True,
+    ) -> None:
+        refuse_reserved(columns)
+        self._storage = storage
+        self._shard, self._fence = shard, fence
+        self._columns = dict(columns)
+        self._vector_dtype = vector_dtype
+        self._normalized = normalized
+        self._dimensions: int | None = None
+        self._next_ordinal = 0
+        self._norms = Norms()
+        self._stages: Counter[str] = Counter()
+        self._tokens = 0
+        self._lengths = np.zeros(32, dtype=np.int64)
+        self._embeddings: GroupedWriter | None = None
+        self._failures = GroupedWriter(storage, paths.failures(shard, fence), FAILURES_SCHEMA)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"write-{shard}")
+        self._behind: deque[Future[None]] = deque()
+
+    def write(self, outcomes: Outcomes) -> None:
+        """Add the next stretch of records; its arrays must not be changed afterwards.
+
+        Raises ValueError (VectorError for unsound vectors) before anything of it is stored, and
+        whatever the storage raised over an earlier one.
+        """
+        rejected = check_complete(outcomes, self._next_ordinal, self._shard)
+        vectors = self._to_store(outcomes)
+        norms = (
+            validate_vectors(vectors, self._dimensions or 0, self._normalized) if len(vectors) else Norms()
+        )
+        embedded = None
+        if len(vectors):
+            schema = embeddings_schema(self._columns, vectors.shape[1], self._vector_dtype)
+            embedded = embedded_table(outcomes, vectors, schema)
+        failures = failures_table(outcomes)
+        self._next_ordinal += len(outcomes.records) + rejected
+        self._norms.add(norms)
+        self._stages.update({REJECT: rejected, INFERENCE: len(outcomes.failures)})
+        self._tokens += int(outcomes.token_counts.sum(dtype=np.int64))
+        self._lengths += np.bincount(_bit_lengths(outcomes.token_counts), minlength=32)
+        while len(self._behind) >= BATCHES_BEHIND:
+            self._behind.popleft().result()
+        self._behind.append(self._thread.submit(self._store, embedded, failures))
+
+    def _to_store(self, outcomes: Outcomes) -> Vectors:
+        if not len(outcomes.rows):
+            return outcomes.vectors
+        if self._dimensions is None:
+            self._dimensions = outcomes.vectors.shape[1]
+        # An element beyond float16's range becomes infinite, which the check then refuses.
+        with np.errstate(over="ignore"):
+            return np.ascontiguousarray(outcomes.vectors, dtype=self._vector_dtype)
+
+    def _store(self, embedded: pa.Table | None, failures: pa.Table) -> None:
+        if embedded is not None:
+            self._open_embeddings(embedded.schema).append(embedded)
+        self._failures.append(failures)
+
+    def _open_embeddings(self, schema: pa.Schema) -> GroupedWriter:
+        if self._embeddings is None:
+            path = paths.embeddings(self._shard, self._fence)
+            self._embeddings = GroupedWriter(self._storage, path, schema)
+        return self._embeddings
+
+    def close(self, dimensions: int | None = None) -> ShardFiles:
+        """Finish both files; durable when this returns.
+
+        `dimensions` is what the model has; it is needed where no record was embedded, and checked
+        where one was.
+        """
+        if self._dimensions is None:
+            self._dimensions = dimensions
+        elif dimensions and dimensions != self._dimensions:
+            raise ValueError(
+                f"vectors have {self._dimensions} dimensions, the model is said to have {dimensions}"
+            )
+        while self._behind:
+            self._behind.popleft().result()
+        schema = embeddings_schema(self._columns, self._dimensions or 0, self._vector_dtype)
+        embeddings = self._open_embeddings(schema).close()
+        failures = self._failures.close()
+        self._thread.shutdown()
+        return ShardFiles(
+            embeddings=embeddings,
+            failures=failures,
+            rejected=self._stages[REJECT],
+            failed=self._stages[INFERENCE],
+            tokens=self._tokens,
+            dimensions=self._dimensions or 0,
+            vector_dtype=self._vector_dtype,
+            normalized=self._normalized,
+            columns=self._columns,
+            norms=self._norms.summary(),
+            token_histogram=_histogram(self._lengths),
+        )
+
+    def abort(self) -> None:
+        """Give up: wait for the thread, remove what was written. Harmless after `close` has failed."""
+        self._thread.shutdown(cancel_futures=True)
+        for writer in (self._embeddings, self._failures):
+            if writer is not None:
+                writer.abort()
+
+
+def _bit_lengths(counts: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """Bits of each number: `frexp` gives the exponent e of a number in [2^(e-1), 2^e)."""
+    return np.frexp(counts.astype(np.float64))[1]
+
+
+def _histogram(lengths: npt.NDArray[np.int64]) -> dict[int, int]:
+    return {(1 << bits) >> 1: int(count) for bits, count in enumerate(lengths) if count}

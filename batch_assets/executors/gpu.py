@@ -1,0 +1,94 @@
+"""The executor in place: the GPU of this machine, or its CPU where there is none.
+
+The run that calls `collect` is the work. How records are read, batched and embedded is the
+worker's and the encoder's business; claims and commits are made in `control/collection.py`.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from batch_assets.embeddings.outcomes import Outcomes
+from batch_assets.encoders.base import Encoder
+from batch_assets.encoders.fingerprint import fingerprint
+from batch_assets.executors.base import JobFacts, JobHandle, JobState, JobStatus, Limits, PreparedJob
+from batch_assets.settings import GpuExecutorSettings, PipelineSettings
+from batch_assets.sharding.plan import Shard
+from batch_assets.sharding.reading import read_shard
+from batch_assets.worker.pipeline import embed
+
+Progress = Callable[[int, int], None]
+"""Called with (records, tokens) done since the last call."""
+
+
+@dataclass
+class GpuMachine:
+    """This machine's devices and the model loaded on them: one at a time, once per process.
+
+    `device` and `batch_tokens` take the place of a pipeline's `auto`.
+    """
+
+    device: str = "auto"
+    batch_tokens: int | None = None
+    progress: Progress | None = None
+    _loaded: tuple[str, Encoder] | None = field(default=None, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def executor(self, settings: PipelineSettings) -> "GpuExecutor":
+        """The executor of one pipeline on this machine."""
+        return GpuExecutor(self, settings)
+
+    def encoder(self, settings: PipelineSettings) -> Encoder:
+        """The pipeline's model, loaded if it is not the one loaded last. Raises ModelError."""
+        from batch_assets.encoders.text import TextEncoder
+
+        executor = _gpu_settings(settings)
+        device = self.device if executor.device == "auto" else executor.device
+        key = f"{fingerprint(settings)}@{device}"
+        with self._lock:
+            if self._loaded is None or self._loaded[0] != key:
+                self._loaded = None  # give the memory back before the next model takes it
+                self._loaded = (key, TextEncoder.load(settings.model, device=device))
+            return self._loaded[1]
+
+
+@dataclass
+class GpuExecutor:
+    """Embeds a shard's records here and now. See `base.Executor` for the verbs."""
+
+    machine: GpuMachine
+    settings: PipelineSettings
+    kind: str = "gpu"
+    in_place: bool = True
+    limits: Limits = field(default_factory=Limits)
+
+    def fingerprint(self) -> str:
+        return fingerprint(self.settings)
+
+    def prepare(self, shard: Shard, attempt: int) -> PreparedJob:
+        return PreparedJob(shard, attempt)
+
+    def submit(self, jobs: Sequence[PreparedJob], token: str) -> list[JobHandle]:
+        return [JobHandle(job, f"{token}/{job.shard.key}") for job in jobs]
+
+    def poll(self, handles: Sequence[JobHandle]) -> list[JobStatus]:
+        return [JobStatus(handle, JobState.READY) for handle in handles]
+
+    def cancel(self, handle: JobHandle) -> None:
+        """Nothing runs outside `collect`; whoever iterates over it stops by not going on."""
+
+    def collect(self, handle: JobHandle, facts: JobFacts) -> Iterator[Outcomes]:
+        started = time.perf_counter()
+        encoder = self.machine.encoder(self.settings)
+        facts.model = self.settings.model.id
+        facts.dtype, facts.device, facts.dimensions = encoder.dtype, encoder.device, encoder.dimensions
+        facts.timings["load_seconds"] = time.perf_counter() - started
+        batch_tokens = _gpu_settings(self.settings).batch_tokens
+        budget = self.machine.batch_tokens if batch_tokens == "auto" else int(batch_tokens)
+        records = read_shard(self.settings, handle.prepared.shard)
+        yield from embed(records, encoder, batch_tokens=budget, progress=self.machine.progress)
+
+
+def _gpu_settings(settings: PipelineSettings) -> GpuExecutorSettings:
+    return settings.executor

@@ -1,0 +1,28 @@
+"""From an executor's `type` in YAML to what makes it: the machine or service it runs on.
+
+The list of types and their fields is `settings.ExecutorSettings`.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from batch_assets.errors import ConfigurationError
+from batch_assets.executors.base import Executor
+from batch_assets.executors.gpu import GpuMachine
+from batch_assets.settings import PipelineSettings
+
+
+class ExecutorHost(Protocol):
+    """What executors of one type share: a machine, a service's client. One per process."""
+
+    def executor(self, settings: PipelineSettings) -> Executor: ...
+
+
+EXECUTOR_HOSTS: Mapping[str, type[ExecutorHost]] = {"gpu": GpuMachine}
+
+
+def create_host(kind: str) -> ExecutorHost:
+    """The host of a type with its defaults. Raises ConfigurationError for an unknown type."""
+    if kind not in EXECUTOR_HOSTS:
+        raise ConfigurationError(f"executor.type: {kind!r} is not known; use {', '.join(EXECUTOR_HOSTS)}")
+    return EXECUTOR_HOSTS[kind]()

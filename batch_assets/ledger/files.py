@@ -1,0 +1,85 @@
+"""The source files that have been planned: how new, touched and removed ones are told apart.
+
+Listing a source belongs to `sources/`; what to do about a touched file, to `sharding/`.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import sqlalchemy as sa
+
+from batch_assets.errors import SourceError
+from batch_assets.ledger.changing import BATCH
+from batch_assets.ledger.rows import FileRow
+from batch_assets.ledger.schema import files
+from batch_assets.ledger.store import Store
+
+FileState = Literal["planned", "touched", "removed"]
+
+
+class Files(Store):
+    """The part of the Ledger that remembers source files. Paths are relative to the source's URI."""
+
+    def add_files(self, pipeline: str, generation: int, planned: Sequence[tuple[str, int, str]]) -> None:
+        """Remember files (path, size in bytes, version) as planned in `generation`; newer facts win.
+
+        SourceError for a path that is no Unicode text: no database could keep it.
+        """
+        rows = {
+            path: {
+                "pipeline": pipeline, "path": _checked(path), "size": size, "version": version,
+                "generation": generation, "state": "planned",
+            }
+            for path, size, version in planned
+        }  # fmt: skip
+        if not rows:
+            return
+        with self._database.write() as connection:
+            for some in _batches(list(rows)):
+                connection.execute(
+                    sa.delete(files).where(files.c.pipeline == pipeline, files.c.path.in_(some))
+                )
+            connection.execute(sa.insert(files), list(rows.values()))
+
+    def files(self, pipeline: str) -> Iterator[FileRow]:
+        """All files, ordered by path, a page at a time."""
+        columns = [files.c[name] for name in FileRow.__dataclass_fields__]
+        query = sa.select(*columns).where(files.c.pipeline == pipeline).order_by(files.c.path).limit(BATCH)
+        after = ""
+        while True:
+            with self._database.read() as connection:
+                page = connection.execute(query.where(files.c.path > after)).mappings().all()
+            yield from (FileRow(**row) for row in page)
+            if len(page) < BATCH:
+                return
+            after = page[-1]["path"]
+
+    def known_files(self, pipeline: str, paths: Sequence[str]) -> dict[str, str]:
+        """The versions as planned of those of `paths` that are known."""
+        known: dict[str, str] = {}
+        for some in _batches([_checked(path) for path in paths]):
+            row = (files.c.pipeline == pipeline, files.c.path.in_(some))
+            with self._database.read() as connection:
+                known |= dict(
+                    connection.execute(sa.select(files.c.path, files.c.version).where(*row)).tuples()
+                )
+        return known
+
+    def mark_files(self, pipeline: str, paths: Sequence[str], state: FileState) -> None:
+        """Note that files were touched or removed since they were planned."""
+        with self._database.write() as connection:
+            for some in _batches(paths):
+                row = (files.c.pipeline == pipeline, files.c.path.in_(some))
+                connection.execute(sa.update(files).where(*row).values(state=state))
+
+
+def _batches(paths: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (paths[start : start + BATCH] for start in range(0, len(paths), BATCH))
+
+
+def _checked(path: str) -> str:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise SourceError(f"file {path!r}: its name is not valid UTF-8; rename it, then plan again") from None
+    return path

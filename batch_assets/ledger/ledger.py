@@ -1,0 +1,46 @@
+"""The ledger: the truth about every shard of every pipeline, in one database.
+
+This class only puts the parts together; each part is a file: `planning`, `files`, `moves`,
+`claims`, `leases`, `reading`. All writes are short transactions, safe among many processes.
+"""
+
+import time
+from collections.abc import Callable
+
+from sqlalchemy.exc import DBAPIError
+
+from batch_assets.ledger.claims import Claims
+from batch_assets.ledger.database import Database
+from batch_assets.ledger.files import Files
+from batch_assets.ledger.leases import Leases
+from batch_assets.ledger.migrations import migrate
+from batch_assets.ledger.moves import Moves
+from batch_assets.ledger.planning import Planning
+from batch_assets.ledger.reading import Reading
+
+
+class Ledger(Planning, Files, Moves, Claims, Leases, Reading):
+    """What became of every shard. Threads may share one; processes open their own."""
+
+    @classmethod
+    def open(cls, url: str, *, clock: Callable[[], float] = time.time) -> "Ledger":
+        """Open the ledger at `url` (sqlite:////folder/ledger.db, postgresql://…), and bring it up to date.
+
+        The folder of a SQLite file is made. ConfigurationError where it cannot be opened.
+        `clock` gives unix seconds; leases expire by it.
+        """
+        database = Database(url)
+        try:
+            migrate(database)
+        except DBAPIError as error:
+            raise database.unusable(error) from None
+        return cls(database, clock)
+
+    @property
+    def url_shown(self) -> str:
+        """The URL with its password hidden, for people."""
+        return self._database.url_shown
+
+    def dispose(self) -> None:
+        """Close the connections; a later call opens new ones."""
+        self._database.dispose()

@@ -1,0 +1,107 @@
+"""How a database comes to the shape of `schema.py`: numbered steps, applied once each, in order.
+
+A step that has been released is never changed; a new shape is a new step at the end. Steps are
+written out in SQL, not taken from `schema.py`, which moves on.
+"""
+
+import time
+from collections.abc import Callable
+
+import sqlalchemy as sa
+
+from batch_assets.errors import ConfigurationError
+from batch_assets.ledger import schema
+from batch_assets.ledger.database import Database
+
+Migration = Callable[[sa.Connection], None]
+MIGRATIONS: list[Migration] = []
+
+
+def migration(step: Migration) -> Migration:
+    """Append a step; its function's name is what the database remembers."""
+    MIGRATIONS.append(step)
+    return step
+
+
+def migrate(database: Database) -> None:
+    """Apply the steps that `database` lacks. Safe when several processes open it at once.
+
+    Raises ConfigurationError where a newer version of this package has been there before.
+    """
+    known = [step.__name__ for step in MIGRATIONS]
+    # Looked up without the write lock first: opening a ledger in use is the normal case.
+    with database.read() as connection:
+        exists = sa.inspect(connection).has_table(schema.migrations.name)
+        applied = _applied(connection) if exists else set()
+    if applied - set(known):
+        raise ConfigurationError(
+            f"ledger {database.url_shown}: written by a newer version of Batch Assets "
+            f"({', '.join(sorted(applied - set(known)))}); upgrade this one, or name another ledger "
+            "in BATCH_ASSETS_LEDGER_URL"
+        )
+    if applied == set(known):
+        return
+    with database.write() as connection:
+        _execute(connection, "CREATE TABLE IF NOT EXISTS ledger_migrations (name {text} PRIMARY KEY)")
+        applied = _applied(connection)
+        for step in MIGRATIONS:
+            if step.__name__ not in applied:
+                step(connection)
+                connection.execute(sa.insert(schema.migrations).values(name=step.__name__))
+
+
+def _applied(connection: sa.Connection) -> set[str]:
+    return set(connection.scalars(sa.select(schema.migrations.c.name)))
+
+
+def _execute(connection: sa.Connection, *statements: str) -> None:
+    text = 'TEXT COLLATE "C"' if connection.dialect.name == "postgresql" else "TEXT"
+    for statement in statements:
+        connection.exec_driver_sql(statement.replace("{text}", text))
+
+
+@migration
+def m001_tables(connection: sa.Connection) -> None:
+    """Pipelines, shards, their tallies, source files, named leases, runs."""
+    _execute(
+        connection,
+        """CREATE TABLE ledger_pipelines (
+            name {text} PRIMARY KEY, root {text} NOT NULL, epoch BIGINT NOT NULL, fingerprint {text},
+            generation BIGINT NOT NULL DEFAULT 0, revision BIGINT NOT NULL DEFAULT 0,
+            automation BOOLEAN NOT NULL DEFAULT FALSE, stop_requested BOOLEAN NOT NULL DEFAULT FALSE)""",
+        """CREATE TABLE ledger_shards (
+            pipeline {text} NOT NULL, key {text} NOT NULL,
+            generation BIGINT NOT NULL, ordinal BIGINT NOT NULL,
+            state {text} NOT NULL, superseded BOOLEAN NOT NULL DEFAULT FALSE,
+            records BIGINT NOT NULL, bytes BIGINT NOT NULL, rejected BIGINT NOT NULL DEFAULT 0,
+            embedded BIGINT NOT NULL DEFAULT 0, failed BIGINT NOT NULL DEFAULT 0, tokens BIGINT,
+            attempt BIGINT NOT NULL DEFAULT 0, fence BIGINT NOT NULL,
+            outdated_fence BIGINT NOT NULL DEFAULT -1, fingerprint {text}, holder {text},
+            lease_until DOUBLE PRECISION, run_id {text}, error {text}, picture {text}, picture_due BIGINT,
+            revision BIGINT NOT NULL, updated_at DOUBLE PRECISION NOT NULL, PRIMARY KEY (pipeline, key))""",
+        "CREATE INDEX ledger_shards_by_state ON ledger_shards (pipeline, superseded, state, key)",
+        "CREATE INDEX ledger_shards_by_revision ON ledger_shards (revision)",
+        "CREATE INDEX ledger_shards_by_pipeline_revision ON ledger_shards (pipeline, revision)",
+        "CREATE INDEX ledger_shards_by_holder ON ledger_shards (holder) WHERE holder IS NOT NULL",
+        """CREATE INDEX ledger_shards_by_picture_due ON ledger_shards (picture_due)
+            WHERE picture_due IS NOT NULL""",
+        """CREATE TABLE ledger_tallies (
+            pipeline {text} NOT NULL, state {text} NOT NULL, fingerprint {text} NOT NULL,
+            shards BIGINT NOT NULL, records BIGINT NOT NULL, bytes BIGINT NOT NULL,
+            rejected BIGINT NOT NULL, embedded BIGINT NOT NULL, failed BIGINT NOT NULL,
+            tokens BIGINT NOT NULL, PRIMARY KEY (pipeline, state, fingerprint))""",
+        """CREATE TABLE ledger_files (
+            pipeline {text} NOT NULL, path {text} NOT NULL, size BIGINT NOT NULL, version {text} NOT NULL,
+            generation BIGINT NOT NULL, state {text} NOT NULL, PRIMARY KEY (pipeline, path))""",
+        """CREATE TABLE ledger_leases (
+            name {text} PRIMARY KEY, fence BIGINT NOT NULL, holder {text},
+            seconds DOUBLE PRECISION NOT NULL, lease_until DOUBLE PRECISION)""",
+        """CREATE TABLE ledger_runs (
+            run_id {text} PRIMARY KEY, pipeline {text} NOT NULL, host {text} NOT NULL,
+            holder {text} NOT NULL)""",
+        "CREATE INDEX ledger_runs_by_host ON ledger_runs (host)",
+        "CREATE TABLE ledger_counters (name {text} PRIMARY KEY, value BIGINT NOT NULL)",
+    )
+    # A sensor's cursor outlives a lost ledger: begun at the clock's milliseconds, the revisions
+    # of the next ledger are higher than any that the lost one gave.
+    connection.execute(sa.insert(schema.counters).values(name="revision", value=int(time.time() * 1000)))

@@ -1,0 +1,142 @@
+"""Pipelines, the shards that planning gives them, and the order to stop.
+
+What becomes of a planned shard is in `moves.py` and `claims.py`; source files are in `files.py`.
+"""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from batch_assets.ledger.changing import BATCH, SUMMED, change_shards, reserve_revisions, shift_tallies
+from batch_assets.ledger.rows import PipelineRow
+from batch_assets.ledger.schema import files, pipelines, shards, tallies
+from batch_assets.ledger.states import State
+from batch_assets.ledger.store import Store
+
+FENCES_PER_EPOCH = 1_000_000
+
+
+class Planning(Store):
+    """The part of the Ledger that knows pipelines and plans."""
+
+    def pipeline(self, name: str) -> PipelineRow | None:
+        """The pipeline, or None where it was never attached."""
+        rows = self._pipelines(pipelines.c.name == name)
+        return rows[0] if rows else None
+
+    def pipelines(self) -> list[PipelineRow]:
+        """All pipelines, by name."""
+        return self._pipelines(sa.true())
+
+    def _pipelines(self, condition: sa.ColumnElement[bool]) -> list[PipelineRow]:
+        planned = (
+            sa.select(sa.cast(sa.func.coalesce(sa.func.sum(tallies.c.records), 0), sa.BigInteger))
+            .where(tallies.c.pipeline == pipelines.c.name)
+            .scalar_subquery()
+            .label("planned")
+        )
+        query = sa.select(pipelines, planned).where(condition).order_by(pipelines.c.name)
+        with self._database.read() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [PipelineRow(**row) for row in rows]
+
+    def attach(self, name: str, root: str, epoch: int) -> None:
+        """Register the pipeline under its output root.
+
+        `epoch` is the root's: each ledger that comes to a root gets the next one, so that the
+        fences of two ledgers never meet. Where the name stood for another root, or the root has
+        moved on to a later epoch, what this ledger knew is forgotten: the root's files are the
+        truth. An earlier epoch than the one known is an answer that came late, and is ignored.
+        """
+        with self._database.write() as connection:
+            query = sa.select(pipelines.c.root, pipelines.c.epoch).where(pipelines.c.name == name)
+            known = connection.execute(query).one_or_none()
+            if known is not None and known.root == root and known.epoch >= epoch:
+                return
+            for table in (shards, files, tallies):
+                connection.execute(sa.delete(table).where(table.c.pipeline == name))
+            if known is None:
+                connection.execute(sa.insert(pipelines).values(name=name, root=root, epoch=epoch))
+            else:
+                forgotten = {"fingerprint": None, "generation": 0, "stop_requested": False}
+                update = sa.update(pipelines).where(pipelines.c.name == name)
+                connection.execute(update.values(root=root, epoch=epoch, **forgotten))
+            reserve_revisions(connection, name, 1)
+
+    def set_fingerprint(self, name: str, fingerprint: str) -> None:
+        """The fingerprint that the pipeline's configuration has now; shards of others are stale."""
+        self._set(name, fingerprint=fingerprint)
+
+    def set_automation(self, name: str, automation: bool) -> None:
+        """Whether sensors may start work for the pipeline."""
+        self._set(name, automation=automation)
+
+    def stop_requested(self, pipeline: str) -> bool:
+        """Whether `stop` was called since the last `clear_stop`; runs look at it between batches."""
+        with self._database.read() as connection:
+            query = sa.select(pipelines.c.stop_requested).where(pipelines.c.name == pipeline)
+            return bool(connection.scalar(query))
+
+    def clear_stop(self, pipeline: str) -> None:
+        """Forget the order to stop."""
+        self._set(pipeline, stop_requested=False)
+
+    def _set(self, name: str, **values: str | bool) -> None:
+        differs = sa.or_(*(pipelines.c[column].is_distinct_from(value) for column, value in values.items()))
+        row = (pipelines.c.name == name, differs)
+        with self._database.write() as connection:
+            if connection.execute(sa.update(pipelines).where(*row).values(**values)).rowcount:
+                reserve_revisions(connection, name, 1)
+
+    def add_shards(
+        self, pipeline: str, generation: int, planned: Sequence[tuple[str, int, int, int]]
+    ) -> None:
+        """Add shards (key, ordinal, records, bytes) as PLANNED, in one transaction.
+
+        Shards that are there already are left as they are. LookupError for an unknown pipeline.
+        """
+        with self._database.write() as connection:
+            query = sa.select(pipelines.c.epoch).where(pipelines.c.name == pipeline)
+            epoch = connection.scalar(query)
+            if epoch is None:
+                raise LookupError(f"pipeline {pipeline!r} is not attached to this ledger")
+            there = set(
+                connection.scalars(
+                    sa.select(shards.c.key).where(
+                        shards.c.pipeline == pipeline,
+                        shards.c.key.between(min(p[0] for p in planned), max(p[0] for p in planned)),
+                    )
+                )
+                if planned
+                else ()
+            )
+            new = {
+                key: {
+                    "pipeline": pipeline, "key": key, "generation": generation, "ordinal": ordinal,
+                    "state": State.PLANNED, "records": records, "bytes": size,
+                    "fence": (epoch - 1) * FENCES_PER_EPOCH, "updated_at": self._clock(),
+                }
+                for key, ordinal, records, size in planned
+                if key not in there
+            }  # fmt: skip
+            if not new:
+                return
+            first = reserve_revisions(connection, pipeline, len(new))
+            rows = [{**row, "revision": first + place} for place, row in enumerate(new.values())]
+            connection.execute(sa.insert(shards), rows)
+            untouched = {**dict.fromkeys(SUMMED, 0), "fingerprint": None, "superseded": False}
+            shift_tallies(connection, pipeline, ((None, {**untouched, **row}) for row in rows))
+            connection.execute(
+                sa.update(pipelines)
+                .where(pipelines.c.name == pipeline, pipelines.c.generation < generation)
+                .values(generation=generation)
+            )
+
+    def supersede(self, pipeline: str, keys: Sequence[str]) -> None:
+        """Take shards out of counts, claims and merges for good; whoever holds one loses it."""
+        gone = {"superseded": True, "holder": None, "lease_until": None, "fence": shards.c.fence + 1}
+        for start in range(0, len(keys), BATCH):
+            chosen = shards.c.key.in_(keys[start : start + BATCH])
+            with self._database.write() as connection:
+                condition = sa.and_(chosen, shards.c.superseded == sa.false())
+                change_shards(connection, pipeline, condition, {**gone, "picture_due": None}, self._clock())

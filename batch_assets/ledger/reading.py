@@ -1,0 +1,110 @@
+"""What the ledger tells: shards, counts, changes since a cursor, and the picture that Dagster has.
+
+Nothing that a sensor calls here grows with the number of shards; all of it goes by an index.
+"""
+
+import heapq
+from collections import Counter
+from collections.abc import Collection, Sequence
+
+import sqlalchemy as sa
+
+from batch_assets.ledger.changing import BATCH, SUMMED
+from batch_assets.ledger.rows import SHARD_COLUMNS, ShardRow, Totals, shard_row
+from batch_assets.ledger.schema import pipelines, shards, tallies
+from batch_assets.ledger.states import State
+from batch_assets.ledger.store import Store
+
+
+class Reading(Store):
+    """The part of the Ledger that is asked."""
+
+    def shard(self, pipeline: str, key: str) -> ShardRow | None:
+        """One shard, superseded or not; None where there is none."""
+        rows = self._select(sa.and_(shards.c.pipeline == pipeline, shards.c.key == key), shards.c.key, None)
+        return rows[0] if rows else None
+
+    def shards(  # noqa: PLR0917
+        self,
+        pipeline: str,
+        keys: Sequence[str] | None = None,
+        states: Collection[State] | None = None,
+        after: str | None = None,
+        limit: int | None = None,
+        superseded: bool = False,
+    ) -> list[ShardRow]:
+        """Shards ordered by key: of `keys`, in `states`, with a key after `after`, at most `limit`.
+
+        `superseded` includes the superseded ones.
+        """
+        where = [shards.c.pipeline == pipeline]
+        if not superseded:
+            where.append(shards.c.superseded == sa.false())
+        if after is not None:
+            where.append(shards.c.key > after)
+        # One query a state, each along the index: all in one would read the other states' shards too.
+        if states is None:
+            parts = [sa.and_(*where)]
+        else:
+            parts = [sa.and_(*where, shards.c.state == state) for state in sorted(states)]
+        if keys is not None:
+            chunks = [keys[start : start + BATCH] for start in range(0, len(keys), BATCH)]
+            parts = [sa.and_(part, shards.c.key.in_(chunk)) for part in parts for chunk in chunks]
+        found = [self._select(part, shards.c.key, limit) for part in parts]
+        return list(heapq.merge(*found, key=lambda row: row.key))[:limit]
+
+    def counts(self, pipeline: str) -> dict[State, int]:
+        """How many shards stand in each state; one without shards is left out, and is 0 if asked for."""
+        query = sa.select(tallies.c.state, tallies.c.shards).where(tallies.c.pipeline == pipeline)
+        counts: Counter[State] = Counter()
+        with self._database.read() as connection:
+            for state, number in connection.execute(query.where(tallies.c.shards > 0)):
+                counts[State(state)] += number
+        return counts
+
+    def totals(self, pipeline: str) -> Totals:
+        """Sums over the pipeline's shards."""
+        query = (
+            sa.select(tallies, pipelines.c.fingerprint.label("current"))
+            .join(pipelines, pipelines.c.name == tallies.c.pipeline)
+            .where(tallies.c.pipeline == pipeline)
+        )
+        sums = dict.fromkeys(("shards", *SUMMED, "stale", "stale_shards"), 0)
+        with self._database.read() as connection:
+            for row in connection.execute(query).mappings():
+                for name in ("shards", *SUMMED):
+                    sums[name] += row[name]
+                if row["current"] is not None and row["fingerprint"] not in ("", row["current"]):
+                    sums["stale"] += row["records"]
+                    sums["stale_shards"] += row["shards"]
+        return Totals(planned=sums.pop("records"), **sums)
+
+    def changes(self, after: int, limit: int, pipeline: str | None = None) -> list[ShardRow]:
+        """Shards changed since revision `after`, oldest change first, at most `limit`.
+
+        A shard changed twice comes once, as it is now. The cursor for the next call is the last
+        row's revision; it stays good when a lost ledger is replaced by a new one.
+        """
+        where = shards.c.revision > after
+        if pipeline is not None:
+            where = sa.and_(shards.c.pipeline == pipeline, where)
+        return self._select(where, shards.c.revision, limit)
+
+    def unpictured(self, limit: int) -> list[ShardRow]:
+        """Collected shards of any pipeline whose materialization is not confirmed, oldest first."""
+        return self._select(shards.c.picture_due.is_not(None), shards.c.picture_due, limit)
+
+    def set_pictured(self, pipeline: str, keys: Sequence[str]) -> None:
+        """Dagster has been told the states that these shards have now."""
+        for start in range(0, len(keys), BATCH):
+            here = (shards.c.pipeline == pipeline, shards.c.key.in_(keys[start : start + BATCH]))
+            with self._database.write() as connection:
+                told = sa.update(shards).where(*here)
+                connection.execute(told.values(picture=shards.c.state, picture_due=None))
+
+    def _select(
+        self, where: sa.ColumnElement[bool], order: sa.ColumnElement[object], limit: int | None
+    ) -> list[ShardRow]:
+        query = sa.select(*SHARD_COLUMNS).where(where).order_by(order).limit(limit)
+        with self._database.read() as connection:
+            return [shard_row(row) for row in connection.execute(query).mappings()]

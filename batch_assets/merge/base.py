@@ -1,0 +1,163 @@
+"""What a merged version is: a manifest of parts, read by everyone who reads merged data.
+
+How parts are made is in `parquet.py`; which version is the published one in `publishing.py`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import orjson
+import pydantic
+
+from batch_assets import paths
+from batch_assets.embeddings.accounting import Accounting
+from batch_assets.errors import AccountingError
+from batch_assets.storage import Storage, is_local
+
+Progress = Callable[[int, int], None]
+"""Called with (records done, records in all)."""
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The embedded records of one shard in a merged version.
+
+    `uri` is relative to the version's folder. `source_sha256` is the digest of the shard's own
+    file; it differs from `sha256` where columns had to be cast.
+    """
+
+    uri: str
+    rows: int
+    bytes: int
+    sha256: str
+    shard: str
+    planned: int
+    rejected: int
+    failed: int
+    source_sha256: str
+
+    @property
+    def accounting(self) -> Accounting:
+        return Accounting(self.planned, self.rows, self.rejected, self.failed)
+
+
+@dataclass(frozen=True)
+class FailuresPart:
+    """The rejected and failed records of all shards, in shard order."""
+
+    uri: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """`manifest.json` of one merged version; `parts` are in source order.
+
+    `digest` names the content: the same committed shards give the same. `columns` are plan
+    types; `norms` are min, max, mean as measured when each vector was written.
+    """
+
+    version: str
+    format: str
+    fingerprint: str
+    digest: str
+    parts: list[Part]
+    failures: FailuresPart
+    rows: int
+    planned: int
+    rejected: int
+    failed: int
+    columns: dict[str, str]
+    dimensions: int
+    vector_dtype: str
+    normalized: bool
+    tokens: int
+    created: str
+    norms: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def accounting(self) -> Accounting:
+        return Accounting(self.planned, self.rows, self.rejected, self.failed)
+
+    def path(self, part: Part | FailuresPart) -> str:
+        """Where a part lies, relative to the output root."""
+        return f"{paths.merged_folder(self.version)}/{part.uri}"
+
+
+@dataclass(frozen=True)
+class MergeResult:
+    """A finished version, not yet published.
+
+    `reused`: it was there already, from the same shards. `expected_current` is what
+    `publishing.publish` must find in place.
+    """
+
+    manifest: Manifest
+    reused: bool
+    expected_current: str | None
+
+
+@dataclass(frozen=True)
+class CheckOutcome:
+    """What a check found; `message` is a sentence for a person, `metadata` the numbers."""
+
+    passed: bool
+    message: str
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+_MANIFEST = pydantic.TypeAdapter(Manifest)
+
+
+def read_manifest(storage: Storage, version: str) -> Manifest | None:
+    """The manifest of a version, or None where that version was never finished.
+
+    Raises AccountingError for a file that is no manifest of this version.
+    """
+    path = paths.merged_manifest(version)
+    found = storage.read_versioned(path)
+    if found is None:
+        return None
+    try:
+        manifest = _MANIFEST.validate_json(found[0])
+    except pydantic.ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise AccountingError(f"{path}: not a manifest ({where}: {problem['msg']}); merge again") from None
+    if manifest.version != version:
+        raise AccountingError(f"{path}: is the manifest of version {manifest.version!r}; merge again")
+    return manifest
+
+
+def write_manifest(storage: Storage, manifest: Manifest) -> None:
+    """Finish a version: until this file is there, nobody reads or reuses the others."""
+    data = orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
+    storage.write(paths.merged_manifest(manifest.version), data + b"\n")
+
+
+def threads_for(storage: Storage) -> int:
+    """How many files to handle at once: a local disk is kept busy by few, an object store takes many."""
+    return 4 if is_local(storage.uri) else 16
+
+
+def map_in_order(function: Callable[[Item], Made], items: Iterable[Item], threads: int) -> Iterator[Made]:
+    """`map` over threads, results in order; never more than twice `threads` items at once."""
+    waiting: list[Future[Made]] = []
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for item in items:
+                if len(waiting) >= 2 * threads:
+                    yield waiting.pop(0).result()
+                waiting.append(pool.submit(function, item))
+            while waiting:
+                yield waiting.pop(0).result()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -1,0 +1,97 @@
+"""Nearest records to a vector: one pass over the published parts, a row group at a time.
+
+Exact, without an index, in memory that does not grow with the dataset. Turning a query's
+text into a vector is the encoder's business.
+"""
+
+import heapq
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from batch_assets.embeddings.parquet_files import open_parquet, read_vectors
+from batch_assets.embeddings.schema import EMBEDDING
+from batch_assets.embeddings.validation import vector_norms
+from batch_assets.errors import ConfigurationError, NotReady
+from batch_assets.merge.base import Manifest, Part, map_in_order
+from batch_assets.merge.publishing import open_current
+from batch_assets.storage import Storage, open_storage
+
+THREADS = 2
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A record near the query. `score` is the cosine; `columns` are all its others but the vector."""
+
+    record_id: str
+    score: float
+    columns: dict[str, Any]
+
+
+@dataclass(frozen=True, order=True)
+class _Candidate:
+    score: float
+    part: int
+    group: int
+    row: int
+
+
+def search(root: str | Storage, query_vector: npt.ArrayLike, k: int = 10) -> list[Hit]:
+    """The `k` records of the published version nearest to `query_vector` (dimensions,), best first.
+
+    Raises NotReady where nothing is published, ConfigurationError for a vector of another dimension.
+    """
+    storage = open_storage(root) if isinstance(root, str) else root
+    manifest = open_current(storage)
+    if manifest is None:
+        raise NotReady(f"nothing is published under {storage.uri} yet; merge first: `batch-assets run`")
+    query = np.asarray(query_vector, dtype=np.float32)
+    if query.shape != (manifest.dimensions,):
+        raise ConfigurationError(
+            f"the query vector has shape {query.shape}, the vectors under {storage.uri} have "
+            f"{manifest.dimensions} dimensions; use the model that embedded them: fingerprint {manifest.fingerprint}"
+        )
+    query = query / max(float(np.linalg.norm(query)), float(np.finfo(np.float32).tiny))
+    best: list[_Candidate] = []
+    numbered = enumerate(manifest.parts)
+    for found in map_in_order(
+        lambda item: _best_of_part(storage, manifest, query, k, *item), numbered, THREADS
+    ):
+        best = heapq.nlargest(k, best + found)
+    return _load(storage, manifest, best)
+
+
+def _best_of_part(
+    storage: Storage, manifest: Manifest, query: npt.NDArray[np.float32], k: int, number: int, part: Part
+) -> list[_Candidate]:
+    best: list[_Candidate] = []
+    with open_parquet(storage, manifest.path(part)) as file:
+        for group in range(file.num_row_groups):
+            vectors = read_vectors(file, group)
+            scores = vectors.astype(np.float32, copy=False) @ query
+            scores /= np.maximum(vector_norms(vectors), np.finfo(np.float32).tiny)
+            rows = np.argpartition(scores, -k)[-k:] if k < len(scores) else np.arange(len(scores))
+            best += [_Candidate(float(scores[row]), number, group, int(row)) for row in rows]
+    return heapq.nlargest(k, best)
+
+
+def _load(storage: Storage, manifest: Manifest, best: list[_Candidate]) -> list[Hit]:
+    """The other columns of the candidates: only the row groups that hold one are read."""
+    wanted: dict[tuple[int, int], list[int]] = {}
+    for candidate in best:
+        wanted.setdefault((candidate.part, candidate.group), []).append(candidate.row)
+    columns: dict[tuple[int, int, int], dict[str, Any]] = {}
+    for (number, group), rows in wanted.items():
+        with open_parquet(storage, manifest.path(manifest.parts[number])) as file:
+            names = [name for name in file.schema_arrow.names if name != EMBEDDING]
+            taken = file.read_row_group(group, columns=names, use_threads=False).take(rows)
+        for row, values in zip(rows, taken.select(names).to_pylist(), strict=True):
+            columns[number, group, row] = values
+    hits: list[Hit] = []
+    for candidate in best:
+        values = columns[candidate.part, candidate.group, candidate.row]
+        hits.append(Hit(values.pop("record_id"), candidate.score, values))
+    return hits

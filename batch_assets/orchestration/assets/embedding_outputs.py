@@ -1,0 +1,74 @@
+"""`embedding_outputs`: collects each shard: its Parquet, then its commit marker.
+
+Each shard is reported to Dagster as it ends, so that a run's progress shows while it goes and
+a shard that fails costs no other one. A shard that somebody else is at is left to them.
+"""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from batch_assets.control.collection import Result, ShardResult, collect_shards
+from batch_assets.orchestration import metadata
+from batch_assets.orchestration.partitions import SHARDS_PER_RUN, shard_partitions
+from batch_assets.orchestration.run import opened
+from batch_assets.settings import PipelineSettings
+
+NAMED_IN_ERRORS = 5
+
+
+def build_embedding_outputs(settings: PipelineSettings) -> dg.AssetsDefinition:
+    """The partitioned asset that holds `settings`' embeddings."""
+    key = dg.AssetKey([settings.name, "embedding_outputs"])
+
+    @dg.asset(
+        key=key,
+        group_name=settings.name,
+        deps=[dg.AssetKey([settings.name, "submitted_jobs"])],
+        partitions_def=shard_partitions(settings.name),
+        backfill_policy=dg.BackfillPolicy.multi_run(SHARDS_PER_RUN),
+        output_required=False,
+        pool=settings.executor.type,
+        description="A shard's embeddings and failures as Parquet, made real by its commit marker.",
+        required_resource_keys={"ledger", settings.executor.type},
+        kinds={"parquet"},
+    )
+    def embedding_outputs(context: dg.AssetExecutionContext) -> Iterator[dg.AssetMaterialization]:
+        asked = context.partition_keys
+        recompute = context.run.tags.get(metadata.RECOMPUTE_TAG) == "true"
+        left: list[ShardResult] = []
+        with opened(context, settings) as pipeline:
+            results = collect_shards(pipeline, asked, recompute=recompute, run_id=context.run_id)
+            for number, result in enumerate(results, start=1):
+                if result.marker is None:
+                    left.append(result)
+                    context.log.warning(result.message)
+                    continue
+                uri = f"{pipeline.storage.uri}/shards/{result.key}"
+                found = metadata.shard_metadata(result.marker, uri)
+                # Yielded, not logged: what is logged is stored only when the step ends.
+                yield dg.AssetMaterialization(key, partition=result.key, metadata=found)
+                pipeline.ledger.set_pictured(settings.name, [result.key])
+                context.log.info(f"shard {result.key} {result.result.value} ({number} of {len(asked)})")
+        lenient = context.run.tags.get(metadata.COLLECT_TAG) == "finished" or _also_submits(context, settings)
+        _end(left, len(asked), lenient)
+
+    return embedding_outputs
+
+
+def _also_submits(context: dg.AssetExecutionContext, settings: PipelineSettings) -> bool:
+    return dg.AssetKey([settings.name, "submitted_jobs"]) in context.job_def.asset_layer.selected_asset_keys
+
+
+def _end(left: list[ShardResult], asked: int, lenient: bool) -> None:
+    """Fail for shards that failed; leave alone, if `lenient`, those that are merely not finished."""
+    failed = [result for result in left if result.result in (Result.RETRYING, Result.EXHAUSTED)]
+    told = failed if lenient else left
+    if not told:
+        return
+    named = "; ".join(result.message for result in told[:NAMED_IN_ERRORS])
+    more = f" (and {len(told) - NAMED_IN_ERRORS} more)" if len(told) > NAMED_IN_ERRORS else ""
+    raise dg.Failure(
+        description=f"{len(told)} of {asked} shards are not materialized: {named}{more}",
+        allow_retries=False,
+    )

@@ -1,0 +1,53 @@
+"""`shard_plan`: lists the source, cuts it into shards, adds them as partitions."""
+
+import time
+
+import dagster as dg
+
+from batch_assets.control.planning import plan_source
+from batch_assets.orchestration import metadata
+from batch_assets.orchestration.partitions import add_partitions
+from batch_assets.orchestration.run import opened
+from batch_assets.settings import PipelineSettings
+
+REPLACE_TAG = "batch_assets/replace"
+
+
+def build_shard_plan(settings: PipelineSettings) -> dg.AssetsDefinition:
+    """The unpartitioned asset that plans `settings`' source."""
+
+    @dg.asset(
+        key=[settings.name, "shard_plan"],
+        group_name=settings.name,
+        description=f"Cuts {settings.source.uri or settings.source.pipeline} into shards, once for each file.",
+        required_resource_keys={"ledger", settings.executor.type},
+        metadata={metadata.SETTINGS: dg.MetadataValue.json(settings.model_dump(mode="json"))},
+        kinds={"plan"},
+    )
+    def shard_plan(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        started = time.perf_counter()
+        with opened(context, settings) as pipeline:
+            replace = context.run.tags.get(REPLACE_TAG) == "true"
+            planned = plan_source(pipeline, replace=replace)
+            add_partitions(context.instance, settings.name, planned.all_keys)
+            for note in planned.notes:
+                context.log.warning(note)
+            return dg.MaterializeResult(
+                metadata=metadata.common(
+                    rows=planned.records,
+                    rejected=0,
+                    failed=0,
+                    bytes=planned.bytes,
+                    seconds=time.perf_counter() - started,
+                    tokens=None,
+                    uri=f"{pipeline.storage.uri}/plan",
+                    fingerprint="",
+                )
+                | {
+                    metadata.GENERATION: planned.generation,
+                    metadata.SHARDS: len(planned.all_keys),
+                    metadata.NOTES: dg.MetadataValue.md("\n".join(f"- {note}" for note in planned.notes) or "none"),
+                }
+            )
+
+    return shard_plan

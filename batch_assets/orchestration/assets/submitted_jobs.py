@@ -1,0 +1,44 @@
+"""`submitted_jobs`: puts each prepared shard's job into the ledger's queue.
+
+For an executor in place the job is ready at once: whoever materializes `embedding_outputs`
+computes it.
+"""
+
+import dagster as dg
+
+from batch_assets.control.preparation import queue_shards
+from batch_assets.orchestration import metadata
+from batch_assets.orchestration.partitions import SHARDS_PER_RUN, shard_partitions
+from batch_assets.orchestration.run import opened
+from batch_assets.settings import PipelineSettings
+
+
+def build_submitted_jobs(settings: PipelineSettings) -> dg.AssetsDefinition:
+    """The partitioned asset that queues `settings`' jobs."""
+
+    @dg.asset(
+        key=[settings.name, "submitted_jobs"],
+        group_name=settings.name,
+        deps=[dg.AssetKey([settings.name, "input_shards"])],
+        partitions_def=shard_partitions(settings.name),
+        backfill_policy=dg.BackfillPolicy.multi_run(SHARDS_PER_RUN),
+        description="Puts a shard's job into the ledger's queue; for an executor in place it is ready at once.",
+        required_resource_keys={"ledger", settings.executor.type},
+        kinds={settings.executor.type},
+    )
+    def submitted_jobs(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        with opened(context, settings) as pipeline:
+            recompute = context.run.tags.get(metadata.RECOMPUTE_TAG) == "true"
+            for row in queue_shards(pipeline, context.partition_keys, recompute=recompute):
+                context.add_asset_metadata(
+                    {
+                        metadata.STATE: row.state.value,
+                        metadata.ROWS: row.records - row.rejected,
+                        metadata.ATTEMPT: row.attempt,
+                        metadata.FINGERPRINT: pipeline.fingerprint,
+                    },
+                    partition_key=row.key,
+                )
+        return dg.MaterializeResult()
+
+    return submitted_jobs

@@ -1,0 +1,106 @@
+"""Drives one pipeline from a command: the same assets as in the UI, run in this process.
+
+What is printed, and what a run's end means as an exit code, belongs to `cli/`.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+
+from batch_assets.errors import BatchAssetsError
+from batch_assets.executors.registry import ExecutorHost
+from batch_assets.ledger.ledger import Ledger, ShardRow
+from batch_assets.ledger.states import State
+from batch_assets.orchestration.partitions import range_tags, shard_ranges
+from batch_assets.orchestration.pipeline import build_pipeline_definitions
+from batch_assets.settings import PipelineSettings
+
+WAIT_SECONDS = 1.0
+ENDED = (State.COLLECTED, State.EXHAUSTED)
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+class RunFailed(BatchAssetsError):
+    """A Dagster run that had to succeed did not."""
+
+
+@dataclass
+class Driver:
+    """Runs a pipeline's assets on `instance`, in process, until there is nothing left to do."""
+
+    settings: PipelineSettings
+    instance: dg.DagsterInstance
+    ledger: Ledger
+    host: ExecutorHost
+    tags: Mapping[str, str] = field(default_factory=dict)
+    waiting: Callable[[str], None] = lambda _: None
+
+    def __post_init__(self) -> None:
+        own = dg.Definitions(
+            resources={"ledger": self.ledger, self.settings.executor.type: self.host},
+            executor=dg.in_process_executor,
+        )
+        merged = dg.Definitions.merge(build_pipeline_definitions(self.settings), own)
+        self._job = merged.resolve_implicit_global_asset_job_def()
+
+    def plan(self) -> None:
+        """Materialize `shard_plan`."""
+        self._materialize(["shard_plan"], {})
+
+    def embed(self) -> None:
+        """Materialize the partitioned assets of every shard that is not done, others' included.
+
+        Shards that another run holds are waited for. A shard that fails is tried again for as
+        long as the ledger gives it attempts.
+        """
+        while left := self._unfinished():
+            free = [row.key for row in left if not self._held(row)]
+            if not free:
+                holders = sorted({str(row.holder) for row in left if row.holder})
+                self.waiting(f"waiting for {len(left)} shards held by {', '.join(holders)}")
+                time.sleep(WAIT_SECONDS)
+                continue
+            keys = self.instance.get_dynamic_partitions(f"{self.settings.name}_shards")
+            for first, last in shard_ranges(keys, free):
+                names = ["input_shards", "submitted_jobs", "embedding_outputs"]
+                self._materialize(names, range_tags(first, last), may_fail=True)
+
+    def merge(self) -> None:
+        """Materialize `merged_embeddings` with its checks."""
+        self._materialize(["merged_embeddings"], {})
+
+    def _unfinished(self) -> list[ShardRow]:
+        states = [state for state in State if state not in ENDED]
+        return self.ledger.shards(self.settings.name, states=states)
+
+    def _held(self, row: ShardRow) -> bool:
+        return row.state in (State.RUNNING, State.COLLECTING) and self.ledger.is_held(row)
+
+    def _materialize(self, names: Sequence[str], tags: Mapping[str, str], *, may_fail: bool = False) -> Any:
+        keys = [dg.AssetKey([self.settings.name, name]) for name in names]
+        result = self._job.execute_in_process(
+            instance=self.instance,
+            asset_selection=keys,
+            tags={**self.tags, **tags},
+            raise_on_error=False,
+            run_config=QUIET,
+        )
+        if not result.success and not may_fail:
+            raise _cause(result)
+        return result
+
+
+def _cause(result: dg.ExecuteInProcessResult) -> Exception:
+    """Why a run failed, in the words of the asset that failed."""
+    for event in result.all_events:
+        if event.is_step_failure:
+            data = event.step_failure_data
+            if data.user_failure_data is not None and data.user_failure_data.description:
+                return RunFailed(data.user_failure_data.description)
+            error = data.error.cause if data.error and data.error.cause else data.error
+            return RunFailed(error.to_string() if error else f"run {result.run_id} failed")
+    return RunFailed(f"run {result.run_id} failed; the Dagster UI shows why")

@@ -1,0 +1,25 @@
+"""One pipeline's Dagster definitions, from its settings."""
+
+import dagster as dg
+
+from batch_assets.orchestration.assets.embedding_outputs import build_embedding_outputs
+from batch_assets.orchestration.assets.input_shards import build_input_shards
+from batch_assets.orchestration.assets.merged_embeddings import build_merged_embeddings
+from batch_assets.orchestration.assets.shard_plan import build_shard_plan
+from batch_assets.orchestration.assets.submitted_jobs import build_submitted_jobs
+from batch_assets.orchestration.checks import build_parity_check
+from batch_assets.settings import PipelineSettings
+
+
+def build_pipeline_definitions(settings: PipelineSettings) -> dg.Definitions:
+    """The five assets and their checks; resources and sensors are the deployment's."""
+    return dg.Definitions(
+        assets=[
+            build_shard_plan(settings),
+            build_input_shards(settings),
+            build_submitted_jobs(settings),
+            build_embedding_outputs(settings),
+            build_merged_embeddings(settings),
+        ],
+        asset_checks=[build_parity_check(settings)],
+    )

@@ -1,0 +1,38 @@
+"""What a Dagster run and a pipeline have to do with each other: opening one within the other.
+
+Shared by the five assets; the work itself is done by `control/`.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+import dagster as dg
+
+from batch_assets.control.heartbeat import heartbeat
+from batch_assets.control.pipeline import Pipeline, open_pipeline
+from batch_assets.errors import BatchAssetsError
+from batch_assets.ledger.holder import Holder
+from batch_assets.orchestration.metadata import HOLDER_TAG
+from batch_assets.settings import PipelineSettings
+
+ADD_SOURCE_TAG = "batch_assets/add_source"
+
+
+@contextlib.contextmanager
+def opened(context: dg.AssetExecutionContext, settings: PipelineSettings) -> Iterator[Pipeline]:
+    """The pipeline of the running asset, its leases kept alive for as long as the block runs.
+
+    Errors meant for a person become a `dg.Failure` that says the same and is not retried.
+    """
+    ledger = context.resources.ledger
+    holder = Holder.current()
+    host = getattr(context.resources, settings.executor.type)
+    try:
+        context.instance.add_run_tags(context.run_id, {HOLDER_TAG: holder.encode()})
+        ledger.note_run(context.run_id, holder, settings.name)
+        add_source = context.run.tags.get(ADD_SOURCE_TAG) == "true"
+        pipeline = open_pipeline(settings, ledger, host.executor(settings), add_source=add_source)
+        with heartbeat(ledger, holder):
+            yield pipeline
+    except BatchAssetsError as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error

@@ -1,0 +1,133 @@
+"""From rows to records: ids, texts, columns, and a rejection for each row that is none.
+
+Where rows come from is the formats' business; the rules themselves stand in `texts.py`,
+`json_values.py` and `arrays.py`.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from batch_assets.errors import SourceError
+from batch_assets.sources.arrays import PLAN_TYPES, array_of
+from batch_assets.sources.base import Fault, RecordRules, Records, Rejection
+from batch_assets.sources.json_values import json_text
+from batch_assets.sources.texts import TextRule
+
+
+class RecordBuilder:
+    """Builds the records of one segment, batch by batch, counting ordinals from `ordinal`."""
+
+    def __init__(self, rules: RecordRules, source_file: str, ordinal: int) -> None:
+        self.rules = rules
+        self.text_rule = TextRule(rules.text_column, rules.text_template)
+        self._source_file = source_file
+        self._ordinal = ordinal
+        self._schema = pa.schema([(column.stored, PLAN_TYPES[column.type]) for column in rules.columns])
+
+    def from_objects(self, rows: Sequence[int], objects: Sequence[dict[str, Any] | Fault]) -> Records:
+        """Records from parsed JSON objects and the faults of those that could not be parsed."""
+        known = [{} if isinstance(item, Fault) else item for item in objects]
+        text_rule = self.text_rule
+        texts = [item if isinstance(item, Fault) else text_rule(item) for item in objects]
+        arrays: list[pa.Array] = []
+        for column in self.rules.columns:
+            values = [item.get(column.source) for item in known]
+            arrays.append(self._array(rows, values, column.source, column.type, texts))
+        id_column = self.rules.id_column
+        ids = [None] * len(known) if id_column is None else [item.get(id_column) for item in known]
+        return self.build(rows, texts, ids, arrays)
+
+    def _array(
+        self, rows: Sequence[int], values: list[Any], name: str, plan_type: str, texts: list[str | Fault]
+    ) -> pa.Array:
+        try:
+            return array_of(values, plan_type)
+        except RecursionError:
+            for index, value in enumerate(values):
+                try:
+                    json_text(value)
+                except RecursionError:
+                    values[index] = None
+                    texts[index] = Fault("not_json", f"column {name!r} is nested too deeply to be stored")
+            return array_of(values, plan_type)
+        except (pa.ArrowException, TypeError, OverflowError) as error:
+            raise SourceError(
+                f"{self._source_file}, rows {rows[0]} to {rows[-1]}: column {name!r} holds a value that is not "
+                f"{plan_type}, as it was planned ({error}); `plan --replace` plans the file anew"
+            ) from error
+
+    def build(
+        self, rows: Sequence[int], texts: Sequence[str | Fault], ids: Sequence[Any], arrays: Sequence[pa.Array]
+    ) -> Records:
+        """Records from columns that are in the plan's types already; all arguments have a value per row."""
+        first, self._ordinal = self._ordinal, self._ordinal + len(rows)
+        record_ids = [
+            f"{self.rules.shard}:{first + index}" if value is None else id_text(value)
+            for index, value in enumerate(ids)
+        ]
+        batch = pa.RecordBatch.from_arrays(list(arrays), schema=self._schema)
+        if not self.rules.columns:
+            batch = empty_columns(len(rows))
+        bad = [index for index, text in enumerate(texts) if isinstance(text, Fault)]
+        rejections = [self._rejection(first + i, record_ids[i], rows[i], texts[i]) for i in bad]
+        good: Sequence[int] = range(len(rows))
+        if bad:
+            excluded = set(bad)
+            good = [index for index in good if index not in excluded]
+            batch = batch.take(pa.array(good, pa.int64())) if self.rules.columns else empty_columns(len(good))
+        return Records(
+            ordinals=[first + index for index in good],
+            record_ids=[record_ids[index] for index in good],
+            source_files=[self._source_file] * len(good),
+            source_rows=[int(rows[index]) for index in good],
+            texts=[text for text in texts if isinstance(text, str)],
+            columns=batch,
+            rejections=rejections,
+        )
+
+    def _rejection(self, ordinal: int, record_id: str, row: int, fault: Any) -> Rejection:
+        return Rejection(ordinal, record_id, self._source_file, int(row), fault.code, fault.message)
+
+
+def id_text(value: Any) -> str:
+    """A user's id as text: strings as they are, anything else as JSON writes it."""
+    return value if isinstance(value, str) else json_text(value)
+
+
+def empty_columns(rows: int) -> pa.RecordBatch:
+    """A batch of no columns that still knows its number of rows."""
+    return pa.RecordBatch.from_struct_array(pa.array([{}] * rows, pa.struct([])))
+
+
+def joined(batches: Iterator[Records], most_records: int, most_bytes: int) -> Iterator[Records]:
+    """The same records in fewer batches: small neighbours are put together."""
+    pending: list[Records] = []
+    count = size = 0
+    for batch in batches:
+        weight = len(batch) + len(batch.rejections)
+        length = sum(map(len, batch.texts)) + batch.columns.nbytes
+        if pending and (count + weight > most_records or size + length > most_bytes):
+            yield _join(pending)
+            pending, count, size = [], 0, 0
+        pending.append(batch)
+        count, size = count + weight, size + length
+    if pending:
+        yield _join(pending)
+
+
+def _join(batches: list[Records]) -> Records:
+    if len(batches) == 1:
+        return batches[0]
+    rows = sum(len(batch) for batch in batches)
+    columns = [batch.columns for batch in batches]
+    return Records(
+        ordinals=[item for batch in batches for item in batch.ordinals],
+        record_ids=[item for batch in batches for item in batch.record_ids],
+        source_files=[item for batch in batches for item in batch.source_files],
+        source_rows=[item for batch in batches for item in batch.source_rows],
+        texts=[item for batch in batches for item in batch.texts],
+        columns=pa.concat_batches(columns) if columns[0].num_columns else empty_columns(rows),
+        rejections=[item for batch in batches for item in batch.rejections],
+    )

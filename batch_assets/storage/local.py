@@ -1,0 +1,235 @@
+"""A folder of this machine, or of a network file system with locks."""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pyarrow as pa
+
+from batch_assets.storage.base import CHUNK_BYTES, FileInfo, Output, VersionMismatch
+
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK}
+
+
+class LocalStorage:
+    """Files below the folder `uri` (an absolute path)."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self._root = Path(uri)
+
+    def _path(self, path: str) -> Path:
+        return self._root / path if path else self._root
+
+    def read(self, path: str) -> bytes:
+        return self._path(path).read_bytes()
+
+    def read_versioned(self, path: str) -> tuple[bytes, str] | None:
+        try:
+            data = self._path(path).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return data, hashlib.sha256(data).hexdigest()
+
+    def stream(
+        self, path: str, start: int = 0, end: int | None = None, version: str | None = None
+    ) -> Iterator[bytes]:
+        with self._path(path).open("rb", buffering=0) as file:
+            status = os.fstat(file.fileno())
+            _demand(path, status, version)
+            file.seek(start)
+            left = (status.st_size if end is None else end) - start
+            while left > 0 and (chunk := file.read(min(CHUNK_BYTES, left))):
+                left -= len(chunk)
+                yield chunk
+            _demand(path, os.fstat(file.fileno()), version)
+
+    def create(self, path: str, data: bytes) -> bool:
+        target = self._path(path)
+        with _temporary_with(target, data) as temporary:
+            try:
+                os.link(temporary, target)
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                # No hard links here: whoever holds the folder's lock may look, then rename.
+                with _locked(target.parent):
+                    if target.exists():
+                        return False
+                    os.replace(temporary, target)
+        _sync_folder(target.parent)
+        return True
+
+    def replace(self, path: str, data: bytes, version: str) -> bool:
+        target = self._path(path)
+        if not target.parent.is_dir():
+            return False
+        with _locked(target.parent):
+            found = self.read_versioned(path)
+            if found is None or found[1] != version:
+                return False
+            self.write(path, data)
+        return True
+
+    def write(self, path: str, data: bytes) -> None:
+        target = self._path(path)
+        with _temporary_with(target, data) as temporary:
+            os.replace(temporary, target)
+        _sync_folder(target.parent)
+
+    def open_input(self, path: str) -> pa.NativeFile:
+        return pa.OSFile(str(self._path(path)), "rb")
+
+    def open_output(self, path: str) -> Output:
+        return _LocalOutput(self._path(path))
+
+    def info(self, path: str) -> FileInfo | None:
+        try:
+            status = self._path(path).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return FileInfo(path, status.st_size, _version(status)) if self._path(path).is_file() else None
+
+    def list(self, prefix: str = "", after: str | None = None) -> Iterator[FileInfo]:
+        yield from self._walk(prefix, after, frozenset())
+
+    def _walk(
+        self, folder: str, after: str | None, above: frozenset[tuple[int, int]]
+    ) -> Iterator[FileInfo]:
+        try:
+            status = self._path(folder).stat()
+            here = (status.st_dev, status.st_ino)
+            if here in above:  # a symbolic link that leads back up
+                return
+            entries = list(os.scandir(self._path(folder)))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        # A folder sorts as if its name ended in "/", so that paths come out in full order.
+        named = sorted((entry.name + ("/" if entry.is_dir() else ""), entry.path) for entry in entries)
+        for name, full in named:
+            path = f"{folder}/{name}" if folder else name
+            if name.endswith("/"):
+                if after is None or path > after or after.startswith(path):
+                    yield from self._walk(path[:-1], after, above | {here})
+            elif (after is None or path > after) and os.path.isfile(full):
+                with contextlib.suppress(FileNotFoundError):  # deleted since
+                    status = os.stat(full)
+                    yield FileInfo(path, status.st_size, _version(status))
+
+    def copy(self, source: str, target: str) -> None:
+        with self._path(source).open("rb") as file, self.open_output(target) as output:
+            shutil.copyfileobj(file, output, CHUNK_BYTES)
+
+    def delete(self, paths: Sequence[str]) -> None:
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                self._path(path).unlink()
+
+
+class _LocalOutput:
+    """Written under a hidden name beside its own, which it gets at `close`."""
+
+    def __init__(self, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self._target = target
+        handle, self._temporary = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
+        self._file = os.fdopen(handle, "wb")
+
+    @property
+    def closed(self) -> bool:
+        return self._file.closed
+
+    def write(self, data: bytes | memoryview, /) -> int:
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        if self._file.closed:
+            return
+        try:
+            self._file.flush()
+            os.fchmod(self._file.fileno(), 0o644)
+            os.fsync(self._file.fileno())
+            self._file.close()
+            os.replace(self._temporary, self._target)
+        except BaseException:
+            self.abort()
+            raise
+        _sync_folder(self._target.parent)
+
+    def abort(self) -> None:
+        with contextlib.suppress(OSError):
+            self._file.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._temporary)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        elif not self.closed:
+            self.abort()
+
+
+def _version(status: os.stat_result) -> str:
+    return f"{status.st_mtime_ns}-{status.st_size}"
+
+
+def _demand(path: str, status: os.stat_result, version: str | None) -> None:
+    if version is not None and _version(status) != version:
+        raise VersionMismatch(path)
+
+
+@contextlib.contextmanager
+def _temporary_with(target: Path, data: bytes) -> Iterator[str]:
+    """A synced file with `data` beside `target`; removed at the end if it is still there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)
+            os.fsync(file.fileno())
+        yield temporary
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which dies with the process."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

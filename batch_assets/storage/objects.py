@@ -1,0 +1,309 @@
+"""A prefix of a bucket: S3, Google Cloud Storage or Azure, by obstore."""
+
+import contextlib
+import io
+import os
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self, cast
+
+import pyarrow as pa
+
+from batch_assets.errors import BatchAssetsError, ConfigurationError, StorageError
+from batch_assets.storage.base import CHUNK_BYTES, FileInfo, Output, VersionMismatch
+
+_RETRY = {"max_retries": 8, "retry_timeout": timedelta(seconds=60)}
+
+# What an answer contains → what to say of it. The first match counts.
+_CONFIGURATION = (
+    ("NoSuchBucket", "there is no such bucket; create it, or correct its name"),
+    ("InvalidAccessKeyId", "the access key is unknown; check the credentials in use (AWS_ACCESS_KEY_ID, AWS_PROFILE)"),
+    ("SignatureDoesNotMatch", "the secret key does not fit the access key; check AWS_SECRET_ACCESS_KEY"),
+    ("ExpiredToken", "the credentials have expired; renew them"),
+    ("redirect", "the bucket lies in another region; set AWS_REGION to the bucket's"),
+    ("401 Unauthorized", "the credentials were refused; check the credentials in use"),
+    ("403 Forbidden", "access is denied; the credentials in use need s3:ListBucket, s3:GetObject and s3:PutObject"),
+    ("credential", "no credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"),
+)  # fmt: skip
+
+
+class ObjectStorage:
+    """Objects whose keys begin with the prefix in `uri` (scheme://bucket/prefix)."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        scheme, _, rest = uri.partition("://")
+        bucket, _, self._prefix = rest.partition("/")
+        self._bucket = f"{scheme}://{bucket}"
+        with self._explained(""):
+            self._store = _open_bucket(scheme, bucket)
+
+    def _path(self, path: str) -> str:
+        return "/".join(part for part in (self._prefix, path) if part)
+
+    @contextlib.contextmanager
+    def _explained(self, path: str) -> Iterator[None]:
+        """Put what the store says into one sentence; a missing object stays FileNotFoundError."""
+        try:
+            yield
+        except BatchAssetsError:
+            raise
+        except Exception as error:
+            explained = _explain(f"{self._bucket}/{self._path(path)}", error)
+            if explained is error:
+                raise
+            raise explained from error
+
+    def read(self, path: str) -> bytes:
+        import obstore
+
+        with self._explained(path):
+            return bytes(obstore.get(self._store, self._path(path)).bytes())
+
+    def read_versioned(self, path: str) -> tuple[bytes, str] | None:
+        import obstore
+
+        try:
+            with self._explained(path):
+                result = obstore.get(self._store, self._path(path))
+                return bytes(result.bytes()), _version(result.meta)
+        except FileNotFoundError:
+            return None
+
+    def stream(
+        self, path: str, start: int = 0, end: int | None = None, version: str | None = None
+    ) -> Iterator[bytes]:
+        import obstore
+        from obstore.exceptions import PreconditionError
+
+        conditional = version is not None and version.startswith(('"', "W/"))
+        if end is None or (version is not None and not conditional):
+            info = self.info(path)
+            if info is None:
+                raise FileNotFoundError(f"{self.uri}/{path}")
+            if version is not None and info.version != version:
+                raise VersionMismatch(path)
+            end = info.size if end is None else end
+        # One request per chunk: a slow consumer would otherwise run a long answer into its timeout.
+        while start < end:
+            options: dict[str, Any] = {"range": (start, min(start + CHUNK_BYTES, end))}
+            if conditional:
+                options["if_match"] = version
+            with self._explained(path):
+                try:
+                    chunk = obstore.get(self._store, self._path(path), options=cast("Any", options)).bytes()
+                except PreconditionError:
+                    raise VersionMismatch(path) from None
+            if not chunk:
+                return
+            start += len(chunk)
+            yield bytes(chunk)
+
+    def create(self, path: str, data: bytes) -> bool:
+        import obstore
+        from obstore.exceptions import AlreadyExistsError
+
+        with self._explained(path):
+            try:
+                obstore.put(self._store, self._path(path), data, mode="create", use_multipart=False)
+            except AlreadyExistsError:
+                return False
+            return True
+
+    def replace(self, path: str, data: bytes, version: str) -> bool:
+        import obstore
+        from obstore.exceptions import PreconditionError
+
+        mode = cast("Any", {"e_tag": version})
+        try:
+            with self._explained(path):
+                obstore.put(self._store, self._path(path), data, mode=mode, use_multipart=False)
+        except (PreconditionError, FileNotFoundError):
+            return False
+        return True
+
+    def write(self, path: str, data: bytes) -> None:
+        import obstore
+
+        with self._explained(path):
+            obstore.put(self._store, self._path(path), data)
+
+    def open_input(self, path: str) -> pa.NativeFile:
+        import obstore
+
+        with self._explained(path):
+            reader = obstore.open_reader(self._store, self._path(path))
+        return pa.PythonFile(_ObjectInput(self, path, reader), mode="r")
+
+    def open_output(self, path: str) -> Output:
+        return _ObjectOutput(self, path)
+
+    def info(self, path: str) -> FileInfo | None:
+        import obstore
+
+        try:
+            with self._explained(path):
+                meta = obstore.head(self._store, self._path(path))
+        except FileNotFoundError:
+            return None
+        return FileInfo(path, meta["size"], _version(meta))
+
+    def list(self, prefix: str = "", after: str | None = None) -> Iterator[FileInfo]:
+        import obstore
+
+        folder = self._path(prefix)
+        skip = len(self._prefix) + 1 if self._prefix else 0
+        offset = self._path(after) if after is not None else None
+        with self._explained(prefix):
+            for page in obstore.list(self._store, folder or None, offset=offset):
+                for meta in page:
+                    # Consoles mark folders by objects named "folder/"; the listing drops that slash.
+                    if meta["path"] != folder:
+                        yield FileInfo(meta["path"][skip:], meta["size"], _version(meta))
+
+    def copy(self, source: str, target: str) -> None:
+        import obstore
+
+        with self._explained(source):
+            obstore.copy(self._store, self._path(source), self._path(target))
+
+    def delete(self, paths: Sequence[str]) -> None:
+        import obstore
+
+        for start in range(0, len(paths), 1000):
+            with contextlib.suppress(FileNotFoundError), self._explained(""):
+                obstore.delete(self._store, [self._path(path) for path in paths[start : start + 1000]])
+
+
+class _ObjectOutput:
+    """An upload, in parts from 10 MB on; the object appears when it is completed."""
+
+    def __init__(self, storage: ObjectStorage, path: str) -> None:
+        import obstore
+
+        self._explained = lambda: storage._explained(path)
+        self._position = 0
+        with self._explained():
+            self._writer = obstore.open_writer(storage._store, storage._path(path))
+
+    @property
+    def closed(self) -> bool:
+        return self._writer.closed()
+
+    def write(self, data: bytes | memoryview, /) -> int:
+        with self._explained():
+            self._writer.write(data)
+        size = memoryview(data).nbytes
+        self._position += size
+        return size
+
+    def flush(self) -> None:
+        """Parts go out by themselves; what is short of one waits for `close`."""
+
+    def tell(self) -> int:
+        return self._position
+
+    def close(self) -> None:
+        if not self.closed:
+            with self._explained():
+                self._writer.close()
+
+    def abort(self) -> None:
+        if not self.closed:
+            self._writer.__exit__(RuntimeError, RuntimeError("aborted"), None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+
+class _ObjectInput(io.RawIOBase):
+    """obstore's reader with a file's manners: any `whence`, bytes of the standard kind, our errors."""
+
+    def __init__(self, storage: ObjectStorage, path: str, reader: Any) -> None:
+        self._explained = lambda: storage._explained(path)
+        self._reader = reader
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        with self._explained():
+            return bytes(self._reader.read(size if size >= 0 else None))
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        with self._explained():
+            return int(self._reader.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._reader.tell())
+
+
+def _version(meta: Any) -> str:
+    """The entity tag, or what comes closest to one in a store that has none."""
+    return str(meta["e_tag"] or f"{meta['last_modified'].timestamp()}-{meta['size']}")
+
+
+def _explain(uri: str, error: Exception) -> Exception:
+    """The error to raise in place of obstore's; the same one where callers know what to do with it."""
+    from obstore.exceptions import BaseError, InvalidPathError
+
+    text = str(error)
+    if isinstance(error, FileNotFoundError):
+        if "NoSuchBucket" in text:
+            return ConfigurationError(f"{uri}: {_CONFIGURATION[0][1]}")
+        return FileNotFoundError(uri)
+    if not isinstance(error, BaseError):
+        return error
+    if isinstance(error, InvalidPathError):
+        return StorageError(f"{uri}: a key there has an empty part, '.' or '..'; rename that object ({text.splitlines()[0]})")
+    if type(error).__name__ in ("AlreadyExistsError", "PreconditionError"):
+        return error
+    for mark, sentence in _CONFIGURATION:
+        if mark in text:
+            return ConfigurationError(f"{uri}: {sentence}")
+    reason = text.split("\n", 1)[0].removeprefix("Generic S3 error: ")
+    return StorageError(f"{uri}: {reason[:300]}; check the network and AWS_ENDPOINT_URL, then try again")
+
+
+def _open_bucket(scheme: str, bucket: str) -> Any:
+    from obstore.store import AzureStore, GCSStore, S3Store
+
+    if scheme == "gs":
+        return GCSStore(bucket, retry_config=cast("Any", _RETRY))
+    if scheme == "az":
+        return AzureStore(bucket, retry_config=cast("Any", _RETRY))
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    options: dict[str, Any] = {"retry_config": _RETRY}
+    if endpoint:
+        options["endpoint"] = endpoint
+    if endpoint.startswith("http://"):
+        options["client_options"] = {"allow_http": True}
+    if not os.environ.get("AWS_ACCESS_KEY_ID") and not os.environ.get("AWS_SKIP_SIGNATURE"):
+        # Profiles, SSO and roles are botocore's business; obstore alone knows only the environment.
+        import boto3
+        from obstore.auth.boto3 import Boto3CredentialProvider
+
+        session = boto3.Session()
+        if session.get_credentials() is None:
+            raise ConfigurationError(
+                f"s3://{bucket}: no AWS credentials were found; set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE (AWS_SKIP_SIGNATURE=true for a public bucket)"
+            )
+        options["credential_provider"] = Boto3CredentialProvider(session)
+        region = region or session.region_name
+    if region:
+        options["region"] = region
+    return S3Store(bucket, **options)

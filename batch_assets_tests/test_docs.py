@@ -1,0 +1,118 @@
+"""What the documentation promises exists: commands, flags, links, and the YAML it shows."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+from batch_assets.cli.app import app
+from batch_assets.settings import parse_pipeline
+from batch_assets_tests.module_imports import REPOSITORY
+
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+EXAMPLES = [
+    *sorted((REPOSITORY / "examples").glob("*/defs.yaml")),
+    *sorted((REPOSITORY / "batch_assets" / "defs").glob("*/defs.yaml")),
+]
+COMPONENT = "batch_assets.components.EmbeddingPipeline"
+
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def fences(page: Path) -> Iterator[tuple[str, str]]:
+    """Language and content of every fenced block."""
+    for match in re.finditer(r"^```(\w*)\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
+        yield match[1], match[2]
+
+
+def commands(page: Path) -> Iterator[str]:
+    """Every line of code in blocks and in spans; a line that goes on after a backslash is one."""
+    for _, block in fences(page):
+        yield from (line.strip().removeprefix("$ ") for line in block.replace("\\\n", " ").splitlines())
+    prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    yield from (match[1].strip() for match in re.finditer(r"`([^`\n]+)`", prose))
+
+
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+
+
+def flags_by_verb() -> dict[str, set[str]]:
+    """The flags of each verb of the command."""
+    group = typer.main.get_group(app)
+    return {
+        verb: {flag for option in command.params for flag in (*option.opts, *option.secondary_opts)}
+        | {"--help"}
+        for verb, command in group.commands.items()
+    }
+
+
+@pages
+def test_make_targets_exist(page: Path) -> None:
+    named = {match[1] for line in commands(page) if (match := re.match(r"make ([a-z]+)\b", line))}
+    assert named - make_targets() == set()
+
+
+@pages
+def test_verbs_and_flags_exist(page: Path) -> None:
+    known = flags_by_verb()
+    wrong: list[str] = []
+    for line in commands(page):
+        if match := re.search(r"\bbatch-assets ([a-z]+)\b(.*)", line):
+            named = set(re.findall(r"(?<!\S)--?[a-z][a-z-]*", match[2].split(" #")[0]))
+            if match[1] not in known or named - known[match[1]]:
+                wrong.append(line)
+        elif re.fullmatch(r"--[a-z][a-z-]*", line) and not any(line in flags for flags in known.values()):
+            wrong.append(line)
+    assert wrong == []
+
+
+@pages
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    lost: list[str] = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        path, _, anchor = target.partition("#")
+        if re.match(r"[a-z]+:", target):
+            continue
+        found = (page.parent / path).resolve() if path else page
+        if not found.exists() or (anchor and anchor not in anchors(found)):
+            lost.append(target)
+    assert lost == []
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page as they are linked to."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pages
+def test_pipelines_shown_are_valid(page: Path) -> None:
+    for language, block in fences(page):
+        if language == "yaml" and COMPONENT in block:
+            parse_pipeline(yaml.safe_load(block)["attributes"], "shown", page.name)
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.parent.name)
+def test_example_pipelines_are_valid(file: Path) -> None:
+    values = yaml.safe_load(file.read_text())
+    assert values["type"] == COMPONENT
+    settings = parse_pipeline(values["attributes"], file.parent.name, str(file))
+    assert settings.name == file.parent.name
+
+
+def test_images_copy_what_exists() -> None:
+    sources = [
+        source
+        for line in (REPOSITORY / "Dockerfile").read_text().splitlines()
+        if line.startswith("COPY ")
+        for source in line.split()[1:-1]
+    ]
+    assert [source for source in sources if not (REPOSITORY / source).exists()] == []
+    sent = {
+        line[1:] for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line.startswith("!")
+    }
+    assert sent == set(sources)
