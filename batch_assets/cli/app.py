@@ -1,5 +1,6 @@
 """The command itself: its verbs, its exit codes, its first line."""
 
+import logging
 import signal
 import sys
 from typing import Any
@@ -32,6 +33,7 @@ for verb in (run, plan, status, verify, retry, stop, search):
 def main() -> None:
     """Run the command; never returns."""
     signal.signal(signal.SIGTERM, _interrupt)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     arguments = [_dashed(argument) for argument in sys.argv[1:]]
     try:
         code: Any = app(args=arguments, prog_name="batch-assets", standalone_mode=False)

@@ -45,8 +45,9 @@ def run_pipeline(settings: PipelineSettings, ledger: Ledger, max_failed: float, 
     # Dagster takes half a second to import: not before the command's own checks have passed.
     host = create_host(settings.executor.type)
     check_configuration(settings, ledger, host.executor(settings), add_source=add_source)
-    from batch_assets.orchestration.driver import ADD_SOURCE_TAG, Driver
+    from batch_assets.orchestration.driver import Driver
     from batch_assets.orchestration.instance import open_instance
+    from batch_assets.orchestration.run import ADD_SOURCE_TAG
 
     progress = EmbeddingProgress(settings.name)
     host.progress = progress

@@ -24,11 +24,12 @@ LEASE_SECONDS = 60
 
 @dataclass(frozen=True)
 class CheckedMerge:
-    """A merged version, finished and checked, not yet published."""
+    """A merged version, finished and checked, not yet published; `revision` is the ledger's before it."""
 
     result: MergeResult
     accounting: CheckOutcome
     vectors: CheckOutcome
+    revision: int
 
     @property
     def manifest(self) -> Manifest:
@@ -54,13 +55,16 @@ def merge_shards(pipeline: Pipeline) -> CheckedMerge:
     Raises NotReady where shards are missing and `merge_when` does not allow for that, and
     AccountingError where too many records failed or none was embedded.
     """
+    _ = pipeline.fingerprint  # stale shards are moved before the revision is taken
+    attached = pipeline.ledger.pipeline(pipeline.name)
+    revision = attached.revision if attached else 0
     rows = mergeable_shards(pipeline)
     _refuse_too_many_failures(pipeline, rows)
     pairs = [(row.key, row.records) for row in rows]
     result = merge(pipeline.storage, pairs, pipeline.fingerprint, metadata={"pipeline": pipeline.name})
     accounting = check_accounting(pipeline.storage, result.manifest)
     vectors = check_vectors(pipeline.storage, result.manifest)
-    return CheckedMerge(result, accounting, vectors)
+    return CheckedMerge(result, accounting, vectors, revision)
 
 
 def publish_merge(pipeline: Pipeline, merged: CheckedMerge) -> None:
@@ -70,9 +74,7 @@ def publish_merge(pipeline: Pipeline, merged: CheckedMerge) -> None:
         raise NotReady(
             f"{current(pipeline.storage)} was published while {version} was merged; merge again to publish what is newer"
         )
-    row = pipeline.ledger.pipeline(pipeline.name)
-    if row is not None:
-        pipeline.ledger.set_merged(pipeline.name, merged.result.manifest.digest)
+    pipeline.ledger.set_merged(pipeline.name, merged.revision)
 
 
 def mergeable_shards(pipeline: Pipeline) -> list[ShardRow]:

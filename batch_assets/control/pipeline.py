@@ -7,6 +7,7 @@ what the root holds. What is then done with a shard has its own file beside this
 import contextlib
 import datetime
 import hashlib
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +27,7 @@ from batch_assets.sharding.plan_files import generations, read_plan, read_shards
 from batch_assets.storage import Storage, normalize_uri, open_storage
 
 ATTACH_TRIES = 10
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -47,7 +49,15 @@ class Pipeline:
         """The executor's fingerprint; the ledger is told, and shards of another one become stale."""
         fingerprint = self.executor.fingerprint()
         self.ledger.set_fingerprint(self.name, fingerprint)
-        self.ledger.mark_stale(self.name, fingerprint)
+        stale = self.ledger.mark_stale(self.name, fingerprint)
+        if stale:
+            logger.warning(
+                "%d shards of pipeline %s are stale: they were embedded under another fingerprint than %s "
+                "(another model, prompt or dtype) and are embedded again",
+                len(stale),
+                self.name,
+                fingerprint,
+            )
         return fingerprint
 
     @property

@@ -7,7 +7,6 @@ by its footer, rejected and failed ones are rows of the failures file by their s
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from batch_assets.embeddings.marker import ShardMarker
 from batch_assets.embeddings.parquet_files import DataFile, count_rows, open_parquet
@@ -95,7 +94,7 @@ def count_stages(storage: Storage, path: str) -> tuple[int, int]:
 
 def count_stages_of(stages: pa.Array | pa.ChunkedArray, path: str) -> tuple[int, int]:
     """(rejected, failed) among the stages of some failures; `path` is named where there is another stage."""
-    counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(stages).to_pylist()}
+    counts = {entry["values"]: entry["counts"] for entry in stages.value_counts().to_pylist()}
     if unknown := counts.keys() - {REJECT, INFERENCE}:
         raise AccountingError(f"{path}: has rows of unknown stage {', '.join(map(repr, unknown))}")
     return counts.get(REJECT, 0), counts.get(INFERENCE, 0)

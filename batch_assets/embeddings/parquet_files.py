@@ -8,7 +8,6 @@ columns there are is in `schema.py`.
 
 import contextlib
 import hashlib
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +19,6 @@ from batch_assets.embeddings.schema import EMBEDDING
 from batch_assets.embeddings.validation import Vectors
 from batch_assets.errors import AccountingError
 from batch_assets.storage import Storage
-
-logger = logging.getLogger(__name__)
 
 GROUP_ROWS = 8192
 GROUP_BYTES = 32 * 2**20
@@ -38,36 +35,44 @@ class DataFile:
 
 
 class HashingSink:
-    """Passes bytes to a new file of `storage` and hashes those that went there."""
+    """A new file of `storage` that hashes what is written to it; pyarrow takes it as a file."""
 
     def __init__(self, storage: Storage, path: str) -> None:
-        self._file = storage.open_output(path)
+        self._output = storage.open_output(path)
         self._digest = hashlib.sha256()
+        self._aborted = False
         self.bytes = 0
-        self.closed = False
-        self.discarding = False
 
-    def write(self, data: Any) -> int:
-        if not self.discarding:
-            self._file.write(data)
+    @property
+    def closed(self) -> bool:
+        return self._output.closed
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+    def write(self, data: bytes | memoryview) -> int:
+        size = len(data)
+        if not self._aborted:
+            self._output.write(data)
             self._digest.update(data)
-        self.bytes += len(data)
-        return len(data)
+        self.bytes += size
+        return size
 
     def flush(self) -> None:
-        """Nothing to do: bytes become durable when the file is closed, and only then count."""
+        """Nothing to do: bytes count only once the file is closed."""
 
     def tell(self) -> int:
         return self.bytes
 
     def close(self) -> None:
-        if not self.closed:
-            self.closed = True
-            self._file.close()
+        if not self._aborted:
+            self._output.close()
 
-    @property
-    def sha256(self) -> str:
-        return self._digest.hexdigest()
+    def abort(self) -> None:
+        """Drop the file; a Parquet writer that still writes its footer writes it nowhere."""
+        self._aborted = True
+        self._output.abort()
 
 
 class GroupedWriter:
@@ -87,9 +92,8 @@ class GroupedWriter:
         codecs = dict.fromkeys(flat, "zstd")
         if EMBEDDING in schema.names:
             codecs[f"{EMBEDDING}.list.element"] = "none"
-        self._writer = pq.ParquetWriter(
-            self._sink, schema, compression=codecs, use_dictionary=flat, write_statistics=flat
-        )
+        layout: dict[str, Any] = {"compression": codecs, "use_dictionary": flat, "write_statistics": flat}
+        self._writer = pq.ParquetWriter(self._sink, schema, **layout)
 
     def append(self, table: pa.Table) -> None:
         """Add rows; `table` has exactly the file's schema."""
@@ -117,15 +121,10 @@ class GroupedWriter:
         return DataFile(self.path, self.rows, self._sink.bytes, self._sink.sha256)
 
     def abort(self) -> None:
-        """Give the file up and remove it, as far as that works: nobody refers to it."""
+        """Give the file up: nothing is left under its name."""
         self._pending = []
-        self._sink.discarding = True
-        try:
-            self._writer.close()
-            self._sink.close()
-            self._storage.delete([self.path])
-        except Exception as error:
-            logger.warning("%s was given up and could not be removed: %s", self.path, error)
+        self._sink.abort()
+        self._writer.close()
 
 
 def _group_rows(schema: pa.Schema) -> int:
@@ -145,6 +144,8 @@ def open_parquet(storage: Storage, path: str) -> Iterator[pq.ParquetFile]:
     except FileNotFoundError:
         raise AccountingError(f"{path}: the file is missing under {storage.uri}") from None
     except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's or the network's fault; pyarrow's own for damaged bytes has no number
         raise AccountingError(f"{path}: not a whole Parquet file: {error}") from error
 
 

@@ -28,7 +28,7 @@ def check_complete(outcomes: Outcomes, first: int, shard: str) -> int:
     failed = np.fromiter((failure.row for failure in outcomes.failures), dtype=np.int64)
     if not np.array_equal(np.sort(np.concatenate([outcomes.rows, failed])), np.arange(count)):
         raise ValueError(
-            f"shard {shard}: {count} records, of which {len(outcomes.rows)} are embedded and {len(failed)} failed: "
+            f"shard {shard}: of {count} records {len(outcomes.rows)} are embedded and {len(failed)} failed: "
             "every record must be exactly one of the two"
         )
     rejected = [rejection.ordinal for rejection in records.rejections]

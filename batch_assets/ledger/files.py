@@ -60,9 +60,8 @@ class Files(Store):
         for some in _batches([_checked(path) for path in paths]):
             row = (files.c.pipeline == pipeline, files.c.path.in_(some))
             with self._database.read() as connection:
-                known |= dict(
-                    connection.execute(sa.select(files.c.path, files.c.version).where(*row)).tuples()
-                )
+                for path, version in connection.execute(sa.select(files.c.path, files.c.version).where(*row)):
+                    known[path] = version
         return known
 
     def mark_files(self, pipeline: str, paths: Sequence[str], state: FileState) -> None:

@@ -105,3 +105,9 @@ def m001_tables(connection: sa.Connection) -> None:
     # A sensor's cursor outlives a lost ledger: begun at the clock's milliseconds, the revisions
     # of the next ledger are higher than any that the lost one gave.
     connection.execute(sa.insert(schema.counters).values(name="revision", value=int(time.time() * 1000)))
+
+
+@migration
+def m002_merged_revision(connection: sa.Connection) -> None:
+    """What `merge_ready` compares, so that nothing is merged twice."""
+    _execute(connection, "ALTER TABLE ledger_pipelines ADD COLUMN merged_revision BIGINT")

@@ -58,7 +58,8 @@ class Planning(Store):
             if known is None:
                 connection.execute(sa.insert(pipelines).values(name=name, root=root, epoch=epoch))
             else:
-                forgotten = {"fingerprint": None, "generation": 0, "stop_requested": False}
+                forgotten = {"fingerprint": None, "generation": 0, "stop_requested": False,
+                             "merged_revision": None}  # fmt: skip
                 update = sa.update(pipelines).where(pipelines.c.name == name)
                 connection.execute(update.values(root=root, epoch=epoch, **forgotten))
             reserve_revisions(connection, name, 1)
@@ -80,6 +81,12 @@ class Planning(Store):
     def clear_stop(self, pipeline: str) -> None:
         """Forget the order to stop."""
         self._set(pipeline, stop_requested=False)
+
+    def set_merged(self, pipeline: str, revision: int) -> None:
+        """What was published was made when the pipeline stood at `revision`."""
+        with self._database.write() as connection:
+            named = sa.update(pipelines).where(pipelines.c.name == pipeline)
+            connection.execute(named.values(merged_revision=revision))
 
     def _set(self, name: str, **values: str | bool) -> None:
         differs = sa.or_(*(pipelines.c[column].is_distinct_from(value) for column, value in values.items()))

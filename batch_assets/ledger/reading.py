@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 import sqlalchemy as sa
 
 from batch_assets.ledger.changing import BATCH, SUMMED
+from batch_assets.ledger.leases import is_void
 from batch_assets.ledger.rows import SHARD_COLUMNS, ShardRow, Totals, shard_row
 from batch_assets.ledger.schema import pipelines, shards, tallies
 from batch_assets.ledger.states import State
@@ -61,6 +62,31 @@ class Reading(Store):
             for state, number in connection.execute(query.where(tallies.c.shards > 0)):
                 counts[State(state)] += number
         return counts
+
+    def is_held(self, pipeline: str, key: str) -> bool:
+        """Whether somebody alive is computing or committing the shard."""
+        columns = (shards.c.holder, shards.c.lease_until)
+        one = sa.select(*columns).where(shards.c.pipeline == pipeline, shards.c.key == key)
+        with self._database.read() as connection:
+            row = connection.execute(one).one_or_none()
+        return row is not None and not is_void(row.holder, row.lease_until, self._clock())
+
+    def recent_rate(self, pipeline: str, most: int = 20) -> float | None:
+        """Records per second over the shards that were collected last, from end to end; None where unknown.
+
+        A pause of the work counts as time, so that the number is what a person sees.
+        """
+        query = (
+            sa.select(shards.c.records, shards.c.updated_at)
+            .where(shards.c.pipeline == pipeline, shards.c.state == State.COLLECTED)
+            .order_by(shards.c.revision.desc())
+            .limit(most)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(query).all()
+        seconds = rows[0].updated_at - rows[-1].updated_at if rows else 0.0
+        # The first one's own time is not known: it only starts the clock.
+        return sum(row.records for row in rows[:-1]) / seconds if seconds > 0 else None
 
     def totals(self, pipeline: str) -> Totals:
         """Sums over the pipeline's shards."""

@@ -11,7 +11,10 @@ from batch_assets.ledger.states import State
 
 @dataclass(frozen=True)
 class PipelineRow:
-    """A pipeline. `planned` counts the records of its shards, superseded ones left out."""
+    """A pipeline. `planned` counts the records of its shards, superseded ones left out.
+
+    `merged_revision` is the revision that the published version was made from.
+    """
 
     name: str
     root: str
@@ -22,6 +25,7 @@ class PipelineRow:
     planned: int
     automation: bool
     stop_requested: bool
+    merged_revision: int | None
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ pipelines = sa.Table(
     sa.Column("revision", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("automation", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("stop_requested", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("merged_revision", sa.BigInteger),
 )
 
 shards = sa.Table(

@@ -138,7 +138,8 @@ def read_manifest(storage: Storage, version: str) -> Manifest | None:
 
 def write_manifest(storage: Storage, manifest: Manifest) -> None:
     """Finish a version: until this file is there, nobody reads or reuses the others."""
-    data = orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
+    # Sorted at the top only: the order of `columns` is that of the parts.
+    data = orjson.dumps(dict(sorted(vars(manifest).items())), option=orjson.OPT_INDENT_2)
     storage.write(paths.merged_manifest(manifest.version), data + b"\n")
 
 

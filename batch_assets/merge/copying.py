@@ -20,9 +20,11 @@ def copy_file(storage: Storage, source: DataFile, target: str) -> DataFile:
         try:
             for chunk in storage.stream(source.path):
                 sink.write(chunk)
-        finally:
+            check_digest(source, sink.sha256)
             sink.close()
-        check_digest(source, sink.sha256)
+        except BaseException:
+            sink.abort()
+            raise
     else:
         storage.copy(source.path, target)
     copied = DataFile(target, source.rows, source.bytes, source.sha256)
@@ -51,6 +53,6 @@ def check_digest(file: DataFile, sha256: str) -> None:
     """Raise AccountingError where a file's bytes hash to something else than was committed."""
     if sha256 != file.sha256:
         raise AccountingError(
-            f"{file.path}: its bytes have changed since they were committed (sha256 {sha256[:16]}… instead of "
-            f"{file.sha256[:16]}…); embed its shard again"
+            f"{file.path}: its bytes have changed since they were committed (sha256 {sha256[:16]}…, "
+            f"not {file.sha256[:16]}…); embed its shard again, or merge again if it is a merged part"
         )

@@ -68,12 +68,21 @@ class Inputs:
 
     @property
     def digest(self) -> str:
-        """Digest of the content to be merged: the same committed shards give the same."""
-        digest = hashlib.sha256(f"merge 1 {self.fingerprint}\n".encode())
-        for shard in self.shards:
-            line = f"{shard.shard} {shard.planned} {shard.embeddings.sha256} {shard.failures.sha256}\n"
-            digest.update(line.encode())
-        return digest.hexdigest()
+        """Digest of the content to be merged; see `digest_of`."""
+        shards = self.shards
+        lines = ((one.shard, one.planned, one.embeddings.sha256, one.failures.sha256) for one in shards)
+        return digest_of(self.fingerprint, lines)
+
+
+def digest_of(fingerprint: str, shards: Iterable[tuple[str, int, str, str]]) -> str:
+    """Digest (hex) of what a merge is made from: the same committed shards give the same.
+
+    `shards` are (key, planned records, sha256 of the embeddings file, sha256 of the failures file).
+    """
+    digest = hashlib.sha256(f"merge 1 {fingerprint}\n".encode())
+    for shard in shards:
+        digest.update(" ".join(map(str, shard)).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def gather(storage: Storage, shards: Iterable[tuple[str, int]], fingerprint: str) -> Inputs:
@@ -106,12 +115,13 @@ def gather(storage: Storage, shards: Iterable[tuple[str, int]], fingerprint: str
 def _not_ready(missing: Sequence[str], stale: Sequence[str]) -> str:
     parts: list[str] = []
     if missing:
-        parts.append(f"{len(missing)} shards are not embedded yet ({_name_some(missing)})")
+        parts.append(f"{len(missing)} shards are not embedded yet ({name_some(missing)})")
     if stale:
-        parts.append(f"{len(stale)} were embedded with another model or setting ({_name_some(stale)})")
+        parts.append(f"{len(stale)} were embedded with another model or setting ({name_some(stale)})")
     return f"cannot merge: {', '.join(parts)}; materialize embedding_outputs for them, or `batch-assets run`"
 
 
-def _name_some(keys: Sequence[str]) -> str:
+def name_some(keys: Sequence[str]) -> str:
+    """The first few of many shard keys, for a sentence."""
     more = len(keys) - NAMED_IN_ERRORS
     return ", ".join(keys[:NAMED_IN_ERRORS]) + (f" and {more} more" if more > 0 else "")

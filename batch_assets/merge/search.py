@@ -52,21 +52,22 @@ def search(root: str | Storage, query_vector: npt.ArrayLike, k: int = 10) -> lis
     if query.shape != (manifest.dimensions,):
         raise ConfigurationError(
             f"the query vector has shape {query.shape}, the vectors under {storage.uri} have "
-            f"{manifest.dimensions} dimensions; use the model that embedded them: fingerprint {manifest.fingerprint}"
+            f"{manifest.dimensions} dimensions; embed the query with the model that embedded them"
         )
     query = query / max(float(np.linalg.norm(query)), float(np.finfo(np.float32).tiny))
     best: list[_Candidate] = []
     numbered = enumerate(manifest.parts)
     for found in map_in_order(
-        lambda item: _best_of_part(storage, manifest, query, k, *item), numbered, THREADS
+        lambda item: _best_of_part(storage, manifest, query, k, item), numbered, THREADS
     ):
         best = heapq.nlargest(k, best + found)
     return _load(storage, manifest, best)
 
 
 def _best_of_part(
-    storage: Storage, manifest: Manifest, query: npt.NDArray[np.float32], k: int, number: int, part: Part
+    storage: Storage, manifest: Manifest, query: npt.NDArray[np.float32], k: int, item: tuple[int, Part]
 ) -> list[_Candidate]:
+    number, part = item
     best: list[_Candidate] = []
     with open_parquet(storage, manifest.path(part)) as file:
         for group in range(file.num_row_groups):

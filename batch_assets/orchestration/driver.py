@@ -3,11 +3,9 @@
 What is printed, and what a run's end means as an exit code, belongs to `cli/`.
 """
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import dagster as dg
 
@@ -78,9 +76,9 @@ class Driver:
         return self.ledger.shards(self.settings.name, states=states)
 
     def _held(self, row: ShardRow) -> bool:
-        return row.state in (State.RUNNING, State.COLLECTING) and self.ledger.is_held(row)
+        return row.state in (State.RUNNING, State.COLLECTING) and self.ledger.is_held(row.pipeline, row.key)
 
-    def _materialize(self, names: Sequence[str], tags: Mapping[str, str], *, may_fail: bool = False) -> Any:
+    def _materialize(self, names: Sequence[str], tags: Mapping[str, str], *, may_fail: bool = False) -> None:
         keys = [dg.AssetKey([self.settings.name, name]) for name in names]
         result = self._job.execute_in_process(
             instance=self.instance,
@@ -89,9 +87,19 @@ class Driver:
             raise_on_error=False,
             run_config=QUIET,
         )
-        if not result.success and not may_fail:
-            raise _cause(result)
-        return result
+        self.ledger.forget_run(result.run_id)
+        if not result.success:
+            _raise_interruption(result)
+            if not may_fail:
+                raise _cause(result)
+
+
+def _raise_interruption(result: dg.ExecuteInProcessResult) -> None:
+    """Dagster turns Ctrl-C into a failed run; for the command it is Ctrl-C again."""
+    for event in result.all_events:
+        error = event.step_failure_data.error if event.is_step_failure else None
+        if error is not None and error.cls_name == "DagsterExecutionInterruptedError":
+            raise KeyboardInterrupt
 
 
 def _cause(result: dg.ExecuteInProcessResult) -> Exception:

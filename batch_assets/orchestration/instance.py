@@ -1,12 +1,22 @@
 """The Dagster instance of the home: where runs of the command are recorded, for the UI to show."""
 
 import contextlib
-import logging
+import os
 from collections.abc import Iterator
 
 import dagster as dg
+from dagster._core.instance import InstanceRef
 
 from batch_assets.home import dagster_home, project_root
+
+
+# What the command prints belongs on the terminal: Dagster's capture would take it away, progress included.
+UNCAPTURED = {
+    "compute_logs": {
+        "module": "dagster._core.storage.noop_compute_log_manager",
+        "class": "NoOpComputeLogManager",
+    }
+}
 
 
 @contextlib.contextmanager
@@ -19,6 +29,6 @@ def open_instance() -> Iterator[dg.DagsterInstance]:
     if project is not None and home == project / ".dagster" and not (home / "dagster.yaml").exists():
         with contextlib.suppress(FileExistsError):
             (home / "dagster.yaml").symlink_to("../dagster.yaml")
-    logging.getLogger("dagster").setLevel(logging.ERROR)
-    with dg.DagsterInstance.from_config(str(home)) as instance:
+    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
+    with dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=UNCAPTURED)) as instance:
         yield instance

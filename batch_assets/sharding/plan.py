@@ -3,13 +3,14 @@
 How a source is cut is in `planner.py`; what became of a shard afterwards is the ledger's.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from batch_assets.sources.base import Segment, SourceFile
+from batch_assets.sources.columns import Column
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Shard:
     """An immutable slice of the source: one Dagster partition."""
 
@@ -31,6 +32,13 @@ class PlanSummary:
 
     The types: `int64`, `float64`, `bool`, `string`, and `json` for a mixed or nested column,
     stored as JSON text. `columns` holds the text and id columns too where they pass through.
+    Its names are the output's: a source column that has another name there is in `renamed`.
+    A generation has all columns of those before it; older shards lack the ones that it adds.
+
+    `records` and `bytes` are those of this generation's shards. `files` are the source files
+    that it planned; they come with `read_plan`, not with `read_summary`. Paths are relative to
+    `base_uri`: `source_uri`, or the folder of a single file. The shards in `superseded`, of
+    earlier generations, are replaced by this one's.
     """
 
     generation: int
@@ -42,6 +50,18 @@ class PlanSummary:
     bytes: int
     files: Sequence[SourceFile]
     created: str
+    base_uri: str
+    max_record_bytes: int
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    left_out: Sequence[str] = ()
+    superseded: Sequence[str] = ()
+
+    @property
+    def source_columns(self) -> tuple[Column, ...]:
+        """The columns with their names in the source."""
+        return tuple(
+            Column(stored, self.renamed.get(stored, stored), type) for stored, type in self.columns.items()
+        )
 
 
 def group_consecutive(all_keys: Sequence[str], wanted: Iterable[str], most: int) -> list[list[str]]:

@@ -7,6 +7,8 @@ large for the others, stored as JSON text. How values become arrays is in `array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
+from types import MappingProxyType
 from typing import Any
 
 from batch_assets.errors import ConfigurationError
@@ -70,18 +72,24 @@ class ColumnScan:
     """Sees every record of a planning round and settles the columns.
 
     `wanted` are the columns to pass through, None for all; `required` ones (text, id) must
-    turn up somewhere; `earlier` are the columns that an earlier generation has fixed.
+    turn up somewhere, each is named by the setting it maps to; `earlier` are the columns that an
+    earlier generation has fixed. Records that lack one of `text_columns`, or have something else
+    than a string as their `text_column`, will be rejected: their values do not count.
     """
 
     def __init__(
         self,
         wanted: Sequence[str] | None,
-        required: Mapping[str, str],
+        required: Mapping[str, str] = MappingProxyType({}),
         earlier: Sequence[Column] | None = None,
+        text_columns: Sequence[str] = (),
+        text_column: str | None = None,
     ) -> None:
         self._wanted = None if wanted is None else list(dict.fromkeys(wanted))
         self._required = required
         self._earlier = earlier
+        self._text_columns = text_columns
+        self._text_column = text_column
         self._kinds: dict[str, Kinds] = {}
         self._names: dict[str, None] = {}
         self._objects = 0
@@ -99,13 +107,21 @@ class ColumnScan:
             alike[tuple(value)].append(tuple(value.values()))
         for names, rows in alike.items():
             self._objects += len(rows)
-            for name, values in zip(names, zip(*rows, strict=True), strict=True):
+            self._note(names)
+            if any(name not in names for name in self._text_columns):
+                continue
+            if self._text_column is not None:
+                get = itemgetter(names.index(self._text_column))
+                if set(map(type, map(get, rows))) != {str}:
+                    rows = [row for row in rows if type(get(row)) is str]  # noqa: PLW2901
+            for name, values in zip(names, zip(*rows, strict=True), strict=False):  # no rows: no values
                 if (kinds := self._of(name)) is not None:
                     _look(kinds, values)
 
     def add_kinds(self, name: str, seen: Kinds) -> None:
         """Take the kinds of a whole column, where the file itself declares them."""
         self._objects += 1
+        self._note([name])
         if (kinds := self._of(name)) is None:
             return
         if seen.ints:
@@ -115,10 +131,13 @@ class ColumnScan:
         kinds.strings |= seen.strings
         kinds.others |= seen.others
 
+    def _note(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name not in self._names and len(self._names) < MOST_COLUMNS:
+                self._names[name] = None
+
     def _of(self, name: str) -> Kinds | None:
         """Where to note the kinds of column `name`; None if nobody wants them."""
-        if name not in self._names and len(self._names) < MOST_COLUMNS:
-            self._names[name] = None
         if self._wanted is not None and name not in self._wanted:
             return None
         if name not in self._kinds:

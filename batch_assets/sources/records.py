@@ -32,11 +32,18 @@ class RecordBuilder:
         text_rule = self.text_rule
         texts = [item if isinstance(item, Fault) else text_rule(item) for item in objects]
         arrays: list[pa.Array] = []
+        # A rejected record's values had no say in the columns' types, and may be of any other.
+        valid = [{} if isinstance(text, Fault) else item for item, text in zip(known, texts, strict=True)]
         for column in self.rules.columns:
-            values = [item.get(column.source) for item in known]
+            values = [item.get(column.source) for item in valid]
             arrays.append(self._array(rows, values, column.source, column.type, texts))
-        id_column = self.rules.id_column
-        ids = [None] * len(known) if id_column is None else [item.get(id_column) for item in known]
+        ids: list[str | None] = [None] * len(known)
+        if self.rules.id_column is not None:
+            for index, item in enumerate(known):
+                try:
+                    ids[index] = id_text(item.get(self.rules.id_column))
+                except RecursionError:
+                    texts[index] = Fault("not_json", f"column {self.rules.id_column!r} is nested too deeply for an id")
         return self.build(rows, texts, ids, arrays)
 
     def _array(
@@ -59,14 +66,19 @@ class RecordBuilder:
             ) from error
 
     def build(
-        self, rows: Sequence[int], texts: Sequence[str | Fault], ids: Sequence[Any], arrays: Sequence[pa.Array]
+        self,
+        rows: Sequence[int],
+        texts: Sequence[str | Fault],
+        ids: Sequence[str | None],
+        arrays: Sequence[pa.Array],
     ) -> Records:
-        """Records from columns that are in the plan's types already; all arguments have a value per row."""
+        """Records from columns that are in the plan's types already; all arguments have a value per row.
+
+        A record without an id is named `<shard>:<ordinal>`.
+        """
         first, self._ordinal = self._ordinal, self._ordinal + len(rows)
-        record_ids = [
-            f"{self.rules.shard}:{first + index}" if value is None else id_text(value)
-            for index, value in enumerate(ids)
-        ]
+        shard = self.rules.shard
+        record_ids = [f"{shard}:{first + i}" if value is None else value for i, value in enumerate(ids)]
         batch = pa.RecordBatch.from_arrays(list(arrays), schema=self._schema)
         if not self.rules.columns:
             batch = empty_columns(len(rows))
@@ -91,9 +103,9 @@ class RecordBuilder:
         return Rejection(ordinal, record_id, self._source_file, int(row), fault.code, fault.message)
 
 
-def id_text(value: Any) -> str:
-    """A user's id as text: strings as they are, anything else as JSON writes it."""
-    return value if isinstance(value, str) else json_text(value)
+def id_text(value: Any) -> str | None:
+    """A user's id as text: strings as they are, anything else as JSON writes it; None is no id."""
+    return value if value is None or isinstance(value, str) else json_text(value)
 
 
 def empty_columns(rows: int) -> pa.RecordBatch:

@@ -35,7 +35,10 @@ class TextRule:
                 value = record.get(name)
                 if value is None:
                     return Fault("no_text", f"column {name!r} of the template is {'null' if name in record else 'missing'}")
-                pieces.append(value if isinstance(value, str) else json_text(value))
+                try:
+                    pieces.append(value if isinstance(value, str) else json_text(value))
+                except RecursionError:
+                    return Fault("text_not_string", f"column {name!r} is nested too deeply to be written as text")
         text = "".join(pieces)
         return text if text.strip() else Fault("empty_text", "the text is empty or only white space")
 

@@ -1,0 +1,65 @@
+"""What this machine computes with: its device, its cores, and the precision it is fast in."""
+
+import functools
+import os
+from pathlib import Path
+
+from batch_assets.errors import ModelError
+
+_BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")
+MOST_THREADS = 8
+"""Above so many model threads Python itself, one thread at a time, is what they wait for."""
+
+
+def pick_device(asked: str) -> str:
+    """`auto` is the first CUDA device where there is one, else the CPU. Raises ModelError for what is not there."""
+    import torch
+
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if asked.startswith("cuda"):
+        number = int(asked.partition(":")[2] or 0)
+        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if number >= found:
+            raise ModelError(
+                f"executor.device: {asked!r} cannot be used, torch {torch.__version__} sees {found} CUDA devices; "
+                "use auto or cpu, or install a torch built for this machine's driver"
+            )
+    return asked
+
+
+def pick_dtype(asked: str, device: str) -> str:
+    """`auto` is bfloat16 where the processor computes it, float32 elsewhere."""
+    import torch
+
+    if asked != "auto":
+        return asked
+    if device.startswith("cuda"):
+        return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float32"
+    return "bfloat16" if _cpu_computes_bfloat16() else "float32"
+
+
+def split_cores(cores: int) -> tuple[int, int]:
+    """Model threads, and cores for each: several small products at once beat one that is split over all cores."""
+    threads = min(cores, MOST_THREADS)
+    return threads, max(1, cores // threads)
+
+
+@functools.cache
+def available_cores() -> int:
+    """Cores this process may use: its affinity, and its container's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return cores
+    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
+
+
+@functools.cache
+def _cpu_computes_bfloat16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return any(f" {flag}" in flags for flag in _BFLOAT16_FLAGS)

@@ -1,0 +1,46 @@
+"""The digest of all that decides a vector, made without loading the model.
+
+Two pipelines of one fingerprint store the same vectors for the same text. What only decides
+how fast they are made (device, batch size) is not in it.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+from batch_assets.encoders.weights import digest_file, is_local, locate_model, model_files
+from batch_assets.settings import ModelSettings, PipelineSettings
+
+VERSION = 1
+"""Raised when the encoder's own arithmetic changes what it stores."""
+
+_DECIDING = (".json", ".txt", ".model", ".safetensors", ".py", ".jinja", ".spm", ".bpe", ".vocab", ".tiktoken")
+"""Suffixes of files that configs, tokenizers, weights and the model's own code come in."""
+_SILENT = frozenset({"data_config.json", "trainer_state.json", "train_results.json", "eval_results.json"})
+
+
+def fingerprint(settings: PipelineSettings) -> str:
+    """16 hex digits over model files, model settings, which text is embedded, and the stored type.
+
+    Raises ModelError where the model is not to be had.
+    """
+    source, model = settings.source, settings.model
+    parts: dict[str, Any] = {
+        "version": VERSION,
+        "model": model.model_dump(exclude={"id", "revision", "trust_remote_code"}),
+        "name": None if is_local(model) else [model.id, model.revision],
+        "files": _digests(model),
+        "text": source.text_template or [*source.text_columns],
+        "stored": settings.output.dtype,
+    }
+    canonical = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _digests(model: ModelSettings) -> dict[str, str]:
+    folder = locate_model(model)
+    return {
+        path.relative_to(folder).as_posix(): digest_file(path)
+        for path in model_files(folder)
+        if path.suffix in _DECIDING and path.name not in _SILENT
+    }

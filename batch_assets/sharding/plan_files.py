@@ -1,0 +1,172 @@
+"""A generation's plan as files: `plan/g0001.parquet` with a row per segment, `plan/g0001.json` beside it.
+
+The Parquet file is created once, whole, and holds everything, the summary too: whoever comes
+second, or after a crash between the two files, takes what it says. A file without records has
+a row of its own, with an empty shard key.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from batch_assets import paths
+from batch_assets.errors import StorageError
+from batch_assets.sharding.plan import PlanSummary, Shard
+from batch_assets.sources.base import Segment, SourceFile
+from batch_assets.storage import Storage, join_uri
+
+_SUMMARY = b"batch_assets.summary"
+_SCHEMA = pa.schema(
+    [
+        ("shard", pa.string()),
+        ("path", pa.string()),
+        ("version", pa.string()),
+        ("first_row", pa.int64()),
+        ("last_row", pa.int64()),
+        ("first_byte", pa.int64()),
+        ("last_byte", pa.int64()),
+        ("records", pa.int64()),
+        ("spool", pa.string()),
+        ("file_size", pa.int64()),
+        ("file_records", pa.int64()),
+        ("file_next_row", pa.int64()),
+        ("file_next_byte", pa.int64()),
+        ("file_complete", pa.bool_()),
+    ]
+)
+_SEGMENT = ["path", "version", "first_row", "last_row", "first_byte", "last_byte", "records", "spool"]
+
+
+
+
+def write_plan(storage: Storage, summary: PlanSummary, shards: Sequence[Shard]) -> bool:
+    """Publish a plan; False where its generation is planned already, by another or before a crash.
+
+    Either way the generation is complete when this returns: read it, do not go on from `shards`.
+    """
+    created = storage.create(paths.plan(summary.generation), _table_bytes(summary, shards))
+    if not created:
+        _complete(storage, summary.generation)
+    else:
+        storage.create(paths.plan_summary(summary.generation), _summary_bytes(summary))
+    return created
+
+
+def read_plan(storage: Storage, generation: int) -> tuple[PlanSummary, list[Shard]]:
+    """The summary, with its files, and all shards in order. Raises FileNotFoundError where there is none."""
+    table = _read_table(storage, generation)
+    summary = dataclasses.replace(_parse_summary(table.schema.metadata[_SUMMARY]), files=_files(table))
+    return summary, _shards(table)
+
+
+def read_shards(storage: Storage, generation: int, keys: Sequence[str]) -> list[Shard]:
+    """Some of a generation's shards, in the plan's order; unknown keys are left out."""
+    table = _read_table(storage, generation)
+    return _shards(table.filter(pc.is_in(table.column("shard"), pa.array(keys, pa.string()))))
+
+
+def read_summary(storage: Storage, generation: int) -> PlanSummary:
+    """The summary without its files. Raises FileNotFoundError where there is no such generation."""
+    try:
+        return _parse_summary(storage.read(paths.plan_summary(generation)))
+    except FileNotFoundError:
+        _complete(storage, generation)
+        return _parse_summary(storage.read(paths.plan_summary(generation)))
+
+
+def generations(storage: Storage) -> list[int]:
+    """The generations planned so far, ascending. One without its summary yet is among them."""
+    found = {
+        int(name[1:5])
+        for info in storage.list("plan")
+        if len(name := info.path.rpartition("/")[2]) == len("g0001.parquet")
+        and name.startswith("g")
+        and name.endswith(".parquet")
+        and name[1:5].isdigit()
+    }
+    return sorted(found)
+
+
+def _complete(storage: Storage, generation: int) -> None:
+    """Write the summary that a planner did not come to write."""
+    metadata = _read_table(storage, generation).schema.metadata
+    storage.create(paths.plan_summary(generation), metadata[_SUMMARY])
+
+
+def _table_bytes(summary: PlanSummary, shards: Sequence[Shard]) -> bytes:
+    files = {file.path: file for file in summary.files}
+    reused = SourceFile("", 0, "", 0)  # a file of an earlier generation, of which segments are taken over
+    columns: dict[str, list[Any]] = {name: [] for name in _SCHEMA.names}
+
+    def add(shard: str, segment: Segment, file: SourceFile) -> None:
+        columns["shard"].append(shard)
+        for name in _SEGMENT:
+            columns[name].append(getattr(segment, name))
+        columns["file_size"].append(file.size if file is not reused else None)
+        columns["file_records"].append(file.records)
+        columns["file_next_row"].append(file.next_row)
+        columns["file_next_byte"].append(file.next_byte)
+        columns["file_complete"].append(file.complete)
+
+    seen: set[str] = set()
+    for shard in shards:
+        for segment in shard.segments:
+            seen.add(segment.path)
+            add(shard.key, segment, files.get(segment.path, reused))
+    for file in summary.files:
+        if file.path not in seen:
+            add("", Segment(file.path, file.version, 0, 0, 0, 0, 0), file)
+    table = pa.Table.from_pydict(columns, schema=_SCHEMA.with_metadata({_SUMMARY: _summary_bytes(summary)}))
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue().to_pybytes()
+
+
+def _read_table(storage: Storage, generation: int) -> pa.Table:
+    data = storage.read(paths.plan(generation))
+    try:
+        table = pq.read_table(pa.BufferReader(data), use_threads=False)
+    except pa.ArrowException as error:
+        raise _damaged(storage, generation, error) from error
+    if _SUMMARY not in (table.schema.metadata or {}):
+        raise _damaged(storage, generation, "it holds no summary")
+    return table
+
+
+def _damaged(storage: Storage, generation: int, reason: object) -> StorageError:
+    uri = join_uri(storage.uri, paths.plan(generation))
+    return StorageError(f"{uri}: is not a plan ({reason}); restore it from a copy of the output root")
+
+
+def _shards(table: pa.Table) -> list[Shard]:
+    shards: dict[str, list[Segment]] = {}
+    for batch in table.to_batches(max_chunksize=65_536):
+        keys = batch.column("shard").to_pylist()
+        values = zip(*(batch.column(name).to_pylist() for name in _SEGMENT), strict=True)
+        for key, row in zip(keys, values, strict=True):
+            if key:
+                shards.setdefault(key, []).append(Segment(*row))
+    return [Shard(key, tuple(segments)) for key, segments in shards.items()]
+
+
+def _files(table: pa.Table) -> list[SourceFile]:
+    own = table.filter(pc.is_valid(table.column("file_size")))
+    names = ["path", "file_size", "version", "file_records", "file_next_row", "file_next_byte", "file_complete"]
+    rows = zip(*(own.column(name).to_pylist() for name in names), strict=True)
+    files = {row[0]: SourceFile(*row) for row in rows}
+    return sorted(files.values(), key=lambda file: file.path)
+
+
+def _summary_bytes(summary: PlanSummary) -> bytes:
+    content = {field.name: getattr(summary, field.name) for field in dataclasses.fields(summary)}
+    content["files"] = len(summary.files)
+    return orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n"
+
+
+def _parse_summary(data: bytes) -> PlanSummary:
+    return PlanSummary(**{**orjson.loads(data), "files": ()})

@@ -1,0 +1,207 @@
+"""Planning a generation: list the source, find its records, cut them, settle the columns.
+
+When a generation is due is for `control/` to say; the plan's files are `plan_files.py`'s.
+"""
+
+import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from batch_assets.errors import ConfigurationError, SourceError
+from batch_assets.paths import shard_generation
+from batch_assets.settings import PipelineSettings
+from batch_assets.sharding.cutting import ShardCutter
+from batch_assets.sharding.known import KnownSource, read_known
+from batch_assets.sharding.plan import PlanSummary, Shard
+from batch_assets.sources.base import Segment, SourceFile, Stretch
+from batch_assets.sources.columns import ColumnScan
+from batch_assets.sources.listing import Listing, list_source
+from batch_assets.sources.registry import Sources
+from batch_assets.sources.texts import TextRule
+from batch_assets.storage import FileInfo, Storage, normalize_uri
+
+
+@dataclass(frozen=True)
+class PlanResult:
+    """A generation to be written. `touched` and `removed` are paths of planned files that have
+    changed or gone; without `replace` they are only named."""
+
+    summary: PlanSummary
+    shards: Sequence[Shard]
+    touched: Sequence[str] = ()
+    removed: Sequence[str] = ()
+
+    @property
+    def changes(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(self.shards or self.summary.superseded or self.summary.files)
+
+
+def plan_generation(
+    settings: PipelineSettings,
+    root: Storage,
+    *,
+    min_records: int = 0,
+    replace: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> PlanResult:
+    """Plan what no generation under `root` has planned yet: new files, and what a raised limit adds.
+
+    `root` takes the spools; nothing else is written. `min_records` is the executor's minimum for
+    a shard. With `replace`, touched and removed files' shards are superseded: touched files are
+    planned anew, and so are the other files' records in those shards. `on_progress` is told the
+    source bytes done and to do.
+
+    Raises SourceError where the source has no files, a file cannot be read as a whole, or the
+    first plan would have no record; ConfigurationError where settings and source do not fit.
+    """
+    uri = source_uri(settings)
+    if min_records > settings.shards.records:
+        raise ConfigurationError(
+            f"shards.records: {settings.shards.records:,} is under the executor's minimum of {min_records:,} records "
+            "in a shard; raise it"
+        )
+    listing = list_source(uri, settings.source.format, [settings.output.root, root.uri])
+    known = read_known(root, listing.location.storage.uri)
+    walk = _Walk(settings, root, listing, known, min_records, on_progress)
+    listed = {info.path: info for info in listing.files}
+    touched = [path for path, file in known.files.items() if path in listed and listed[path].version != file.version]
+    removed = [path for path in known.files if path not in listed] if _whole(known, listing) else []
+    superseded = _superseded(known, {*touched, *removed}) if replace else []
+    walk.plan(touched if replace else [], superseded)
+    shards = walk.cutter.finish()
+    if known.columns is None and not shards:
+        raise SourceError(f"{uri}: its {len(listing.files):,} files hold no records; there is nothing to embed")
+    columns = walk.columns.columns()
+    summary = PlanSummary(
+        generation=known.generation + 1,
+        source_uri=normalize_uri(uri),
+        base_uri=listing.location.storage.uri,
+        format=listing.format,
+        columns={column.stored: column.type for column in columns},
+        renamed={column.stored: column.source for column in columns if column.stored != column.source},
+        shards=len(shards),
+        records=sum(shard.records for shard in shards),
+        bytes=sum(shard.bytes for shard in shards),
+        files=walk.files,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        max_record_bytes=settings.shards.max_record_bytes,
+        left_out=listing.left_out,
+        superseded=superseded,
+    )
+    return PlanResult(summary, shards, sorted(touched), sorted(removed))
+
+
+def source_uri(settings: PipelineSettings) -> str:
+    """The source's URI. Another pipeline as source must have been resolved into one before."""
+    if settings.source.uri is None:
+        raise ValueError("source.pipeline must be resolved into a URI before planning")
+    return settings.source.uri
+
+
+def required_columns(settings: PipelineSettings) -> dict[str, str]:
+    """Columns without which no record makes sense, with the setting that names each."""
+    source = settings.source
+    field = "source.text_column" if source.text_template is None else "source.text_template"
+    required = {name: field for name in TextRule(source.text_column, source.text_template).columns}
+    return required | ({source.id_column: "source.id_column"} if source.id_column is not None else {})
+
+
+def open_sources(settings: PipelineSettings, format: str, storage: Storage, root: Storage, longest: int) -> Sources:
+    """The implementations that read this pipeline's files."""
+    return Sources(format, storage, root, longest, frozenset(required_columns(settings)))
+
+
+def _whole(known: KnownSource, listing: Listing) -> bool:
+    """Whether the listing shows all that is known: a single file says nothing about its folder."""
+    return listing.location.single is None or known.files.keys() == {listing.location.single}
+
+
+def _superseded(known: KnownSource, gone: set[str]) -> list[str]:
+    """The shards with a record of these files, in the order of planning."""
+    keys = [key for key, shard in known.shards.items() if any(s.path in gone for s in shard.segments)]
+    return sorted(keys, key=lambda key: (shard_generation(key), key))
+
+
+class _Walk:
+    """One walk over the source's files."""
+
+    def __init__(
+        self,
+        settings: PipelineSettings,
+        root: Storage,
+        listing: Listing,
+        known: KnownSource,
+        min_records: int,
+        on_progress: Callable[[int, int], None] | None,
+    ) -> None:
+        shards = settings.shards
+        self.files: list[SourceFile] = []
+        source = settings.source
+        text_columns = TextRule(source.text_column, source.text_template).columns
+        self.columns = ColumnScan(
+            source.columns,
+            required_columns(settings),
+            known.columns,
+            text_columns,
+            text_columns[0] if source.text_template is None else None,
+        )
+        self.sources = open_sources(settings, listing.format, listing.location.storage, root, shards.max_record_bytes)
+        self.cutter = ShardCutter(
+            known.generation + 1, 0, shards.records, shards.bytes, min_records, self._split
+        )
+        self._listing = listing
+        self._known = known
+        self._limit = settings.source.limit
+        self._on_progress = on_progress
+
+    def _split(self, segment: Segment, records: int) -> tuple[Segment, Segment]:
+        return self.sources.of(segment.path).split(segment, records)
+
+    def plan(self, touched: Sequence[str], superseded: Sequence[str]) -> None:
+        """Walk over what is new, touched (if it is to be replaced) or left over, in the order of paths."""
+        gone = set(superseded)
+        listed = {info.path for info in self._listing.files}
+        kept: dict[str, list[Segment]] = {}
+        for key in superseded:
+            for segment in self._known.shards[key].segments:
+                if segment.path in listed and segment.path not in touched:
+                    kept.setdefault(segment.path, []).append(segment)
+        planned = sum(shard.records for key, shard in self._known.shards.items() if key not in gone)
+        planned += sum(segment.records for segments in kept.values() for segment in segments)
+        left = None if self._limit is None else max(self._limit - planned, 0)
+        total, done = sum(info.size for info in self._listing.files), 0
+        for info in self._listing.files:
+            for segment in kept.get(info.path, ()):
+                self.cutter.add_segment(segment)
+            before = self._known.files.get(info.path)
+            if before is None or info.path in touched or (before.version == info.version and not before.complete):
+                start = before if before is not None and info.path not in touched else None
+                if left is None or left > 0:
+                    taken = self._plan_file(info, start, left)
+                    left = None if left is None else left - taken
+            done += info.size
+            if self._on_progress is not None:
+                self._on_progress(done, total)
+
+    def _plan_file(self, info: FileInfo, start: SourceFile | None, left: int | None) -> int:
+        """Cut one file, from where an earlier generation ended; returns the number of records taken."""
+        source = self.sources.of(info.path)
+        row, byte, earlier = (start.next_row, start.next_byte, start.records) if start is not None else (0, 0, 0)
+        # One record more than is wanted tells whether there are more.
+        spool = source.prepare(info, None if left is None else earlier + left + 1)
+        self.cutter.begin(info.path, info.version, spool, row, byte)
+        taken, complete = 0, True
+        for stretch in source.scan(info, spool, row, byte, self.columns):
+            room = len(stretch.rows) if left is None else left - taken
+            if room < len(stretch.rows):
+                stretch, complete = Stretch(stretch.rows[:room], stretch.ends[:room]), False
+            if len(stretch.rows):
+                self.cutter.add(stretch)
+                row, byte = int(stretch.rows[-1]) + 1, int(stretch.ends[-1])
+                taken += len(stretch.rows)
+            if not complete:
+                break
+        self.cutter.end()
+        self.files.append(SourceFile(info.path, info.size, info.version, earlier + taken, row, byte, complete))
+        return taken

@@ -1,0 +1,144 @@
+"""CSV and tab-separated files: each data row becomes a JSON line of strings for the spool.
+
+The first row names the columns. Every value is a string ("007" stays); an empty cell without
+quotes is null, with quotes the empty string. Blank lines are no data rows. A quoted cell may
+span lines, and one that is never closed spoils only the rows that it swallows.
+"""
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+
+import orjson
+
+from batch_assets.errors import SourceError
+from batch_assets.sources.base import Fault
+from batch_assets.sources.json_values import too_large
+from batch_assets.sources.lines import line_blocks, lines_of
+from batch_assets.sources.spool import SpoolRow
+
+
+def delimited_rows(chunks: Iterator[bytes], path: str, longest: int) -> Iterator[SpoolRow]:
+    """The data rows of a file, `\\t` between cells where its name says .tsv, else commas."""
+    delimiter = "\t" if ".tsv" in path.lower().rsplit("/", 1)[-1] else ","
+    names: list[str] | None = None
+    number = 0
+    for cells, raw in _rows(_lines(chunks, longest), delimiter, longest):
+        if names is None:
+            if isinstance(cells, Fault):
+                raise SourceError(f"{path}: the first row must name the columns, but: {cells.message}")
+            names = _column_names(cells, path)
+            continue
+        yield number, cells if isinstance(cells, Fault) else _json_line(names, cells, raw, delimiter)
+        number += 1
+
+
+class _TooLong(Exception):
+    """A row of more bytes than any record may have."""
+
+
+class _Feed:
+    """Gives the csv module its lines, and remembers those of the row that it is reading."""
+
+    def __init__(self, lines: Iterator[bytes | int], longest: int) -> None:
+        self._lines = lines
+        self._longest = longest
+        self.start()
+
+    def start(self) -> None:
+        """Forget the row before."""
+        self.raw: list[bytes] = []
+        self.size = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._lines:
+            if isinstance(line, int):
+                self.raw.append(b"")
+                self.size += line
+                raise _TooLong
+            self.raw.append(line)
+            self.size += len(line)
+            if self.size > self._longest:
+                raise _TooLong
+            yield line.decode(errors="surrogateescape")
+
+
+def _lines(chunks: Iterator[bytes], longest: int) -> Iterator[bytes | int]:
+    """Physical lines, with their newlines; of one that is too long, its size."""
+    for block in line_blocks(chunks, 0, longest):
+        if block.overlong:
+            if not block.blank:
+                yield block.size
+            continue
+        for line in lines_of(block):
+            yield line + b"\n"
+
+
+def _rows(lines: Iterator[bytes | int], delimiter: str, longest: int) -> Iterator[tuple[list[str] | Fault, str]]:
+    """Cells and raw text of each row that is not blank."""
+    csv.field_size_limit(max(csv.field_size_limit(), longest))
+    feed = _Feed(lines, longest)
+    reader = csv.reader(feed, delimiter=delimiter, strict=True)
+    while True:
+        feed.start()
+        try:
+            cells = next(reader, None)
+        except (csv.Error, _TooLong) as error:
+            yield _fault(error, feed, longest), ""
+            reader = csv.reader(feed, delimiter=delimiter, strict=True)  # the old one may hold half a row
+            continue
+        if cells is None:
+            return
+        text = b"".join(feed.raw)
+        if text and not text.isspace():
+            yield _checked(cells, text)
+
+
+def _fault(error: Exception, feed: _Feed, longest: int) -> Fault:
+    fault = Fault("malformed_row", str(error)) if isinstance(error, csv.Error) else too_large(feed.size, longest)
+    if len(feed.raw) < 2:
+        return fault
+    return Fault(fault.code, f"{fault.message}; the row spans {len(feed.raw):,} lines: is a quote missing?")
+
+
+def _checked(cells: list[str], text: bytes) -> tuple[list[str] | Fault, str]:
+    try:
+        return cells, text.decode()
+    except UnicodeDecodeError as error:
+        return Fault("invalid_utf8", f"byte {error.start} of the row is no UTF-8 ({error.reason})"), ""
+
+
+def _column_names(cells: Sequence[str], path: str) -> list[str]:
+    """Names of the columns: one without a name is called by its place, a repeated one gets a number."""
+    names: list[str] = []
+    for place, cell in enumerate(cells, 1):
+        base = name = cell.strip() or f"column_{place}"
+        number = 2
+        while name in names:
+            name, number = f"{base}_{number}", number + 1
+        names.append(name)
+    return names
+
+
+def _json_line(names: Sequence[str], cells: Sequence[str], raw: str, delimiter: str) -> bytes | Fault:
+    if len(cells) != len(names):
+        return Fault("malformed_row", f"{len(cells)} fields where the header has {len(names)}: {raw.strip()[:60]!r}")
+    values: Sequence[str | None] = cells
+    if "" in cells:
+        quoted = _quoted_cells(raw, delimiter) if '""' in raw else [False] * len(cells)
+        values = [cell if cell or is_quoted else None for cell, is_quoted in zip(cells, quoted, strict=True)]
+    return orjson.dumps(dict(zip(names, values, strict=True)))
+
+
+def _quoted_cells(raw: str, delimiter: str) -> list[bool]:
+    """Which of a row's cells stand in quotes, which the csv module does not tell."""
+    mark = re.escape(delimiter)
+    cell = re.compile(rf'("(?:[^"]|"")*"|[^{mark}\r\n]*)({mark}|\r?\n?$)')
+    quoted: list[bool] = []
+    place = 0
+    while match := cell.match(raw, place):
+        quoted.append(match[1].startswith('"'))
+        place = match.end()
+        if match[2] != delimiter:
+            break
+    return quoted

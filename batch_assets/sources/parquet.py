@@ -1,0 +1,267 @@
+"""Parquet files: a segment is a range of rows, of which only the row groups it overlaps are read."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from batch_assets.errors import SourceError
+from batch_assets.sources.arrays import PLAN_TYPES, arrow_array, natural_array, natural_type
+from batch_assets.sources.base import (
+    BATCH_BYTES,
+    BATCH_RECORDS,
+    Fault,
+    RecordRules,
+    Records,
+    Segment,
+    Stretch,
+)
+from batch_assets.sources.columns import ColumnScan, Kinds
+from batch_assets.sources.files import broken, explained, touched
+from batch_assets.sources.json_values import too_large
+from batch_assets.sources.records import RecordBuilder, id_text
+from batch_assets.sources.texts import check_text
+from batch_assets.storage import FileInfo, Storage
+
+_STRETCH_ROWS = 65_536
+_INT64 = (-(2**63), 2**63 - 1)
+
+
+class ParquetSource:
+    """Parquet files under `storage`. `text_columns` may be binary: they are read as UTF-8."""
+
+    def __init__(self, storage: Storage, text_columns: frozenset[str]) -> None:
+        self._storage = storage
+        self._text_columns = text_columns
+
+    def prepare(self, file: FileInfo, most: int | None) -> str:
+        return ""
+
+    def scan(
+        self, file: FileInfo, spool: str, first_row: int, first_byte: int, columns: ColumnScan
+    ) -> Iterator[Stretch]:
+        with self._open(file.path, None) as parquet:
+            metadata = parquet.metadata
+            if not columns.finished:
+                for position, field in enumerate(parquet.schema_arrow):
+                    columns.add_kinds(field.name, _kinds(self._declared(field), metadata, parquet.schema_arrow, position))
+            groups = [(metadata.row_group(i).num_rows, metadata.row_group(i).total_byte_size) for i in range(metadata.num_row_groups)]
+        row = byte = 0
+        for count, size in groups:
+            for start in range(0, count, _STRETCH_ROWS):
+                numbers = np.arange(start, min(start + _STRETCH_ROWS, count), dtype=np.int64)
+                new = numbers[max(first_row - row - start, 0) :]
+                if len(new):
+                    # A group's bytes, shared out evenly; never fewer than one to a row.
+                    yield Stretch(new + row, byte + (new + 1) * max(size, count) // count)
+            row, byte = row + count, byte + max(size, count)
+
+    def _declared(self, field: pa.Field) -> pa.Field:
+        return field.with_type(pa.string()) if field.name in self._text_columns and _is_bytes(field.type) else field
+
+    def split(self, segment: Segment, records: int) -> tuple[Segment, Segment]:
+        row = segment.first_row + records
+        byte = segment.first_byte + (segment.last_byte - segment.first_byte) * records // segment.records
+        return (
+            replace(segment, last_row=row, last_byte=byte, records=records),
+            replace(segment, first_row=row, first_byte=byte, records=segment.records - records),
+        )
+
+    def read(self, segment: Segment, rules: RecordRules, ordinal: int) -> Iterator[Records]:
+        builder = RecordBuilder(rules, segment.path, ordinal)
+        wanted = {column.source for column in rules.columns} | set(builder.text_rule.columns)
+        wanted |= {rules.id_column} if rules.id_column is not None else set()
+        with self._open(segment.path, segment.version) as parquet:
+            present = [name for name in parquet.schema_arrow.names if name in wanted]
+            # Parquet knows columns by dotted paths: a dot in a name would be taken for a nested one.
+            selected = None if any("." in name for name in wanted) else present
+            for row, batch in _batches(parquet, segment, selected):
+                yield self._records(builder, row, batch)
+            self._check(segment.path, segment.version)
+
+    def _records(self, builder: RecordBuilder, row: int, batch: pa.RecordBatch) -> Records:
+        rules = builder.rules
+        count = len(batch)
+        present = set(batch.schema.names)
+        faults: dict[int, Fault] = {}
+        readable: dict[str, pa.Array] = {}
+        for name in present:
+            as_text = name in self._text_columns and _is_bytes(batch.column(name).type)
+            readable[name] = _valid_text(batch.column(name), name, as_text, faults)
+        arrays: list[pa.Array] = []
+        for column in rules.columns:
+            if column.source in present:
+                arrays.append(_planned(readable[column.source], column.type, column.source, builder))
+            else:
+                arrays.append(pa.nulls(count, PLAN_TYPES[column.type]))
+        texts = self._texts(builder, readable, count)
+        _find_overlong(texts, arrays, rules.longest)
+        for index, fault in faults.items():
+            texts[index] = fault
+        ids: list[str | None] = [None] * count
+        if rules.id_column in readable:
+            ids = [id_text(value) for value in natural_array(readable[rules.id_column]).to_pylist()]
+        return builder.build(range(row, row + count), texts, ids, arrays)
+
+    def _texts(self, builder: RecordBuilder, readable: dict[str, pa.Array], count: int) -> list[str | Fault]:
+        names = builder.text_rule.columns
+        if builder.rules.text_template is None and names[0] in readable:
+            return [check_text(value, names[0]) for value in _values(readable[names[0]])]
+        values: dict[str, list[Any]] = {
+            name: _values(natural_array(readable[name]) if not pa.types.is_nested(readable[name].type) else readable[name])
+            for name in names
+            if name in readable
+        }
+        rows = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)] or [{}] * count
+        return [builder.text_rule(values_of_row) for values_of_row in rows]
+
+    @contextlib.contextmanager
+    def _open(self, path: str, version: str | None) -> Iterator[pq.ParquetFile]:
+        with explained(self._storage, path):
+            self._check(path, version)
+            try:
+                # Buffered, not prefetched: else a whole row group would be held in memory.
+                file = pq.ParquetFile(self._storage.open_input(path), pre_buffer=False, buffer_size=2**20)
+                names = file.schema_arrow.names
+            except (pa.ArrowException, OSError) as error:
+                if isinstance(error, (FileNotFoundError, PermissionError)):
+                    raise
+                raise broken(self._storage, path, "Parquet", error) from error
+            if len(set(names)) < len(names):
+                twice = next(name for name in names if names.count(name) > 1)
+                raise SourceError(f"{self._storage.uri}/{path}: has two columns named {twice!r}; rename one")
+            try:
+                with file:
+                    yield file
+            except (pa.ArrowException, OSError) as error:
+                if isinstance(error, (FileNotFoundError, PermissionError)):
+                    raise
+                raise broken(self._storage, path, "Parquet", error) from error
+
+    def _check(self, path: str, version: str | None) -> None:
+        if version is None:
+            return
+        info = self._storage.info(path)
+        if info is None:
+            raise FileNotFoundError(path)
+        if info.version != version:
+            raise touched(self._storage, path)
+
+
+def _batches(
+    parquet: pq.ParquetFile, segment: Segment, columns: list[str] | None
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """The segment's rows in bounded batches, each with its first physical row."""
+    group_start = 0
+    for group in range(parquet.metadata.num_row_groups):
+        metadata = parquet.metadata.row_group(group)
+        group_end = group_start + metadata.num_rows
+        if group_end > segment.first_row and group_start < segment.last_row:
+            average = max(metadata.total_byte_size // max(metadata.num_rows, 1), 1)
+            size = max(1, min(BATCH_RECORDS, BATCH_BYTES // average))
+            row = group_start
+            for batch in parquet.iter_batches(size, row_groups=[group], columns=columns, use_threads=False):
+                start, end = max(segment.first_row - row, 0), min(segment.last_row - row, len(batch))
+                if end > start:
+                    yield row + start, batch.slice(start, end - start)
+                row += len(batch)
+                if row >= segment.last_row:
+                    break
+        group_start = group_end
+
+
+def _kinds(field: pa.Field, metadata: pq.FileMetaData, schema: pa.Schema, position: int) -> Kinds:
+    """What a column can hold, by its declared type, and for integers by the file's statistics."""
+    kinds = Kinds()
+    plan_type = natural_type(field.type)
+    if plan_type == "int64":
+        kinds.add_ints(*_range(field.name, metadata, schema, position))
+    kinds.bools = plan_type == "bool"
+    kinds.floats = plan_type == "float64"
+    kinds.strings = plan_type == "string"
+    kinds.others = plan_type == "json"
+    return kinds
+
+
+def _range(name: str, metadata: pq.FileMetaData, schema: pa.Schema, position: int) -> tuple[int, int]:
+    """The least and greatest integer of a column; all of int64 where the file does not tell."""
+    leaves = [i for i in range(metadata.num_columns) if metadata.schema.column(i).path == name]
+    lowest: list[int] = []
+    highest: list[int] = []
+    for group in range(metadata.num_row_groups):
+        column = metadata.row_group(group).column(leaves[0]) if leaves else None
+        statistics = column.statistics if column is not None else None
+        if statistics is None or not statistics.has_min_max:
+            if statistics is not None and statistics.null_count == metadata.row_group(group).num_rows:
+                continue
+            return _INT64
+        lowest.append(statistics.min)
+        highest.append(statistics.max)
+    return min(lowest, default=0), max(highest, default=0)
+
+
+def _planned(array: pa.Array, plan_type: str, name: str, builder: RecordBuilder) -> pa.Array:
+    try:
+        return arrow_array(array, plan_type)
+    except pa.ArrowException as error:
+        raise SourceError(
+            f"column {name!r} holds values that are not {plan_type}, as it was planned ({error}); "
+            "`plan --replace` plans the file anew"
+        ) from error
+
+
+def _is_bytes(data_type: pa.DataType) -> bool:
+    return pa.types.is_binary(data_type) or pa.types.is_large_binary(data_type) or pa.types.is_binary_view(data_type)
+
+
+def _is_text(data_type: pa.DataType) -> bool:
+    return pa.types.is_string(data_type) or pa.types.is_large_string(data_type) or pa.types.is_string_view(data_type)
+
+
+def _valid_text(array: pa.Array, name: str, as_text: bool, faults: dict[int, Fault]) -> pa.Array:
+    """The column, decoded; where a string is no UTF-8 (Parquet does not see to it), null and a fault."""
+    if isinstance(array, pa.DictionaryArray):
+        array = array.dictionary_decode()
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    if not as_text and not _is_text(array.type):
+        return array
+    if not as_text:
+        try:
+            array.validate(full=True)
+            return array
+        except pa.ArrowInvalid:
+            pass
+    values: list[str | None] = []
+    for index, value in enumerate(array.cast(pa.large_binary()).to_pylist()):
+        try:
+            values.append(None if value is None else value.decode())
+        except UnicodeDecodeError as error:
+            values.append(None)
+            faults[index] = Fault("invalid_utf8", f"column {name!r}: byte {error.start} is no UTF-8 ({error.reason})")
+    return pa.array(values, pa.large_string())
+
+
+def _values(array: pa.Array) -> list[Any]:
+    """Python values of a column; temporal and other rare types as the text they are stored as."""
+    plain = _is_text(array.type) or pa.types.is_nested(array.type) or pa.types.is_primitive(array.type)
+    return array.to_pylist() if plain else natural_array(array).to_pylist()
+
+
+def _find_overlong(texts: list[str | Fault], arrays: list[pa.Array], longest: int) -> None:
+    """Reject the rows whose text and passed-through strings are together over `longest` bytes."""
+    if sum(len(text) for text in texts if isinstance(text, str)) * 4 + sum(array.nbytes for array in arrays) <= longest:
+        return
+    sizes = np.array([len(text.encode()) if isinstance(text, str) else 0 for text in texts], np.int64)
+    strings = np.zeros(len(texts), np.int64)
+    for array in arrays:
+        if pa.types.is_string(array.type):
+            strings += pc.fill_null(pc.binary_length(array), 0).to_numpy(zero_copy_only=False)
+    # The text is usually one of the columns that pass through: it is not counted twice.
+    for index in np.flatnonzero(np.maximum(sizes, strings) > longest):
+        texts[index] = too_large(int(max(sizes[index], strings[index])), longest)

@@ -1,0 +1,36 @@
+"""Which implementation reads which file."""
+
+import os
+
+from batch_assets.sources.base import Source
+from batch_assets.sources.delimited import delimited_rows
+from batch_assets.sources.files import COMPRESSIONS
+from batch_assets.sources.jsonl import JsonLinesSource
+from batch_assets.sources.parquet import ParquetSource
+from batch_assets.sources.spool import SpooledSource, json_line_rows
+from batch_assets.storage import Storage
+
+
+class Sources:
+    """The implementations for one pipeline's source.
+
+    `storage` is what paths are relative to, `root` the pipeline's, where spools lie, `longest`
+    the most bytes of a record. Text columns of Parquet files may be declared binary.
+    """
+
+    def __init__(
+        self, format: str, storage: Storage, root: Storage, longest: int, text_columns: frozenset[str]
+    ) -> None:
+        self._plain: Source | None = None
+        if format == "parquet":
+            self._plain = self._spooled = ParquetSource(storage, text_columns)
+            return
+        if format == "jsonl":
+            self._plain = JsonLinesSource(storage, longest)
+        rows = delimited_rows if format == "csv" else json_line_rows
+        self._spooled = SpooledSource(storage, root, format, rows, longest)
+
+    def of(self, path: str) -> Source:
+        """The implementation for a file."""
+        compressed = os.path.splitext(path.lower())[1] in COMPRESSIONS
+        return self._spooled if compressed or self._plain is None else self._plain

@@ -1,0 +1,146 @@
+"""URLs, migrations, and what a person reads when a ledger cannot be opened."""
+
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from batch_assets.errors import ConfigurationError
+from batch_assets.ledger import migrations, schema
+from batch_assets.ledger.database import Database
+from batch_assets.ledger.ledger import Ledger
+from batch_assets.ledger.states import State
+from batch_assets_tests.ledger.helpers import ME
+
+ORIGINAL = Path(__file__).parent / "original_schema.sql"
+Opened = Callable[..., Ledger]
+
+
+def test_the_migrations_make_what_the_code_uses(url: str, opened: Opened) -> None:
+    opened(url)
+    with Database(url).read() as connection:
+        found = sa.inspect(connection)
+        for table in schema.metadata.tables.values():
+            there = found.get_columns(table.name)
+            assert [column["name"] for column in there] == [column.name for column in table.columns]
+            if connection.dialect.name == "postgresql":
+                assert [column["nullable"] for column in there] == [
+                    column.nullable for column in table.columns
+                ]
+                texts = {column["type"].collation for column in there if isinstance(column["type"], sa.Text)}
+                assert texts == {"C"}, "keys and paths have one order, whatever the server's locale"
+            assert found.get_pk_constraint(table.name)["constrained_columns"] == [
+                c.name for c in table.primary_key
+            ]
+
+
+def test_a_ledger_of_the_first_version_is_upgraded(tmp_path: Path, opened: Opened) -> None:
+    old = sqlite3.connect(tmp_path / "ledger.db")
+    old.executescript(ORIGINAL.read_text())
+    old.close()
+    ledger = opened(f"sqlite:///{tmp_path}/ledger.db")
+    row = ledger.pipeline("texts")
+    assert row is not None
+    assert (row.root, row.planned, row.fingerprint) == ("s3://bucket/out", 300, "f1")
+    assert ledger.counts("texts") == {State.COLLECTED: 1, State.READY: 2}
+    assert [(s.key, s.state, s.embedded) for s in ledger.shards("texts")] == [
+        ("g0001-00000", State.COLLECTED, 97),
+        ("g0001-00001", State.READY, 0),
+        ("g0001-00002", State.READY, 0),
+    ]
+    assert ledger.claim("texts", "g0001-00001", ME) is not None
+
+
+def test_a_later_step_is_applied_once_and_keeps_what_is_there(
+    url: str, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened(url).attach("texts", "/out", 1)
+
+    def m999_note(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("ALTER TABLE ledger_pipelines ADD COLUMN note TEXT")
+
+    monkeypatch.setattr(migrations, "MIGRATIONS", [*migrations.MIGRATIONS, m999_note])
+    for _ in range(2):
+        assert opened(url).pipeline("texts") is not None
+    monkeypatch.undo()
+    with pytest.raises(ConfigurationError, match=r"written by a newer version of Batch Assets \(m999_note\)"):
+        Ledger.open(url)
+
+
+def test_a_step_that_fails_leaves_no_half(url: str, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    def m998_broken(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("CREATE TABLE half (a INTEGER)")
+        raise RuntimeError("killed here")
+
+    monkeypatch.setattr(migrations, "MIGRATIONS", [*migrations.MIGRATIONS, m998_broken])
+    with pytest.raises(RuntimeError, match="killed here"):
+        Ledger.open(url)
+    monkeypatch.undo()
+    opened(url).attach("texts", "/out", 1)
+    with Database(url).read() as connection:
+        assert "half" not in sa.inspect(connection).get_table_names()
+
+
+def test_a_new_ledger_goes_on_above_the_revisions_of_a_lost_one(tmp_path: Path, opened: Opened) -> None:
+    revisions = []
+    for name in ("lost", "new"):
+        ledger = opened(f"sqlite:///{tmp_path}/{name}.db")
+        ledger.attach("texts", "/out", 1)
+        ledger.add_shards("texts", 1, [("g0001-00000", 0, 1, 1)])
+        revisions.append(ledger.changes(0, 1)[0].revision)
+    assert revisions[0] < revisions[1]
+
+
+def test_threads_share_a_ledger(url: str, opened: Opened) -> None:
+    ledger = opened(url)
+    ledger.attach("texts", "/out", 1)
+    keys = [f"g0001-{ordinal:05d}" for ordinal in range(40)]
+    ledger.add_shards("texts", 1, [(key, 0, 1, 1) for key in keys])
+    with ThreadPoolExecutor(12) as pool:
+        moved = list(
+            pool.map(lambda key: ledger.move("texts", [key], [State.PLANNED], State.PREPARED), keys * 2)
+        )
+    assert sorted(key for some in moved for key in some) == keys
+    assert ledger.counts("texts") == {State.PREPARED: 40}
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("nonsense", "the ledger's URL cannot be read; write sqlite:////"),
+        ("sqlite://", "a ledger in memory would forget everything"),
+        ("mysql://me:secret@host/db", r"mysql://me:\*\*\*@host/db: 'mysql' is unknown"),
+        (
+            "postgresql://me:secret@127.0.0.1:1/db",
+            r"postgresql\+psycopg2://me:\*\*\*@127.0.0.1:1/db: cannot be opened",
+        ),
+        ("postgresql://me@127.0.0.1:1/db?password=secret", "db: cannot be opened"),
+        ("postgresql://me:secret@host:port/db", "cannot be read"),
+        ("sqlite:////dev/null/folder/ledger.db", "cannot be opened: .*/dev/null"),
+        ("sqlite:////proc/version", "cannot be opened"),
+    ],
+)
+def test_a_url_that_cannot_work(url: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said) as caught:
+        Ledger.open(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    (tmp_path / "ledger.db").write_text("This is text, and more than a hundred bytes of it." * 20)
+    with pytest.raises(ConfigurationError, match=r"ledger.db: cannot be opened: file is not a database"):
+        Ledger.open(f"sqlite:///{tmp_path}/ledger.db")
+
+
+def test_a_relative_path_stays_where_it_was(
+    tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ledger = opened("sqlite:///here/ledger.db")
+    monkeypatch.chdir("/")
+    ledger.attach("texts", "/out", 1)
+    assert ledger.url_shown == f"sqlite:///{tmp_path}/here/ledger.db"
+    assert (tmp_path / "here" / "ledger.db").exists()
