@@ -61,7 +61,7 @@ def test_verbs_and_flags_exist(page: Path) -> None:
     known = flags_by_verb()
     wrong: list[str] = []
     for line in commands(page):
-        if match := re.search(r"\bbatch-assets ([a-z]+)\b(.*)", line):
+        if match := re.match(r"(?:[A-Z_]+=\S+ )*(?:\S*/)?batch-assets ([a-z]+)\b(.*)", line):
             named = set(re.findall(r"(?<!\S)--?[a-z][a-z-]*", match[2].split(" #")[0]))
             if match[1] not in known or named - known[match[1]]:
                 wrong.append(line)

@@ -33,7 +33,10 @@ for verb in (run, plan, status, verify, retry, stop, search):
 def main() -> None:
     """Run the command; never returns."""
     signal.signal(signal.SIGTERM, _interrupt)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    # One line each: tracebacks are in the run's log, which the UI shows.
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     arguments = [_dashed(argument) for argument in sys.argv[1:]]
     try:
         code: Any = app(args=arguments, prog_name="batch-assets", standalone_mode=False)
@@ -54,6 +57,11 @@ def main() -> None:
         code = exit_codes.USAGE
     sys.stdout.flush()
     sys.exit(code or 0)
+
+
+class _OneLine(logging.Formatter):
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return f"{ei[0].__name__}: {ei[1]}"
 
 
 def _dashed(argument: str) -> str:

@@ -1,5 +1,6 @@
 """`batch-assets plan`: the shards of a pipeline, and what embedding them will take."""
 
+import tempfile
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ from batch_assets.control.estimate import Estimate, estimate
 from batch_assets.control.planning import preview_plan
 from batch_assets.control.preflight import check_configuration
 from batch_assets.executors.registry import create_host
+from batch_assets.storage import open_storage
 
 
 @options.with_adhoc_flags
@@ -36,7 +38,7 @@ def plan(
     settings = choose_pipeline(pipeline, file, defs, flags, ledger)
     host = create_host(settings.executor.type)
     executor = host.executor(settings)
-    check_configuration(settings, ledger, executor, add_source=add_source)
+    check_configuration(settings, executor, add_source=add_source)
     if not dry_run:
         from batch_assets.orchestration.assets.shard_plan import REPLACE_TAG
         from batch_assets.orchestration.driver import Driver
@@ -46,13 +48,13 @@ def plan(
         tags = {ADD_SOURCE_TAG: "true"} if add_source else {}
         with open_instance() as instance:
             Driver(settings, instance, ledger, host, tags | ({REPLACE_TAG: "true"} if replace else {})).plan()
-    preview = preview_plan(settings, ledger, executor)
+    with tempfile.TemporaryDirectory() as spool:
+        preview = preview_plan(settings, executor, open_storage(spool))
     for note in preview.notes:
         errors.print(f"note: {note}", markup=False, soft_wrap=True)
-    found = estimate(settings, preview.summary, preview.shards, ledger.recent_rate(settings.name, 20))
+    found = estimate(settings, preview.shards, preview.sample, ledger.recent_rate(settings.name, 20))
     if json:
-        values = {name: value for name, value in asdict(found).items()}
-        print(orjson.dumps(values).decode())
+        print(orjson.dumps(asdict(found)).decode())
     else:
         out.print(_table(found, settings.name, dry_run))
 
@@ -62,7 +64,7 @@ def _table(found: Estimate, name: str, dry_run: bool) -> Table:
     table.add_row("pipeline", name)
     table.add_row("shards", f"{found.shards:,}")
     table.add_row("records", f"{found.records:,}")
-    table.add_row("tokens", "unknown" if found.tokens is None else f"about {found.tokens:,}")
+    table.add_row("tokens", f"about {found.tokens:,}")
     table.add_row("time", "unknown" if found.seconds is None else f"about {found.seconds:,.0f} s on this machine")
     table.add_row("written", "nothing (--dry-run)" if dry_run else "the plan")
     return table

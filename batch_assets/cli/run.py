@@ -44,7 +44,7 @@ def run_pipeline(settings: PipelineSettings, ledger: Ledger, max_failed: float, 
     """Run to the end and print what was made; returns the exit code."""
     # Dagster takes half a second to import: not before the command's own checks have passed.
     host = create_host(settings.executor.type)
-    check_configuration(settings, ledger, host.executor(settings), add_source=add_source)
+    check_configuration(settings, host.executor(settings), add_source=add_source)
     from batch_assets.orchestration.driver import Driver
     from batch_assets.orchestration.instance import open_instance
     from batch_assets.orchestration.run import ADD_SOURCE_TAG

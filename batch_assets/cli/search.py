@@ -8,7 +8,7 @@ from rich.table import Table
 from batch_assets.cli import options
 from batch_assets.cli.console import open_ledger, out
 from batch_assets.cli.target import find_pipeline
-from batch_assets.executors.registry import create_host
+from batch_assets.executors.gpu import GpuMachine
 from batch_assets.merge.search import Hit
 from batch_assets.merge.search import search as search_root
 from batch_assets.storage import open_storage
@@ -25,7 +25,7 @@ def search(
     """Show the published records whose vectors are nearest to that of a text."""
     ledger = open_ledger()
     settings = find_pipeline(pipeline, ledger, defs)
-    vector = create_host(settings.executor.type).embed_query(settings, text)
+    vector = GpuMachine().embed_query(settings, text)
     hits = search_root(open_storage(settings.output.root), vector, k)
     table = Table("score", "record_id", "record", box=None, pad_edge=False)
     for hit in hits:

@@ -11,13 +11,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from batch_assets import paths
 from batch_assets.control.pipeline import Pipeline, adopt_marker, now
 from batch_assets.embeddings.accounting import account_shard
 from batch_assets.embeddings.marker import ShardMarker, commit_marker, read_marker
 from batch_assets.embeddings.shard_writer import ShardFiles, ShardWriter
 from batch_assets.errors import AccountingError, ClaimLost, ConfigurationError, ModelError, SourceError
 from batch_assets.executors.base import JobFacts
-from batch_assets.ledger.ledger import Claim, ShardRow
+from batch_assets.ledger.rows import Claim, ShardRow
 from batch_assets.ledger.states import State
 from batch_assets.sharding.plan import Shard
 
@@ -65,36 +66,25 @@ def collect_shards(
             text = f"shard {key} is in no plan of pipeline {pipeline.name}; materialize shard_plan first"
             yield ShardResult(key, Result.NOT_READY, message=text)
         else:
-            yield _collect_shard(pipeline, planned[key], fingerprint, recompute, run_id)
+            yield _collect_shard(pipeline, planned[key], fingerprint, run_id)
 
 
 def _collect_shard(
-    pipeline: Pipeline, shard: Shard, fingerprint: str, recompute: bool, run_id: str | None
+    pipeline: Pipeline, shard: Shard, fingerprint: str, run_id: str | None
 ) -> ShardResult:
     ledger, key = pipeline.ledger, shard.key
-    found = read_marker(pipeline.storage, key)
-    current = found is not None and found[0].fingerprint == fingerprint
-    row = ledger.shard(pipeline.name, key)
-    if found is not None and current and not _to_be_recomputed(row, recompute):
-        try:
-            account_shard(pipeline.storage, shard.records, found[0])
-        except (AccountingError, FileNotFoundError) as error:
-            logger.warning("shard %s: its committed files are damaged (%s); it is embedded again", key, error)
-            ledger.recompute(pipeline.name, [key])
-        else:
-            if row is None or row.state is not State.COLLECTED:
-                adopt_marker(pipeline, key)
-            return ShardResult(key, Result.VERIFIED, found[0])
+    committed = _committed(pipeline, shard, fingerprint)
+    if committed is not None:
+        return ShardResult(key, Result.VERIFIED, committed)
     claim = ledger.claim(pipeline.name, key, pipeline.holder, run_id)
     if claim is None:
         return _unclaimed(ledger.shard(pipeline.name, key), key)
-    # Read again under the claim: its last holder may have committed in between.
-    found = read_marker(pipeline.storage, key)
-    if found is not None and found[0].fence >= claim.fence:
-        adopt_marker(pipeline, key)
-        return ShardResult(key, Result.VERIFIED, found[0])
     try:
-        marker = _compute(pipeline, shard, claim, fingerprint, found[1] if found else None)
+        # Looked for again under the claim: its last holder may have committed in between.
+        committed = _committed(pipeline, shard, fingerprint)
+        if committed is not None:
+            return ShardResult(key, Result.VERIFIED, committed)
+        marker = _compute(pipeline, shard, claim, fingerprint)
     except ClaimLost:
         return _unclaimed(ledger.shard(pipeline.name, key), key)
     except (ModelError, ConfigurationError):
@@ -116,8 +106,24 @@ def _collect_shard(
     return ShardResult(key, Result.COLLECTED, marker)
 
 
-def _to_be_recomputed(row: ShardRow | None, recompute: bool) -> bool:
-    return recompute and (row is None or row.state is not State.COLLECTED)
+def _committed(pipeline: Pipeline, shard: Shard, fingerprint: str) -> ShardMarker | None:
+    """The marker of a shard that is committed and needs no computing; the ledger is told if it was not.
+
+    A commit of another fingerprint, one that was ordered to be computed again, and one whose
+    files are damaged do not count.
+    """
+    try:
+        found = read_marker(pipeline.storage, shard.key)
+        if found is None or found[0].fingerprint != fingerprint:
+            return None
+        if not adopt_marker(pipeline, shard.key):
+            return None
+        account_shard(pipeline.storage, shard.records, found[0])
+    except (AccountingError, FileNotFoundError) as error:
+        logger.warning("shard %s: what is committed is damaged (%s); it is embedded again", shard.key, error)
+        pipeline.ledger.recompute(pipeline.name, [shard.key])
+        return None
+    return found[0]
 
 
 def _unclaimed(row: ShardRow | None, key: str) -> ShardResult:
@@ -135,15 +141,22 @@ def _unclaimed(row: ShardRow | None, key: str) -> ShardResult:
     return ShardResult(key, Result.NOT_READY, message=text)
 
 
-def _compute(
-    pipeline: Pipeline, shard: Shard, claim: Claim, fingerprint: str, previous: str | None
-) -> ShardMarker:
+def _compute(pipeline: Pipeline, shard: Shard, claim: Claim, fingerprint: str) -> ShardMarker:
     started = time.perf_counter()
+    previous = _marker_version(pipeline, shard.key)
     facts = JobFacts()
     summary = pipeline.summary_of(shard.key)
     prepared = pipeline.executor.prepare(shard, claim.attempt)
     handle = pipeline.executor.submit([prepared], token=f"{shard.key}-{claim.fence}")[0]
-    writer = ShardWriter(pipeline.storage, shard.key, claim.fence, summary.columns, pipeline.settings.output.dtype)
+    settings = pipeline.settings
+    writer = ShardWriter(
+        pipeline.storage,
+        shard.key,
+        claim.fence,
+        summary.columns,
+        settings.output.dtype,
+        normalized=settings.model.normalize,
+    )
     try:
         for outcomes in pipeline.executor.collect(handle, facts):
             writer.write(outcomes)
@@ -170,3 +183,43 @@ def _compute(
         tokens=marker.tokens,
     )
     return marker
+
+
+def _marker_version(pipeline: Pipeline, key: str) -> str | None:
+    """The version of the marker that this commit will replace, readable or not."""
+    found = pipeline.storage.read_versioned(paths.shard_marker(key))
+    return None if found is None else found[1]
+
+
+def _marker(
+    pipeline: Pipeline, shard: Shard, claim: Claim, fingerprint: str, facts: JobFacts, files: ShardFiles
+) -> ShardMarker:
+    return ShardMarker(
+        shard=shard.key,
+        pipeline=pipeline.name,
+        fingerprint=fingerprint,
+        model=facts.model,
+        executor=pipeline.executor.kind,
+        job=f"{shard.key}-{claim.fence}",
+        attempt=claim.attempt,
+        fence=claim.fence,
+        dtype=facts.dtype,
+        device=facts.device,
+        dimensions=files.dimensions,
+        vector_dtype=files.vector_dtype,
+        normalized=files.normalized,
+        columns=files.columns,
+        files=files.files,
+        counts={
+            "planned": shard.records,
+            "embedded": files.embedded,
+            "rejected": files.rejected,
+            "failed": files.failed,
+        },
+        tokens=files.tokens,
+        created=now(),
+        norms=files.norms,
+        token_histogram=files.token_histogram,
+        cost_usd=facts.cost_usd,
+        timings={name: round(seconds, 3) for name, seconds in facts.timings.items()},
+    )

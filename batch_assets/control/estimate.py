@@ -4,61 +4,46 @@ Estimates only; what a run really took is in its commit markers.
 """
 
 import json
-import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from batch_assets.encoders.weights import locate_model
 from batch_assets.settings import PipelineSettings
-from batch_assets.sharding.plan import PlanSummary, Shard
-from batch_assets.sharding.reading import read_shard
+from batch_assets.sharding.plan import Shard
 
-SAMPLED_SHARDS, SAMPLED_RECORDS = 8, 64
 CHARACTERS_PER_TOKEN = 4.0
 SHARE_OF_PEAK = 0.5  # of a plain matrix product's rate, which small models reach end to end
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """`tokens` and `seconds` are None where nothing is known; `usd` is 0 on one's own machine."""
+    """`seconds` is None where nothing is known of the model; `usd` is 0 on one's own machine."""
 
     records: int
     shards: int
-    tokens: int | None
+    tokens: int
     seconds: float | None
     usd: float = 0.0
     usd_on_demand: float = 0.0
 
 
 def estimate(
-    settings: PipelineSettings, summary: PlanSummary | None, shards: Sequence[Shard], rate: float | None
+    settings: PipelineSettings, shards: Sequence[Shard], sample: Sequence[str], rate: float | None
 ) -> Estimate:
-    """Estimate `shards`; `rate` is the records per second of earlier shards where it is known."""
+    """Estimate `shards` by a sample of their texts; `rate` is the records per second of earlier ones, if known."""
     records = sum(shard.records for shard in shards)
-    if not records or summary is None:
+    if not records or not sample:
         return Estimate(records, len(shards), 0, 0.0)
-    counts = _count_tokens(settings, list(_sample(settings, summary, shards)))
-    tokens = round(float(np.mean(counts)) * records) if counts else None
+    tokens = round(float(np.mean(_count_tokens(settings, sample))) * records)
     if rate:
         return Estimate(records, len(shards), tokens, round(records / rate, 1))
     operations = _operations_per_token(settings)
-    if tokens is None or operations is None:
+    if operations is None:
         return Estimate(records, len(shards), tokens, None)
     return Estimate(records, len(shards), tokens, round(tokens * operations / (_peak() * SHARE_OF_PEAK), 1))
-
-
-def _sample(settings: PipelineSettings, summary: PlanSummary, shards: Sequence[Shard]) -> Iterator[str]:
-    step = -(-len(shards) // SAMPLED_SHARDS)
-    for shard in shards[::step]:
-        for records in read_shard(settings, shard, summary):
-            every = -(-len(records.texts) // SAMPLED_RECORDS) or 1
-            yield from records.texts[::every]
-            break
 
 
 def _count_tokens(settings: PipelineSettings, texts: Sequence[str]) -> list[float]:

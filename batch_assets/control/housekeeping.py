@@ -1,9 +1,18 @@
 """What a turn of the control loop tidies up. The verbs that move shards are in the files beside this one."""
 
+import hashlib
+from dataclasses import dataclass
+
 from batch_assets import paths
 from batch_assets.embeddings.marker import ShardMarker, read_marker
-from batch_assets.ledger.ledger import Ledger, ShardRow
+from batch_assets.ledger.ledger import Ledger
+from batch_assets.ledger.rows import ShardRow
+from batch_assets.settings import PipelineSettings
+from batch_assets.sharding.changes import compare_source
+from batch_assets.sharding.plan_files import generations, read_summary
 from batch_assets.storage import open_storage
+
+NAMED = 5
 
 
 def committed_marker(ledger: Ledger, row: ShardRow) -> tuple[ShardMarker, str] | None:
@@ -14,3 +23,42 @@ def committed_marker(ledger: Ledger, row: ShardRow) -> tuple[ShardMarker, str] |
     storage = open_storage(pipeline.root)
     found = read_marker(storage, row.key)
     return None if found is None else (found[0], f"{storage.uri}/{paths.shard_folder(row.key)}")
+
+
+@dataclass(frozen=True)
+class SourceNews:
+    """What a stretch of the source's listing shows against the plan. `cursor` is where to go on.
+
+    `unplanned`: the pipeline has no plan at all yet.
+    """
+
+    unplanned: bool
+    new: list[str]
+    touched: list[str]
+    removed: list[str]
+    cursor: str | None
+
+    @property
+    def digest(self) -> str:
+        """Differs where the new files differ."""
+        return hashlib.sha256("\0".join(self.new).encode()).hexdigest()[:16]
+
+    def describe(self) -> str:
+        """Touched and removed files in words."""
+        parts = [(self.touched, "touched"), (self.removed, "removed")]
+        return ", ".join(f"{len(paths)} files {what} ({', '.join(paths[:NAMED])})" for paths, what in parts if paths)
+
+
+def read_source_news(settings: PipelineSettings, ledger: Ledger, after: str | None) -> SourceNews:
+    """Look at the next thousand files of the source, behind path `after`; notes the touched and removed ones."""
+    row = ledger.pipeline(settings.name)
+    storage = open_storage(settings.output.root)
+    if row is None or row.generation == 0 or not (known := generations(storage)):
+        return SourceNews(True, [], [], [], None)
+    format = read_summary(storage, known[-1]).format
+    changes = compare_source(
+        settings, lambda first, last: ledger.files_between(settings.name, first, last), format, after
+    )
+    ledger.mark_files(settings.name, changes.touched, "touched")
+    ledger.mark_files(settings.name, changes.removed, "removed")
+    return SourceNews(False, changes.new, changes.touched, changes.removed, changes.cursor)

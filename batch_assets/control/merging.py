@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from batch_assets.control.pipeline import Pipeline
 from batch_assets.errors import AccountingError, NotReady
-from batch_assets.ledger.ledger import ShardRow
+from batch_assets.ledger.rows import ShardRow
 from batch_assets.ledger.states import State
 from batch_assets.merge.base import CheckOutcome, Manifest, MergeResult
 from batch_assets.merge.checks import check_accounting, check_vectors

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -24,7 +25,7 @@ from batch_assets.ledger.ledger import Ledger
 from batch_assets.settings import PipelineSettings
 from batch_assets.sharding.plan import PlanSummary, Shard
 from batch_assets.sharding.plan_files import generations, read_plan, read_shards, read_summary
-from batch_assets.storage import Storage, normalize_uri, open_storage
+from batch_assets.storage import Storage, is_local, normalize_uri, open_storage
 
 ATTACH_TRIES = 10
 logger = logging.getLogger(__name__)
@@ -124,6 +125,32 @@ def _parse_owner(storage: Storage, data: bytes) -> dict[str, Any]:
     )
 
 
+def check_owner(
+    settings: PipelineSettings, storage: Storage, *, add_source: bool = False
+) -> tuple[dict[str, Any], bytes, str] | None:
+    """What `pipeline.json` says, as it was read, with its version; None where nobody has the root.
+
+    Raises ConfigurationError where this pipeline, with this source, may not write there.
+    """
+    found = storage.read_versioned(paths.PIPELINE)
+    if found is None:
+        return None
+    owner = _parse_owner(storage, found[0])
+    # A pipeline that began ad hoc may be given a name later (`--save`).
+    if owner["pipeline"] not in (settings.name, adhoc_name(storage.uri)):
+        raise ConfigurationError(
+            f"output root {storage.uri} belongs to pipeline {owner['pipeline']!r}, not to "
+            f"{settings.name!r}; give each pipeline a root of its own"
+        )
+    source = source_identity(settings)
+    if source not in owner["source"] and not add_source:
+        raise ConfigurationError(
+            f"output root {storage.uri} was filled from {', '.join(owner['source'])}, not from {source}; "
+            "use another output, or --add-source to add this one to it"
+        )
+    return owner, *found
+
+
 def _attach(settings: PipelineSettings, ledger: Ledger, storage: Storage, add_source: bool) -> bool:
     """Agree with the root on an epoch; True if the ledger knows nothing of the root's shards yet.
 
@@ -133,36 +160,20 @@ def _attach(settings: PipelineSettings, ledger: Ledger, storage: Storage, add_so
     source = source_identity(settings)
     for _ in range(ATTACH_TRIES):
         row = ledger.pipeline(settings.name)
-        known = row is not None and row.root == storage.uri
-        found = storage.read_versioned(paths.PIPELINE)
+        known = row.epoch if row is not None and row.root == storage.uri else 0
+        found = check_owner(settings, storage, add_source=add_source)
         if found is None:
-            epoch = row.epoch + 1 if row is not None and known else 1
-            owner = _owner(settings, epoch, [source])
-            if storage.create(paths.PIPELINE, owner):
-                ledger.attach(settings.name, storage.uri, epoch)
+            if storage.create(paths.PIPELINE, _owner(settings, known + 1, [source])):
+                ledger.attach(settings.name, storage.uri, known + 1)
                 return True
             continue
-        owner = _parse_owner(storage, found[0])
-        # A pipeline that began ad hoc may be given a name later (`--save`).
-        if owner["pipeline"] not in (settings.name, adhoc_name(storage.uri)):
-            raise ConfigurationError(
-                f"output root {storage.uri} belongs to pipeline {owner['pipeline']!r}, not to "
-                f"{settings.name!r}; give each pipeline a root of its own"
-            )
-        sources: list[str] = owner["source"]
-        if source not in sources:
-            if not add_source:
-                raise ConfigurationError(
-                    f"output root {storage.uri} was filled from {', '.join(sources)}, not from {source}; "
-                    "use another output, or --add-source to add this one to it"
-                )
-            sources = [*sources, source]
-        fresh = row is None or not known or (row.epoch, settings.name) != (owner["epoch"], owner["pipeline"])
-        epoch = max(owner["epoch"], row.epoch if row is not None and known else 0) + 1 if fresh else owner["epoch"]
-        data = _owner(settings, epoch, sources)
-        if data == found[0]:
+        owner, data, version = found
+        fresh = (known, settings.name) != (owner["epoch"], owner["pipeline"])
+        epoch = max(known, owner["epoch"]) + 1 if fresh else known
+        changed = _owner(settings, epoch, list(dict.fromkeys([*owner["source"], source])))
+        if changed == data:
             return False
-        if storage.replace(paths.PIPELINE, data, found[1]):
+        if storage.replace(paths.PIPELINE, changed, version):
             if fresh:
                 ledger.attach(settings.name, storage.uri, epoch)
             return fresh
@@ -206,25 +217,34 @@ def _catch_up(pipeline: Pipeline, attached: bool) -> None:
                 adopt_marker(pipeline, info.path.split("/")[1])
 
 
+def leave_root(pipeline: Pipeline) -> None:
+    """Give up a root that nothing was planned under, as if it had never been taken."""
+    storage = pipeline.storage
+    storage.delete([paths.PIPELINE, *(info.path for info in storage.list("spool"))])
+    if is_local(storage.uri):
+        for folder in (Path(storage.uri) / "spool", Path(storage.uri)):
+            with contextlib.suppress(OSError):  # somebody's own files keep the folder
+                folder.rmdir()
+
+
 def register_generation(pipeline: Pipeline, generation: int) -> list[str]:
     """Put one generation's shards and files into the ledger; repeatable. Returns the shard keys."""
     summary, shards = read_plan(pipeline.storage, generation)
-    rows = [
-        (shard.key, int(shard.key.rsplit("-", 1)[1]), shard.records, shard.bytes) for shard in shards
-    ]
+    rows = [(shard.key, number, shard.records, shard.bytes) for number, shard in enumerate(shards)]
     pipeline.ledger.add_shards(pipeline.name, generation, rows)
+    pipeline.ledger.supersede(pipeline.name, summary.superseded)
     files = [(file.path, file.size, file.version) for file in summary.files]
     pipeline.ledger.add_files(pipeline.name, generation, files)
     return [row[0] for row in rows]
 
 
 def adopt_marker(pipeline: Pipeline, key: str) -> bool:
-    """Record a committed shard that the ledger missed; False where there is no marker."""
+    """Tell the ledger what a commit marker says; False where there is none or it does not count."""
     found = read_marker(pipeline.storage, key)
     if found is None:
         return False
     marker = found[0]
-    pipeline.ledger.adopt(
+    return pipeline.ledger.adopt(
         pipeline.name,
         key,
         fence=marker.fence,
@@ -234,7 +254,6 @@ def adopt_marker(pipeline: Pipeline, key: str) -> bool:
         failed=marker.counts["failed"],
         tokens=marker.tokens,
     )
-    return True
 
 
 def now() -> str:

@@ -6,6 +6,7 @@ The same faults would surface later, in a run; a person at a terminal should kno
 from batch_assets.control.pipeline import check_owner
 from batch_assets.executors.base import Executor
 from batch_assets.settings import PipelineSettings
+from batch_assets.sharding.planner import source_uri
 from batch_assets.sources.listing import list_source
 from batch_assets.storage import open_storage
 
@@ -16,5 +17,5 @@ def check_configuration(settings: PipelineSettings, executor: Executor, *, add_s
     Raises ConfigurationError, SourceError or ModelError, with what to do about it.
     """
     check_owner(settings, open_storage(settings.output.root), add_source=add_source)
-    list_source(settings.source)
+    list_source(source_uri(settings), settings.source.format, [settings.output.root])
     executor.fingerprint()

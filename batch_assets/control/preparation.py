@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from batch_assets import paths
 from batch_assets.control.pipeline import Pipeline
 from batch_assets.errors import SourceError
-from batch_assets.ledger.ledger import ShardRow
+from batch_assets.ledger.rows import ShardRow
 from batch_assets.ledger.states import State
 from batch_assets.sharding.manifest import prepare_input, write_input_manifest
 
@@ -45,7 +45,7 @@ def prepare_shards(pipeline: Pipeline, keys: Sequence[str]) -> Iterator[Prepared
         shard = planned[key]
         uri = f"{pipeline.storage.uri}/{paths.input_manifest(key)}"
         try:
-            manifest = prepare_input(pipeline.settings, shard, pipeline.summary_of(key))
+            manifest = prepare_input(pipeline.settings, shard, pipeline.summary_of(key), root=pipeline.storage)
         except SourceError as error:
             pipeline.ledger.move(
                 pipeline.name, [key], {State.PLANNED}, State.PREPARED, error=str(error), rejected=0

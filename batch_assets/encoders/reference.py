@@ -17,7 +17,9 @@ def reference_vectors(model: ModelSettings, texts: Sequence[str]) -> npt.NDArray
     """Vectors (n, dimensions) of `texts` as `SentenceTransformer.encode` makes them on the CPU."""
     import torch
     from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     options: dict[str, Any] = {"torch_dtype": torch.float32, "use_safetensors": True}
     reference = SentenceTransformer(
         str(locate_model(model)),

@@ -8,13 +8,16 @@ gateway) or deferred (`submit` starts work at a service, `collect` fetches it la
 SageMaker, AWS Batch).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
 from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.sharding.plan import Shard
+
+Progress = Callable[[int, int], None]
+"""Called with the (records, tokens) embedded since the last call, from any thread."""
 
 
 class JobState(StrEnum):

@@ -6,21 +6,28 @@ worker's and the encoder's business; claims and commits are made in `control/col
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
 
 from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.encoders.base import Encoder
 from batch_assets.encoders.fingerprint import fingerprint
-from batch_assets.executors.base import JobFacts, JobHandle, JobState, JobStatus, Limits, PreparedJob
+from batch_assets.executors.base import (
+    JobFacts,
+    JobHandle,
+    JobState,
+    JobStatus,
+    Limits,
+    PreparedJob,
+    Progress,
+)
 from batch_assets.settings import GpuExecutorSettings, PipelineSettings
 from batch_assets.sharding.plan import Shard
 from batch_assets.sharding.reading import read_shard
 from batch_assets.worker.pipeline import embed
-
-Progress = Callable[[int, int], None]
-"""Called with (records, tokens) done since the last call."""
-
 
 @dataclass
 class GpuMachine:
@@ -52,6 +59,11 @@ class GpuMachine:
                 self._loaded = (key, TextEncoder.load(settings.model, device=device))
             return self._loaded[1]
 
+    def embed_query(self, settings: PipelineSettings, text: str) -> npt.NDArray[np.float32]:
+        """The vector (dimensions,) of one text, as the pipeline's records are embedded."""
+        encoder = self.encoder(settings)
+        return encoder.encode(encoder.tokenize([text]).inputs)[0]
+
 
 @dataclass
 class GpuExecutor:
@@ -61,7 +73,7 @@ class GpuExecutor:
     settings: PipelineSettings
     kind: str = "gpu"
     in_place: bool = True
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = field(default_factory=lambda: Limits(jobs=1))
 
     def fingerprint(self) -> str:
         return fingerprint(self.settings)

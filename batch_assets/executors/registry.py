@@ -7,13 +7,18 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from batch_assets.errors import ConfigurationError
-from batch_assets.executors.base import Executor
+from batch_assets.executors.base import Executor, Progress
 from batch_assets.executors.gpu import GpuMachine
 from batch_assets.settings import PipelineSettings
 
 
 class ExecutorHost(Protocol):
-    """What executors of one type share: a machine, a service's client. One per process."""
+    """What executors of one type share: a machine, a service's client. One per process.
+
+    `progress` is told of records as they are embedded, by executors in place.
+    """
+
+    progress: Progress | None
 
     def executor(self, settings: PipelineSettings) -> Executor: ...
 

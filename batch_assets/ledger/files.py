@@ -54,6 +54,18 @@ class Files(Store):
                 return
             after = page[-1]["path"]
 
+    def files_between(self, pipeline: str, after: str | None, until: str | None) -> dict[str, str]:
+        """The versions as planned of the files with a path behind `after` and not behind `until`, by path.
+
+        Files known to be removed are left out; None is no bound.
+        """
+        where = [files.c.pipeline == pipeline, files.c.state != "removed"]
+        where += [files.c.path > after] if after is not None else []
+        where += [files.c.path <= until] if until is not None else []
+        query = sa.select(files.c.path, files.c.version).where(*where).order_by(files.c.path)
+        with self._database.read() as connection:
+            return dict(connection.execute(query).tuples())
+
     def known_files(self, pipeline: str, paths: Sequence[str]) -> dict[str, str]:
         """The versions as planned of those of `paths` that are known."""
         known: dict[str, str] = {}
@@ -66,6 +78,8 @@ class Files(Store):
 
     def mark_files(self, pipeline: str, paths: Sequence[str], state: FileState) -> None:
         """Note that files were touched or removed since they were planned."""
+        if not paths:
+            return
         with self._database.write() as connection:
             for some in _batches(paths):
                 row = (files.c.pipeline == pipeline, files.c.path.in_(some))

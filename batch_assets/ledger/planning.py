@@ -141,9 +141,9 @@ class Planning(Store):
 
     def supersede(self, pipeline: str, keys: Sequence[str]) -> None:
         """Take shards out of counts, claims and merges for good; whoever holds one loses it."""
-        gone = {"superseded": True, "holder": None, "lease_until": None, "fence": shards.c.fence + 1}
+        gone = {"superseded": True, "holder": None, "lease_until": None, "picture_due": None}
         for start in range(0, len(keys), BATCH):
             chosen = shards.c.key.in_(keys[start : start + BATCH])
             with self._database.write() as connection:
                 condition = sa.and_(chosen, shards.c.superseded == sa.false())
-                change_shards(connection, pipeline, condition, {**gone, "picture_due": None}, self._clock())
+                change_shards(connection, pipeline, condition, gone, self._clock())

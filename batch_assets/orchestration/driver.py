@@ -11,7 +11,8 @@ import dagster as dg
 
 from batch_assets.errors import BatchAssetsError
 from batch_assets.executors.registry import ExecutorHost
-from batch_assets.ledger.ledger import Ledger, ShardRow
+from batch_assets.ledger.ledger import Ledger
+from batch_assets.ledger.rows import ShardRow
 from batch_assets.ledger.states import State
 from batch_assets.orchestration.partitions import range_tags, shard_ranges
 from batch_assets.orchestration.pipeline import build_pipeline_definitions
@@ -35,7 +36,7 @@ class Driver:
     ledger: Ledger
     host: ExecutorHost
     tags: Mapping[str, str] = field(default_factory=dict)
-    waiting: Callable[[str], None] = lambda _: None
+    say: Callable[[str], None] = lambda _: None
 
     def __post_init__(self) -> None:
         own = dg.Definitions(
@@ -59,7 +60,7 @@ class Driver:
             free = [row.key for row in left if not self._held(row)]
             if not free:
                 holders = sorted({str(row.holder) for row in left if row.holder})
-                self.waiting(f"waiting for {len(left)} shards held by {', '.join(holders)}")
+                self.say(f"waiting for {len(left)} shards held by {', '.join(holders)}")
                 time.sleep(WAIT_SECONDS)
                 continue
             keys = self.instance.get_dynamic_partitions(f"{self.settings.name}_shards")
@@ -68,8 +69,20 @@ class Driver:
                 self._materialize(names, range_tags(first, last), may_fail=True)
 
     def merge(self) -> None:
-        """Materialize `merged_embeddings` with its checks."""
-        self._materialize(["merged_embeddings"], {})
+        """Materialize `merged_embeddings` with its checks; says what came of them.
+
+        What was published stays published where a check beside it fails.
+        """
+        key = dg.AssetKey([self.settings.name, "merged_embeddings"])
+        result = self._materialize(["merged_embeddings"], {}, may_fail=True)
+        for evaluation in result.get_asset_check_evaluations():
+            verdict = "passed" if evaluation.passed else "FAILED"
+            self.say(f"check {evaluation.check_name}: {verdict}: {evaluation.description}")
+        published = bool(result.asset_materializations_for_node(key.to_python_identifier()))
+        if not published:
+            raise _cause(result)
+        if not result.success:
+            self.say(f"a check could not be made: {_cause(result)}")
 
     def _unfinished(self) -> list[ShardRow]:
         states = [state for state in State if state not in ENDED]
@@ -78,7 +91,7 @@ class Driver:
     def _held(self, row: ShardRow) -> bool:
         return row.state in (State.RUNNING, State.COLLECTING) and self.ledger.is_held(row.pipeline, row.key)
 
-    def _materialize(self, names: Sequence[str], tags: Mapping[str, str], *, may_fail: bool = False) -> None:
+    def _materialize(self, names: Sequence[str], tags: Mapping[str, str], *, may_fail: bool = False) -> dg.ExecuteInProcessResult:
         keys = [dg.AssetKey([self.settings.name, name]) for name in names]
         result = self._job.execute_in_process(
             instance=self.instance,
@@ -92,6 +105,7 @@ class Driver:
             _raise_interruption(result)
             if not may_fail:
                 raise _cause(result)
+        return result
 
 
 def _raise_interruption(result: dg.ExecuteInProcessResult) -> None:

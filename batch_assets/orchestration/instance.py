@@ -1,7 +1,7 @@
 """The Dagster instance of the home: where runs of the command are recorded, for the UI to show."""
 
 import contextlib
-import os
+import logging
 from collections.abc import Iterator
 
 import dagster as dg
@@ -10,8 +10,9 @@ from dagster._core.instance import InstanceRef
 from batch_assets.home import dagster_home, project_root
 
 
-# What the command prints belongs on the terminal: Dagster's capture would take it away, progress included.
-UNCAPTURED = {
+OVERRIDES = {
+    "telemetry": {"enabled": False},
+    # What the command prints belongs on the terminal: Dagster's capture would take it away.
     "compute_logs": {
         "module": "dagster._core.storage.noop_compute_log_manager",
         "class": "NoOpComputeLogManager",
@@ -29,6 +30,7 @@ def open_instance() -> Iterator[dg.DagsterInstance]:
     if project is not None and home == project / ".dagster" and not (home / "dagster.yaml").exists():
         with contextlib.suppress(FileExistsError):
             (home / "dagster.yaml").symlink_to("../dagster.yaml")
-    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
-    with dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=UNCAPTURED)) as instance:
+    # A home without a dagster.yaml is fine; Dagster would warn of it each time.
+    logging.getLogger("dagster").setLevel(logging.ERROR)
+    with dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=OVERRIDES)) as instance:
         yield instance

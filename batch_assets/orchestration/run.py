@@ -19,7 +19,9 @@ ADD_SOURCE_TAG = "batch_assets/add_source"
 
 
 @contextlib.contextmanager
-def opened(context: dg.AssetExecutionContext, settings: PipelineSettings) -> Iterator[Pipeline]:
+def opened(
+    context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, settings: PipelineSettings
+) -> Iterator[Pipeline]:
     """The pipeline of the running asset, its leases kept alive for as long as the block runs.
 
     Errors meant for a person become a `dg.Failure` that says the same and is not retried.
@@ -28,8 +30,8 @@ def opened(context: dg.AssetExecutionContext, settings: PipelineSettings) -> Ite
     holder = Holder.current()
     host = getattr(context.resources, settings.executor.type)
     try:
-        context.instance.add_run_tags(context.run_id, {HOLDER_TAG: holder.encode()})
-        ledger.note_run(context.run_id, holder, settings.name)
+        context.instance.add_run_tags(context.run.run_id, {HOLDER_TAG: holder.encode()})
+        ledger.note_run(context.run.run_id, holder, settings.name)
         add_source = context.run.tags.get(ADD_SOURCE_TAG) == "true"
         pipeline = open_pipeline(settings, ledger, host.executor(settings), add_source=add_source)
         with heartbeat(ledger, holder):

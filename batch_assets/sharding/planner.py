@@ -43,11 +43,12 @@ def plan_generation(
     *,
     min_records: int = 0,
     replace: bool = False,
+    spool: Storage | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> PlanResult:
     """Plan what no generation under `root` has planned yet: new files, and what a raised limit adds.
 
-    `root` takes the spools; nothing else is written. `min_records` is the executor's minimum for
+    `spool` (by default `root`) takes the spools; nothing else is written. `min_records` is the executor's minimum for
     a shard. With `replace`, touched and removed files' shards are superseded: touched files are
     planned anew, and so are the other files' records in those shards. `on_progress` is told the
     source bytes done and to do.
@@ -63,7 +64,7 @@ def plan_generation(
         )
     listing = list_source(uri, settings.source.format, [settings.output.root, root.uri])
     known = read_known(root, listing.location.storage.uri)
-    walk = _Walk(settings, root, listing, known, min_records, on_progress)
+    walk = _Walk(settings, spool or root, listing, known, min_records, on_progress)
     listed = {info.path: info for info in listing.files}
     touched = [path for path, file in known.files.items() if path in listed and listed[path].version != file.version]
     removed = [path for path in known.files if path not in listed] if _whole(known, listing) else []

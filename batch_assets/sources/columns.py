@@ -7,6 +7,7 @@ large for the others, stored as JSON text. How values become arrays is in `array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from operator import itemgetter
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +19,7 @@ RESERVED = frozenset(
      "input_tokens", "output_tokens"}
 )  # fmt: skip
 MOST_COLUMNS = 1_000
+_SHOWN = 30  # names of columns in a message
 _EXACT = 2**53  # float64 holds every integer up to here
 _INT64 = (-(2**63), 2**63 - 1)
 
@@ -90,6 +92,7 @@ class ColumnScan:
         self._earlier = earlier
         self._text_columns = text_columns
         self._text_column = text_column
+        self._asked_for = {*required, *(wanted or ())}
         self._kinds: dict[str, Kinds] = {}
         self._names: dict[str, None] = {}
         self._objects = 0
@@ -133,7 +136,7 @@ class ColumnScan:
 
     def _note(self, names: Iterable[str]) -> None:
         for name in names:
-            if name not in self._names and len(self._names) < MOST_COLUMNS:
+            if name not in self._names and (len(self._names) < MOST_COLUMNS or name in self._asked_for):
                 self._names[name] = None
 
     def _of(self, name: str) -> Kinds | None:
@@ -157,7 +160,7 @@ class ColumnScan:
         """
         if self._earlier is not None:
             return tuple(self._continued(self._earlier))
-        known = ", ".join(map(repr, self._names)) or "none"
+        known = ", ".join(map(repr, islice(self._names, _SHOWN))) + (", …" if len(self._names) > _SHOWN else "")
         if self._objects:
             for name, field in self._required.items():
                 if name not in self._names:

@@ -14,7 +14,7 @@ import orjson
 from batch_assets.errors import SourceError
 from batch_assets.sources.base import Fault
 from batch_assets.sources.json_values import too_large
-from batch_assets.sources.lines import line_blocks, lines_of
+from batch_assets.sources.lines import LineBlock, line_blocks, lines_of
 from batch_assets.sources.spool import SpoolRow
 
 
@@ -23,7 +23,7 @@ def delimited_rows(chunks: Iterator[bytes], path: str, longest: int) -> Iterator
     delimiter = "\t" if ".tsv" in path.lower().rsplit("/", 1)[-1] else ","
     names: list[str] | None = None
     number = 0
-    for cells, raw in _rows(_lines(chunks, longest), delimiter, longest):
+    for cells, raw in _rows(line_blocks(chunks, 0, longest), delimiter, longest):
         if names is None:
             if isinstance(cells, Fault):
                 raise SourceError(f"{path}: the first row must name the columns, but: {cells.message}")
@@ -40,65 +40,74 @@ class _TooLong(Exception):
 class _Feed:
     """Gives the csv module its lines, and remembers those of the row that it is reading."""
 
-    def __init__(self, lines: Iterator[bytes | int], longest: int) -> None:
-        self._lines = lines
+    def __init__(self, blocks: Iterator[LineBlock], longest: int) -> None:
+        self._lines = _lines(blocks)
         self._longest = longest
         self.start()
 
     def start(self) -> None:
         """Forget the row before."""
         self.raw: list[bytes] = []
-        self.size = 0
+        self.lines = self.size = self._quotes = 0
 
     def __iter__(self) -> Iterator[str]:
-        for line in self._lines:
-            if isinstance(line, int):
-                self.raw.append(b"")
-                self.size += line
-                raise _TooLong
-            self.raw.append(line)
-            self.size += len(line)
+        for line, size, quotes in self._lines:
+            self._count(size, quotes)
             if self.size > self._longest:
                 raise _TooLong
+            self.raw.append(line)
             yield line.decode(errors="surrogateescape")
 
+    def skip(self) -> None:
+        """Go on to the end of the row, which may be in a quoted cell: then there is an odd number of quotes."""
+        while self._quotes % 2:
+            line = next(self._lines, None)
+            if line is None:
+                return
+            self._count(*line[1:])
 
-def _lines(chunks: Iterator[bytes], longest: int) -> Iterator[bytes | int]:
-    """Physical lines, with their newlines; of one that is too long, its size."""
-    for block in line_blocks(chunks, 0, longest):
+    def _count(self, size: int, quotes: int) -> None:
+        self.lines += 1
+        self.size += size
+        self._quotes += quotes
+
+
+def _lines(blocks: Iterator[LineBlock]) -> Iterator[tuple[bytes, int, int]]:
+    """Each physical line with its newline (nothing of one that is too long), its size and its quotes."""
+    for block in blocks:
         if block.overlong:
-            if not block.blank:
-                yield block.size
+            yield b"", block.size, block.quotes
             continue
         for line in lines_of(block):
-            yield line + b"\n"
+            yield line + b"\n", len(line) + 1, line.count(b'"')
 
 
-def _rows(lines: Iterator[bytes | int], delimiter: str, longest: int) -> Iterator[tuple[list[str] | Fault, str]]:
+def _rows(blocks: Iterator[LineBlock], delimiter: str, longest: int) -> Iterator[tuple[list[str] | Fault, str]]:
     """Cells and raw text of each row that is not blank."""
     csv.field_size_limit(max(csv.field_size_limit(), longest))
-    feed = _Feed(lines, longest)
+    feed = _Feed(blocks, longest)
     reader = csv.reader(feed, delimiter=delimiter, strict=True)
     while True:
         feed.start()
         try:
             cells = next(reader, None)
         except (csv.Error, _TooLong) as error:
+            feed.skip()
             yield _fault(error, feed, longest), ""
-            reader = csv.reader(feed, delimiter=delimiter, strict=True)  # the old one may hold half a row
+            reader = csv.reader(feed, delimiter=delimiter, strict=True)  # the old one holds half a row
             continue
         if cells is None:
             return
         text = b"".join(feed.raw)
-        if text and not text.isspace():
+        if not text.isspace():
             yield _checked(cells, text)
 
 
 def _fault(error: Exception, feed: _Feed, longest: int) -> Fault:
     fault = Fault("malformed_row", str(error)) if isinstance(error, csv.Error) else too_large(feed.size, longest)
-    if len(feed.raw) < 2:
+    if feed.lines < 2:
         return fault
-    return Fault(fault.code, f"{fault.message}; the row spans {len(feed.raw):,} lines: is a quote missing?")
+    return Fault(fault.code, f"{fault.message}; the row spans {feed.lines:,} lines: is a quote missing?")
 
 
 def _checked(cells: list[str], text: bytes) -> tuple[list[str] | Fault, str]:

@@ -5,35 +5,51 @@ nesting deeper than 1,024 are no JSON here. Integers of any size are kept exactl
 """
 
 import json
-import re
+from collections.abc import Set
 from typing import Any
 
 import numpy as np
 import orjson
 
 from batch_assets.sources.base import Fault
+from batch_assets.sources.lines import BYTE_ORDER_MARK
 
-_LONG = re.compile(rb"[0-9]{19}")
-_DIGITS = 19  # the fewest digits of an integer beyond int64
-
-
-def has_long_number(data: bytes) -> bool:
-    """Whether `data` holds 19 digits in a row: only then may orjson have made an integer a float."""
-    digits = (np.frombuffer(data, np.uint8) - ord("0")) < 10
-    for step in (1, 2, 4, 8, 3):  # runs of 2, 4, 8, 16, 19
-        if len(digits) <= step:
-            return False
-        digits = digits[:-step] & digits[step:]
-    return bool(digits.any())
+_RUN = 19  # digits of the shortest integer beyond int64
 
 
-def parse_object(line: bytes, longest: int, exact: bool) -> dict[str, Any] | Fault:
-    """The JSON object in `line`, or why there is none. `exact`: look out for long integers."""
+def long_number_lines(data: bytes) -> set[bytes]:
+    """The lines that may hold an integer beyond 64 bits, of which orjson would make a float.
+
+    That takes 20 digits in a row, or 19 behind a minus; digits behind a point are a fraction's.
+    """
+    array = np.frombuffer(data, np.uint8)
+    digits = (array - ord("0")) < 10
+    runs = digits
+    for step in (1, 2, 4, 8, 3):  # the starts of runs of 2, 4, 8, 16, 19
+        if len(runs) <= step:
+            return set()
+        runs = runs[:-step] & runs[step:]
+    lines: set[bytes] = set()
+    end = 0
+    for position in np.flatnonzero(runs).tolist():
+        before = data[position - 1 : position] if position else b""
+        longer = position + _RUN < len(data) and digits[position + _RUN]
+        if position < end or before.isdigit() or before == b"." or not (longer or before == b"-"):
+            continue
+        start = data.rfind(b"\n", 0, position) + 1
+        end = data.find(b"\n", position)
+        end = end if end >= 0 else len(data)
+        lines.add(data[start:end].removeprefix(BYTE_ORDER_MARK if start == 0 else b""))
+    return lines
+
+
+def parse_object(line: bytes, longest: int, careful: Set[bytes]) -> dict[str, Any] | Fault:
+    """The JSON object in `line`, or why there is none; for the lines in `careful`, with exact integers."""
     if len(line) > longest:
         return too_large(len(line), longest)
     try:
         value = orjson.loads(line)
-        if exact and _LONG.search(line):
+        if line in careful:
             value = json.loads(line.decode())
     except (ValueError, RecursionError) as error:
         return _why_not(line, error)

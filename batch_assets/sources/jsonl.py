@@ -16,7 +16,7 @@ from batch_assets.sources.base import (
 )
 from batch_assets.sources.columns import ColumnScan
 from batch_assets.sources.files import open_stream
-from batch_assets.sources.json_values import has_long_number, parse_object, too_large
+from batch_assets.sources.json_values import long_number_lines, parse_object, too_large
 from batch_assets.sources.lines import find_records, line_blocks, lines_of
 from batch_assets.sources.records import RecordBuilder
 from batch_assets.storage import FileInfo, Storage
@@ -70,7 +70,7 @@ class JsonLinesSource:
                     yield builder.from_objects([row], [too_large(block.size, rules.longest)])
                 row += 1
                 continue
-            exact = has_long_number(block.data)
+            careful = long_number_lines(block.data)
             rows: list[int] = []
             lines: list[bytes] = []
             size = 0
@@ -79,34 +79,34 @@ class JsonLinesSource:
                     row += 1
                     continue
                 if lines and (len(lines) == BATCH_RECORDS or size + len(line) > BATCH_BYTES):
-                    yield _build(builder, rows, lines, exact)
+                    yield _build(builder, rows, lines, careful)
                     rows, lines, size = [], [], 0
                 rows.append(row)
                 lines.append(line)
                 size += len(line)
                 row += 1
             if lines:
-                yield _build(builder, rows, lines, exact)
+                yield _build(builder, rows, lines, careful)
 
 
-def _build(builder: RecordBuilder, rows: list[int], lines: list[bytes], exact: bool) -> Records:
+def _build(builder: RecordBuilder, rows: list[int], lines: list[bytes], careful: set[bytes]) -> Records:
     longest = builder.rules.longest
-    return builder.from_objects(rows, [parse_object(line, longest, exact) for line in lines])
+    return builder.from_objects(rows, [parse_object(line, longest, careful) for line in lines])
 
 
 def scan_lines(lines: Sequence[bytes], data: bytes, longest: int, columns: ColumnScan) -> None:
     """Show the JSON objects among `lines`, which make up `data`, to `columns`."""
     if columns.finished:
         return
-    exact = has_long_number(data)
+    careful = long_number_lines(data)
     for start in range(0, len(lines), _SCAN_LINES):
         part = lines[start : start + _SCAN_LINES]
         try:
-            if exact or max(map(len, part)) > longest:
+            if max(map(len, part)) > longest or (careful and not careful.isdisjoint(part)):
                 raise ValueError
             values = [orjson.loads(line) for line in part if line]
         except ValueError:  # some line needs care, or is no JSON
-            values = [parse_object(line, longest, exact) for line in part]
+            values = [parse_object(line, longest, careful) for line in part]
         columns.add_objects([value for value in values if type(value) is dict])
 
 

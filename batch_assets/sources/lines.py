@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_BLOCK_BYTES = 2**20
 _NEWLINE = ord("\n")
 _WHITE = np.zeros(256, dtype=bool)
 _WHITE[[9, 10, 11, 12, 13, 32]] = True
@@ -19,13 +20,14 @@ _WHITE[[9, 10, 11, 12, 13, 32]] = True
 class LineBlock:
     """Whole lines at `first_byte` of a file; the file's last line may lack its newline.
 
-    A line longer than allowed comes alone, as its `size` without its `data`.
+    A line longer than allowed comes alone, as its `size` and its number of `"`, without its `data`.
     """
 
     first_byte: int
     size: int
     data: bytes = b""
     blank: bool = False  # an overlong line of nothing but white space
+    quotes: int = 0  # of an overlong line: CSV must know whether it ends within a quoted cell
 
     @property
     def overlong(self) -> bool:
@@ -33,28 +35,36 @@ class LineBlock:
 
 
 def line_blocks(chunks: Iterable[bytes], first_byte: int, longest: int) -> Iterator[LineBlock]:
-    """Group the lines of `chunks`; at most about a chunk and `longest` bytes are held at once."""
+    """Group the lines of `chunks` into blocks of about 1 MiB; no more than `longest` bytes wait for a newline."""
     carry = b""  # the beginning of a line whose end is not there yet
-    skipped, blank = 0, True  # of an overlong line, what has gone by
-    for chunk in chunks:
+    skipped, blank, quotes = 0, True, 0  # of an overlong line, what has gone by
+    for chunk in _pieces(chunks):
         if skipped:
             end = chunk.find(b"\n") + 1
             blank = blank and not chunk[: end or None].strip()
+            quotes += chunk.count(b'"', 0, end or len(chunk))
             skipped += end or len(chunk)
             if not end:
                 continue
-            yield LineBlock(first_byte, skipped, blank=blank)
-            first_byte, skipped, chunk = first_byte + skipped, 0, chunk[end:]
+            yield LineBlock(first_byte, skipped, blank=blank, quotes=quotes)
+            first_byte, skipped, chunk = first_byte + skipped, 0, chunk[end:]  # noqa: PLW2901
         carry += chunk
         if end := carry.rfind(b"\n", len(carry) - len(chunk)) + 1:
             yield LineBlock(first_byte, end, carry[:end])
             first_byte, carry = first_byte + end, carry[end:]
         if len(carry) > longest:
-            skipped, blank, carry = len(carry), not carry.strip(), b""
+            skipped, blank, quotes, carry = len(carry), not carry.strip(), carry.count(b'"'), b""
     if skipped:
-        yield LineBlock(first_byte, skipped, blank=blank)
+        yield LineBlock(first_byte, skipped, blank=blank, quotes=quotes)
     elif carry:
         yield LineBlock(first_byte, len(carry), carry)
+
+
+def _pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Smaller chunks: what is made of a block takes many times its size."""
+    for chunk in chunks:
+        for start in range(0, len(chunk), _BLOCK_BYTES):
+            yield chunk[start : start + _BLOCK_BYTES]
 
 
 def lines_of(block: LineBlock) -> list[bytes]:

@@ -76,6 +76,9 @@ def list_source(uri: str, format: str | None, leave_out: Sequence[str] = ()) -> 
             known = ", ".join(EXTENSIONS)
             raise ConfigurationError(f"source.uri: {uri!r} tells no format by its name ({known}); name source.format")
         return Listing(location, found, [info] if info is not None else [], [])
+    for root in leave_out:
+        if normalize_uri(root) == storage.uri:
+            raise ConfigurationError(f"output.root: {root!r} is the source's own folder; name a folder of its own")
     hidden: list[str] = []
     others: Counter[str] = Counter()
     files: dict[str, list[FileInfo]] = {}

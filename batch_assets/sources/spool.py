@@ -26,7 +26,7 @@ from batch_assets.sources.base import (
 )
 from batch_assets.sources.columns import ColumnScan
 from batch_assets.sources.files import decompressed
-from batch_assets.sources.json_values import has_long_number, parse_object, too_large
+from batch_assets.sources.json_values import long_number_lines, parse_object, too_large
 from batch_assets.sources.jsonl import cut, scan_lines
 from batch_assets.sources.lines import line_blocks, lines_of
 from batch_assets.sources.records import RecordBuilder
@@ -73,7 +73,10 @@ class SpooledSource:
         if self._root.info(path) is None:
             chunks = decompressed(self._storage, file.path, file.size, file.version)
             rows = self._reader(chunks, file.path, self._longest)
-            with self._root.open_output(path) as output, pq.ParquetWriter(output, _SCHEMA, compression="zstd") as writer:
+            with (
+                self._root.open_output(path) as output,
+                pq.ParquetWriter(output, _SCHEMA, compression="zstd", use_dictionary=False) as writer,
+            ):
                 for batch in _batches(rows, most):
                     writer.write_batch(batch, row_group_size=_GROUP_ROWS)
         return digest
@@ -106,9 +109,9 @@ class SpooledSource:
         builder = RecordBuilder(rules, segment.path, ordinal)
         for batch in self._read(segment.path, segment.spool, segment.first_row, segment.last_row):
             lines = batch.column("line").to_pylist()
-            exact = has_long_number(b"\n".join(line or b"" for line in lines))
+            careful = long_number_lines(b"\n".join(line or b"" for line in lines))
             objects: list[dict[str, Any] | Fault] = [
-                parse_object(line, rules.longest, exact) if error is None else _fault(error)
+                parse_object(line, rules.longest, careful) if error is None else _fault(error)
                 for line, error in zip(lines, batch.column("error").to_pylist(), strict=True)
             ]
             yield builder.from_objects(batch.column("row").to_pylist(), objects)
@@ -128,7 +131,7 @@ class SpooledSource:
                 statistics = metadata.row_group(group).column(0).statistics
                 if statistics.max < first_row or (last_row is not None and statistics.min >= last_row):
                     continue
-                for batch in parquet.iter_batches(BATCH_RECORDS, row_groups=[group]):
+                for batch in parquet.iter_batches(BATCH_RECORDS, row_groups=[group], use_threads=False):
                     rows = batch.column("row").to_numpy()
                     start = int(np.searchsorted(rows, first_row))
                     end = len(rows) if last_row is None else int(np.searchsorted(rows, last_row))

@@ -8,7 +8,8 @@ services come with the executors that need them.
 import dagster as dg
 
 from batch_assets.control.housekeeping import committed_marker
-from batch_assets.ledger.ledger import Ledger, ShardRow
+from batch_assets.ledger.ledger import Ledger
+from batch_assets.ledger.rows import ShardRow
 from batch_assets.orchestration import metadata
 
 RUNS_PER_TICK = 20

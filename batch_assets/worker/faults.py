@@ -1,0 +1,68 @@
+"""What goes wrong at the model: whose fault it is, and when it is no single record's any more."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+FAILURES_IN_A_ROW = 64
+MESSAGE_LENGTH = 500
+_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
+
+logger = logging.getLogger(__name__)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a smaller batch could have succeeded; PyTorch says so in several ways."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _OUT_OF_MEMORY)
+
+
+def describe(error: BaseException) -> str:
+    """An error's type and text on one line, trimmed."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text if len(text) <= MESSAGE_LENGTH else text[: MESSAGE_LENGTH - 1] + "…"
+
+
+class Budget:
+    """Tokens in a batch: halved where memory runs out, and never raised again."""
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+        self._lock = threading.Lock()
+
+    def lower(self, failed: int) -> None:
+        """Note that a batch of `failed` tokens did not fit."""
+        with self._lock:
+            lowered = max(1, min(self.tokens, failed // 2))
+            if lowered < self.tokens:
+                logger.warning("out of memory with a batch of %d tokens; going on with %d", failed, lowered)
+                self.tokens = lowered
+
+
+class Breaker:
+    """Tells records that fail from a model or device that does: then every record would.
+
+    After FAILURES_IN_A_ROW single records have failed without a success between them, the last
+    error is raised if none ever succeeded, or if `healthy` says that the model is gone.
+    """
+
+    def __init__(self, healthy: Callable[[], bool]) -> None:
+        self._healthy = healthy
+        self._lock = threading.Lock()
+        self._in_a_row = 0
+        self._succeeded = False
+
+    def success(self) -> None:
+        with self._lock:
+            self._in_a_row, self._succeeded = 0, True
+
+    def failure(self, error: Exception) -> None:
+        """Count the failure of one record. Raises `error` where it is not the record's."""
+        with self._lock:
+            self._in_a_row += 1
+            if self._in_a_row < FAILURES_IN_A_ROW:
+                return
+            if not self._succeeded or not self._healthy():
+                raise error
+            self._in_a_row = 0

@@ -1,0 +1,90 @@
+"""Which files make up a source."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from batch_assets.errors import ConfigurationError, SourceError
+from batch_assets.sources.listing import format_of, list_source
+
+
+def make(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b'{"text": "x"}\n')
+
+
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [
+        ("a.jsonl", "jsonl"), ("a.NDJSON", "jsonl"), ("a.json", "jsonl"), ("a.jsonl.gz", "jsonl"),
+        ("a.json.zst", "jsonl"), ("a.csv", "csv"), ("a.tsv.gz", "csv"), ("a.csv.zst", "csv"),
+        ("a.parquet", "parquet"), ("a.parquet.gz", None), ("a.gz", None), ("a.txt", None), ("jsonl", None),
+    ],
+)  # fmt: skip
+def test_formats_by_name(name: str, format: str | None) -> None:
+    assert format_of(name) == format
+
+
+def test_a_folder_in_the_order_of_full_paths(tmp_path: Path) -> None:
+    names = ["b.jsonl", "a/z.jsonl", "a-b.jsonl", "a.jsonl", "a b/c%20+ü.jsonl", "deep/er/x.json.gz", "Z.ndjson"]
+    make(tmp_path, *names)
+    assert [info.path for info in list_source(str(tmp_path), None).files] == sorted(names)
+
+
+def test_what_is_left_out_is_told(tmp_path: Path) -> None:
+    make(tmp_path, "a.jsonl", "notes.md", "_SUCCESS", ".hidden/a.jsonl", "x/_b.jsonl", "c.csv")
+    listing = list_source(str(tmp_path), "jsonl")
+    assert [info.path for info in listing.files] == ["a.jsonl"]
+    told = "; ".join(listing.left_out)
+    assert ".md: 1" in told
+    assert "1 csv files" in told
+    assert "3 files with a name or folder" in told
+
+
+def test_two_formats_need_a_choice(tmp_path: Path) -> None:
+    make(tmp_path, "a.jsonl", "b.csv", "c.csv")
+    with pytest.raises(ConfigurationError, match=r"csv \(2 files\), jsonl \(1 files\)"):
+        list_source(str(tmp_path), None)
+
+
+@pytest.mark.parametrize("names", [[], ["a.md"], ["_a.jsonl"]])
+def test_nothing_found(tmp_path: Path, names: list[str]) -> None:
+    make(tmp_path, *names)
+    with pytest.raises(SourceError, match="no files ending in"):
+        list_source(str(tmp_path), None)
+    with pytest.raises(SourceError, match="is the path right"):
+        list_source(str(tmp_path / "missing"), None)
+
+
+def test_a_single_file_needs_no_known_name_if_its_format_is_named(tmp_path: Path) -> None:
+    make(tmp_path, "data.txt")
+    with pytest.raises(ConfigurationError, match=r"source\.format"):
+        list_source(str(tmp_path / "data.txt"), None)
+    listing = list_source(str(tmp_path / "data.txt"), "jsonl")
+    assert (listing.location.storage.uri, listing.files[0].path) == (str(tmp_path), "data.txt")
+
+
+def test_an_output_root_inside_the_source_is_no_part_of_it(tmp_path: Path) -> None:
+    make(tmp_path, "a.jsonl", "out/pipeline.json", "out-put/b.jsonl")
+    listing = list_source(str(tmp_path), None, [str(tmp_path / "out")])
+    assert [info.path for info in listing.files] == ["a.jsonl", "out-put/b.jsonl"]
+    with pytest.raises(ConfigurationError, match=r"output\.root"):
+        list_source(str(tmp_path), None, [str(tmp_path)])
+
+
+def test_links_are_followed_but_not_round_in_circles(tmp_path: Path) -> None:
+    make(tmp_path / "elsewhere", "b.jsonl")
+    make(tmp_path / "src", "a.jsonl")
+    (tmp_path / "src" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "src" / "circle").symlink_to(tmp_path / "src")
+    (tmp_path / "src" / "dangling.jsonl").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "src" / "pipe.jsonl")
+    assert [info.path for info in list_source(str(tmp_path / "src"), None).files] == ["a.jsonl", "linked/b.jsonl"]
+
+
+def test_a_name_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"\xff.jsonl")).write_bytes(b"{}")
+    with pytest.raises(SourceError, match="rename it"):
+        list_source(str(tmp_path), None)

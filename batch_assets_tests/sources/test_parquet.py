@@ -1,0 +1,122 @@
+"""Parquet: types, ranges of rows, and files that are none."""
+
+import datetime
+import decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batch_assets.errors import SourceError
+from batch_assets_tests.sharding.planning import plan
+
+TEXTS = ["a", "b", None, " ", "e"]
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        pa.array(TEXTS),
+        pa.array(TEXTS, pa.large_string()),
+        pa.array(TEXTS, pa.string_view()),
+        pa.array(TEXTS).dictionary_encode(),
+        pa.array([None if text is None else text.encode() for text in TEXTS], pa.binary()),
+    ],
+    ids=["string", "large_string", "string_view", "dictionary", "binary"],
+)
+def test_text_of_every_string_type(tmp_path: Path, array: pa.Array) -> None:
+    pq.write_table(pa.table({"text": array, "n": range(5)}), tmp_path / "a.parquet", row_group_size=2)
+    planned = plan(tmp_path / "a.parquet", tmp_path / "root", shards={"records": 3})
+    assert planned.summary.columns == {"text": "string", "n": "int64"}
+    assert planned.texts() == ["a", "b", "e"]
+    assert planned.columns() == {"text": ["a", "b", "e"], "n": [0, 1, 4]}
+    assert [(r.source_row, r.code) for r in planned.rejections()] == [(2, "no_text"), (3, "empty_text")]
+    assert planned.rows() == [("a.parquet", row) for row in range(5)]
+
+
+DAY = datetime.datetime(2020, 1, 2, 3, 4, 5, 678)
+
+
+@pytest.mark.parametrize(
+    ("array", "plan_type", "stored"),
+    [
+        (pa.array([1], pa.int8()), "int64", 1),
+        (pa.array([2**32 - 1], pa.uint32()), "int64", 2**32 - 1),
+        (pa.array([2**64 - 1], pa.uint64()), "json", "18446744073709551615"),
+        (pa.array([1.5], pa.float32()), "float64", 1.5),
+        (pa.array([True]), "bool", True),
+        (pa.nulls(1), "string", None),
+        (pa.array([DAY], pa.timestamp("us")), "string", "2020-01-02T03:04:05.000678"),
+        (pa.array([DAY], pa.timestamp("us", "Europe/Berlin")), "string", "2020-01-02T03:04:05.000678Z"),
+        (pa.array([DAY.date()]), "string", "2020-01-02"),
+        (pa.array([DAY.time()]), "string", "03:04:05.000678"),
+        (pa.array([datetime.timedelta(seconds=2)], pa.duration("ms")), "string", "2000ms"),
+        (pa.array([decimal.Decimal("1.50")]), "string", "1.50"),
+        (pa.array([b"\xff\x00"]), "string", "/wA="),
+        (pa.array([{"a": [1, None], "d": DAY.date(), "b": b"\xff"}]), "json", '{"a":[1,null],"d":"2020-01-02","b":"/w=="}'),
+        (pa.array([[1.0, float("nan")]], pa.list_(pa.float32(), 2)), "json", "[1.0,null]"),
+        (pa.array([[("k", 2**64 - 1)]], pa.map_(pa.string(), pa.uint64())), "json", '[["k",18446744073709551615]]'),
+        (pa.array([["x"]]).cast(pa.list_(pa.large_string())), "json", '["x"]'),
+    ],
+)
+def test_types(tmp_path: Path, array: pa.Array, plan_type: str, stored: Any) -> None:
+    pq.write_table(pa.table({"text": ["x"], "v.dotted": array}), tmp_path / "a.parquet")
+    planned = plan(tmp_path / "a.parquet", tmp_path / "root")
+    assert planned.summary.columns["v.dotted"] == plan_type
+    assert planned.columns()["v.dotted"] == [stored]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "plan_type", "stored"),
+    [
+        (pa.array([1]), pa.array([1.5]), "float64", [1.0, 1.5]),
+        (pa.array([2**60]), pa.array([1.5]), "json", ["1152921504606846976", "1.5"]),
+        (pa.array([1]), pa.array(["a"]), "json", ["1", '"a"']),
+        (pa.array([1]), pa.nulls(1), "int64", [1, None]),
+        (pa.array([DAY.date()]), pa.array(["a"]), "string", ["2020-01-02", "a"]),
+        (pa.array([[1]]), pa.array([2]), "json", ["[1]", "2"]),
+    ],
+)
+def test_files_of_different_schemas(
+    tmp_path: Path, first: pa.Array, second: pa.Array, plan_type: str, stored: list[Any]
+) -> None:
+    pq.write_table(pa.table({"text": ["x"], "v": first}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"v": second, "text": ["y"], "more": [True]}), tmp_path / "b.parquet")
+    planned = plan(tmp_path, tmp_path / "out")
+    assert planned.summary.columns == {"text": "string", "v": plan_type, "more": "bool"}
+    assert planned.columns() == {"text": ["x", "y"], "v": stored, "more": [None, True]}
+
+
+def test_ids_templates_and_invalid_utf8(tmp_path: Path) -> None:
+    broken = pa.array([b"\xff", b"fine", b"x"]).view(pa.string())
+    table = pa.table({"title": broken, "n": [1, 2, None], "key": pa.array([7, None, 9], pa.int32())})
+    pq.write_table(table, tmp_path / "a.parquet")
+    planned = plan(tmp_path / "a.parquet", tmp_path / "root", text_template="{title} {n}", id_column="key")
+    assert planned.texts() == ["fine 2"]
+    assert planned.ids() == ["g0001-00000:1"]
+    assert [(r.record_id, r.code) for r in planned.rejections()] == [("7", "invalid_utf8"), ("9", "no_text")]
+
+
+def test_too_large(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["x", "y" * 200, "z"], "a": ["", "", "a" * 200]}), tmp_path / "a.parquet")
+    planned = plan(tmp_path / "a.parquet", tmp_path / "root", {"max_record_bytes": 100})
+    assert [(r.source_row, r.code) for r in planned.rejections()] == [(1, "too_large"), (2, "too_large")]
+
+
+@pytest.mark.parametrize("data", [b"", b"PAR1", b"not parquet at all" * 10])
+def test_a_file_that_is_not_parquet(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a.parquet").write_bytes(data)
+    with pytest.raises(SourceError, match=r"a\.parquet.*begins with '_'"):
+        plan(tmp_path / "a.parquet", tmp_path / "root")
+
+
+def test_a_damaged_page_stops_the_shard_by_name(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": [f"text {n}" for n in range(5000)]}), tmp_path / "a.parquet")
+    data = bytearray((tmp_path / "a.parquet").read_bytes())
+    data[4:400] = bytes(396)
+    (tmp_path / "a.parquet").write_bytes(data)
+    planned = plan(tmp_path / "a.parquet", tmp_path / "root")
+    with pytest.raises(SourceError, match=r"a\.parquet"):
+        planned.records()
