@@ -12,7 +12,6 @@ PORT ?= 3000
 BENCHMARKS ?= text_cpu scale merge
 
 export DAGSTER_HOME := $(CURDIR)/.dagster
-export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.venv/.cache/hypothesis
 # PostgreSQL only: events are written in batches, which more than halves the time of wide runs.
 export DAGSTER_EVENT_BATCH_SIZE := 500
 

@@ -27,6 +27,7 @@ def _flag(kind: Any, help: str, *names: str) -> Any:
     return Annotated[kind | None, typer.Option(*names, help=help, rich_help_panel=GROUP)]
 
 
+# Numbers come as text: the settings check them, and name the field, the value and what would be right.
 FLAGS: dict[str, Any] = {
     "input": _flag(str, "File or folder of records.", "--input", "--input-dir"),
     "output": _flag(str, "Output root: a folder of this pipeline alone.", "--output", "--output-dir"),
@@ -36,16 +37,16 @@ FLAGS: dict[str, Any] = {
     "text_column": _flag(str, "Column with the text; by default `text`."),
     "id_column": _flag(str, "Column with the record's id."),
     "columns": _flag(str, "Columns passed through, joined by commas; by default all."),
-    "max_samples": _flag(int, "At most so many records."),
-    "batch_size": _flag(int, "About so many full-length records in a batch."),
-    "max_tokens": _flag(int, "Truncate texts to so many tokens."),
-    "dimensions": _flag(int, "Keep the first so many dimensions."),
+    "max_samples": _flag(str, "At most so many records."),
+    "batch_size": _flag(str, "About so many full-length records in a batch."),
+    "max_tokens": _flag(str, "Truncate texts to so many tokens."),
+    "dimensions": _flag(str, "Keep the first so many dimensions."),
     "dtype": _flag(str, "auto, float32, bfloat16 or float16."),
     "prompt": _flag(str, "Text put before every record."),
     "normalize": _flag(bool, "Scale vectors to length 1.", "--normalize/--no-normalize"),
     "executor": _flag(str, "What computes: gpu, this machine."),
-    "num_workers": _flag(int, "Workers of the executor."),
-    "shard_records": _flag(int, "Records in a shard, at most."),
+    "num_workers": _flag(str, "Workers of the executor."),
+    "shard_records": _flag(str, "Records in a shard, at most."),
     "shard_bytes": _flag(str, "Source bytes in a shard, such as 200MB."),
     "max_record_bytes": _flag(str, "A longer record is rejected."),
     "trust_remote_code": _flag(bool, "Allow the model's own Python code to run.", "--trust-remote-code"),
@@ -89,13 +90,12 @@ def adhoc_settings(flags: dict[str, Any]) -> PipelineSettings:
         raise ConfigurationError(f"{' and '.join(missing)} missing: name a PIPELINE, or give --input and --output")
     if flags.get("aws_region"):
         os.environ["AWS_REGION"] = os.environ["AWS_DEFAULT_REGION"] = flags["aws_region"]
-    if flags.get("num_workers") not in (None, 1):
+    if flags.get("num_workers") not in (None, "1"):
         raise ConfigurationError(
             f"--num-workers {flags['num_workers']}: executor gpu runs one worker, which uses all cores; leave the flag out"
         )
     output = normalize_uri(flags["output"])
     columns = flags.get("columns")
-    batch_size = flags.get("batch_size")
     values = {
         "source": {
             "uri": normalize_uri(flags["input"]),
@@ -117,7 +117,7 @@ def adhoc_settings(flags: dict[str, Any]) -> PipelineSettings:
         },
         "executor": {
             "type": flags.get("executor") or "gpu",
-            "batch_tokens": batch_size and batch_size * (flags.get("max_tokens") or DEFAULT_BATCH_RECORD_TOKENS),
+            "batch_tokens": _batch_tokens(flags),
         },
         "shards": {
             "records": flags.get("shard_records"),
@@ -128,6 +128,16 @@ def adhoc_settings(flags: dict[str, Any]) -> PipelineSettings:
     }
     given = {part: {key: value for key, value in fields.items() if value is not None} for part, fields in values.items()}
     return parse_pipeline(given, adhoc_name(output), "the command line")
+
+
+def _batch_tokens(flags: dict[str, Any]) -> int | None:
+    """Tokens of --batch-size records that are as long as the model takes them."""
+    if (records := flags.get("batch_size")) is None:
+        return None
+    tokens = flags.get("max_tokens") or str(DEFAULT_BATCH_RECORD_TOKENS)
+    if not (records.isdigit() and int(records) and tokens.isdigit()):
+        raise ConfigurationError(f"--batch-size {records!r}: should be a positive number of records")
+    return int(records) * int(tokens)
 
 
 def save_pipeline(settings: PipelineSettings, name: str, folder: Path) -> Path:

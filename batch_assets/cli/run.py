@@ -52,10 +52,12 @@ def run_pipeline(settings: PipelineSettings, ledger: Ledger, max_failed: float, 
     progress = EmbeddingProgress(settings.name)
     host.progress = progress
     tags = {ADD_SOURCE_TAG: "true"} if add_source else {}
+    planned = False
     try:
         with open_instance() as instance:
             driver = Driver(settings, instance, ledger, host, tags, progress.say)
             driver.plan()
+            planned = True
             before = read_status(settings, ledger)
             with progress.shown(before.records["planned"], before.finished_records):
                 driver.embed()
@@ -64,6 +66,8 @@ def run_pipeline(settings: PipelineSettings, ledger: Ledger, max_failed: float, 
         errors.print(_interrupted(settings), markup=False, soft_wrap=True)
         raise
     except BatchAssetsError as error:
+        if not planned:
+            raise
         errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         after = read_status(settings, ledger)
         out.print(after.accounting.line(), markup=False, soft_wrap=True)

@@ -49,16 +49,7 @@ class Pipeline:
     def fingerprint(self) -> str:
         """The executor's fingerprint; the ledger is told, and shards of another one become stale."""
         fingerprint = self.executor.fingerprint()
-        self.ledger.set_fingerprint(self.name, fingerprint)
-        stale = self.ledger.mark_stale(self.name, fingerprint)
-        if stale:
-            logger.warning(
-                "%d shards of pipeline %s are stale: they were embedded under another fingerprint than %s "
-                "(another model, prompt or dtype) and are embedded again",
-                len(stale),
-                self.name,
-                fingerprint,
-            )
+        note_fingerprint(self.ledger, self.name, fingerprint)
         return fingerprint
 
     @property
@@ -87,6 +78,19 @@ class Pipeline:
         for generation, wanted in by_generation.items():
             found |= {shard.key: shard for shard in read_shards(self.storage, generation, wanted)}
         return found
+
+
+def note_fingerprint(ledger: Ledger, name: str, fingerprint: str) -> None:
+    """Tell the ledger the pipeline's fingerprint; shards embedded under another one become ready again."""
+    ledger.set_fingerprint(name, fingerprint)
+    if stale := ledger.mark_stale(name, fingerprint):
+        logger.warning(
+            "%d shards of pipeline %s are stale: they were embedded under another fingerprint than %s "
+            "(another model, prompt or dtype) and are embedded again",
+            len(stale),
+            name,
+            fingerprint,
+        )
 
 
 def open_pipeline(

@@ -71,10 +71,11 @@ def unsound(norms: npt.NDArray[Any], vector_dtype: str, normalized: bool) -> npt
     return bad
 
 
-def validate_vectors(vectors: Vectors, dimensions: int, normalized: bool) -> Norms:
+def validate_vectors(vectors: Vectors, dimensions: int, normalized: bool, first_row: int = 0) -> Norms:
     """The vectors' lengths, once all are found sound; VectorError names the first row that is not.
 
-    Meant for vectors as they are stored: the type of `vectors` sets the tolerance.
+    Meant for vectors as they are stored: the type of `vectors` sets the tolerance. `first_row` is
+    the number of the first one, for the sentence.
     """
     if vectors.ndim != 2 or vectors.shape[1] != dimensions:
         raise VectorError(f"vectors of shape {vectors.shape} where (n, {dimensions}) is expected")
@@ -85,7 +86,5 @@ def validate_vectors(vectors: Vectors, dimensions: int, normalized: bool) -> Nor
     if len(bad):
         row = int(bad[0])
         wrong = "is not finite" if not np.isfinite(norms[row]) else f"has length {norms[row]:.6f}, not 1"
-        raise VectorError(
-            f"{len(bad)} of {len(vectors)} vectors are unsound; the vector of row {row} {wrong}"
-        )
+        raise VectorError(f"{len(bad)} unsound vectors; that of row {first_row + row} {wrong}")
     return Norms(len(norms), float(norms.sum(dtype=np.float64)), float(norms.min()), float(norms.max()))

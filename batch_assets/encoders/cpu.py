@@ -29,18 +29,22 @@ def accelerate(model: Any, batch_tokens: int) -> Callable[[], None]:
     import torch
 
     changed: list[tuple[Any, str, Any]] = []
-    _pack_linears(model, batch_tokens, changed)
-    before = getattr(getattr(model, "config", None), "_attn_implementation", None)
-    if before == "sdpa" and next(model.parameters()).dtype is torch.bfloat16:
-        _register_attention()
-        model.set_attn_implementation(ATTENTION)
+    attention = getattr(getattr(model, "config", None), "_attn_implementation", None)
 
     def undo() -> None:
         for parent, name, original in changed:
             setattr(parent, name, original)
         if model.config._attn_implementation == ATTENTION:
-            model.set_attn_implementation(before)
+            model.set_attn_implementation(attention)
 
+    try:
+        _pack_linears(model, batch_tokens, changed)
+        if attention == "sdpa" and next(model.parameters()).dtype is torch.bfloat16:
+            _register_attention()
+            model.set_attn_implementation(ATTENTION)
+    except Exception:
+        undo()
+        raise
     return undo
 
 

@@ -4,14 +4,17 @@ Both read the merged files themselves. The third, parity, needs the model and li
 `verification.py` asks the same and more from outside, of the whole root.
 """
 
+from collections.abc import Sequence
+
 from batch_assets.embeddings.accounting import Accounting, count_stages
-from batch_assets.embeddings.parquet_files import count_rows, open_parquet, read_vectors
+from batch_assets.embeddings.parquet_files import count_rows, iter_vectors, open_parquet
 from batch_assets.embeddings.validation import Norms, VectorError, validate_vectors
 from batch_assets.errors import AccountingError
-from batch_assets.merge.base import CheckOutcome, Manifest, Part, map_in_order, threads_for
+from batch_assets.merge.base import CheckOutcome, Manifest, map_in_order, threads_for
 from batch_assets.storage import Storage, is_local
 
 SAMPLED_PARTS = 64
+THREADS = 2
 
 
 def check_accounting(storage: Storage, manifest: Manifest) -> CheckOutcome:
@@ -48,17 +51,22 @@ def check_vectors(storage: Storage, manifest: Manifest) -> CheckOutcome:
     for what is known already: every vector was checked when it was written, and its file was
     copied as it is. There the first row group of up to 64 parts, evenly spread, is read.
     """
-    parts, every = manifest.parts, True
+    parts, groups = manifest.parts, None
     if not is_local(storage.uri):
-        step = max(1, len(parts) // SAMPLED_PARTS)
-        parts, every = parts[::step][:SAMPLED_PARTS], False
+        filled = [part for part in parts if part.rows]
+        parts, groups = filled[:: max(1, len(filled) // SAMPLED_PARTS)][:SAMPLED_PARTS], [0]
+    dimensions, normalized = manifest.dimensions, manifest.normalized
     norms = Norms()
     try:
-        for found in map_in_order(lambda part: part_norms(storage, manifest, part, every), parts, 2):
+        for found in map_in_order(
+            lambda part: file_norms(storage, manifest.path(part), dimensions, normalized, groups),
+            parts,
+            THREADS,
+        ):
             norms.add(found)
     except (VectorError, AccountingError) as error:
         return CheckOutcome(False, str(error), {"dimensions": manifest.dimensions})
-    what = "all" if every else f"of {manifest.rows}, the others as checked when written,"
+    what = "all" if groups is None else f"of {manifest.rows}, the others as checked when written,"
     metadata = {"vectors": norms.count, "dimensions": manifest.dimensions} | {
         f"norm_{name}": value for name, value in norms.summary().items()
     }
@@ -66,15 +74,15 @@ def check_vectors(storage: Storage, manifest: Manifest) -> CheckOutcome:
     return CheckOutcome(True, message, metadata)
 
 
-def part_norms(storage: Storage, manifest: Manifest, part: Part, every: bool) -> Norms:
-    """Lengths of a part's vectors, all or its first row group's; VectorError names the first unsound one."""
-    path, norms = manifest.path(part), Norms()
+def file_norms(
+    storage: Storage, path: str, dimensions: int, normalized: bool, groups: Sequence[int] | None = None
+) -> Norms:
+    """Lengths of a file's vectors, of all or of some row groups; VectorError names the first unsound one."""
+    norms = Norms()
     with open_parquet(storage, path) as file:
-        groups = file.num_row_groups if every else min(1, file.num_row_groups)
-        for group in range(groups):
-            vectors = read_vectors(file, group)
+        for vectors in iter_vectors(file, groups):
             try:
-                norms.add(validate_vectors(vectors, manifest.dimensions, manifest.normalized))
+                norms.add(validate_vectors(vectors, dimensions, normalized, first_row=norms.count))
             except VectorError as error:
-                raise VectorError(f"{path}, row group {group}: {error}") from None
+                raise VectorError(f"{path}: {error}") from None
     return norms

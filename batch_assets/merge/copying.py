@@ -5,11 +5,14 @@ which only leaves their number to compare.
 """
 
 import hashlib
+from collections.abc import Iterator
 
 from batch_assets.embeddings.accounting import check_size
 from batch_assets.embeddings.parquet_files import DataFile, HashingSink
 from batch_assets.errors import AccountingError
 from batch_assets.storage import Storage, is_local
+
+LOCAL_BUFFER_BYTES = 2**20
 
 
 def copy_file(storage: Storage, source: DataFile, target: str) -> DataFile:
@@ -18,7 +21,7 @@ def copy_file(storage: Storage, source: DataFile, target: str) -> DataFile:
     if is_local(storage.uri):
         sink = HashingSink(storage, target)
         try:
-            for chunk in storage.stream(source.path):
+            for chunk in _chunks(storage, source.path):
                 sink.write(chunk)
             check_digest(source, sink.sha256)
             sink.close()
@@ -36,7 +39,7 @@ def check_file(storage: Storage, file: DataFile) -> None:
     """Read a file through; AccountingError where it is not what was committed."""
     check_size(storage, file)
     digest = hashlib.sha256()
-    for chunk in storage.stream(file.path):
+    for chunk in _chunks(storage, file.path):
         digest.update(chunk)
     check_digest(file, digest.hexdigest())
 
@@ -56,3 +59,17 @@ def check_digest(file: DataFile, sha256: str) -> None:
             f"{file.path}: its bytes have changed since they were committed (sha256 {sha256[:16]}…, "
             f"not {file.sha256[:16]}…); embed its shard again, or merge again if it is a merged part"
         )
+
+
+def _chunks(storage: Storage, path: str) -> Iterator[bytes | memoryview]:
+    """A file's bytes; a chunk is void once the next one is asked for.
+
+    Locally they go through one small buffer: fresh memory for every chunk costs as much as copying it.
+    """
+    if not is_local(storage.uri):
+        yield from storage.stream(path)
+        return
+    buffer = memoryview(bytearray(LOCAL_BUFFER_BYTES))
+    with storage.open_input(path) as file:
+        while size := file.readinto(buffer):
+            yield buffer[:size]

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from batch_assets import paths
 from batch_assets.embeddings.accounting import count_stages_of
-from batch_assets.embeddings.parquet_files import DataFile, GroupedWriter, count_rows, open_parquet
+from batch_assets.embeddings.parquet_files import DataFile, GroupedWriter, open_parquet
 from batch_assets.embeddings.schema import FAILURES_SCHEMA, embeddings_schema, plan_columns
 from batch_assets.errors import AccountingError
 from batch_assets.merge.base import (
@@ -135,11 +135,13 @@ def _merge_shard(storage: Storage, version: str, schema: pa.Schema, number: int,
         file = copy_file(storage, shard.embeddings, target)
     else:
         file = _cast_file(storage, shard.embeddings, target, schema)
-    rows = count_rows(storage, target)
-    if rows != shard.embeddings.rows:
-        raise AccountingError(
-            f"{shard.embeddings.path}: holds {rows} rows, its shard's marker says {shard.embeddings.rows}"
-        )
+    with open_parquet(storage, target) as written:
+        rows = written.metadata.num_rows
+        if rows != shard.embeddings.rows or not written.schema_arrow.equals(schema):
+            raise AccountingError(
+                f"{shard.embeddings.path}: holds {rows} rows of {written.schema_arrow.names}, its shard's marker "
+                f"says {shard.embeddings.rows} rows of {schema.names}; embed its shard again"
+            )
     failures = pq.read_table(pa.BufferReader(read_file(storage, shard.failures)), schema=FAILURES_SCHEMA)
     rejected, failed = count_stages_of(failures.column("stage"), shard.failures.path)
     part = Part(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from batch_assets.embeddings.parquet_files import open_parquet, read_vectors
+from batch_assets.embeddings.parquet_files import iter_vectors, open_parquet
 from batch_assets.embeddings.schema import EMBEDDING
 from batch_assets.embeddings.validation import vector_norms
 from batch_assets.errors import ConfigurationError, NotReady
@@ -33,9 +33,10 @@ class Hit:
 
 @dataclass(frozen=True, order=True)
 class _Candidate:
+    """A row of a part, numbered within the part."""
+
     score: float
     part: int
-    group: int
     row: int
 
 
@@ -69,30 +70,35 @@ def _best_of_part(
 ) -> list[_Candidate]:
     number, part = item
     best: list[_Candidate] = []
+    first = 0
     with open_parquet(storage, manifest.path(part)) as file:
-        for group in range(file.num_row_groups):
-            vectors = read_vectors(file, group)
+        for vectors in iter_vectors(file):
             scores = vectors.astype(np.float32, copy=False) @ query
             scores /= np.maximum(vector_norms(vectors), np.finfo(np.float32).tiny)
             rows = np.argpartition(scores, -k)[-k:] if k < len(scores) else np.arange(len(scores))
-            best += [_Candidate(float(scores[row]), number, group, int(row)) for row in rows]
-    return heapq.nlargest(k, best)
+            best = heapq.nlargest(
+                k, best + [_Candidate(float(scores[row]), number, first + int(row)) for row in rows]
+            )
+            first += len(vectors)
+    return best
 
 
 def _load(storage: Storage, manifest: Manifest, best: list[_Candidate]) -> list[Hit]:
     """The other columns of the candidates: only the row groups that hold one are read."""
-    wanted: dict[tuple[int, int], list[int]] = {}
+    by_part: dict[int, list[int]] = {}
     for candidate in best:
-        wanted.setdefault((candidate.part, candidate.group), []).append(candidate.row)
-    columns: dict[tuple[int, int, int], dict[str, Any]] = {}
-    for (number, group), rows in wanted.items():
+        by_part.setdefault(candidate.part, []).append(candidate.row)
+    found: dict[tuple[int, int], dict[str, Any]] = {}
+    for number, rows in by_part.items():
         with open_parquet(storage, manifest.path(manifest.parts[number])) as file:
             names = [name for name in file.schema_arrow.names if name != EMBEDDING]
-            taken = file.read_row_group(group, columns=names, use_threads=False).take(rows)
-        for row, values in zip(rows, taken.select(names).to_pylist(), strict=True):
-            columns[number, group, row] = values
-    hits: list[Hit] = []
-    for candidate in best:
-        values = columns[candidate.part, candidate.group, candidate.row]
-        hits.append(Hit(values.pop("record_id"), candidate.score, values))
-    return hits
+            first = 0
+            for group in range(file.num_row_groups):
+                last = first + file.metadata.row_group(group).num_rows
+                if inside := [row for row in rows if first <= row < last]:
+                    table = file.read_row_group(group, columns=names, use_threads=False)
+                    values = table.take([row - first for row in inside]).to_pylist()
+                    found |= {(number, row): one for row, one in zip(inside, values, strict=True)}
+                first = last
+    hits = [(found[candidate.part, candidate.row], candidate.score) for candidate in best]
+    return [Hit(values.pop("record_id"), score, values) for values, score in hits]

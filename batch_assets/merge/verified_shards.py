@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from batch_assets.embeddings.accounting import Accounting, account_shard
 from batch_assets.embeddings.marker import ShardMarker, read_marker
-from batch_assets.embeddings.parquet_files import open_parquet, read_vectors
-from batch_assets.embeddings.validation import VectorError, validate_vectors
+from batch_assets.embeddings.validation import VectorError
 from batch_assets.errors import AccountingError
+from batch_assets.merge.checks import file_norms
 from batch_assets.merge.copying import check_file
 from batch_assets.merge.provenance import check_provenance
 from batch_assets.sharding.plan import Shard
@@ -48,17 +48,7 @@ def verify_shard(storage: Storage, shard: Shard, merged_sha256: str | None) -> V
             check_file(storage, file)
         check_provenance(storage, shard, marker)
         if marker.embeddings.sha256 != merged_sha256:
-            _check_vectors(storage, marker)
+            file_norms(storage, marker.embeddings.path, marker.dimensions, marker.normalized)
     except (AccountingError, VectorError) as error:
         return VerifiedShard(shard, marker, accounting, str(error))
     return VerifiedShard(shard, marker, accounting)
-
-
-def _check_vectors(storage: Storage, marker: ShardMarker) -> None:
-    path = marker.embeddings.path
-    with open_parquet(storage, path) as file:
-        for group in range(file.num_row_groups):
-            try:
-                validate_vectors(read_vectors(file, group), marker.dimensions, marker.normalized)
-            except VectorError as error:
-                raise VectorError(f"{path}, row group {group}: {error}") from None

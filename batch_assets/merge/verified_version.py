@@ -10,7 +10,7 @@ from batch_assets.embeddings.parquet_files import DataFile, count_rows
 from batch_assets.embeddings.validation import VectorError
 from batch_assets.errors import AccountingError
 from batch_assets.merge.base import FailuresPart, Manifest, Part, map_in_order, threads_for
-from batch_assets.merge.checks import part_norms
+from batch_assets.merge.checks import file_norms
 from batch_assets.merge.copying import check_file
 from batch_assets.merge.inputs import digest_of, name_some
 from batch_assets.merge.verified_shards import VerifiedShard
@@ -70,7 +70,7 @@ def _verify_part(storage: Storage, manifest: Manifest, part: Part) -> tuple[int,
         check_file(storage, _data_file(manifest, part))
         if rows != part.rows:
             raise AccountingError(f"{manifest.path(part)}: holds {rows} rows, its manifest says {part.rows}")
-        part_norms(storage, manifest, part, every=True)
+        file_norms(storage, manifest.path(part), manifest.dimensions, manifest.normalized)
     except (AccountingError, VectorError) as error:
         return rows, str(error)
     return rows, None

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
-from batch_assets.errors import BatchAssetsError
+from batch_assets.control.pipeline import note_fingerprint
+from batch_assets.errors import BatchAssetsError, ConfigurationError, ModelError, SourceError
 from batch_assets.executors.registry import ExecutorHost
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import ShardRow
@@ -56,6 +57,8 @@ class Driver:
         Shards that another run holds are waited for. A shard that fails is tried again for as
         long as the ledger gives it attempts.
         """
+        fingerprint = self.host.executor(self.settings).fingerprint()
+        note_fingerprint(self.ledger, self.settings.name, fingerprint)
         while left := self._unfinished():
             free = [row.key for row in left if not self._held(row)]
             if not free:
@@ -117,12 +120,14 @@ def _raise_interruption(result: dg.ExecuteInProcessResult) -> None:
 
 
 def _cause(result: dg.ExecuteInProcessResult) -> Exception:
-    """Why a run failed, in the words of the asset that failed."""
+    """Why a run failed, in the words of the asset that failed, and as the error that it met."""
     for event in result.all_events:
         if event.is_step_failure:
             data = event.step_failure_data
             if data.user_failure_data is not None and data.user_failure_data.description:
-                return RunFailed(data.user_failure_data.description)
+                met = data.error.cause.cls_name if data.error and data.error.cause else None
+                kinds = {kind.__name__: kind for kind in (ConfigurationError, ModelError, SourceError)}
+                return kinds.get(met or "", RunFailed)(data.user_failure_data.description)
             error = data.error.cause if data.error and data.error.cause else data.error
             return RunFailed(error.to_string() if error else f"run {result.run_id} failed")
     return RunFailed(f"run {result.run_id} failed; the Dagster UI shows why")

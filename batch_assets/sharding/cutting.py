@@ -26,12 +26,9 @@ class ShardCutter:
     held back.
     """
 
-    def __init__(
-        self, generation: int, first_ordinal: int, records: int, bytes: int, min_records: int, split: Split
-    ) -> None:
+    def __init__(self, generation: int, *, records: int, bytes: int, min_records: int, split: Split) -> None:
         self.shards: list[Shard] = []
         self._generation = generation
-        self._first_ordinal = first_ordinal
         self._most_records = records
         self._most_bytes = bytes
         self._min_records = min_records
@@ -144,10 +141,10 @@ class ShardCutter:
             return
         if len(self.shards) == MOST_SHARDS:
             raise ConfigurationError(
-                f"shards.records: {self._most_records:,} records in a shard make more than {MOST_SHARDS:,} shards; "
-                "raise shards.records and shards.bytes"
+                f"shards.records: {self._most_records:,} records in a shard make more than {MOST_SHARDS:,} "
+                "shards; raise shards.records and shards.bytes"
             )
-        key = shard_key(self._generation, self._first_ordinal + len(self.shards))
+        key = shard_key(self._generation, len(self.shards))
         self.shards.append(Shard(key, tuple(segments)))
 
 

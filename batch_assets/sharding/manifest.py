@@ -80,12 +80,14 @@ def prepare_input(
             codes[rejection.code] += 1
             if len(examples) < MOST_EXAMPLES:
                 examples.append(
-                    RejectedExample(rejection.source_file, rejection.source_row, rejection.code, rejection.message)
+                    RejectedExample(
+                        rejection.source_file, rejection.source_row, rejection.code, rejection.message
+                    )
                 )
     if planned != shard.records:
         raise SourceError(
-            f"shard {shard.key}: {shard.records:,} records were planned and {planned:,} are there; has a file been "
-            "touched without changing its time? `plan --replace` plans it anew"
+            f"shard {shard.key}: {shard.records:,} records were planned and {planned:,} are there; has a "
+            "file been touched without changing its time? `plan --replace` plans it anew"
         )
     return InputManifest(
         shard=shard.key,

@@ -42,8 +42,6 @@ _SCHEMA = pa.schema(
 _SEGMENT = ["path", "version", "first_row", "last_row", "first_byte", "last_byte", "records", "spool"]
 
 
-
-
 def write_plan(storage: Storage, summary: PlanSummary, shards: Sequence[Shard]) -> bool:
     """Publish a plan; False where its generation is planned already, by another or before a crash.
 
@@ -67,7 +65,7 @@ def read_plan(storage: Storage, generation: int) -> tuple[PlanSummary, list[Shar
 def read_shards(storage: Storage, generation: int, keys: Sequence[str]) -> list[Shard]:
     """Some of a generation's shards, in the plan's order; unknown keys are left out."""
     table = _read_table(storage, generation)
-    return _shards(table.filter(pc.is_in(table.column("shard"), pa.array(keys, pa.string()))))
+    return _shards(table.filter(pc.field("shard").isin(keys)))
 
 
 def read_summary(storage: Storage, generation: int) -> PlanSummary:
@@ -155,8 +153,16 @@ def _shards(table: pa.Table) -> list[Shard]:
 
 
 def _files(table: pa.Table) -> list[SourceFile]:
-    own = table.filter(pc.is_valid(table.column("file_size")))
-    names = ["path", "file_size", "version", "file_records", "file_next_row", "file_next_byte", "file_complete"]
+    own = table.filter(pc.field("file_size").is_valid())
+    names = [
+        "path",
+        "file_size",
+        "version",
+        "file_records",
+        "file_next_row",
+        "file_next_byte",
+        "file_complete",
+    ]
     rows = zip(*(own.column(name).to_pylist() for name in names), strict=True)
     files = {row[0]: SourceFile(*row) for row in rows}
     return sorted(files.values(), key=lambda file: file.path)
@@ -169,4 +175,5 @@ def _summary_bytes(summary: PlanSummary) -> bytes:
 
 
 def _parse_summary(data: bytes) -> PlanSummary:
-    return PlanSummary(**{**orjson.loads(data), "files": ()})
+    content: dict[str, Any] = {**orjson.loads(data), "files": ()}
+    return PlanSummary(**content)

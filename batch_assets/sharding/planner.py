@@ -23,8 +23,11 @@ from batch_assets.storage import FileInfo, Storage, normalize_uri
 
 @dataclass(frozen=True)
 class PlanResult:
-    """A generation to be written. `touched` and `removed` are paths of planned files that have
-    changed or gone; without `replace` they are only named."""
+    """A generation to be written.
+
+    `touched` and `removed` are paths of planned files that have changed or gone; without
+    `replace` they are only named.
+    """
 
     summary: PlanSummary
     shards: Sequence[Shard]
@@ -48,10 +51,10 @@ def plan_generation(
 ) -> PlanResult:
     """Plan what no generation under `root` has planned yet: new files, and what a raised limit adds.
 
-    `spool` (by default `root`) takes the spools; nothing else is written. `min_records` is the executor's minimum for
-    a shard. With `replace`, touched and removed files' shards are superseded: touched files are
-    planned anew, and so are the other files' records in those shards. `on_progress` is told the
-    source bytes done and to do.
+    `spool` (by default `root`) takes the spools; nothing else is written. `min_records` is the
+    executor's minimum for a shard. With `replace`, touched and removed files' shards are
+    superseded: touched files are planned anew, and so are the other files' records in those
+    shards. `on_progress` is told the source bytes done and to do.
 
     Raises SourceError where the source has no files, a file cannot be read as a whole, or the
     first plan would have no record; ConfigurationError where settings and source do not fit.
@@ -59,20 +62,24 @@ def plan_generation(
     uri = source_uri(settings)
     if min_records > settings.shards.records:
         raise ConfigurationError(
-            f"shards.records: {settings.shards.records:,} is under the executor's minimum of {min_records:,} records "
-            "in a shard; raise it"
+            f"shards.records: {settings.shards.records:,} is under the executor's minimum of "
+            f"{min_records:,} records in a shard; raise it"
         )
     listing = list_source(uri, settings.source.format, [settings.output.root, root.uri])
     known = read_known(root, listing.location.storage.uri)
-    walk = _Walk(settings, spool or root, listing, known, min_records, on_progress)
+    walk = _Walk(settings, spool or root, listing, known, min_records=min_records, on_progress=on_progress)
     listed = {info.path: info for info in listing.files}
-    touched = [path for path, file in known.files.items() if path in listed and listed[path].version != file.version]
+    touched = [
+        path for path, file in known.files.items() if path in listed and listed[path].version != file.version
+    ]
     removed = [path for path in known.files if path not in listed] if _whole(known, listing) else []
     superseded = _superseded(known, {*touched, *removed}) if replace else []
     walk.plan(touched if replace else [], superseded)
     shards = walk.cutter.finish()
     if known.columns is None and not shards:
-        raise SourceError(f"{uri}: its {len(listing.files):,} files hold no records; there is nothing to embed")
+        raise SourceError(
+            f"{uri}: its {len(listing.files):,} files hold no records; there is nothing to embed"
+        )
     columns = walk.columns.columns()
     summary = PlanSummary(
         generation=known.generation + 1,
@@ -104,11 +111,13 @@ def required_columns(settings: PipelineSettings) -> dict[str, str]:
     """Columns without which no record makes sense, with the setting that names each."""
     source = settings.source
     field = "source.text_column" if source.text_template is None else "source.text_template"
-    required = {name: field for name in TextRule(source.text_column, source.text_template).columns}
+    required = dict.fromkeys(TextRule(source.text_column, source.text_template).columns, field)
     return required | ({source.id_column: "source.id_column"} if source.id_column is not None else {})
 
 
-def open_sources(settings: PipelineSettings, format: str, storage: Storage, root: Storage, longest: int) -> Sources:
+def open_sources(
+    settings: PipelineSettings, format: str, storage: Storage, root: Storage, longest: int
+) -> Sources:
     """The implementations that read this pipeline's files."""
     return Sources(format, storage, root, longest, frozenset(required_columns(settings)))
 
@@ -133,6 +142,7 @@ class _Walk:
         root: Storage,
         listing: Listing,
         known: KnownSource,
+        *,
         min_records: int,
         on_progress: Callable[[int, int], None] | None,
     ) -> None:
@@ -147,9 +157,15 @@ class _Walk:
             text_columns,
             text_columns[0] if source.text_template is None else None,
         )
-        self.sources = open_sources(settings, listing.format, listing.location.storage, root, shards.max_record_bytes)
+        self.sources = open_sources(
+            settings, listing.format, listing.location.storage, root, shards.max_record_bytes
+        )
         self.cutter = ShardCutter(
-            known.generation + 1, 0, shards.records, shards.bytes, min_records, self._split
+            known.generation + 1,
+            records=shards.records,
+            bytes=shards.bytes,
+            min_records=min_records,
+            split=self._split,
         )
         self._listing = listing
         self._known = known
@@ -176,7 +192,11 @@ class _Walk:
             for segment in kept.get(info.path, ()):
                 self.cutter.add_segment(segment)
             before = self._known.files.get(info.path)
-            if before is None or info.path in touched or (before.version == info.version and not before.complete):
+            if (
+                before is None
+                or info.path in touched
+                or (before.version == info.version and not before.complete)
+            ):
                 start = before if before is not None and info.path not in touched else None
                 if left is None or left > 0:
                     taken = self._plan_file(info, start, left)
@@ -188,21 +208,25 @@ class _Walk:
     def _plan_file(self, info: FileInfo, start: SourceFile | None, left: int | None) -> int:
         """Cut one file, from where an earlier generation ended; returns the number of records taken."""
         source = self.sources.of(info.path)
-        row, byte, earlier = (start.next_row, start.next_byte, start.records) if start is not None else (0, 0, 0)
+        row, byte, earlier = (
+            (start.next_row, start.next_byte, start.records) if start is not None else (0, 0, 0)
+        )
         # One record more than is wanted tells whether there are more.
         spool = source.prepare(info, None if left is None else earlier + left + 1)
         self.cutter.begin(info.path, info.version, spool, row, byte)
         taken, complete = 0, True
         for stretch in source.scan(info, spool, row, byte, self.columns):
-            room = len(stretch.rows) if left is None else left - taken
-            if room < len(stretch.rows):
-                stretch, complete = Stretch(stretch.rows[:room], stretch.ends[:room]), False
-            if len(stretch.rows):
-                self.cutter.add(stretch)
-                row, byte = int(stretch.rows[-1]) + 1, int(stretch.ends[-1])
-                taken += len(stretch.rows)
+            room = None if left is None else left - taken
+            complete = room is None or len(stretch.rows) <= room
+            rows, ends = stretch.rows[:room], stretch.ends[:room]
+            if len(rows):
+                self.cutter.add(Stretch(rows, ends))
+                row, byte = int(rows[-1]) + 1, int(ends[-1])
+                taken += len(rows)
             if not complete:
                 break
         self.cutter.end()
-        self.files.append(SourceFile(info.path, info.size, info.version, earlier + taken, row, byte, complete))
+        self.files.append(
+            SourceFile(info.path, info.size, info.version, earlier + taken, row, byte, complete)
+        )
         return taken

@@ -6,12 +6,11 @@ Which type a column has is decided in `columns.py`.
 import base64
 import datetime
 import decimal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from batch_assets.sources.json_values import json_text
 
@@ -60,12 +59,11 @@ def natural_array(array: pa.Array) -> pa.Array:
     if plan_type is None:
         return pa.nulls(len(array), pa.string())
     if plan_type == "json":
-        return pa.array([None if value is None else _nested_text(value) for value in array.to_pylist()], pa.string())
+        return _each(array, _nested_text)
     if pa.types.is_temporal(found):
         return _temporal_text(array)
     if _is_binary(found):
-        encoded = [None if value is None else base64.b64encode(value).decode() for value in array.to_pylist()]
-        return pa.array(encoded, pa.string())
+        return _each(array, lambda value: base64.b64encode(value).decode())
     return array.cast(PLAN_TYPES[plan_type])
 
 
@@ -98,17 +96,21 @@ def _is_binary(data_type: pa.DataType) -> bool:
 
 
 def _temporal_text(array: pa.Array) -> pa.Array:
-    if pa.types.is_duration(array.type):
-        return pc.binary_join_element_wise(array.cast(pa.int64()).cast(pa.string()), array.type.unit, "")
-    if not pa.types.is_timestamp(array.type):
-        if pa.types.is_interval(array.type):
-            return pa.array([None if value is None else str(tuple(value)) for value in array.to_pylist()], pa.string())
+    found = array.type
+    if pa.types.is_interval(found):
+        return _each(array, lambda value: str(tuple(value)))
+    if pa.types.is_duration(found):
+        return _each(array.cast(pa.int64()), lambda value: f"{value}{found.unit}")
+    if not pa.types.is_timestamp(found):
         return array.cast(pa.string())
-    zoned = array.type.tz is not None
     # Without its zone's name a timestamp is UTC, and needs no zone data base to be written.
-    text = array.cast(pa.timestamp(array.type.unit)).cast(pa.string())
-    text = pc.replace_substring(text, " ", "T")
-    return pc.binary_join_element_wise(text, "Z", "") if zoned else text
+    text = array.cast(pa.timestamp(found.unit)).cast(pa.string())
+    return _each(text, lambda value: value.replace(" ", "T") + ("Z" if found.tz is not None else ""))
+
+
+def _each(array: pa.Array, write: Callable[[Any], str]) -> pa.Array:
+    """The text that `write` makes of each value that is not null."""
+    return pa.array([None if value is None else write(value) for value in array.to_pylist()], pa.string())
 
 
 def _nested_text(value: Any) -> str:

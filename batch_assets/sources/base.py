@@ -111,8 +111,10 @@ class RecordRules:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Where consecutive records of one file lie: `rows` (n) are their physical rows, ascending,
-    `ends` (n) the byte offsets behind each. Blank lines are in neither."""
+    """Where consecutive records of one file lie; blank lines are left out.
+
+    `rows` (n) are their physical rows, ascending, `ends` (n) the byte offsets behind each.
+    """
 
     rows: npt.NDArray[np.int64]
     ends: npt.NDArray[np.int64]

@@ -56,7 +56,7 @@ class Kinds:
         if self.others or (self.bools + self.strings + numbers) > 1:
             return "json"
         if self.floats:
-            return "float64" if -_EXACT <= self.lowest and self.highest <= _EXACT else "json"
+            return "float64" if self.lowest >= -_EXACT and self.highest <= _EXACT else "json"
         if self.ints:
             return "int64" if _INT64[0] <= self.lowest and self.highest <= _INT64[1] else "json"
         return "bool" if self.bools else "string"
@@ -66,7 +66,7 @@ class Kinds:
         empty = not (self.bools or self.ints or self.floats or self.strings or self.others)
         found = self.type()
         if found == "int64" and fixed == "float64":
-            return -_EXACT <= self.lowest and self.highest <= _EXACT
+            return self.lowest >= -_EXACT and self.highest <= _EXACT
         return empty or fixed in ("json", found)
 
 
@@ -160,7 +160,9 @@ class ColumnScan:
         """
         if self._earlier is not None:
             return tuple(self._continued(self._earlier))
-        known = ", ".join(map(repr, islice(self._names, _SHOWN))) + (", …" if len(self._names) > _SHOWN else "")
+        known = ", ".join(map(repr, islice(self._names, _SHOWN))) + (
+            ", …" if len(self._names) > _SHOWN else ""
+        )
         if self._objects:
             for name, field in self._required.items():
                 if name not in self._names:
@@ -169,9 +171,12 @@ class ColumnScan:
                     )
             if missing := [name for name in self._wanted or () if name not in self._names]:
                 raise ConfigurationError(
-                    f"source.columns: {', '.join(map(repr, missing))} in no record; the columns found are {known}"
+                    f"source.columns: {', '.join(map(repr, missing))} in no record; "
+                    f"the columns found are {known}"
                 )
-        names = [name for name in self._names if name in self._kinds] if self._wanted is None else self._wanted
+        names = (
+            [name for name in self._names if name in self._kinds] if self._wanted is None else self._wanted
+        )
         stored = stored_names(names)
         kinds = {name: self._kinds.get(name, Kinds()) for name in names}
         return tuple(Column(stored[name], name, kinds[name].type()) for name in names)
@@ -181,8 +186,8 @@ class ColumnScan:
             kinds = self._kinds.get(column.source, Kinds())
             if not kinds.fits(column.type):
                 raise ConfigurationError(
-                    f"source.columns: {column.source!r} is {column.type} in the shards planned so far, but new "
-                    f"files hold {kinds.type()} values; start a new output root, or pass through columns "
+                    f"source.columns: {column.source!r} is {column.type} in the shards planned so far, but "
+                    f"new files hold {kinds.type()} values; start a new output root, or pass through columns "
                     "without it there"
                 )
             yield column

@@ -19,7 +19,7 @@ from batch_assets.sources.spool import SpoolRow
 
 
 def delimited_rows(chunks: Iterator[bytes], path: str, longest: int) -> Iterator[SpoolRow]:
-    """The data rows of a file, `\\t` between cells where its name says .tsv, else commas."""
+    """The data rows of a file, with tabs between cells where its name says .tsv, else commas."""
     delimiter = "\t" if ".tsv" in path.lower().rsplit("/", 1)[-1] else ","
     names: list[str] | None = None
     number = 0
@@ -59,7 +59,7 @@ class _Feed:
             yield line.decode(errors="surrogateescape")
 
     def skip(self) -> None:
-        """Go on to the end of the row, which may be in a quoted cell: then there is an odd number of quotes."""
+        """Go on to the end of the row, which an odd number of quotes has not reached yet."""
         while self._quotes % 2:
             line = next(self._lines, None)
             if line is None:
@@ -82,7 +82,9 @@ def _lines(blocks: Iterator[LineBlock]) -> Iterator[tuple[bytes, int, int]]:
             yield line + b"\n", len(line) + 1, line.count(b'"')
 
 
-def _rows(blocks: Iterator[LineBlock], delimiter: str, longest: int) -> Iterator[tuple[list[str] | Fault, str]]:
+def _rows(
+    blocks: Iterator[LineBlock], delimiter: str, longest: int
+) -> Iterator[tuple[list[str] | Fault, str]]:
     """Cells and raw text of each row that is not blank."""
     csv.field_size_limit(max(csv.field_size_limit(), longest))
     feed = _Feed(blocks, longest)
@@ -104,7 +106,9 @@ def _rows(blocks: Iterator[LineBlock], delimiter: str, longest: int) -> Iterator
 
 
 def _fault(error: Exception, feed: _Feed, longest: int) -> Fault:
-    fault = Fault("malformed_row", str(error)) if isinstance(error, csv.Error) else too_large(feed.size, longest)
+    fault = (
+        Fault("malformed_row", str(error)) if isinstance(error, csv.Error) else too_large(feed.size, longest)
+    )
     if feed.lines < 2:
         return fault
     return Fault(fault.code, f"{fault.message}; the row spans {feed.lines:,} lines: is a quote missing?")
@@ -131,7 +135,9 @@ def _column_names(cells: Sequence[str], path: str) -> list[str]:
 
 def _json_line(names: Sequence[str], cells: Sequence[str], raw: str, delimiter: str) -> bytes | Fault:
     if len(cells) != len(names):
-        return Fault("malformed_row", f"{len(cells)} fields where the header has {len(names)}: {raw.strip()[:60]!r}")
+        return Fault(
+            "malformed_row", f"{len(cells)} fields where the header has {len(names)}: {raw.strip()[:60]!r}"
+        )
     values: Sequence[str | None] = cells
     if "" in cells:
         quoted = _quoted_cells(raw, delimiter) if '""' in raw else [False] * len(cells)

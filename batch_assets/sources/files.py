@@ -30,10 +30,12 @@ def explained(storage: Storage, path: str) -> Iterator[None]:
         raise touched(storage, path) from None
     except FileNotFoundError:
         raise SourceError(
-            f"{uri}: is missing since it was planned; put it back, or `plan --replace` takes its shards out"
+            f"{uri}: is missing since it was planned; put it back, or take its shards out by `plan --replace`"
         ) from None
     except PermissionError as error:
-        raise SourceError(f"{uri}: cannot be read ({error.strerror}); allow it, or move the file away") from None
+        raise SourceError(
+            f"{uri}: cannot be read ({error.strerror}); allow it, or move the file away"
+        ) from None
 
 
 def touched(storage: Storage, path: str) -> SourceError:
@@ -47,8 +49,8 @@ def touched(storage: Storage, path: str) -> SourceError:
 def broken(storage: Storage, path: str, what: str, error: Exception) -> SourceError:
     """The error for a file that is not what its name says."""
     return SourceError(
-        f"{join_uri(storage.uri, path)}: is no whole {what} file ({str(error).splitlines()[0]}); replace it, or "
-        "leave it out by a name that begins with '_'"
+        f"{join_uri(storage.uri, path)}: is no whole {what} file ({str(error).splitlines()[0]}); replace it, "
+        "or leave it out by a name that begins with '_'"
     )
 
 

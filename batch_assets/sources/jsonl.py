@@ -56,10 +56,14 @@ class JsonLinesSource:
                 return cut(segment, records, end_row, end_byte)
             left -= len(numbers)
             row += count
-        raise SourceError(f"{segment.path}: has fewer records than were just counted; is it being written? Plan again")
+        raise SourceError(
+            f"{segment.path}: has fewer records than were just counted; is it being written? Plan again"
+        )
 
     def _chunks(self, segment: Segment) -> Iterator[bytes]:
-        return open_stream(self._storage, segment.path, segment.first_byte, segment.last_byte, segment.version)
+        return open_stream(
+            self._storage, segment.path, segment.first_byte, segment.last_byte, segment.version
+        )
 
     def read(self, segment: Segment, rules: RecordRules, ordinal: int) -> Iterator[Records]:
         builder = RecordBuilder(rules, segment.path, ordinal)

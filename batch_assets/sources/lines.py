@@ -1,4 +1,4 @@
-"""Lines of a byte stream: split at `\\n` only, by the block, with bounded memory.
+"""Lines of a byte stream: split at newlines only, by the block, with bounded memory.
 
 Planner and readers split by this one module, so that they never disagree about a line.
 """
@@ -35,7 +35,7 @@ class LineBlock:
 
 
 def line_blocks(chunks: Iterable[bytes], first_byte: int, longest: int) -> Iterator[LineBlock]:
-    """Group the lines of `chunks` into blocks of about 1 MiB; no more than `longest` bytes wait for a newline."""
+    """Group the lines of `chunks` into blocks of about 1 MiB; about `longest` bytes wait for a newline."""
     carry = b""  # the beginning of a line whose end is not there yet
     skipped, blank, quotes = 0, True, 0  # of an overlong line, what has gone by
     for chunk in _pieces(chunks):

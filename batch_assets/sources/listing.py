@@ -74,11 +74,15 @@ def list_source(uri: str, format: str | None, leave_out: Sequence[str] = ()) -> 
         found = format or format_of(single)
         if found is None:
             known = ", ".join(EXTENSIONS)
-            raise ConfigurationError(f"source.uri: {uri!r} tells no format by its name ({known}); name source.format")
+            raise ConfigurationError(
+                f"source.uri: {uri!r} tells no format by its name ({known}); name source.format"
+            )
         return Listing(location, found, [info] if info is not None else [], [])
     for root in leave_out:
         if normalize_uri(root) == storage.uri:
-            raise ConfigurationError(f"output.root: {root!r} is the source's own folder; name a folder of its own")
+            raise ConfigurationError(
+                f"output.root: {root!r} is the source's own folder; name a folder of its own"
+            )
     hidden: list[str] = []
     others: Counter[str] = Counter()
     files: dict[str, list[FileInfo]] = {}
@@ -97,7 +101,9 @@ def list_source(uri: str, format: str | None, leave_out: Sequence[str] = ()) -> 
     left_out = [f"{sum(others.values()):,} files of other extensions ({_counts(others)})"] if others else []
     left_out += [f"{len(infos):,} {kind} files" for kind, infos in files.items() if kind != chosen]
     if hidden:
-        left_out.append(f"{len(hidden):,} files with a name or folder that begins with '.' or '_', such as {hidden[0]}")
+        left_out.append(
+            f"{len(hidden):,} files with a name or folder that begins with '.' or '_', such as {hidden[0]}"
+        )
     if chosen is None or not files.get(chosen):
         wanted = f"{format} files" if format else f"files ending in {', '.join(EXTENSIONS)}"
         rest = f"; there are {', '.join(left_out)}" if left_out else "; is the path right?"

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batch_assets.errors import SourceError
@@ -49,8 +48,13 @@ class ParquetSource:
             metadata = parquet.metadata
             if not columns.finished:
                 for position, field in enumerate(parquet.schema_arrow):
-                    columns.add_kinds(field.name, _kinds(self._declared(field), metadata, parquet.schema_arrow, position))
-            groups = [(metadata.row_group(i).num_rows, metadata.row_group(i).total_byte_size) for i in range(metadata.num_row_groups)]
+                    columns.add_kinds(
+                        field.name, _kinds(self._declared(field), metadata, parquet.schema_arrow, position)
+                    )
+            groups = [
+                (metadata.row_group(i).num_rows, metadata.row_group(i).total_byte_size)
+                for i in range(metadata.num_row_groups)
+            ]
         row = byte = 0
         for count, size in groups:
             for start in range(0, count, _STRETCH_ROWS):
@@ -62,7 +66,11 @@ class ParquetSource:
             row, byte = row + count, byte + max(size, count)
 
     def _declared(self, field: pa.Field) -> pa.Field:
-        return field.with_type(pa.string()) if field.name in self._text_columns and _is_bytes(field.type) else field
+        return (
+            field.with_type(pa.string())
+            if field.name in self._text_columns and _is_bytes(field.type)
+            else field
+        )
 
     def split(self, segment: Segment, records: int) -> tuple[Segment, Segment]:
         row = segment.first_row + records
@@ -113,11 +121,17 @@ class ParquetSource:
         if builder.rules.text_template is None and names[0] in readable:
             return [check_text(value, names[0]) for value in _values(readable[names[0]])]
         values: dict[str, list[Any]] = {
-            name: _values(natural_array(readable[name]) if not pa.types.is_nested(readable[name].type) else readable[name])
+            name: _values(
+                natural_array(readable[name])
+                if not pa.types.is_nested(readable[name].type)
+                else readable[name]
+            )
             for name in names
             if name in readable
         }
-        rows = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)] or [{}] * count
+        rows = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)] or [
+            {}
+        ] * count
         return [builder.text_rule(values_of_row) for values_of_row in rows]
 
     @contextlib.contextmanager
@@ -216,11 +230,19 @@ def _planned(array: pa.Array, plan_type: str, name: str, builder: RecordBuilder)
 
 
 def _is_bytes(data_type: pa.DataType) -> bool:
-    return pa.types.is_binary(data_type) or pa.types.is_large_binary(data_type) or pa.types.is_binary_view(data_type)
+    return (
+        pa.types.is_binary(data_type)
+        or pa.types.is_large_binary(data_type)
+        or pa.types.is_binary_view(data_type)
+    )
 
 
 def _is_text(data_type: pa.DataType) -> bool:
-    return pa.types.is_string(data_type) or pa.types.is_large_string(data_type) or pa.types.is_string_view(data_type)
+    return (
+        pa.types.is_string(data_type)
+        or pa.types.is_large_string(data_type)
+        or pa.types.is_string_view(data_type)
+    )
 
 
 def _valid_text(array: pa.Array, name: str, as_text: bool, faults: dict[int, Fault]) -> pa.Array:
@@ -243,7 +265,9 @@ def _valid_text(array: pa.Array, name: str, as_text: bool, faults: dict[int, Fau
             values.append(None if value is None else value.decode())
         except UnicodeDecodeError as error:
             values.append(None)
-            faults[index] = Fault("invalid_utf8", f"column {name!r}: byte {error.start} is no UTF-8 ({error.reason})")
+            faults[index] = Fault(
+                "invalid_utf8", f"column {name!r}: byte {error.start} is no UTF-8 ({error.reason})"
+            )
     return pa.array(values, pa.large_string())
 
 
@@ -255,13 +279,17 @@ def _values(array: pa.Array) -> list[Any]:
 
 def _find_overlong(texts: list[str | Fault], arrays: list[pa.Array], longest: int) -> None:
     """Reject the rows whose text and passed-through strings are together over `longest` bytes."""
-    if sum(len(text) for text in texts if isinstance(text, str)) * 4 + sum(array.nbytes for array in arrays) <= longest:
+    if (
+        sum(len(text) for text in texts if isinstance(text, str)) * 4 + sum(array.nbytes for array in arrays)
+        <= longest
+    ):
         return
     sizes = np.array([len(text.encode()) if isinstance(text, str) else 0 for text in texts], np.int64)
     strings = np.zeros(len(texts), np.int64)
     for array in arrays:
         if pa.types.is_string(array.type):
-            strings += pc.fill_null(pc.binary_length(array), 0).to_numpy(zero_copy_only=False)
+            values = array.to_pylist()
+            strings += [len(value.encode()) if value is not None else 0 for value in values]
     # The text is usually one of the columns that pass through: it is not counted twice.
     for index in np.flatnonzero(np.maximum(sizes, strings) > longest):
         texts[index] = too_large(int(max(sizes[index], strings[index])), longest)

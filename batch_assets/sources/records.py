@@ -43,7 +43,9 @@ class RecordBuilder:
                 try:
                     ids[index] = id_text(item.get(self.rules.id_column))
                 except RecursionError:
-                    texts[index] = Fault("not_json", f"column {self.rules.id_column!r} is nested too deeply for an id")
+                    texts[index] = Fault(
+                        "not_json", f"column {self.rules.id_column!r} is nested too deeply for an id"
+                    )
         return self.build(rows, texts, ids, arrays)
 
     def _array(
@@ -61,8 +63,8 @@ class RecordBuilder:
             return array_of(values, plan_type)
         except (pa.ArrowException, TypeError, OverflowError) as error:
             raise SourceError(
-                f"{self._source_file}, rows {rows[0]} to {rows[-1]}: column {name!r} holds a value that is not "
-                f"{plan_type}, as it was planned ({error}); `plan --replace` plans the file anew"
+                f"{self._source_file}, rows {rows[0]} to {rows[-1]}: column {name!r} holds a value that is "
+                f"not {plan_type}, as it was planned ({error}); `plan --replace` plans the file anew"
             ) from error
 
     def build(

@@ -7,6 +7,7 @@ compressed JSON Lines here, CSV in `delimited.py`.
 
 import hashlib
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ import pyarrow.parquet as pq
 from batch_assets import paths
 from batch_assets.errors import SourceError
 from batch_assets.sources.base import (
-    BATCH_BYTES,
     BATCH_RECORDS,
     Fault,
     RecordRules,
@@ -38,6 +38,7 @@ RowReader = Callable[[Iterator[bytes], str, int], Iterator[SpoolRow]]
 
 _SCHEMA = pa.schema([("row", pa.int64()), ("line", pa.binary()), ("error", pa.string())])
 _GROUP_ROWS = 65_536
+_GROUP_BYTES = 2 * 2**20
 
 
 def json_line_rows(chunks: Iterator[bytes], path: str, longest: int) -> Iterator[SpoolRow]:
@@ -103,7 +104,9 @@ class SpooledSource:
             left -= len(head)
             if left == 0:
                 return cut(segment, records, head.column("row")[-1].as_py() + 1, byte)
-        raise SourceError(f"{segment.path}: its spool is not whole; delete {paths.spool(segment.spool)} and plan again")
+        raise SourceError(
+            f"{segment.path}: its spool is not whole; delete {paths.spool(segment.spool)} and plan again"
+        )
 
     def read(self, segment: Segment, rules: RecordRules, ordinal: int) -> Iterator[Records]:
         builder = RecordBuilder(rules, segment.path, ordinal)
@@ -140,15 +143,12 @@ class SpooledSource:
 
 
 def _batches(rows: Iterator[SpoolRow], most: int | None) -> Iterator[pa.RecordBatch]:
-    """Row groups of about 8 MB, `most` rows in all."""
+    """Row groups of about 2 MiB, `most` rows in all."""
     numbers: list[int] = []
     lines: list[bytes | None] = []
     errors: list[str | None] = []
-    size = total = 0
-    for number, line in rows:
-        if total == most:
-            break
-        total += 1
+    size = 0
+    for number, line in islice(rows, most):
         numbers.append(number)
         if isinstance(line, Fault):
             lines.append(None)
@@ -157,7 +157,7 @@ def _batches(rows: Iterator[SpoolRow], most: int | None) -> Iterator[pa.RecordBa
             lines.append(line)
             errors.append(None)
             size += len(line)
-        if size >= BATCH_BYTES or len(numbers) == _GROUP_ROWS:
+        if size >= _GROUP_BYTES or len(numbers) == _GROUP_ROWS:
             yield pa.RecordBatch.from_arrays([numbers, lines, errors], schema=_SCHEMA)
             numbers, lines, errors, size = [], [], [], 0
     if numbers:

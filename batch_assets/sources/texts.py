@@ -34,11 +34,16 @@ class TextRule:
             if name is not None:
                 value = record.get(name)
                 if value is None:
-                    return Fault("no_text", f"column {name!r} of the template is {'null' if name in record else 'missing'}")
+                    return Fault(
+                        "no_text",
+                        f"column {name!r} of the template is {'null' if name in record else 'missing'}",
+                    )
                 try:
                     pieces.append(value if isinstance(value, str) else json_text(value))
                 except RecursionError:
-                    return Fault("text_not_string", f"column {name!r} is nested too deeply to be written as text")
+                    return Fault(
+                        "text_not_string", f"column {name!r} is nested too deeply to be written as text"
+                    )
         text = "".join(pieces)
         return text if text.strip() else Fault("empty_text", "the text is empty or only white space")
 
@@ -46,13 +51,18 @@ class TextRule:
 def check_text(value: Any, column: str) -> str | Fault:
     """The text in a column's value, or what is wrong with it."""
     if type(value) is str:
-        return value if value.strip() else Fault("empty_text", f"column {column!r} is empty or only white space")
+        return (
+            value if value.strip() else Fault("empty_text", f"column {column!r} is empty or only white space")
+        )
     if value is _MISSING:
         return Fault("no_text", f"there is no column {column!r}")
     if value is None:
         return Fault("no_text", f"column {column!r} is null")
     kinds = {bool: "a boolean", int: "a number", float: "a number", list: "an array", dict: "an object"}
-    return Fault("text_not_string", f"column {column!r} is {kinds.get(type(value), type(value).__name__)}, not a string")
+    return Fault(
+        "text_not_string",
+        f"column {column!r} is {kinds.get(type(value), type(value).__name__)}, not a string",
+    )
 
 
 def parse_template(template: str) -> list[tuple[str, str | None]]:
@@ -67,7 +77,9 @@ def parse_template(template: str) -> list[tuple[str, str | None]]:
         raise ConfigurationError(f"{field}: {error}; write {{{{ or }}}} for a brace") from None
     for _, name, form, conversion in parsed:
         if name == "" or form or conversion:
-            raise ConfigurationError(f'{field}: each pair of braces holds a column\'s name only, as "{{title}}"')
+            raise ConfigurationError(
+                f'{field}: each pair of braces holds a column\'s name only, as "{{title}}"'
+            )
     if not any(name for _, name, _, _ in parsed):
         raise ConfigurationError(f'{field}: names no column; write for example "{{title}}\\n{{body}}"')
     return [(literal, name) for literal, name, _, _ in parsed]

@@ -103,9 +103,7 @@ class LocalStorage:
     def list(self, prefix: str = "", after: str | None = None) -> Iterator[FileInfo]:
         yield from self._walk(prefix, after, frozenset())
 
-    def _walk(
-        self, folder: str, after: str | None, above: frozenset[tuple[int, int]]
-    ) -> Iterator[FileInfo]:
+    def _walk(self, folder: str, after: str | None, above: frozenset[tuple[int, int]]) -> Iterator[FileInfo]:
         try:
             status = self._path(folder).stat()
             here = (status.st_dev, status.st_ino)

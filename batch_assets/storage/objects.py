@@ -3,8 +3,10 @@
 import contextlib
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -18,13 +20,13 @@ _RETRY = {"max_retries": 8, "retry_timeout": timedelta(seconds=60)}
 # What an answer contains → what to say of it. The first match counts.
 _CONFIGURATION = (
     ("NoSuchBucket", "there is no such bucket; create it, or correct its name"),
-    ("InvalidAccessKeyId", "the access key is unknown; check the credentials in use (AWS_ACCESS_KEY_ID, AWS_PROFILE)"),
+    ("InvalidAccessKeyId", "the access key is unknown; check AWS_ACCESS_KEY_ID or AWS_PROFILE"),
     ("SignatureDoesNotMatch", "the secret key does not fit the access key; check AWS_SECRET_ACCESS_KEY"),
     ("ExpiredToken", "the credentials have expired; renew them"),
     ("redirect", "the bucket lies in another region; set AWS_REGION to the bucket's"),
     ("401 Unauthorized", "the credentials were refused; check the credentials in use"),
-    ("403 Forbidden", "access is denied; the credentials in use need s3:ListBucket, s3:GetObject and s3:PutObject"),
-    ("credential", "no credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"),
+    ("403 Forbidden", "access is denied; it takes s3:ListBucket, s3:GetObject and s3:PutObject there"),
+    ("credential", "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"),
 )  # fmt: skip
 
 
@@ -134,10 +136,10 @@ class ObjectStorage:
 
         with self._explained(path):
             reader = obstore.open_reader(self._store, self._path(path))
-        return pa.PythonFile(_ObjectInput(self, path, reader), mode="r")
+        return pa.PythonFile(_ObjectInput(reader, partial(self._explained, path)), mode="r")
 
     def open_output(self, path: str) -> Output:
-        return _ObjectOutput(self, path)
+        return _ObjectOutput(self._store, self._path(path), partial(self._explained, path))
 
     def info(self, path: str) -> FileInfo | None:
         import obstore
@@ -179,13 +181,13 @@ class ObjectStorage:
 class _ObjectOutput:
     """An upload, in parts from 10 MB on; the object appears when it is completed."""
 
-    def __init__(self, storage: ObjectStorage, path: str) -> None:
+    def __init__(self, store: Any, key: str, explained: Callable[[], AbstractContextManager[None]]) -> None:
         import obstore
 
-        self._explained = lambda: storage._explained(path)
+        self._explained = explained
         self._position = 0
-        with self._explained():
-            self._writer = obstore.open_writer(storage._store, storage._path(path))
+        with explained():
+            self._writer = obstore.open_writer(store, key)
 
     @property
     def closed(self) -> bool:
@@ -228,8 +230,8 @@ class _ObjectOutput:
 class _ObjectInput(io.RawIOBase):
     """obstore's reader with a file's manners: any `whence`, bytes of the standard kind, our errors."""
 
-    def __init__(self, storage: ObjectStorage, path: str, reader: Any) -> None:
-        self._explained = lambda: storage._explained(path)
+    def __init__(self, reader: Any, explained: Callable[[], AbstractContextManager[None]]) -> None:
+        self._explained = explained
         self._reader = reader
 
     def readable(self) -> bool:
@@ -260,14 +262,16 @@ def _explain(uri: str, error: Exception) -> Exception:
     from obstore.exceptions import BaseError, InvalidPathError
 
     text = str(error)
+    if "NoSuchBucket" in text:
+        return ConfigurationError(f"{uri}: {_CONFIGURATION[0][1]}")
     if isinstance(error, FileNotFoundError):
-        if "NoSuchBucket" in text:
-            return ConfigurationError(f"{uri}: {_CONFIGURATION[0][1]}")
         return FileNotFoundError(uri)
     if not isinstance(error, BaseError):
         return error
     if isinstance(error, InvalidPathError):
-        return StorageError(f"{uri}: a key there has an empty part, '.' or '..'; rename that object ({text.splitlines()[0]})")
+        return StorageError(
+            f"{uri}: a key there has an empty part, '.' or '..'; rename that object ({text.splitlines()[0]})"
+        )
     if type(error).__name__ in ("AlreadyExistsError", "PreconditionError"):
         return error
     for mark, sentence in _CONFIGURATION:

@@ -182,9 +182,7 @@ def test_checks_read_the_merged_files(storage: Storage) -> None:
     pq.write_table(table.set_column(index, table.schema.field("embedding"), spoiled), part)
     outcome = check_vectors(storage, manifest)
     assert not outcome.passed
-    assert (
-        "part-00002.parquet, row group 0: 1 of 6 vectors are unsound; the vector of row 3" in outcome.message
-    )
+    assert "part-00002.parquet: 1 unsound vectors; that of row 3" in outcome.message
 
     part.unlink()
     assert not check_accounting(storage, manifest).passed
@@ -276,3 +274,15 @@ def test_a_merge_killed_at_any_file_is_done_again(storage: Storage, fatal: str) 
     assert len(read_rows(storage)) == 9
     left = {info.path.split("/")[1] for info in storage.list("merged")}
     assert left == {"CURRENT", version}  # what the dead one left is gone
+
+
+def test_a_file_of_other_columns_than_committed_is_named(storage: Storage) -> None:
+    shards = write_three(storage)
+    path = Path(storage.uri) / "shards/g0001-00000/shard.json"
+    path.write_bytes(orjson.dumps(orjson.loads(path.read_bytes()) | {"columns": {"title": "string"}}))
+    others = [("g0001-00001", 3)]
+    for number, (key, _) in enumerate([("g0001-00001", 3), ("g0001-00002", 6)]):
+        kinds = ["rrr", "eeeeee"][number]
+        write_shard(storage, key, kinds, fence=2, base=100 + 100 * number, columns={"title": "string"})
+    with pytest.raises(AccountingError, match=r"g0001-00000/embeddings-1\.parquet: holds 3 rows of"):
+        merge(storage, [shards[0], *others], FINGERPRINT)

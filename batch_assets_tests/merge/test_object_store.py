@@ -1,4 +1,4 @@
-"""A whole life on S3 (a real server on this machine): write, commit, merge, check, publish, search, verify."""
+"""A life on S3 (a real server on this machine): write, commit, merge, check, publish, search, verify."""
 
 from collections.abc import Iterator
 

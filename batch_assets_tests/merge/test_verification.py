@@ -293,7 +293,7 @@ def test_an_unsound_vector_in_a_shard_is_found(tmp_path: Path) -> None:
     writer.write(outcomes)
     marker = replace(marker_of(writer.close(), shard.key, 1, 3), normalized=True)
     assert commit_marker(storage, marker, None)
-    assert "the vector of row 0 has length 2.0" in verify(storage).problems[0]
+    assert "that of row 0 has length 2.0" in verify(storage).problems[0]
 
 
 def test_shards_not_embedded_yet_are_told(tmp_path: Path) -> None:

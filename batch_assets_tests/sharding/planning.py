@@ -61,7 +61,9 @@ class Planned:
         return found
 
 
-def settings_of(uri: object, root: object, shards: dict[str, Any] | None = None, **source: Any) -> PipelineSettings:
+def settings_of(
+    uri: object, root: object, shards: dict[str, Any] | None = None, **source: Any
+) -> PipelineSettings:
     values = {"source": {"uri": str(uri), **source}, "shards": shards or {}, "output": {"root": str(root)}}
     return parse_pipeline(values, "test", "test")
 

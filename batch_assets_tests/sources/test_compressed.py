@@ -30,7 +30,9 @@ def test_a_damaged_file_stops_planning_and_leaves_nothing(tmp_path: Path, kind: 
     middle = len(whole) // 2
     data = {
         "cut": whole[:-50],
-        "flipped": whole[:middle] + bytes(byte ^ 0xFF for byte in whole[middle : middle + 50]) + whole[middle + 50 :],
+        "flipped": whole[:middle]
+        + bytes(byte ^ 0xFF for byte in whole[middle : middle + 50])
+        + whole[middle + 50 :],
         "no such format": b"plain text\n" * 10,
         "rubbish behind": whole + b"rubbish",
     }[damage]

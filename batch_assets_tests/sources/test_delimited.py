@@ -25,7 +25,11 @@ from batch_assets_tests.sharding.planning import plan
         (b'text,a\n"",z\n,z\n"x",z', {"text": ["x"], "a": ["z"]}, [(0, "empty_text"), (1, "no_text")]),
         (b'text\n"one\ntwo, ""three"""\nx\n', {"text": ['one\ntwo, "three"', "x"]}, []),
         (b"text,a\n\nx,1\n\r\n\ny,2\n", {"text": ["x", "y"], "a": ["1", "2"]}, []),
-        (b"text,a\nx\ny,1,2\nz,3\n", {"text": ["z"], "a": ["3"]}, [(0, "malformed_row"), (1, "malformed_row")]),
+        (
+            b"text,a\nx\ny,1,2\nz,3\n",
+            {"text": ["z"], "a": ["3"]},
+            [(0, "malformed_row"), (1, "malformed_row")],
+        ),
         (b'text,a\nx,1\n"never closed,2\ny,3\n', {"text": ["x"], "a": ["1"]}, [(1, "malformed_row")]),
         (b'text,a\n"x"y,1\nz,2\n', {"text": ["z"], "a": ["2"]}, [(0, "malformed_row")]),
         (b"text,a\nx,\xff\ny,1\n", {"text": ["y"], "a": ["1"]}, [(0, "invalid_utf8")]),

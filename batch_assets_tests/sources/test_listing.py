@@ -28,7 +28,15 @@ def test_formats_by_name(name: str, format: str | None) -> None:
 
 
 def test_a_folder_in_the_order_of_full_paths(tmp_path: Path) -> None:
-    names = ["b.jsonl", "a/z.jsonl", "a-b.jsonl", "a.jsonl", "a b/c%20+ü.jsonl", "deep/er/x.json.gz", "Z.ndjson"]
+    names = [
+        "b.jsonl",
+        "a/z.jsonl",
+        "a-b.jsonl",
+        "a.jsonl",
+        "a b/c%20+ü.jsonl",
+        "deep/er/x.json.gz",
+        "Z.ndjson",
+    ]
     make(tmp_path, *names)
     assert [info.path for info in list_source(str(tmp_path), None).files] == sorted(names)
 
@@ -81,7 +89,10 @@ def test_links_are_followed_but_not_round_in_circles(tmp_path: Path) -> None:
     (tmp_path / "src" / "circle").symlink_to(tmp_path / "src")
     (tmp_path / "src" / "dangling.jsonl").symlink_to(tmp_path / "nowhere")
     os.mkfifo(tmp_path / "src" / "pipe.jsonl")
-    assert [info.path for info in list_source(str(tmp_path / "src"), None).files] == ["a.jsonl", "linked/b.jsonl"]
+    assert [info.path for info in list_source(str(tmp_path / "src"), None).files] == [
+        "a.jsonl",
+        "linked/b.jsonl",
+    ]
 
 
 def test_a_name_that_is_no_text(tmp_path: Path) -> None:

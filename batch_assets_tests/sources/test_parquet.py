@@ -55,9 +55,17 @@ DAY = datetime.datetime(2020, 1, 2, 3, 4, 5, 678)
         (pa.array([datetime.timedelta(seconds=2)], pa.duration("ms")), "string", "2000ms"),
         (pa.array([decimal.Decimal("1.50")]), "string", "1.50"),
         (pa.array([b"\xff\x00"]), "string", "/wA="),
-        (pa.array([{"a": [1, None], "d": DAY.date(), "b": b"\xff"}]), "json", '{"a":[1,null],"d":"2020-01-02","b":"/w=="}'),
+        (
+            pa.array([{"a": [1, None], "d": DAY.date(), "b": b"\xff"}]),
+            "json",
+            '{"a":[1,null],"d":"2020-01-02","b":"/w=="}',
+        ),
         (pa.array([[1.0, float("nan")]], pa.list_(pa.float32(), 2)), "json", "[1.0,null]"),
-        (pa.array([[("k", 2**64 - 1)]], pa.map_(pa.string(), pa.uint64())), "json", '[["k",18446744073709551615]]'),
+        (
+            pa.array([[("k", 2**64 - 1)]], pa.map_(pa.string(), pa.uint64())),
+            "json",
+            '[["k",18446744073709551615]]',
+        ),
         (pa.array([["x"]]).cast(pa.list_(pa.large_string())), "json", '["x"]'),
     ],
 )
@@ -100,7 +108,9 @@ def test_ids_templates_and_invalid_utf8(tmp_path: Path) -> None:
 
 
 def test_too_large(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"text": ["x", "y" * 200, "z"], "a": ["", "", "a" * 200]}), tmp_path / "a.parquet")
+    pq.write_table(
+        pa.table({"text": ["x", "y" * 200, "z"], "a": ["", "", "a" * 200]}), tmp_path / "a.parquet"
+    )
     planned = plan(tmp_path / "a.parquet", tmp_path / "root", {"max_record_bytes": 100})
     assert [(r.source_row, r.code) for r in planned.rejections()] == [(1, "too_large"), (2, "too_large")]
 

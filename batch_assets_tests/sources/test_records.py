@@ -88,7 +88,9 @@ def test_a_byte_order_mark_counts_only_at_the_beginning(tmp_path: Path) -> None:
 def test_lines_longer_than_memory_should_hold_are_skipped_whole(tmp_path: Path, longest: int) -> None:
     huge = b'{"text": "' + b"x" * 5_000_000 + b'"}'
     blank = b" " * 5_000_000
-    planned = plan_lines(tmp_path, [GOOD, huge, GOOD, blank, huge, GOOD], shards={"max_record_bytes": longest})
+    planned = plan_lines(
+        tmp_path, [GOOD, huge, GOOD, blank, huge, GOOD], shards={"max_record_bytes": longest}
+    )
     assert [(r.source_row, r.code) for r in planned.rejections()] == [(1, "too_large"), (4, "too_large")]
     assert [row for _, row in planned.rows()] == [0, 1, 2, 4, 5]
 

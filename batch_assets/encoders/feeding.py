@@ -1,0 +1,116 @@
+"""From texts to the features that a model's first module takes.
+
+`choose_feed` gives the fast way where it makes the very features that sentence-transformers makes,
+and sentence-transformers' own way where not: chat templates, tokenizers without a Rust half,
+static embeddings, routers.
+"""
+
+import threading
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from batch_assets.encoders.base import Tokenized
+from batch_assets.encoders.tokens import NO_LIMIT, TextTokenizer
+
+PROBES = ("a", "Naïve [SEP] <s> test: 12,345 of it!", "the quick brown fox " * 8)
+"""Texts of different lengths, with what tokenizers stumble over."""
+LONGEST_PROBE = 4096
+
+
+class Feed(Protocol):
+    """`parallel` says that both methods may run in several threads at once and are worth it."""
+
+    parallel: bool
+
+    def tokenize(self, texts: Sequence[str]) -> Tokenized: ...
+
+    def features(self, inputs: Sequence[Any]) -> dict[str, Any]:
+        """What the first module takes, for one batch of `Tokenized.inputs`."""
+        ...
+
+
+def choose_feed(model: Any, prompt: str | None) -> Feed:
+    """The way to feed `model`, a SentenceTransformer whose limits are set."""
+    from sentence_transformers.base.modules import Transformer
+
+    library, first = LibraryFeed(model, prompt), model[0]
+    fast = isinstance(first, Transformer) and getattr(first.tokenizer, "is_fast", False)
+    if not fast or first.processing_kwargs or "message" in first.modality_config:
+        return library
+    own = TokenFeed(first, prompt)
+    texts = [*PROBES, "words and more " * min(first.max_seq_length or LONGEST_PROBE, LONGEST_PROBE)]
+    ours, theirs = own.features(own.tokenize(texts).inputs), library.features(texts)
+    return own if _same(ours, theirs) else library
+
+
+class TokenFeed:
+    """Ids made once and ahead, padded batch by batch."""
+
+    parallel = True
+
+    def __init__(self, transformer: Any, prompt: str | None) -> None:
+        tokenizer, limit = transformer.tokenizer, transformer.max_seq_length
+        self._tokenizer = TextTokenizer(
+            tokenizer, int(limit) if limit is not None and limit < NO_LIMIT else None, prompt or ""
+        )
+        self._padding: int = tokenizer.pad_token_id
+        self._pads_right = tokenizer.padding_side == "right"
+        self._has_types = "token_type_ids" in tokenizer.model_input_names
+        # What poolings that leave out the prompt ask for.
+        self._more = {"prompt_length": transformer._get_prompt_length(prompt)} if prompt else {}
+
+    def tokenize(self, texts: Sequence[str]) -> Tokenized:
+        ids = self._tokenizer(texts)
+        return Tokenized(list(ids), np.array([len(row) for row in ids], dtype=np.int32))
+
+    def features(self, inputs: Sequence[npt.NDArray[np.int64]]) -> dict[str, Any]:
+        import torch
+
+        longest = max(len(row) for row in inputs)
+        ids = np.full((len(inputs), longest), self._padding, dtype=np.int64)
+        mask = np.zeros_like(ids)
+        for row, target, seen in zip(inputs, ids, mask, strict=True):
+            part = slice(0, len(row)) if self._pads_right else slice(longest - len(row), longest)
+            target[part], seen[part] = row, 1
+        features: dict[str, Any] = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+        if self._has_types:
+            features["token_type_ids"] = torch.zeros_like(features["input_ids"])
+        return {**features, "modality": "text", **self._more}
+
+
+class LibraryFeed:
+    """Whatever sentence-transformers does, a batch at a time and under a lock: its tokenizers keep state."""
+
+    parallel = False
+
+    def __init__(self, model: Any, prompt: str | None) -> None:
+        self._model, self._prompt = model, prompt
+        self._lock = threading.Lock()
+
+    def tokenize(self, texts: Sequence[str]) -> Tokenized:
+        counts = [_count_tokens(self.features([text])) for text in texts]
+        return Tokenized(list(texts), np.array(counts, dtype=np.int32))
+
+    def features(self, inputs: Sequence[str]) -> dict[str, Any]:
+        with self._lock:
+            return self._model.preprocess(list(inputs), prompt=self._prompt)
+
+
+def _count_tokens(features: dict[str, Any]) -> int:
+    """Tokens of the one text that `features` is made of; 1 where they do not tell."""
+    for name in ("attention_mask", "sentence_lengths"):
+        if name in features:
+            return int(features[name].sum())
+    return int(features["input_ids"].numel()) if "input_ids" in features else 1
+
+
+def _same(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
+    import torch
+
+    return ours.keys() == theirs.keys() and all(
+        torch.equal(value, theirs[name]) if isinstance(value, torch.Tensor) else value == theirs[name]
+        for name, value in ours.items()
+    )

@@ -1,0 +1,115 @@
+"""Loading a model by sentence-transformers, and what has to be set right before it is fed.
+
+The parity check's reference goes through the same door, so that both truncate alike.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from batch_assets.encoders.weights import locate_model
+from batch_assets.errors import ModelError
+from batch_assets.settings import ModelSettings
+
+
+def load_model(settings: ModelSettings, device: str, dtype: str) -> Any:
+    """A SentenceTransformer in evaluation mode, its transformer in `dtype`. Raises ModelError."""
+    folder = locate_model(settings)
+    try:
+        import torch
+        from sentence_transformers import SentenceTransformer
+    except ModuleNotFoundError as error:
+        raise ModelError(
+            f"model {settings.id!r} cannot be loaded: {error.name} is not installed; install batch-assets[gpu]"
+        ) from None
+    with loading_errors(settings, folder), _no_progress_bars():
+        model = SentenceTransformer(
+            str(folder),
+            device=device,
+            trust_remote_code=settings.trust_remote_code,
+            local_files_only=True,
+            model_kwargs={"dtype": getattr(torch, dtype), "use_safetensors": True},
+        )
+        _set_padding(model)
+        _set_limit(model, settings)
+        return model.eval()
+
+
+def prompt_of(model: Any, settings: ModelSettings) -> str | None:
+    """The text put before every record: the settings' own, else the model's default."""
+    if settings.prompt is not None:
+        return settings.prompt
+    return model.prompts.get(model.default_prompt_name) if model.default_prompt_name is not None else None
+
+
+@contextlib.contextmanager
+def loading_errors(settings: ModelSettings, folder: Path) -> Iterator[None]:
+    """Say which model could not be loaded, why, and what would help."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:
+        text = str(error).strip() or type(error).__name__
+        if "trust_remote_code" in text or "custom code" in text:
+            raise ModelError(
+                f"model {settings.id!r} brings Python code of its own, which is not run unless you allow it: "
+                f"read the code in {folder}, then set model.trust_remote_code: true (--trust-remote-code)"
+            ) from error
+        raise ModelError(
+            f"model {settings.id!r} in {folder} cannot be loaded: {type(error).__name__}: {text.splitlines()[0]}; "
+            "check that SentenceTransformer(directory) loads it and encodes with the installed versions"
+        ) from error
+
+
+def _set_padding(model: Any) -> None:
+    """Give a tokenizer without a padding token one, as decoders need; what fills the padding is masked."""
+    tokenizer = getattr(model[0], "tokenizer", None)
+    if tokenizer is not None and getattr(tokenizer, "pad_token", "") is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
+
+
+def _set_limit(model: Any, settings: ModelSettings) -> None:
+    """Set the truncation: `max_tokens`, else the model's own limit, never beyond its table of positions."""
+    table, wanted, own = _positions(model), settings.max_tokens, getattr(model, "max_seq_length", None)
+    if wanted is not None and table is not None and wanted > table:
+        raise ModelError(
+            f"model.max_tokens: {wanted} is more than {settings.id!r} can take, which is {table}; use at most that"
+        )
+    tokenizer = getattr(model[0], "tokenizer", None)
+    special = tokenizer.num_special_tokens_to_add() if hasattr(tokenizer, "num_special_tokens_to_add") else 0
+    if wanted is not None and wanted <= special:
+        raise ModelError(
+            f"model.max_tokens: {wanted} leaves no room for text beside the {special} special tokens of "
+            f"{settings.id!r}; use at least {special + 1}"
+        )
+    limits = [limit for limit in (wanted if wanted is not None else own, table) if limit is not None]
+    if limits and min(limits) != own:
+        model.max_seq_length = min(limits)
+
+
+def _positions(model: Any) -> int | None:
+    """How many tokens fit into a learned table of positions; None where the model has none."""
+    import torch
+
+    for module in model.modules():
+        positions = getattr(module, "position_embeddings", None)
+        if isinstance(positions, torch.nn.Embedding):
+            # RoBERTa and its kin count positions from padding_idx + 1, and then only so many are left.
+            padding = getattr(module, "padding_idx", None)
+            return positions.num_embeddings - (padding + 1 if isinstance(padding, int) else 0)
+    return None
+
+
+@contextlib.contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    from transformers.utils import logging as transformers_logging
+
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,121 @@
+"""Source and root in buckets: planned, read, touched, as on a local disk."""
+
+import gzip
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batch_assets.errors import SourceError
+from batch_assets.sharding.changes import compare_source
+from batch_assets.sharding.manifest import prepare_input
+from batch_assets_tests.object_store import s3_server, use_s3
+from batch_assets_tests.sharding.planning import plan
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    with s3_server() as address:
+        yield address
+
+
+@pytest.fixture
+def s3(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    return use_s3(endpoint, monkeypatch)
+
+
+def put(s3: Any, key: str, data: bytes) -> None:
+    s3.put_object(Bucket="bucket", Key=key, Body=data)
+
+
+def json_lines(name: str, count: int) -> bytes:
+    return b"".join(b'{"text": "%s %d", "n": %d}\n' % (name.encode(), n, n) for n in range(count))
+
+
+def test_json_lines(s3: Any) -> None:
+    put(s3, "data/", b"")
+    put(s3, "data/a b%20+ü.jsonl", json_lines("a", 10))
+    put(s3, "data/deep/c.jsonl.gz", gzip.compress(json_lines("c", 5)))
+    put(s3, "data/_SUCCESS", b"")
+    put(s3, "data-old/x.jsonl", json_lines("old", 3))
+    put(s3, "data/empty.jsonl", b"")
+    planned = plan("s3://bucket/data/", "s3://bucket/root", {"records": 4})
+    assert [shard.records for shard in planned.shards] == [4, 4, 2, 4, 1]
+    assert planned.texts() == [*(f"a {n}" for n in range(10)), *(f"c {n}" for n in range(5))]
+    assert planned.columns()["n"] == [*range(10), *range(5)]
+    assert [file.path for file in planned.summary.files] == [
+        "a b%20+ü.jsonl",
+        "deep/c.jsonl.gz",
+        "empty.jsonl",
+    ]
+    assert prepare_input(planned.settings, planned.shards[0]).valid == 4
+    put(s3, "data/a b%20+ü.jsonl", json_lines("b", 10))
+    with pytest.raises(SourceError, match="touched since it was planned"):
+        planned.texts()
+    again = plan("s3://bucket/data", "s3://bucket/root", {"records": 4}, replace=True)
+    assert again.result.touched == ["a b%20+ü.jsonl"]
+    assert again.texts() == [f"b {n}" for n in range(10)]
+
+
+def test_a_file_larger_than_a_chunk(s3: Any) -> None:
+    lines = [b'{"text": "%d %s"}' % (n, b"x" * 2000) for n in range(9_000)]
+    put(s3, "big.jsonl", b"\n".join(lines))
+    planned = plan("s3://bucket/big.jsonl", "s3://bucket/root")
+    assert planned.summary.base_uri == "s3://bucket"
+    assert planned.rows() == [("big.jsonl", row) for row in range(9_000)]
+
+
+def test_parquet(s3: Any) -> None:
+    for name, start in (("a", 0), ("b", 1_000)):
+        sink = io.BytesIO()
+        table = pa.table(
+            {"text": [f"text {n}" for n in range(start, start + 1_000)], "n": range(start, start + 1_000)}
+        )
+        pq.write_table(table, sink, row_group_size=300)
+        put(s3, f"data/{name}.parquet", sink.getvalue())
+    planned = plan("s3://bucket/data", "s3://bucket/data/out", {"records": 700})
+    assert planned.texts() == [f"text {n}" for n in range(2_000)]
+    assert planned.columns()["n"] == list(range(2_000))
+    put(s3, "data/a.parquet", b"PAR1")
+    with pytest.raises(SourceError, match="touched"):
+        planned.read(planned.shards[0])
+    s3.delete_object(Bucket="bucket", Key="data/b.parquet")
+    with pytest.raises(SourceError, match="missing"):
+        planned.read(planned.shards[-1])
+
+
+def test_nothing_there(s3: Any) -> None:
+    with pytest.raises(SourceError, match="no files"):
+        plan("s3://bucket/nothing", "s3://bucket/root")
+
+
+def test_changes_are_found_page_by_page(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batch_assets.sharding.changes.FILES_PER_PAGE", 2)
+    for name in "abcdef":
+        put(s3, f"data/{name}.jsonl", json_lines(name, 2))
+    planned = plan("s3://bucket/data", "s3://bucket/root")
+    versions = {file.path: file.version for file in planned.summary.files}
+
+    def between(after: str | None, until: str | None) -> dict[str, str]:
+        return {p: v for p, v in versions.items() if (after or "") < p and (until is None or p <= until)}
+
+    put(s3, "data/b.jsonl", b"other")
+    put(s3, "data/bb.jsonl", b"new")
+    put(s3, "data/_hidden.jsonl", b"new")
+    put(s3, "data/z.csv", b"other format")
+    s3.delete_object(Bucket="bucket", Key="data/f.jsonl")
+    found: list[tuple[list[str], list[str], list[str]]] = []
+    cursor: str | None = None
+    for _ in range(10):
+        changes = compare_source(planned.settings, between, "jsonl", cursor)
+        found.append((changes.new, changes.touched, changes.removed))
+        cursor = changes.cursor
+        if cursor is None:
+            break
+    assert [path for new, _, _ in found for path in new] == ["bb.jsonl"]
+    assert [path for _, touched, _ in found for path in touched] == ["b.jsonl"]
+    assert [path for _, _, removed in found for path in removed] == ["f.jsonl"]
+    assert len(found) == 5
