@@ -35,7 +35,7 @@ def parse_size(value: Any) -> Any:
     return int(float(match[1]) * _UNITS[match[2].lower()])
 
 
-Bytes = Annotated[int, pydantic.BeforeValidator(parse_size)]
+Bytes = Annotated[int, pydantic.BeforeValidator(parse_size, json_schema_input_type=int | str)]
 
 
 class Settings(pydantic.BaseModel):
@@ -228,8 +228,8 @@ def describe_errors(error: pydantic.ValidationError) -> str:
         elif item["type"] == "missing":
             lines.append(f"{field}: this field is required")
         else:
-            message = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-            lines.append(f"{field}: {item['input']!r} cannot be used: should be {message}")
+            message = item["msg"].removeprefix("Value error, ").replace("Input should be", "should be", 1)
+            lines.append(f"{field}: {item['input']!r} cannot be used: {message}")
     return "; ".join(dict.fromkeys(lines))
 
 

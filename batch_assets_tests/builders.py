@@ -27,14 +27,21 @@ def make_tokenizer(folder: Path, *, max_tokens: int = 64, kind: str = "bert") ->
     else:
         special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
         letters = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
-        pieces = [*special, *letters, *(f"##{letter}" for letter in letters), *(w for w in WORDS if len(w) > 1)]
+        pieces = [
+            *special,
+            *letters,
+            *(f"##{letter}" for letter in letters),
+            *(w for w in WORDS if len(w) > 1),
+        ]
         tokenizer = Tokenizer(
             models.WordPiece(vocab={piece: number for number, piece in enumerate(pieces)}, unk_token="[UNK]")
         )
         tokenizer.normalizer = normalizers.BertNormalizer()
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         tokenizer.post_processor = processors.TemplateProcessing(
-            single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+            single="[CLS] $A [SEP]",
+            pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+            special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
         )
         saved = PreTrainedTokenizerFast(
             tokenizer_object=tokenizer,

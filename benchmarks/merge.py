@@ -38,7 +38,8 @@ assert check_vectors(storage, result.manifest).passed
 checked = time.perf_counter()
 assert publish(storage, result.manifest.version, result.expected_current)
 seconds = time.perf_counter() - started
-peak = Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]  # of this program alone, unlike getrusage
+# Of this program alone: what getrusage tells includes its parent's memory before exec.
+peak = Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]
 print(seconds, checked - merged, int(peak) * 1024 / 1e6)
 """
 

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from dagster.components.resolved.context import ResolutionContext
+from dagster import ResolutionContext
 
+from batch_assets.components.templates import render
 from batch_assets.errors import ConfigurationError
 from batch_assets.home import project_root
 from batch_assets.settings import PipelineSettings, parse_pipeline
+from batch_assets.storage import normalize_uri
 
 COMPONENT_TYPE = "batch_assets.components.EmbeddingPipeline"
 DEFAULT_DEFS = Path(__file__).parent.parent / "defs"
@@ -27,14 +29,17 @@ def parse_attributes(
     Relative paths count from the project's root (the nearest folder above the file with a
     workspace.yaml), or from the file's own folder where there is none.
     """
-    rendered = (context or ResolutionContext.default()).resolve_value(dict(attributes))
+    rendered = {
+        field: render(value, context or ResolutionContext.default(), f"{file}: {field}")
+        for field, value in attributes.items()
+    }
     settings = parse_pipeline(rendered, file.parent.name, str(file))
     base = project_root(file.parent) or file.parent
     source = settings.source
     if source.uri is not None:
         source = source.model_copy(update={"uri": _absolute(source.uri, base)})
     model = settings.model
-    if (base / model.id).is_dir():
+    if (base / os.path.expanduser(model.id)).is_dir():
         model = model.model_copy(update={"id": _absolute(model.id, base)})
     output = settings.output.model_copy(update={"root": _absolute(settings.output.root, base)})
     return settings.model_copy(update={"source": source, "model": model, "output": output})
@@ -46,13 +51,26 @@ def load_file(file: Path) -> list[PipelineSettings]:
 
 
 def load_folder(folder: Path) -> dict[str, PipelineSettings]:
-    """Every pipeline declared under a defs folder, by name. Raises ConfigurationError."""
+    """Every pipeline declared under a defs folder, by name.
+
+    Raises ConfigurationError, also where two have one name or one output root.
+    """
     found: dict[str, PipelineSettings] = {}
+    files: dict[str, Path] = {}
+    roots: dict[str, str] = {}
     for file in sorted(folder.rglob("defs.yaml")):
         for settings in load_file(file):
-            if settings.name in found:
-                raise ConfigurationError(f"{file}: there is a pipeline {settings.name!r} already; name this one otherwise")
-            found[settings.name] = settings
+            name, root = settings.name, normalize_uri(settings.output.root)
+            if name in found:
+                raise ConfigurationError(
+                    f"{file}: name: {name!r} is the name of the pipeline in {files[name]} already; name one of them otherwise"
+                )
+            if root in roots:
+                raise ConfigurationError(
+                    f"{file}: output.root: {root!r} belongs to pipeline {roots[root]!r} ({files[roots[root]]}) already; "
+                    "give each pipeline a root of its own"
+                )
+            found[name], files[name], roots[root] = settings, file, name
     return found
 
 

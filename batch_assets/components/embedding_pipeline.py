@@ -63,4 +63,5 @@ def _allow_templates(schema: Any) -> Any:
     if not scalar:
         return changed
     kept = {key: changed.pop(key) for key in ("title", "description", "default") if key in changed}
-    return kept | {"anyOf": [changed, {"type": "string", "pattern": r"\{\{.*\}\}"}]}
+    # Not anyOf: of that, a checker can only say that the value fits neither.
+    return kept | {"if": {"type": "string", "pattern": r"\{\{.*\}\}"}, "then": {}, "else": changed}

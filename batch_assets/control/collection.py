@@ -47,6 +47,10 @@ class ShardResult:
     message: str = ""
 
 
+class _StopRequested(Exception):  # noqa: N818
+    """Somebody ordered the pipeline to stop while a shard was computed."""
+
+
 def collect_shards(
     pipeline: Pipeline, keys: Sequence[str], *, recompute: bool = False, run_id: str | None = None
 ) -> Iterator[ShardResult]:
@@ -85,6 +89,10 @@ def _collect_shard(
         if committed is not None:
             return ShardResult(key, Result.VERIFIED, committed)
         marker = _compute(pipeline, shard, claim, fingerprint)
+    except _StopRequested:
+        ledger.release(claim)
+        ledger.move(pipeline.name, [key], {State.READY}, State.STOPPED)
+        return _unclaimed(ledger.shard(pipeline.name, key), key)
     except ClaimLost:
         return _unclaimed(ledger.shard(pipeline.name, key), key)
     except (ModelError, ConfigurationError):
@@ -161,7 +169,7 @@ def _compute(pipeline: Pipeline, shard: Shard, claim: Claim, fingerprint: str) -
         for outcomes in pipeline.executor.collect(handle, facts):
             writer.write(outcomes)
             if pipeline.ledger.stop_requested(pipeline.name):
-                raise ClaimLost(f"pipeline {pipeline.name} was stopped")
+                raise _StopRequested
         files = writer.close(facts.dimensions)
     except BaseException:
         writer.abort()

@@ -125,8 +125,11 @@ class GroupedWriter:
     def abort(self) -> None:
         """Give the file up: nothing is left under its name."""
         self._pending = []
+        finished = self._sink.closed
         self._sink.abort()
         self._writer.close()
+        if finished:
+            self._storage.delete([self.path])
 
 
 def _group_rows(schema: pa.Schema) -> int:

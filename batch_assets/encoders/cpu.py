@@ -69,10 +69,14 @@ def _packed(linear: "torch.nn.Linear", batch_tokens: int) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.in_features, self.out_features = linear.in_features, linear.out_features
-            self.bias = None if linear.bias is None else torch.nn.Parameter(linear.bias.detach(), requires_grad=False)
+            self.bias = (
+                None if linear.bias is None else torch.nn.Parameter(linear.bias.detach(), requires_grad=False)
+            )
             self.weight = torch.nn.Parameter(linear.weight.detach().to("meta"), requires_grad=False)
             packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), batch_tokens)
-            object.__setattr__(self, "_packed", packed)  # an opaque tensor: no buffer, or .to() would touch it
+            object.__setattr__(
+                self, "_packed", packed
+            )  # an opaque tensor: no buffer, or .to() would touch it
 
         def forward(self, rows: torch.Tensor) -> torch.Tensor:
             return torch.ops.mkldnn._linear_pointwise(rows, self._packed, self.bias, "none", [], "")
@@ -128,7 +132,9 @@ def _attention(
         if mask is None:
             scores = torch.baddbmm(q.new_empty(1, 1, 1), q, k.transpose(1, 2), beta=0, alpha=factor)
         else:
-            bias = (mask[part] if mask.shape[0] == batch else mask).expand(q.shape[0] // heads, heads, tokens, tokens)
+            bias = (mask[part] if mask.shape[0] == batch else mask).expand(
+                q.shape[0] // heads, heads, tokens, tokens
+            )
             scores = torch.baddbmm(bias.reshape(-1, tokens, tokens), q, k.transpose(1, 2), alpha=factor)
         product = torch.bmm(torch.softmax(scores, dim=-1), v)
         context[part] = product.view(-1, heads, tokens, width).transpose(1, 2)

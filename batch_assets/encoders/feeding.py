@@ -75,7 +75,10 @@ class TokenFeed:
         for row, target, seen in zip(inputs, ids, mask, strict=True):
             part = slice(0, len(row)) if self._pads_right else slice(longest - len(row), longest)
             target[part], seen[part] = row, 1
-        features: dict[str, Any] = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+        features: dict[str, Any] = {
+            "input_ids": torch.from_numpy(ids),
+            "attention_mask": torch.from_numpy(mask),
+        }
         if self._has_types:
             features["token_type_ids"] = torch.zeros_like(features["input_ids"])
         return {**features, "modality": "text", **self._more}

@@ -14,7 +14,18 @@ from batch_assets.settings import ModelSettings, PipelineSettings
 VERSION = 1
 """Raised when the encoder's own arithmetic changes what it stores."""
 
-_DECIDING = (".json", ".txt", ".model", ".safetensors", ".py", ".jinja", ".spm", ".bpe", ".vocab", ".tiktoken")
+_DECIDING = (
+    ".json",
+    ".txt",
+    ".model",
+    ".safetensors",
+    ".py",
+    ".jinja",
+    ".spm",
+    ".bpe",
+    ".vocab",
+    ".tiktoken",
+)
 """Suffixes of files that configs, tokenizers, weights and the model's own code come in."""
 _SILENT = frozenset({"data_config.json", "trainer_state.json", "train_results.json", "eval_results.json"})
 

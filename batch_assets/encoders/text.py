@@ -102,7 +102,9 @@ class TextEncoder:
     def _probe(self) -> npt.NDArray[np.float32]:
         """Vectors of the probes, in one batch with padding."""
         tokenized = self.tokenize(PROBES)
-        return self.encode([item for item, count in zip(tokenized.inputs, tokenized.counts, strict=True) if count])
+        return self.encode(
+            [item for item, count in zip(tokenized.inputs, tokenized.counts, strict=True) if count]
+        )
 
     def _accelerate(self) -> None:
         """Exchange the transformer's parts for faster ones, if the vectors stay the same."""

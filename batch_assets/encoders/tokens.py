@@ -22,7 +22,18 @@ _BOUNDARY = re.compile(r"(?<=\w) (?=\w)")
 _SPLITS_AT_SPACE = frozenset({"BertPreTokenizer", "Whitespace", "WhitespaceSplit"})
 _SPLITS_FURTHER = frozenset({"Punctuation", "Digits", "UnicodeScripts", *_SPLITS_AT_SPACE})
 _LOCAL_NORMALIZERS = frozenset(
-    {"BertNormalizer", "NFC", "NFD", "NFKC", "NFKD", "Nmt", "Lowercase", "StripAccents", "Strip", "Precompiled"}
+    {
+        "BertNormalizer",
+        "NFC",
+        "NFD",
+        "NFKC",
+        "NFKD",
+        "Nmt",
+        "Lowercase",
+        "StripAccents",
+        "Strip",
+        "Precompiled",
+    }
 )
 
 
@@ -39,11 +50,15 @@ class TextTokenizer:
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         if limit is not None:
-            self._tokenizer.enable_truncation(limit, strategy="longest_first", direction=tokenizer.truncation_side)
+            self._tokenizer.enable_truncation(
+                limit, strategy="longest_first", direction=tokenizer.truncation_side
+            )
         self._limit = limit
         self._prompt = prompt
         self._may_shorten = (
-            limit is not None and tokenizer.truncation_side == "right" and prefix_safe(json.loads(description))
+            limit is not None
+            and tokenizer.truncation_side == "right"
+            and prefix_safe(json.loads(description))
         )
 
     def __call__(self, texts: Sequence[str]) -> list[npt.NDArray[np.int64]]:
@@ -87,7 +102,9 @@ def prefix_safe(tokenizer: dict[str, Any]) -> bool:
 def _parts(part: dict[str, Any] | None, key: str) -> list[dict[str, Any]]:
     if part is None:
         return []
-    return [inner for each in part[key] for inner in _parts(each, key)] if part["type"] == "Sequence" else [part]
+    return (
+        [inner for each in part[key] for inner in _parts(each, key)] if part["type"] == "Sequence" else [part]
+    )
 
 
 def _local(part: dict[str, Any]) -> bool:
@@ -105,4 +122,6 @@ def _at_space(part: dict[str, Any]) -> bool:
 def _crosses_words(token: dict[str, Any]) -> bool:
     """Whether an added token could reach over a space, which is matched before anything is split."""
     content = token["content"]
-    return " " in content or ((token["lstrip"] or token["rstrip"]) and re.search(r"^\w|\w$", content) is not None)
+    return " " in content or (
+        (token["lstrip"] or token["rstrip"]) and re.search(r"^\w|\w$", content) is not None
+    )

@@ -173,10 +173,14 @@ def _check_index(folder: Path, model_id: str) -> None:
         try:
             names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         except (ValueError, KeyError, AttributeError):
-            raise ModelError(f"model {model_id!r}: {index} cannot be read; copy the model's files again") from None
+            raise ModelError(
+                f"model {model_id!r}: {index} cannot be read; copy the model's files again"
+            ) from None
         missing = sorted(name for name in names if not (folder / name).is_file())
         if missing:
-            raise ModelError(f"model {model_id!r}: {index.name} names {missing[0]}, which is missing in {folder}")
+            raise ModelError(
+                f"model {model_id!r}: {index.name} names {missing[0]}, which is missing in {folder}"
+            )
 
 
 def _first_line(error: BaseException) -> str:

@@ -16,6 +16,8 @@ from batch_assets.ledger.schema import pipelines, shards, tallies
 from batch_assets.ledger.states import State
 from batch_assets.ledger.store import Store
 
+RECENT_CHANGES = 200
+
 
 class Reading(Store):
     """The part of the Ledger that is asked."""
@@ -76,14 +78,16 @@ class Reading(Store):
 
         A pause of the work counts as time, so that the number is what a person sees.
         """
+        # Among the last changes, not among all shards: those that wait would all have to be passed.
         query = (
-            sa.select(shards.c.records, shards.c.updated_at)
-            .where(shards.c.pipeline == pipeline, shards.c.state == State.COLLECTED)
+            sa.select(shards.c.state, shards.c.records, shards.c.updated_at)
+            .where(shards.c.pipeline == pipeline)
             .order_by(shards.c.revision.desc())
-            .limit(most)
+            .limit(RECENT_CHANGES)
         )
         with self._database.read() as connection:
-            rows = connection.execute(query).all()
+            recent = connection.execute(query).all()
+        rows = [row for row in recent if row.state == State.COLLECTED][:most]
         seconds = rows[0].updated_at - rows[-1].updated_at if rows else 0.0
         # The first one's own time is not known: it only starts the clock.
         return sum(row.records for row in rows[:-1]) / seconds if seconds > 0 else None

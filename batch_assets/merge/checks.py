@@ -14,7 +14,6 @@ from batch_assets.merge.base import CheckOutcome, Manifest, map_in_order, thread
 from batch_assets.storage import Storage, is_local
 
 SAMPLED_PARTS = 64
-THREADS = 2
 
 
 def check_accounting(storage: Storage, manifest: Manifest) -> CheckOutcome:
@@ -61,7 +60,7 @@ def check_vectors(storage: Storage, manifest: Manifest) -> CheckOutcome:
         for found in map_in_order(
             lambda part: file_norms(storage, manifest.path(part), dimensions, normalized, groups),
             parts,
-            THREADS,
+            threads_for(storage),
         ):
             norms.add(found)
     except (VectorError, AccountingError) as error:

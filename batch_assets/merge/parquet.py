@@ -5,9 +5,11 @@ checks (`checks.py`) come first, then the swap (`publishing.py`). A merge that d
 folder without a manifest, which nobody reads and a later merge removes.
 """
 
+import contextlib
 import datetime
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import orjson
@@ -16,7 +18,7 @@ import pyarrow.parquet as pq
 
 from batch_assets import paths
 from batch_assets.embeddings.accounting import count_stages_of
-from batch_assets.embeddings.parquet_files import DataFile, GroupedWriter, open_parquet
+from batch_assets.embeddings.parquet_files import GROUP_ROWS, DataFile, GroupedWriter, open_parquet
 from batch_assets.embeddings.schema import FAILURES_SCHEMA, embeddings_schema, plan_columns
 from batch_assets.errors import AccountingError
 from batch_assets.merge.base import (
@@ -79,10 +81,10 @@ def merge(
 
 @dataclass(frozen=True)
 class _Merged:
-    """One shard's part, and its rejected and failed records."""
+    """One shard's part, and its failures file as it is: many wait for their turn, and decoded they are large."""
 
     part: Part
-    failures: pa.Table
+    failures: bytes
 
 
 def _write_version(storage: Storage, version: str, inputs: Inputs, progress: Progress | None) -> Manifest:
@@ -94,10 +96,10 @@ def _write_version(storage: Storage, version: str, inputs: Inputs, progress: Pro
     done = 0
     failures_writer = GroupedWriter(storage, paths.merged_failures(version), FAILURES_SCHEMA)
     try:
-        numbered = enumerate(inputs.shards)
-        merge_one = lambda item: _merge_shard(storage, version, schema, *item)  # noqa: E731
-        for one in map_in_order(merge_one, numbered, threads):
-            failures_writer.append(one.failures)
+        merge_one = partial(_merge_shard, storage, version, schema)
+        for one in map_in_order(merge_one, enumerate(inputs.shards), threads):
+            for batch in _batches(one.failures):
+                failures_writer.append(pa.Table.from_batches([batch], FAILURES_SCHEMA))
             parts.append(one.part)
             done += one.part.planned
             if progress is not None:
@@ -127,7 +129,8 @@ def _write_version(storage: Storage, version: str, inputs: Inputs, progress: Pro
     )
 
 
-def _merge_shard(storage: Storage, version: str, schema: pa.Schema, number: int, shard: Input) -> _Merged:
+def _merge_shard(storage: Storage, version: str, schema: pa.Schema, item: tuple[int, Input]) -> _Merged:
+    number, shard = item
     target = paths.merged_part(version, number)
     layout = shard.layout
     own = embeddings_schema(dict(layout.columns), layout.dimensions, layout.vector_dtype)
@@ -139,11 +142,12 @@ def _merge_shard(storage: Storage, version: str, schema: pa.Schema, number: int,
         rows = written.metadata.num_rows
         if rows != shard.embeddings.rows or not written.schema_arrow.equals(schema):
             raise AccountingError(
-                f"{shard.embeddings.path}: holds {rows} rows of {written.schema_arrow.names}, its shard's marker "
+                f"{shard.embeddings.path}: holds {rows} rows of {written.schema_arrow.names}, but its marker "
                 f"says {shard.embeddings.rows} rows of {schema.names}; embed its shard again"
             )
-    failures = pq.read_table(pa.BufferReader(read_file(storage, shard.failures)), schema=FAILURES_SCHEMA)
-    rejected, failed = count_stages_of(failures.column("stage"), shard.failures.path)
+    failures = read_file(storage, shard.failures)
+    stages = [count_stages_of(batch.column("stage"), shard.failures.path) for batch in _batches(failures)]
+    rejected, failed = sum(one for one, _ in stages), sum(one for _, one in stages)
     part = Part(
         uri=_uri(file, version),
         rows=rows,
@@ -157,6 +161,10 @@ def _merge_shard(storage: Storage, version: str, schema: pa.Schema, number: int,
     )
     part.accounting.check(f"shard {shard.shard}")
     return _Merged(part, failures)
+
+
+def _batches(failures: bytes) -> Iterator[pa.RecordBatch]:
+    return pq.ParquetFile(pa.BufferReader(failures)).iter_batches(GROUP_ROWS)
 
 
 def _cast_file(storage: Storage, source: DataFile, target: str, schema: pa.Schema) -> DataFile:
@@ -177,9 +185,10 @@ def _find_finished(storage: Storage, published: str | None, digest: str) -> Mani
     """A version of this content that is whole, published or not."""
     for version, files in versions_since(storage, published).items():
         if version.endswith(digest[:8]) and paths.merged_manifest(version) in files:
-            manifest = read_manifest(storage, version)
-            if manifest is not None and manifest.digest == digest and _whole(storage, manifest):
-                return manifest
+            with contextlib.suppress(AccountingError):  # a spoiled manifest is as good as none
+                manifest = read_manifest(storage, version)
+                if manifest is not None and manifest.digest == digest and _whole(storage, manifest):
+                    return manifest
     return None
 
 

@@ -20,6 +20,7 @@ from batch_assets.orchestration.pipeline import build_pipeline_definitions
 from batch_assets.settings import PipelineSettings
 
 WAIT_SECONDS = 1.0
+PASSES_WITHOUT_PROGRESS = 5  # more than a shard has attempts by default
 ENDED = (State.COLLECTED, State.EXHAUSTED)
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -48,28 +49,47 @@ class Driver:
         self._job = merged.resolve_implicit_global_asset_job_def()
 
     def plan(self) -> None:
-        """Materialize `shard_plan`."""
+        """Materialize `shard_plan`; an order to stop that was given before is lifted."""
+        self.ledger.clear_stop(self.settings.name)
+        self.ledger.start_again(self.settings.name)
         self._materialize(["shard_plan"], {})
 
     def embed(self) -> None:
         """Materialize the partitioned assets of every shard that is not done, others' included.
 
         Shards that another run holds are waited for. A shard that fails is tried again for as
-        long as the ledger gives it attempts.
+        long as the ledger gives it attempts. Raises RunFailed where that gets nowhere.
         """
         fingerprint = self.host.executor(self.settings).fingerprint()
         note_fingerprint(self.ledger, self.settings.name, fingerprint)
+        fewest, passes = None, 0
         while left := self._unfinished():
+            if self.ledger.stop_requested(self.settings.name):
+                raise RunFailed(f"pipeline {self.settings.name} was stopped; the same command goes on")
             free = [row.key for row in left if not self._held(row)]
             if not free:
                 holders = sorted({str(row.holder) for row in left if row.holder})
                 self.say(f"waiting for {len(left)} shards held by {', '.join(holders)}")
                 time.sleep(WAIT_SECONDS)
                 continue
-            keys = self.instance.get_dynamic_partitions(f"{self.settings.name}_shards")
-            for first, last in shard_ranges(keys, free):
-                names = ["input_shards", "submitted_jobs", "embedding_outputs"]
-                self._materialize(names, range_tags(first, last), may_fail=True)
+            failed = self._embed(free)
+            passes = passes + 1 if fewest is not None and len(left) >= fewest else 0
+            fewest = len(left)
+            if failed is not None and passes >= PASSES_WITHOUT_PROGRESS:
+                raise _cause(failed)
+
+    def _embed(self, keys: Sequence[str]) -> dg.ExecuteInProcessResult | None:
+        """One pass over these shards; returns the last run that failed. Raises what no shard would escape."""
+        names = ["input_shards", "submitted_jobs", "embedding_outputs"]
+        known = self.instance.get_dynamic_partitions(f"{self.settings.name}_shards")
+        failed = None
+        for first, last in shard_ranges(known, keys):
+            result = self._materialize(names, range_tags(first, last), may_fail=True)
+            if not result.success:
+                failed = result
+                if not isinstance(cause := _cause(result), RunFailed):
+                    raise cause
+        return failed
 
     def merge(self) -> None:
         """Materialize `merged_embeddings` with its checks; says what came of them.

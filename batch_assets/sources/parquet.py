@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_assets.errors import SourceError
-from batch_assets.sources.arrays import PLAN_TYPES, arrow_array, natural_array, natural_type
+from batch_assets.sources.arrays import PLAN_TYPES, arrow_array, natural_array
 from batch_assets.sources.base import (
     BATCH_BYTES,
     BATCH_RECORDS,
@@ -20,15 +20,15 @@ from batch_assets.sources.base import (
     Segment,
     Stretch,
 )
-from batch_assets.sources.columns import ColumnScan, Kinds
+from batch_assets.sources.columns import ColumnScan
 from batch_assets.sources.files import broken, explained, touched
 from batch_assets.sources.json_values import too_large
+from batch_assets.sources.parquet_columns import declared_kinds, is_bytes, is_text, valid_text
 from batch_assets.sources.records import RecordBuilder, id_text
 from batch_assets.sources.texts import check_text
 from batch_assets.storage import FileInfo, Storage
 
 _STRETCH_ROWS = 65_536
-_INT64 = (-(2**63), 2**63 - 1)
 
 
 class ParquetSource:
@@ -47,10 +47,8 @@ class ParquetSource:
         with self._open(file.path, None) as parquet:
             metadata = parquet.metadata
             if not columns.finished:
-                for position, field in enumerate(parquet.schema_arrow):
-                    columns.add_kinds(
-                        field.name, _kinds(self._declared(field), metadata, parquet.schema_arrow, position)
-                    )
+                for field in parquet.schema_arrow:
+                    columns.add_kinds(field.name, declared_kinds(self._declared(field), metadata))
             groups = [
                 (metadata.row_group(i).num_rows, metadata.row_group(i).total_byte_size)
                 for i in range(metadata.num_row_groups)
@@ -68,7 +66,7 @@ class ParquetSource:
     def _declared(self, field: pa.Field) -> pa.Field:
         return (
             field.with_type(pa.string())
-            if field.name in self._text_columns and _is_bytes(field.type)
+            if field.name in self._text_columns and is_bytes(field.type)
             else field
         )
 
@@ -99,8 +97,8 @@ class ParquetSource:
         faults: dict[int, Fault] = {}
         readable: dict[str, pa.Array] = {}
         for name in present:
-            as_text = name in self._text_columns and _is_bytes(batch.column(name).type)
-            readable[name] = _valid_text(batch.column(name), name, as_text, faults)
+            as_text = name in self._text_columns and is_bytes(batch.column(name).type)
+            readable[name] = valid_text(batch.column(name), name, as_text, faults)
         arrays: list[pa.Array] = []
         for column in rules.columns:
             if column.source in present:
@@ -189,36 +187,6 @@ def _batches(
         group_start = group_end
 
 
-def _kinds(field: pa.Field, metadata: pq.FileMetaData, schema: pa.Schema, position: int) -> Kinds:
-    """What a column can hold, by its declared type, and for integers by the file's statistics."""
-    kinds = Kinds()
-    plan_type = natural_type(field.type)
-    if plan_type == "int64":
-        kinds.add_ints(*_range(field.name, metadata, schema, position))
-    kinds.bools = plan_type == "bool"
-    kinds.floats = plan_type == "float64"
-    kinds.strings = plan_type == "string"
-    kinds.others = plan_type == "json"
-    return kinds
-
-
-def _range(name: str, metadata: pq.FileMetaData, schema: pa.Schema, position: int) -> tuple[int, int]:
-    """The least and greatest integer of a column; all of int64 where the file does not tell."""
-    leaves = [i for i in range(metadata.num_columns) if metadata.schema.column(i).path == name]
-    lowest: list[int] = []
-    highest: list[int] = []
-    for group in range(metadata.num_row_groups):
-        column = metadata.row_group(group).column(leaves[0]) if leaves else None
-        statistics = column.statistics if column is not None else None
-        if statistics is None or not statistics.has_min_max:
-            if statistics is not None and statistics.null_count == metadata.row_group(group).num_rows:
-                continue
-            return _INT64
-        lowest.append(statistics.min)
-        highest.append(statistics.max)
-    return min(lowest, default=0), max(highest, default=0)
-
-
 def _planned(array: pa.Array, plan_type: str, name: str, builder: RecordBuilder) -> pa.Array:
     try:
         return arrow_array(array, plan_type)
@@ -229,51 +197,9 @@ def _planned(array: pa.Array, plan_type: str, name: str, builder: RecordBuilder)
         ) from error
 
 
-def _is_bytes(data_type: pa.DataType) -> bool:
-    return (
-        pa.types.is_binary(data_type)
-        or pa.types.is_large_binary(data_type)
-        or pa.types.is_binary_view(data_type)
-    )
-
-
-def _is_text(data_type: pa.DataType) -> bool:
-    return (
-        pa.types.is_string(data_type)
-        or pa.types.is_large_string(data_type)
-        or pa.types.is_string_view(data_type)
-    )
-
-
-def _valid_text(array: pa.Array, name: str, as_text: bool, faults: dict[int, Fault]) -> pa.Array:
-    """The column, decoded; where a string is no UTF-8 (Parquet does not see to it), null and a fault."""
-    if isinstance(array, pa.DictionaryArray):
-        array = array.dictionary_decode()
-    if isinstance(array, pa.ExtensionArray):
-        array = array.storage
-    if not as_text and not _is_text(array.type):
-        return array
-    if not as_text:
-        try:
-            array.validate(full=True)
-            return array
-        except pa.ArrowInvalid:
-            pass
-    values: list[str | None] = []
-    for index, value in enumerate(array.cast(pa.large_binary()).to_pylist()):
-        try:
-            values.append(None if value is None else value.decode())
-        except UnicodeDecodeError as error:
-            values.append(None)
-            faults[index] = Fault(
-                "invalid_utf8", f"column {name!r}: byte {error.start} is no UTF-8 ({error.reason})"
-            )
-    return pa.array(values, pa.large_string())
-
-
 def _values(array: pa.Array) -> list[Any]:
     """Python values of a column; temporal and other rare types as the text they are stored as."""
-    plain = _is_text(array.type) or pa.types.is_nested(array.type) or pa.types.is_primitive(array.type)
+    plain = is_text(array.type) or pa.types.is_nested(array.type) or pa.types.is_primitive(array.type)
     return array.to_pylist() if plain else natural_array(array).to_pylist()
 
 

@@ -1,33 +1,20 @@
 """A prefix of a bucket: S3, Google Cloud Storage or Azure, by obstore."""
 
 import contextlib
-import io
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import partial
-from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import pyarrow as pa
 
-from batch_assets.errors import BatchAssetsError, ConfigurationError, StorageError
+from batch_assets.errors import BatchAssetsError, ConfigurationError
 from batch_assets.storage.base import CHUNK_BYTES, FileInfo, Output, VersionMismatch
+from batch_assets.storage.object_errors import explain
+from batch_assets.storage.object_files import ObjectInput, ObjectOutput
 
 _RETRY = {"max_retries": 8, "retry_timeout": timedelta(seconds=60)}
-
-# What an answer contains → what to say of it. The first match counts.
-_CONFIGURATION = (
-    ("NoSuchBucket", "there is no such bucket; create it, or correct its name"),
-    ("InvalidAccessKeyId", "the access key is unknown; check AWS_ACCESS_KEY_ID or AWS_PROFILE"),
-    ("SignatureDoesNotMatch", "the secret key does not fit the access key; check AWS_SECRET_ACCESS_KEY"),
-    ("ExpiredToken", "the credentials have expired; renew them"),
-    ("redirect", "the bucket lies in another region; set AWS_REGION to the bucket's"),
-    ("401 Unauthorized", "the credentials were refused; check the credentials in use"),
-    ("403 Forbidden", "access is denied; it takes s3:ListBucket, s3:GetObject and s3:PutObject there"),
-    ("credential", "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"),
-)  # fmt: skip
 
 
 class ObjectStorage:
@@ -52,7 +39,7 @@ class ObjectStorage:
         except BatchAssetsError:
             raise
         except Exception as error:
-            explained = _explain(f"{self._bucket}/{self._path(path)}", error)
+            explained = explain(f"{self._bucket}/{self._path(path)}", error)
             if explained is error:
                 raise
             raise explained from error
@@ -136,10 +123,10 @@ class ObjectStorage:
 
         with self._explained(path):
             reader = obstore.open_reader(self._store, self._path(path))
-        return pa.PythonFile(_ObjectInput(reader, partial(self._explained, path)), mode="r")
+        return pa.PythonFile(ObjectInput(reader, partial(self._explained, path)), mode="r")
 
     def open_output(self, path: str) -> Output:
-        return _ObjectOutput(self._store, self._path(path), partial(self._explained, path))
+        return ObjectOutput(self._store, self._path(path), partial(self._explained, path))
 
     def info(self, path: str) -> FileInfo | None:
         import obstore
@@ -178,107 +165,9 @@ class ObjectStorage:
                 obstore.delete(self._store, [self._path(path) for path in paths[start : start + 1000]])
 
 
-class _ObjectOutput:
-    """An upload, in parts from 10 MB on; the object appears when it is completed."""
-
-    def __init__(self, store: Any, key: str, explained: Callable[[], AbstractContextManager[None]]) -> None:
-        import obstore
-
-        self._explained = explained
-        self._position = 0
-        with explained():
-            self._writer = obstore.open_writer(store, key)
-
-    @property
-    def closed(self) -> bool:
-        return self._writer.closed()
-
-    def write(self, data: bytes | memoryview, /) -> int:
-        with self._explained():
-            self._writer.write(data)
-        size = memoryview(data).nbytes
-        self._position += size
-        return size
-
-    def flush(self) -> None:
-        """Parts go out by themselves; what is short of one waits for `close`."""
-
-    def tell(self) -> int:
-        return self._position
-
-    def close(self) -> None:
-        if not self.closed:
-            with self._explained():
-                self._writer.close()
-
-    def abort(self) -> None:
-        if not self.closed:
-            self._writer.__exit__(RuntimeError, RuntimeError("aborted"), None)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.abort()
-
-
-class _ObjectInput(io.RawIOBase):
-    """obstore's reader with a file's manners: any `whence`, bytes of the standard kind, our errors."""
-
-    def __init__(self, reader: Any, explained: Callable[[], AbstractContextManager[None]]) -> None:
-        self._explained = explained
-        self._reader = reader
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1, /) -> bytes:
-        with self._explained():
-            return bytes(self._reader.read(size if size >= 0 else None))
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        with self._explained():
-            return int(self._reader.seek(offset, whence))
-
-    def tell(self) -> int:
-        return int(self._reader.tell())
-
-
 def _version(meta: Any) -> str:
     """The entity tag, or what comes closest to one in a store that has none."""
     return str(meta["e_tag"] or f"{meta['last_modified'].timestamp()}-{meta['size']}")
-
-
-def _explain(uri: str, error: Exception) -> Exception:
-    """The error to raise in place of obstore's; the same one where callers know what to do with it."""
-    from obstore.exceptions import BaseError, InvalidPathError
-
-    text = str(error)
-    if "NoSuchBucket" in text:
-        return ConfigurationError(f"{uri}: {_CONFIGURATION[0][1]}")
-    if isinstance(error, FileNotFoundError):
-        return FileNotFoundError(uri)
-    if not isinstance(error, BaseError):
-        return error
-    if isinstance(error, InvalidPathError):
-        return StorageError(
-            f"{uri}: a key there has an empty part, '.' or '..'; rename that object ({text.splitlines()[0]})"
-        )
-    if type(error).__name__ in ("AlreadyExistsError", "PreconditionError"):
-        return error
-    for mark, sentence in _CONFIGURATION:
-        if mark in text:
-            return ConfigurationError(f"{uri}: {sentence}")
-    reason = text.split("\n", 1)[0].removeprefix("Generic S3 error: ")
-    return StorageError(f"{uri}: {reason[:300]}; check the network and AWS_ENDPOINT_URL, then try again")
 
 
 def _open_bucket(scheme: str, bucket: str) -> Any:

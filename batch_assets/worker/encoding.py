@@ -49,7 +49,9 @@ class BatchEncoder:
             if not np.isfinite(length):
                 self._fail(window, position, "non_finite", ModelError(self._not_finite()))
             elif length == 0 and self._encoder.normalized:
-                self._fail(window, position, "zero_norm", ModelError("the vector is all zeros: it has no direction"))
+                self._fail(
+                    window, position, "zero_norm", ModelError("the vector is all zeros: it has no direction")
+                )
             else:
                 self._breaker.success()
 

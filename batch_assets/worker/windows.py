@@ -107,5 +107,7 @@ def _tokenize(parts: list[Records], encoder: Encoder) -> Window:
 
     tokenize(0, len(texts))
     for position in np.flatnonzero(counts == 0).tolist():
-        window.failures.setdefault(position, ("no_tokens", "the model's tokenizer makes no token of this text"))
+        window.failures.setdefault(
+            position, ("no_tokens", "the model's tokenizer makes no token of this text")
+        )
     return window

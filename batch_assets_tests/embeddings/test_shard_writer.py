@@ -279,3 +279,23 @@ def test_writing_happens_behind_the_caller(tmp_path: Path) -> None:
     assert time.perf_counter() - started > 0.2
     assert blocked < 0.1
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("write-")]
+
+
+class NoFailuresFile(LocalStorage):
+    """A storage that cannot finish a failures file."""
+
+    def open_output(self, path: str):
+        output = super().open_output(path)
+        if "failures" in path:
+            output.close = lambda: (_ for _ in ()).throw(OSError(5, "Input/output error"))  # type: ignore[method-assign]
+        return output
+
+
+def test_giving_up_removes_the_file_that_was_finished(tmp_path: Path) -> None:
+    storage = NoFailuresFile(str(tmp_path))
+    writer = ShardWriter(storage, SHARD, 1, {}, "float32")
+    writer.write(make_outcomes("ee"))
+    with pytest.raises(OSError, match="Input/output"):
+        writer.close()
+    writer.abort()
+    assert list(storage.list()) == []

@@ -117,6 +117,13 @@ def test_a_reused_version_must_be_whole(storage: Storage) -> None:
     assert len(read_rows(storage)) == 9
 
 
+def test_a_spoiled_manifest_does_not_stand_in_the_way(storage: Storage) -> None:
+    shards = write_three(storage)
+    version = merge_and_publish(storage, shards)
+    (Path(storage.uri) / "merged" / version / "manifest.json").write_bytes(b"{")
+    assert merge_and_publish(storage, shards) > version
+
+
 def test_another_content_is_another_version(storage: Storage) -> None:
     shards = write_three(storage)
     first = merge_and_publish(storage, shards)

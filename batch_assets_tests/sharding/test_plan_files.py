@@ -30,7 +30,8 @@ def make(generation: int = 1, note: str = "") -> tuple[PlanSummary, list[Shard]]
     ]
     summary = PlanSummary(
         generation, "s3://b/src", "jsonl", {"text": "string", "user_embedding": "json"}, 2, 11, 173,
-        files, "2026-01-01T00:00:00+00:00", "s3://b/src", 1000, {"user_embedding": "embedding"}, [note], ["g0000-00001"],
+        files, "2026-01-01T00:00:00+00:00",
+        "s3://b/src", 1000, {"user_embedding": "embedding"}, [note], ["g0000-00001"],
     )  # fmt: skip
     return summary, shards
 

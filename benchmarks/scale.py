@@ -1,0 +1,123 @@
+"""What a pipeline costs beside its computing: planning, partitions, ledger, status and ticks, by shards.
+
+`python -m benchmarks.scale [--quick]` prints milliseconds at 200, 2,000 and 20,000 shards
+(--quick: 200 and 2,000), the growth over the sizes, and the target: whatever runs on a tick
+must not grow with the number of shards. Exits 1 where it does.
+"""
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+
+from batch_assets.control.pipeline import open_pipeline
+from batch_assets.control.planning import plan_source
+from batch_assets.control.status import read_status
+from batch_assets.executors.gpu import GpuMachine
+from batch_assets.ledger.holder import Holder
+from batch_assets.ledger.ledger import Ledger
+from batch_assets.ledger.states import State
+from batch_assets.orchestration.partitions import add_partitions
+from batch_assets.orchestration.pipeline import build_pipeline_definitions
+from batch_assets.orchestration.sensors.job_completion import build_job_completion
+from batch_assets.orchestration.sensors.merge_ready import build_merge_ready
+from batch_assets.orchestration.sensors.new_input import build_new_input
+from batch_assets.settings import OutputSettings, PipelineSettings, ShardSettings, SourceSettings
+
+SIZES = (200, 2_000, 20_000)
+REPEATS = 7
+MOST_GROWTH = 3.0  # of a tick, from the smallest to the largest size: noise and a deeper index are allowed for
+NOISE_MILLISECONDS = 20.0
+
+ON_A_TICK = ("claim and release one shard", "status", "tick job_completion", "tick merge_ready", "tick new_input")
+
+
+def main() -> int:
+    """Measure all sizes and print one table; the exit code."""
+    sizes = SIZES[:2] if "--quick" in sys.argv else SIZES
+    columns: dict[int, dict[str, float]] = {}
+    for size in sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            columns[size] = measure(Path(folder), size)
+    print("milliseconds (median)".ljust(32) + "".join(f"{size:>12,}" for size in sizes) + f"{'growth':>10}  target")
+    missed = False
+    for name in columns[sizes[0]]:
+        values = [columns[size][name] for size in sizes]
+        growth = values[-1] / max(values[0], 1e-3)
+        target = ""
+        if name in ON_A_TICK:
+            fits = growth <= MOST_GROWTH or values[-1] - values[0] <= NOISE_MILLISECONDS
+            target = f"at most {MOST_GROWTH:g}x: {'held' if fits else 'MISSED'}"
+            missed |= not fits
+        print(name.ljust(32) + "".join(f"{value:12,.1f}" for value in values) + f"{growth:9.1f}x  {target}")
+    return 1 if missed else 0
+
+
+def measure(folder: Path, size: int) -> dict[str, float]:
+    """Milliseconds of each step with `size` shards of one record."""
+    source = folder / "in.jsonl"
+    source.write_text("".join(f'{{"text": "record {number}"}}\n' for number in range(size)))
+    settings = PipelineSettings(
+        name="scale",
+        source=SourceSettings(uri=str(source)),
+        shards=ShardSettings(records=1),
+        output=OutputSettings(root=str(folder / "out")),
+        automation=True,
+    )
+    ledger = Ledger.open(f"sqlite:///{folder / 'ledger.db'}")
+    (folder / "home").mkdir()
+    found: dict[str, float] = {}
+    with dg.DagsterInstance.local_temp(str(folder / "home")) as instance:
+        pipeline = open_pipeline(settings, ledger, GpuMachine().executor(settings))
+        found["plan and register"], planned = timed(lambda: plan_source(pipeline))
+        found["plan again, nothing new"], _ = timed(lambda: plan_source(pipeline))
+        keys = planned.all_keys
+        found["add partitions"], _ = timed(lambda: add_partitions(instance, "scale", keys))
+        found["move all shards"], _ = timed(lambda: ledger.move("scale", keys, {State.PLANNED}, State.PREPARED))
+        ledger.move("scale", keys, {State.PREPARED}, State.READY)
+        holder = Holder.current()
+
+        def claim_and_release() -> None:
+            claim = ledger.claim("scale", keys[size // 2], holder)
+            assert claim is not None
+            ledger.release(claim)
+
+        found["claim and release one shard"] = median(claim_and_release)
+        found["status"] = median(lambda: read_status(settings, ledger))
+        definitions = build_pipeline_definitions(settings)
+        for build in (build_job_completion, build_merge_ready, build_new_input):
+            sensor = build()
+            own = dg.Definitions.merge(definitions, dg.Definitions(sensors=[sensor], resources={"ledger": ledger, "gpu": GpuMachine()}))
+            repository = own.get_repository_def()
+
+            def tick(sensor: dg.SensorDefinition = sensor, repository: dg.RepositoryDefinition = repository) -> None:
+                with dg.build_sensor_context(
+                    instance=instance, resources={"ledger": ledger}, repository_def=repository
+                ) as context:
+                    sensor.evaluate_tick(context)
+
+            found[f"tick {sensor.name}"] = median(tick)
+        found["shard ranges of all"], _ = timed(lambda: ledger.shards("scale"))
+    ledger.dispose()
+    return found
+
+
+def timed(step: Callable[[], object]) -> tuple[float, object]:
+    """Milliseconds of one call, and what it returned."""
+    started = time.perf_counter()
+    result = step()
+    return (time.perf_counter() - started) * 1000, result
+
+
+def median(step: Callable[[], object]) -> float:
+    """Median milliseconds over some calls, after one that does not count."""
+    step()
+    return statistics.median(timed(step)[0] for _ in range(REPEATS))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
