@@ -11,6 +11,7 @@ BIN := .venv/bin
 PORT ?= 3000
 BENCHMARKS ?= text_cpu scale merge
 
+export VIRTUAL_ENV := $(CURDIR)/.venv
 export DAGSTER_HOME := $(CURDIR)/.dagster
 # PostgreSQL only: events are written in batches, which more than halves the time of wide runs.
 export DAGSTER_EVENT_BATCH_SIZE := 500
@@ -70,11 +71,13 @@ clean: ## Remove .venv and caches; what runs have made stays in .dagster
 
 .venv/.installed-demo: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "Installing what the demo needs into .venv (the first time this takes some minutes)"
+	@$(BIN)/python -m pip --version > /dev/null 2>&1 || .ci/make-venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[demo]"
 	@touch $@
 
 .venv/.installed-dev: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "Installing what the tests need into .venv (the first time this takes some minutes)"
+	@$(BIN)/python -m pip --version > /dev/null 2>&1 || .ci/make-venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[demo,dev,postgres]"
 	@touch $@ .venv/.installed-demo
 

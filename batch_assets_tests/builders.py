@@ -3,15 +3,15 @@
 import json
 from pathlib import Path
 
-WORDS = (
-    "a the of to and in is that for with as on by this from file data text read write open close compress "
-    "sort list string number value key name path time error return when where how what why many few record "
-    "shard model vector token batch query search index result count sum mean norm zero one two three"
-).split()
+WORDS = """
+    a the of to and in is that for with as on by this from file data text read write open close compress
+    sort list string number value key name path time error return when where how what why many few record
+    shard model vector token batch query search index result count sum mean norm zero one two three
+""".split()  # noqa: SIM905
 
 
 def make_tokenizer(folder: Path, *, max_tokens: int = 64, kind: str = "bert") -> None:
-    """Save a tokenizer of a few hundred tokens to `folder`: `bert` (WordPiece) or `gpt` (bytes, no padding token)."""
+    """Save a tokenizer of some hundred tokens: `bert` (WordPiece), or `gpt` (bytes, no padding token)."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -54,7 +54,7 @@ def make_tokenizer(folder: Path, *, max_tokens: int = 64, kind: str = "bert") ->
 def make_tiny_model(
     folder: Path, *, hidden: int = 32, layers: int = 2, max_tokens: int = 64, seed: int = 0
 ) -> Path:
-    """Save a random BERT in the sentence-transformers layout (mean pooling, no Normalize) and return `folder`.
+    """Save a random BERT in the layout of sentence-transformers (mean pooling, no Normalize).
 
     The same arguments give the same weights.
     """

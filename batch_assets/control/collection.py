@@ -94,6 +94,11 @@ def _collect_shard(
         ledger.move(pipeline.name, [key], {State.READY}, State.STOPPED)
         return _unclaimed(ledger.shard(pipeline.name, key), key)
     except ClaimLost:
+        # To whom? Perhaps to ourselves: a write whose answer was lost is found done when it is tried again.
+        committed = _committed(pipeline, shard, fingerprint)
+        if committed is not None:
+            return ShardResult(key, Result.VERIFIED, committed)
+        ledger.release(claim)
         return _unclaimed(ledger.shard(pipeline.name, key), key)
     except (ModelError, ConfigurationError):
         ledger.release(claim)

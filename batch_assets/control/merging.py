@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from batch_assets.control.pipeline import Pipeline
+from batch_assets.embeddings.marker import read_marker
 from batch_assets.errors import AccountingError, NotReady
 from batch_assets.ledger.rows import ShardRow
 from batch_assets.ledger.states import State
@@ -93,6 +94,18 @@ def mergeable_shards(pipeline: Pipeline) -> list[ShardRow]:
             "materialize embedding_outputs for them, or set merge_when: any"
         )
     return done
+
+
+def shard_rates(pipeline: Pipeline, manifest: Manifest, most: int = 40) -> list[tuple[str, float]]:
+    """(shard, records per second when it was embedded) of at most `most` shards, evenly spread."""
+    step = -(-len(manifest.parts) // most) or 1
+    rates: list[tuple[str, float]] = []
+    for part in manifest.parts[::step]:
+        found = read_marker(pipeline.storage, part.shard)
+        seconds = found[0].timings.get("seconds", 0.0) if found is not None else 0.0
+        if seconds > 0:
+            rates.append((part.shard, part.rows / seconds))
+    return rates
 
 
 def _why(row: ShardRow) -> str:

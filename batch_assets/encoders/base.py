@@ -39,9 +39,9 @@ class Encoder(Protocol):
     normalized: bool
 
     def tokenize(self, texts: Sequence[str]) -> Tokenized:
-        """Prompt and special tokens put on, truncated by the model's rule. Raises what the tokenizer raises."""
+        """Put on prompt and special tokens, truncate by the model's rule. Raises what the tokenizer raises."""
         ...
 
     def encode(self, inputs: Sequence[Any]) -> npt.NDArray[np.float32]:
-        """Vectors (n, dimensions), float32, of one batch of `Tokenized.inputs`. Raises what the model raises."""
+        """Vectors (n, dimensions), float32, of some `Tokenized.inputs`. Raises what the model raises."""
         ...

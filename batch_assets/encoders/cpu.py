@@ -7,6 +7,7 @@ batched products around a softmax, where the heads are small and the sequences s
 half the time of the flash kernel. Who calls this compares the vectors before and after.
 """
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -52,36 +53,34 @@ def _pack_linears(module: Any, batch_tokens: int, changed: list[tuple[Any, str, 
     import torch
 
     for name, child in module.named_children():
-        if type(child) is torch.nn.Linear and not child._forward_hooks and not child._forward_pre_hooks:
+        if type(child) is torch.nn.Linear:
             changed.append((module, name, child))
-            setattr(module, name, _packed(child, batch_tokens))
+            setattr(module, name, _packed_linear()(child, batch_tokens))
         else:
             _pack_linears(child, batch_tokens, changed)
 
 
-def _packed(linear: "torch.nn.Linear", batch_tokens: int) -> Any:
-    """A module that computes what `linear` does, over a packed copy of its weight."""
+@functools.cache
+def _packed_linear() -> type[Any]:
+    """The class that takes a linear layer's place; made here because torch is not imported above."""
     import torch
 
     class PackedLinear(torch.nn.Module):
-        """`weight` says type and shape to models that ask; it has no storage."""
+        """`weight` tells models that ask its type and shape; it has no storage."""
 
-        def __init__(self) -> None:
+        def __init__(self, linear: torch.nn.Linear, rows: int) -> None:
             super().__init__()
+            weight = linear.weight.detach()
             self.in_features, self.out_features = linear.in_features, linear.out_features
-            self.bias = (
-                None if linear.bias is None else torch.nn.Parameter(linear.bias.detach(), requires_grad=False)
-            )
-            self.weight = torch.nn.Parameter(linear.weight.detach().to("meta"), requires_grad=False)
-            packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), batch_tokens)
-            object.__setattr__(
-                self, "_packed", packed
-            )  # an opaque tensor: no buffer, or .to() would touch it
+            self.weight = torch.nn.Parameter(weight.to("meta"), requires_grad=False)
+            self.bias = linear.bias
+            # No buffer: an opaque tensor, which nothing may convert or copy.
+            object.__setattr__(self, "_packed", torch.ops.mkldnn._reorder_linear_weight(weight, rows))
 
         def forward(self, rows: torch.Tensor) -> torch.Tensor:
             return torch.ops.mkldnn._linear_pointwise(rows, self._packed, self.bias, "none", [], "")
 
-    return PackedLinear()
+    return PackedLinear
 
 
 def _register_attention() -> None:
@@ -92,7 +91,7 @@ def _register_attention() -> None:
     AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 
-def _attention(
+def _attention(  # noqa: PLR0917  transformers' signature
     module: Any,
     query: "torch.Tensor",
     key: "torch.Tensor",

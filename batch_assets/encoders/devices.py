@@ -12,7 +12,7 @@ MOST_THREADS = 8
 
 
 def pick_device(asked: str) -> str:
-    """`auto` is the first CUDA device where there is one, else the CPU. Raises ModelError for what is not there."""
+    """`auto` is the first CUDA device where there is one, else the CPU. Raises ModelError for a missing one."""
     import torch
 
     if asked == "auto":
@@ -22,8 +22,8 @@ def pick_device(asked: str) -> str:
         found = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if number >= found:
             raise ModelError(
-                f"executor.device: {asked!r} cannot be used, torch {torch.__version__} sees {found} CUDA devices; "
-                "use auto or cpu, or install a torch built for this machine's driver"
+                f"executor.device: {asked!r} cannot be used: torch {torch.__version__} sees {found} "
+                "CUDA devices; use auto or cpu, or install a torch built for this machine's driver"
             )
     return asked
 
@@ -40,7 +40,7 @@ def pick_dtype(asked: str, device: str) -> str:
 
 
 def split_cores(cores: int) -> tuple[int, int]:
-    """Model threads, and cores for each: several small products at once beat one that is split over all cores."""
+    """Model threads, and cores for each: small products side by side beat one split over all cores."""
     threads = min(cores, MOST_THREADS)
     return threads, max(1, cores // threads)
 

@@ -21,7 +21,8 @@ def load_model(settings: ModelSettings, device: str, dtype: str) -> Any:
         from sentence_transformers import SentenceTransformer
     except ModuleNotFoundError as error:
         raise ModelError(
-            f"model {settings.id!r} cannot be loaded: {error.name} is not installed; install batch-assets[gpu]"
+            f"model {settings.id!r} cannot be loaded: {error.name} is not installed; "
+            "install batch-assets[gpu]"
         ) from None
     with loading_errors(settings, folder), _no_progress_bars():
         model = SentenceTransformer(
@@ -58,7 +59,8 @@ def loading_errors(settings: ModelSettings, folder: Path) -> Iterator[None]:
                 f"read the code in {folder}, then set model.trust_remote_code: true (--trust-remote-code)"
             ) from error
         raise ModelError(
-            f"model {settings.id!r} in {folder} cannot be loaded: {type(error).__name__}: {text.splitlines()[0]}; "
+            f"model {settings.id!r} in {folder} cannot be loaded: "
+            f"{type(error).__name__}: {text.splitlines()[0]}; "
             "check that SentenceTransformer(directory) loads it and encodes with the installed versions"
         ) from error
 
@@ -75,10 +77,10 @@ def _set_limit(model: Any, settings: ModelSettings) -> None:
     table, wanted, own = _positions(model), settings.max_tokens, getattr(model, "max_seq_length", None)
     if wanted is not None and table is not None and wanted > table:
         raise ModelError(
-            f"model.max_tokens: {wanted} is more than {settings.id!r} can take, which is {table}; use at most that"
+            f"model.max_tokens: {wanted} is more than the {table} that {settings.id!r} can take; use at most that"
         )
-    tokenizer = getattr(model[0], "tokenizer", None)
-    special = tokenizer.num_special_tokens_to_add() if hasattr(tokenizer, "num_special_tokens_to_add") else 0
+    count_special = getattr(getattr(model[0], "tokenizer", None), "num_special_tokens_to_add", None)
+    special = 0 if count_special is None else count_special()
     if wanted is not None and wanted <= special:
         raise ModelError(
             f"model.max_tokens: {wanted} leaves no room for text beside the {special} special tokens of "

@@ -52,7 +52,8 @@ def locate_model(model: ModelSettings) -> Path:
     if folder.is_dir():
         if model.revision is not None:
             raise ModelError(
-                f"model.revision: {model.revision!r} means nothing for the local directory {model.id!r}; leave it out"
+                f"model.revision: {model.revision!r} means nothing for the local directory {model.id!r}; "
+                "leave it out"
             )
     elif model.revision is None and (bundled := _bundled(model.id)) is not None:
         folder = bundled
@@ -68,7 +69,7 @@ def is_local(model: ModelSettings) -> bool:
 
 
 def model_files(folder: Path) -> Iterator[Path]:
-    """Every file of a model directory but hidden ones, training checkpoints and other runtimes' copies, sorted."""
+    """A model directory's files, sorted; not hidden ones, training checkpoints, or copies for other runtimes."""
     for path in sorted(folder.rglob("*")):
         parents = path.relative_to(folder).parts
         skipped = any(
@@ -103,7 +104,7 @@ def _bundled(model_id: str) -> Path | None:
     if found != bundle.sha256:
         raise ModelError(
             f"model {model_id!r}: {weights} has the sha256 {found}, published is {bundle.sha256}; "
-            f"install the package {bundle.package.replace('_', '-')} anew, or name a model directory of your own"
+            f"install the package {bundle.package.replace('_', '-')} anew, or name a model directory"
         )
     return folder
 
@@ -112,7 +113,7 @@ def _download(model_id: str, revision: str | None) -> Path:
     name = model_id if revision is None else f"{model_id}@{revision}"
     if model_id.startswith((".", "/", "~")) or model_id.count("/") > 1:
         raise ModelError(
-            f"model.id: there is no directory {model_id!r}; name an existing one, or a hub model as owner/name"
+            f"model.id: there is no directory {model_id!r}; name one, or a hub model as owner/name"
         )
     try:
         from huggingface_hub import snapshot_download
@@ -126,16 +127,17 @@ def _download(model_id: str, revision: str | None) -> Path:
         return Path(snapshot_download(model_id, revision=revision, ignore_patterns=_NOT_DOWNLOADED))
     except HFValidationError as error:
         raise ModelError(
-            f"model.id: {model_id!r} is neither an existing directory nor a hub model's name, owner/name ({error})"
+            f"model.id: {model_id!r} is no existing directory, and no name of a hub model: {error}; "
+            "name a directory, or a hub model as owner/name"
         ) from None
     except (OSError, ValueError, RuntimeError) as error:
         try:
             return Path(snapshot_download(model_id, revision=revision, local_files_only=True))
         except (OSError, ValueError):
             raise ModelError(
-                f"model {name!r} is neither a local directory nor in the hub's cache, and the Hugging Face hub "
-                f"does not give it: {_first_line(error)}; check the name and the network (a private model needs "
-                "HF_TOKEN), or name a local model directory"
+                f"model {name!r} is neither a local directory nor in the hub's cache, and the Hugging Face "
+                f"hub does not give it: {_first_line(error)}; check the name and the network (a private model "
+                "needs HF_TOKEN), or name a local model directory"
             ) from error
 
 
@@ -156,8 +158,8 @@ def _check_weights(folder: Path, model_id: str) -> None:
     unsafe = [path for parent, path in pickled.items() if parent not in safe]
     if unsafe:
         raise ModelError(
-            f"model {model_id!r}: {unsafe[0].relative_to(folder)} has no safetensors file beside it, and pickled "
-            "weights are not loaded because they can run code; where you trust the file, convert it once: "
+            f"model {model_id!r}: {unsafe[0].relative_to(folder)} has no safetensors file beside it, and "
+            "pickled weights are not loaded because they can run code; where you trust the file, convert it once: "
             "SentenceTransformer(old_directory).save(new_directory)"
         )
     if not safe:

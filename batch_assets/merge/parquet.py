@@ -81,7 +81,7 @@ def merge(
 
 @dataclass(frozen=True)
 class _Merged:
-    """One shard's part, and its failures file as it is: many wait for their turn, and decoded they are large."""
+    """One shard's part, and its failures file as it is: many wait for their turn, and rows are larger."""
 
     part: Part
     failures: bytes

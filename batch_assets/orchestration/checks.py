@@ -26,6 +26,7 @@ def build_parity_check(settings: PipelineSettings) -> dg.AssetChecksDefinition:
             f"({found.dtype} against float32); {found.threshold} is asked for",
             metadata={
                 metadata.LOWEST_COSINE: found.lowest_cosine,
+                metadata.THRESHOLD: found.threshold,
                 metadata.ROWS: found.sampled,
                 metadata.DTYPE: found.dtype,
             },

@@ -1,8 +1,7 @@
 """The only place that names a metadata key: the same keys on every materialization.
 
-Dagster charts a number that comes back under one name, so each asset fills the keys that it
-knows and never invents another. What the numbers mean is in their units: `seconds`,
-`records_per_second`, `cost_usd`.
+Dagster charts a number that comes back under one name, so each asset has a fixed set of keys.
+What the numbers mean is in their units: `seconds`, `records_per_second`, `cost_usd`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,8 @@ from typing import Any
 import dagster as dg
 
 from batch_assets.embeddings.marker import ShardMarker
+from batch_assets.embeddings.schema import embeddings_schema
+from batch_assets.merge.base import Manifest
 from batch_assets.orchestration.pictures import bar_chart
 
 ROWS = "rows"
@@ -26,16 +27,20 @@ URI = "uri"
 FINGERPRINT = "fingerprint"
 MODEL = "model"
 DTYPE = "dtype"
+DEVICE = "device"
 SHARDS = "shards"
+NEW_SHARDS = "new_shards"
 GENERATION = "generation"
 ATTEMPT = "attempt"
 ERROR = "error"
 NOTES = "notes"
-PICTURE = "picture"
+LENGTHS = "lengths"
+THROUGHPUT = "throughput"
 REASONS = "reasons"
 STATE = "state"
 VERSION = "version"
 LOWEST_COSINE = "lowest_cosine"
+THRESHOLD = "threshold"
 
 # On an asset's definition rather than on an event:
 SETTINGS = "batch_assets/settings"
@@ -52,25 +57,29 @@ def common(
     failed: int,
     bytes: int,
     seconds: float,
-    tokens: int | None,
+    tokens: int,
     uri: str,
     fingerprint: str,
     cost_usd: float | None = None,
+    partition: bool = True,
 ) -> dict[str, Any]:
-    """The keys that every materialization carries."""
+    """The keys that every materialization carries; `partition`: it is of one shard, not of all.
+
+    `rows` are the records that go on from here: planned, valid, queued, or embedded ones.
+    `cost_usd` is None where nothing is paid for.
+    """
     found: dict[str, Any] = {
-        "dagster/row_count": rows,
+        "dagster/partition_row_count" if partition else "dagster/row_count": rows,
         ROWS: rows,
         REJECTED: rejected,
         FAILED: failed,
         BYTES: bytes,
         SECONDS: round(seconds, 3),
         RECORDS_PER_SECOND: round(rows / seconds, 1) if seconds > 0 else 0.0,
+        TOKENS: tokens,
         URI: dg.MetadataValue.path(uri),
         FINGERPRINT: fingerprint,
     }
-    if tokens is not None:
-        found[TOKENS] = tokens
     if cost_usd is not None:
         found[COST_USD] = cost_usd
     return found
@@ -93,7 +102,33 @@ def shard_metadata(marker: ShardMarker, uri: str) -> dict[str, Any]:
         PLANNED: marker.counts["planned"],
         MODEL: marker.model,
         DTYPE: marker.dtype,
+        DEVICE: marker.device,
         ATTEMPT: marker.attempt,
+        LENGTHS: length_picture(marker.token_histogram, "tokens"),
+    }
+
+
+def merge_metadata(
+    manifest: Manifest, uri: str, seconds: float, rates: Sequence[tuple[str, float]]
+) -> dict[str, Any]:
+    """What `merged_embeddings` says of a published version; `rates` are records per second of some shards."""
+    found = common(
+        rows=manifest.rows,
+        rejected=manifest.rejected,
+        failed=manifest.failed,
+        bytes=sum(part.bytes for part in manifest.parts) + manifest.failures.bytes,
+        seconds=seconds,
+        tokens=manifest.tokens,
+        uri=uri,
+        fingerprint=manifest.fingerprint,
+        partition=False,
+    )
+    return found | {
+        PLANNED: manifest.planned,
+        SHARDS: len(manifest.parts),
+        VERSION: manifest.version,
+        THROUGHPUT: bar_chart("Records per second, by shard", rates),
+        "dagster/column_schema": _column_schema(manifest),
     }
 
 
@@ -103,6 +138,11 @@ def length_picture(histogram: Mapping[int, int], unit: str) -> dg.MetadataValue:
     return bar_chart(f"Records by length in {unit}, from", bars)
 
 
-def throughput_picture(rates: Sequence[tuple[str, float]]) -> dg.MetadataValue:
-    """Records per second of each shard as bars."""
-    return bar_chart("Records per second, by shard", rates)
+def bullets(lines: Sequence[str]) -> dg.MetadataValue:
+    """Sentences as a list; `none` where there is nothing to say."""
+    return dg.MetadataValue.md("\n".join(f"- {line}" for line in lines) or "none")
+
+
+def _column_schema(manifest: Manifest) -> dg.TableSchema:
+    fields = embeddings_schema(manifest.columns, manifest.dimensions, manifest.vector_dtype)
+    return dg.TableSchema([dg.TableColumn(field.name, str(field.type)) for field in fields])

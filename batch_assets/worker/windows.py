@@ -35,7 +35,7 @@ class Window:
     failures: dict[int, tuple[str, str]] = field(default_factory=dict)
 
     def batches(self, budget: int) -> Iterator[list[int]]:
-        """Positions to encode together, longest first, at most `budget` tokens with padding (or one record)."""
+        """Positions to encode together, longest first: one, or as many as make `budget` tokens with padding."""
         waiting = [position for position in range(len(self.inputs)) if position not in self.failures]
         waiting.sort(key=lambda position: -int(self.counts[position]))
         yield from cut(waiting, self.counts, budget)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from batch_assets import paths
 from batch_assets.control.collection import Result, ShardResult, collect_shards
 from batch_assets.orchestration import metadata
 from batch_assets.orchestration.partitions import SHARDS_PER_RUN, shard_partitions
@@ -44,7 +45,7 @@ def build_embedding_outputs(settings: PipelineSettings) -> dg.AssetsDefinition:
                     left.append(result)
                     context.log.warning(result.message)
                     continue
-                uri = f"{pipeline.storage.uri}/shards/{result.key}"
+                uri = f"{pipeline.storage.uri}/{paths.shard_folder(result.key)}"
                 found = metadata.shard_metadata(result.marker, uri)
                 # Yielded, not logged: what is logged is stored only when the step ends.
                 yield dg.AssetMaterialization(key, partition=result.key, metadata=found)

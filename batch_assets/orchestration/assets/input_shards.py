@@ -36,15 +36,16 @@ def build_input_shards(settings: PipelineSettings) -> dg.AssetsDefinition:
                     failed=0,
                     bytes=prepared.bytes,
                     seconds=time.perf_counter() - started,
-                    tokens=prepared.tokens,
+                    tokens=prepared.tokens or 0,
                     uri=prepared.uri,
                     fingerprint=pipeline.known_fingerprint,
                 )
-                found[metadata.PLANNED] = prepared.planned
-                found[metadata.PICTURE] = metadata.length_picture(prepared.lengths, "characters")
-                found[metadata.REASONS] = dg.MetadataValue.json(prepared.reasons)
-                if prepared.error:
-                    found[metadata.ERROR] = prepared.error
+                found |= {
+                    metadata.PLANNED: prepared.planned,
+                    metadata.LENGTHS: metadata.length_picture(prepared.lengths, "characters"),
+                    metadata.REASONS: dg.MetadataValue.json(prepared.reasons),
+                    metadata.ERROR: prepared.error or "none",
+                }
                 context.add_asset_metadata(found, partition_key=prepared.key)
                 started = time.perf_counter()
         return dg.MaterializeResult()

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from batch_assets.control.merging import CheckedMerge, merge_lease, merge_shards, publish_merge
+from batch_assets import paths
+from batch_assets.control.merging import merge_lease, merge_shards, publish_merge, shard_rates
+from batch_assets.errors import AccountingError
 from batch_assets.merge.base import CheckOutcome
 from batch_assets.orchestration import metadata
 from batch_assets.orchestration.run import opened
@@ -43,19 +45,22 @@ def build_merged_embeddings(settings: PipelineSettings) -> dg.AssetsDefinition:
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         started = time.perf_counter()
         with opened(context, settings) as pipeline, merge_lease(pipeline, context.log.info):
-            merged = merge_shards(pipeline)
+            try:
+                merged = merge_shards(pipeline)
+            except AccountingError as error:
+                yield _check_result(key, "accounting", CheckOutcome(False, str(error)))
+                raise
             checks = {"accounting": merged.accounting, "vectors": merged.vectors}
             for name, outcome in checks.items():
                 yield _check_result(key, name, outcome)
             failed = [outcome.message for outcome in checks.values() if not outcome.passed]
             if failed:
-                raise dg.Failure(
-                    description=f"{merged.manifest.version} is not published: {'; '.join(failed)}",
-                    allow_retries=False,
-                )
+                raise AccountingError(f"{merged.manifest.version} is not published: {'; '.join(failed)}")
             publish_merge(pipeline, merged)
-            uri = f"{pipeline.storage.uri}/merged/{merged.manifest.version}"
-            yield dg.MaterializeResult(metadata=_metadata(merged, uri, time.perf_counter() - started))
+            uri = f"{pipeline.storage.uri}/{paths.merged_folder(merged.manifest.version)}"
+            seconds = time.perf_counter() - started
+            found = metadata.merge_metadata(merged.manifest, uri, seconds, shard_rates(pipeline, merged.manifest))
+            yield dg.MaterializeResult(metadata=found, data_version=dg.DataVersion(merged.manifest.digest))
 
     return merged_embeddings
 
@@ -68,22 +73,3 @@ def _check_result(key: dg.AssetKey, name: str, outcome: CheckOutcome) -> dg.Asse
         description=outcome.message,
         metadata=outcome.metadata,
     )
-
-
-def _metadata(merged: CheckedMerge, uri: str, seconds: float) -> dict[str, object]:
-    manifest = merged.manifest
-    found = metadata.common(
-        rows=manifest.rows,
-        rejected=manifest.rejected,
-        failed=manifest.failed,
-        bytes=sum(part.bytes for part in manifest.parts) + manifest.failures.bytes,
-        seconds=seconds,
-        tokens=manifest.tokens,
-        uri=uri,
-        fingerprint=manifest.fingerprint,
-    )
-    return found | {
-        metadata.PLANNED: manifest.planned,
-        metadata.SHARDS: len(manifest.parts),
-        metadata.VERSION: manifest.version,
-    }

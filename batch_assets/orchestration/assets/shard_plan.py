@@ -32,22 +32,23 @@ def build_shard_plan(settings: PipelineSettings) -> dg.AssetsDefinition:
             add_partitions(context.instance, settings.name, planned.all_keys)
             for note in planned.notes:
                 context.log.warning(note)
-            return dg.MaterializeResult(
-                metadata=metadata.common(
-                    rows=planned.records,
-                    rejected=0,
-                    failed=0,
-                    bytes=planned.bytes,
-                    seconds=time.perf_counter() - started,
-                    tokens=None,
-                    uri=f"{pipeline.storage.uri}/plan",
-                    fingerprint="",
-                )
-                | {
-                    metadata.GENERATION: planned.generation,
-                    metadata.SHARDS: len(planned.all_keys),
-                    metadata.NOTES: dg.MetadataValue.md("\n".join(f"- {note}" for note in planned.notes) or "none"),
-                }
+            found = metadata.common(
+                rows=planned.records,
+                rejected=0,
+                failed=0,
+                bytes=planned.bytes,
+                seconds=time.perf_counter() - started,
+                tokens=pipeline.ledger.totals(settings.name).tokens,
+                uri=f"{pipeline.storage.uri}/plan",
+                fingerprint=pipeline.known_fingerprint,
+                partition=False,
             )
+            found |= {
+                metadata.GENERATION: planned.generation,
+                metadata.SHARDS: len(planned.all_keys),
+                metadata.NEW_SHARDS: len(planned.new_keys),
+                metadata.NOTES: metadata.bullets(planned.notes),
+            }
+        return dg.MaterializeResult(metadata=found)
 
     return shard_plan

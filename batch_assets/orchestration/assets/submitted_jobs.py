@@ -4,8 +4,11 @@ For an executor in place the job is ready at once: whoever materializes `embeddi
 computes it.
 """
 
+import time
+
 import dagster as dg
 
+from batch_assets import paths
 from batch_assets.control.preparation import queue_shards
 from batch_assets.orchestration import metadata
 from batch_assets.orchestration.partitions import SHARDS_PER_RUN, shard_partitions
@@ -29,16 +32,22 @@ def build_submitted_jobs(settings: PipelineSettings) -> dg.AssetsDefinition:
     def submitted_jobs(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         with opened(context, settings) as pipeline:
             recompute = context.run.tags.get(metadata.RECOMPUTE_TAG) == "true"
-            for row in queue_shards(pipeline, context.partition_keys, recompute=recompute):
-                context.add_asset_metadata(
-                    {
-                        metadata.STATE: row.state.value,
-                        metadata.ROWS: row.records - row.rejected,
-                        metadata.ATTEMPT: row.attempt,
-                        metadata.FINGERPRINT: pipeline.fingerprint,
-                    },
-                    partition_key=row.key,
+            started = time.perf_counter()
+            rows = queue_shards(pipeline, context.partition_keys, recompute=recompute)
+            seconds = (time.perf_counter() - started) / max(len(rows), 1)
+            for row in rows:
+                found = metadata.common(
+                    rows=row.records - row.rejected,
+                    rejected=row.rejected,
+                    failed=row.failed,
+                    bytes=row.bytes,
+                    seconds=seconds,
+                    tokens=row.tokens or 0,
+                    uri=f"{pipeline.storage.uri}/{paths.shard_folder(row.key)}",
+                    fingerprint=pipeline.fingerprint,
                 )
+                found |= {metadata.STATE: row.state.value, metadata.ATTEMPT: row.attempt}
+                context.add_asset_metadata(found, partition_key=row.key)
         return dg.MaterializeResult()
 
     return submitted_jobs
