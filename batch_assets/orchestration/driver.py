@@ -15,6 +15,8 @@ from batch_assets.executors.registry import ExecutorHost
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import ShardRow
 from batch_assets.ledger.states import State
+from batch_assets.orchestration.mending import report_dead_runs
+from batch_assets.orchestration.metadata import NOTES
 from batch_assets.orchestration.partitions import range_tags, shard_ranges
 from batch_assets.orchestration.pipeline import build_pipeline_definitions
 from batch_assets.settings import PipelineSettings
@@ -52,7 +54,11 @@ class Driver:
         """Materialize `shard_plan`; an order to stop that was given before is lifted."""
         self.ledger.clear_stop(self.settings.name)
         self.ledger.start_again(self.settings.name)
-        self._materialize(["shard_plan"], {})
+        result = self._materialize(["shard_plan"], {})
+        for event in result.get_asset_materialization_events():
+            notes = str(event.materialization.metadata[NOTES].value).splitlines()
+            for note in (line for line in notes if line.startswith("- ")):
+                self.say(f"note: {note.removeprefix('- ')}")
 
     def embed(self) -> None:
         """Materialize the partitioned assets of every shard that is not done, others' included.
