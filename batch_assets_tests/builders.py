@@ -7,7 +7,7 @@ WORDS = """
     a the of to and in is that for with as on by this from file data text read write open close compress
     sort list string number value key name path time error return when where how what why many few record
     shard model vector token batch query search index result count sum mean norm zero one two three
-""".split()  # noqa: SIM905
+""".split()
 
 
 def make_tokenizer(folder: Path, *, max_tokens: int = 64, kind: str = "bert") -> None:

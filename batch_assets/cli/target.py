@@ -10,7 +10,7 @@ from batch_assets.control.pipeline import read_owner
 from batch_assets.errors import ConfigurationError
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.settings import PIPELINE_NAME, PipelineSettings
-from batch_assets.storage import open_storage
+from batch_assets.storage import normalize_uri, open_storage
 
 
 def find_pipeline(target: str, ledger: Ledger, defs: str | None) -> PipelineSettings:
@@ -74,4 +74,7 @@ def _from_root(root: str, target: str) -> PipelineSettings:
         raise ConfigurationError(
             f"{target!r}: no pipeline has its output under {open_storage(root).uri} (there is no pipeline.json)"
         )
-    return PipelineSettings.model_validate(owner["configuration"])
+    settings = PipelineSettings.model_validate(owner["configuration"])
+    # Where it was asked for, not where it was made: a root may have been moved or copied.
+    output = settings.output.model_copy(update={"root": normalize_uri(root)})
+    return settings.model_copy(update={"output": output})

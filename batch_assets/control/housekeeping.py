@@ -61,4 +61,7 @@ def read_source_news(settings: PipelineSettings, ledger: Ledger, after: str | No
     )
     ledger.mark_files(settings.name, changes.touched, "touched")
     ledger.mark_files(settings.name, changes.removed, "removed")
-    return SourceNews(False, changes.new, changes.touched, changes.removed, changes.cursor)
+    limit = settings.source.limit
+    # What lies behind a limit is no news: planning would leave it out again.
+    new = [] if limit is not None and row.planned >= limit else changes.new
+    return SourceNews(False, new, changes.touched, changes.removed, changes.cursor)

@@ -91,7 +91,7 @@ def _register_attention() -> None:
     AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 
-def _attention(  # noqa: PLR0917  transformers' signature
+def _attention(
     module: Any,
     query: "torch.Tensor",
     key: "torch.Tensor",

@@ -15,7 +15,16 @@ import numpy.typing as npt
 from batch_assets.encoders.base import Tokenized
 from batch_assets.encoders.tokens import NO_LIMIT, TextTokenizer
 
-PROBES = ("a", "Naïve [SEP] <s> test: 12,345 of it!", "the quick brown fox " * 8)
+PROBES = (
+    "a",
+    "Naïve [SEP] <s> test: 12,345 of it!",
+    "How do I open a file?",
+    "Compress data with lzma",
+    "x = {key: value for key, value in pairs}",
+    "The weather in Zürich is lovely today; we walked along the lake until evening.",
+    "the quick brown fox " * 8,
+    "Return the sum of all numbers in the list, or zero if it is empty. " * 3,
+)
 """Texts of different lengths, with what tokenizers stumble over."""
 LONGEST_PROBE = 4096
 

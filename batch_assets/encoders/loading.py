@@ -5,7 +5,6 @@ The parity check's reference goes through the same door, so that both truncate a
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from batch_assets.encoders.weights import locate_model
@@ -24,7 +23,7 @@ def load_model(settings: ModelSettings, device: str, dtype: str) -> Any:
             f"model {settings.id!r} cannot be loaded: {error.name} is not installed; "
             "install batch-assets[gpu]"
         ) from None
-    with loading_errors(settings, folder), _no_progress_bars():
+    with loading_errors(settings), _no_progress_bars():
         model = SentenceTransformer(
             str(folder),
             device=device,
@@ -45,7 +44,7 @@ def prompt_of(model: Any, settings: ModelSettings) -> str | None:
 
 
 @contextlib.contextmanager
-def loading_errors(settings: ModelSettings, folder: Path) -> Iterator[None]:
+def loading_errors(settings: ModelSettings) -> Iterator[None]:
     """Say which model could not be loaded, why, and what would help."""
     try:
         yield
@@ -56,11 +55,11 @@ def loading_errors(settings: ModelSettings, folder: Path) -> Iterator[None]:
         if "trust_remote_code" in text or "custom code" in text:
             raise ModelError(
                 f"model {settings.id!r} brings Python code of its own, which is not run unless you allow it: "
-                f"read the code in {folder}, then set model.trust_remote_code: true (--trust-remote-code)"
+                f"read the code in {locate_model(settings)}, then set model.trust_remote_code: true "
+                "(--trust-remote-code)"
             ) from error
         raise ModelError(
-            f"model {settings.id!r} in {folder} cannot be loaded: "
-            f"{type(error).__name__}: {text.splitlines()[0]}; "
+            f"model {settings.id!r} cannot be loaded: {type(error).__name__}: {text.splitlines()[0]}; "
             "check that SentenceTransformer(directory) loads it and encodes with the installed versions"
         ) from error
 
@@ -79,8 +78,8 @@ def _set_limit(model: Any, settings: ModelSettings) -> None:
         raise ModelError(
             f"model.max_tokens: {wanted} is more than the {table} that {settings.id!r} can take; use at most that"
         )
-    count_special = getattr(getattr(model[0], "tokenizer", None), "num_special_tokens_to_add", None)
-    special = 0 if count_special is None else count_special()
+    tokenizer: Any = getattr(model[0], "tokenizer", None)
+    special = tokenizer.num_special_tokens_to_add() if hasattr(tokenizer, "model_input_names") else 0
     if wanted is not None and wanted <= special:
         raise ModelError(
             f"model.max_tokens: {wanted} leaves no room for text beside the {special} special tokens of "

@@ -18,7 +18,7 @@ from batch_assets.encoders.cpu import accelerate
 from batch_assets.encoders.devices import available_cores, pick_device, pick_dtype, split_cores
 from batch_assets.encoders.feeding import PROBES, Feed, choose_feed
 from batch_assets.encoders.loading import load_model, loading_errors, prompt_of
-from batch_assets.encoders.weights import locate_model
+from batch_assets.encoders.weights import weight_bytes
 from batch_assets.errors import ModelError
 from batch_assets.settings import ModelSettings
 
@@ -28,6 +28,8 @@ CUDA_BATCH_TOKENS, CUDA_THREADS = 32_768, 2
 """While one batch is on the device, the other is being padded or copied."""
 LEAST_COSINE = {"float32": 0.99999, "bfloat16": 0.999}
 """Below this, faster parts do not compute what the model does, and are taken out again."""
+LEAST_COSINE_AUTO, MOST_BYTES_AUTO = 0.9998, 2 * 10**9
+"""Below this on the probes, `auto` stays at float32; not tried for weights too large to load twice."""
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +39,8 @@ class TextEncoder:
 
     def __init__(self, model: Any, feed: Feed, settings: ModelSettings, device: str, dtype: str) -> None:
         """Take over a SentenceTransformer that is on `device` and computes in `dtype`."""
-        self.device, self.dtype, self.normalized = device, dtype, settings.normalize
+        self.device, self.normalized = device, settings.normalize
+        self.dtype = dtype if hasattr(model[0], "model") else "float32"
         self._model, self._feed, self._settings = model, feed, settings
         on_cuda, cores = device.startswith("cuda"), available_cores()
         self.batch_tokens = CUDA_BATCH_TOKENS if on_cuda else CPU_BATCH_TOKENS
@@ -50,23 +53,44 @@ class TextEncoder:
     @classmethod
     def load(cls, settings: ModelSettings, *, device: str = "auto") -> "TextEncoder":
         """Load the model on `device`: auto, cpu, cuda, cuda:N. Raises ModelError."""
-        folder = locate_model(settings)
         device = pick_device(device)
         dtype = pick_dtype(settings.dtype, device)
-        model = load_model(settings, device, dtype)
-        for number, module in enumerate(model.children()):
-            if number or not hasattr(module, "model"):
-                module.float()
-        with loading_errors(settings, folder):
-            encoder = cls(model, choose_feed(model, prompt_of(model, settings)), settings, device, dtype)
-            if device == "cpu":
-                encoder._accelerate()
+        if settings.dtype == "auto" and dtype != "float32" and weight_bytes(settings) <= MOST_BYTES_AUTO:
+            encoder = cls._load_reduced(settings, device, dtype)
+        else:
+            encoder = cls._load(settings, device, dtype)
+        if device == "cpu":
+            encoder._accelerate()
         if settings.dimensions is not None and settings.dimensions > encoder.dimensions:
             raise ModelError(
                 f"model.dimensions: {settings.dimensions} is more than the {encoder.dimensions} "
                 f"that {settings.id!r} has; use at most that, or leave it out"
             )
         return encoder
+
+    @classmethod
+    def _load_reduced(cls, settings: ModelSettings, device: str, dtype: str) -> "TextEncoder":
+        """The model in `dtype`, or in float32 where it cannot compute in `dtype` or loses too much in it."""
+        exact = cls._load(settings, device, "float32")
+        try:
+            reduced = cls._load(settings, device, dtype)
+            cosine = _lowest_cosine(exact._probe(), reduced._probe())
+            reason = f"its lowest cosine to float32 is {cosine:.5f}"
+        except ModelError as error:
+            reduced, cosine, reason = exact, 0.0, str(error.__cause__)
+        if cosine >= LEAST_COSINE_AUTO:
+            return reduced
+        logger.warning("model %s computes in float32, not %s: %s", settings.id, dtype, reason)
+        return exact
+
+    @classmethod
+    def _load(cls, settings: ModelSettings, device: str, dtype: str) -> "TextEncoder":
+        model = load_model(settings, device, dtype)
+        for number, module in enumerate(model.children()):
+            if number or not hasattr(module, "model"):
+                module.float()
+        with loading_errors(settings):
+            return cls(model, choose_feed(model, prompt_of(model, settings)), settings, device, dtype)
 
     def tokenize(self, texts: Sequence[str]) -> Tokenized:
         return self._feed.tokenize(texts)

@@ -63,6 +63,13 @@ def locate_model(model: ModelSettings) -> Path:
     return folder
 
 
+def weight_bytes(model: ModelSettings) -> int:
+    """Size of a model's weights on disk. Raises ModelError."""
+    return sum(
+        path.stat().st_size for path in model_files(locate_model(model)) if path.suffix == ".safetensors"
+    )
+
+
 def is_local(model: ModelSettings) -> bool:
     """Whether `model` names a directory of this machine: then its name says nothing about its content."""
     return Path(model.id).expanduser().is_dir()

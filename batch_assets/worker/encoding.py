@@ -19,7 +19,7 @@ class BatchEncoder:
     def __init__(self, encoder: Encoder, budget: Budget) -> None:
         self._encoder = encoder
         self.budget = budget
-        self._breaker = Breaker(self._healthy)
+        self._breaker = Breaker()
         self._stopped = threading.Event()
 
     def stop(self) -> None:
@@ -70,16 +70,23 @@ class BatchEncoder:
     def _fail(self, window: Window, position: int, code: str, error: Exception) -> None:
         text = str(error) if isinstance(error, ModelError) else describe(error)
         window.failures[position] = (code, text)
-        self._breaker.failure(error)
+        self._breaker.failure(error, lambda: self._works(window))
 
     def _not_finite(self) -> str:
         dtype = self._encoder.dtype
         remedy = "" if dtype == "float32" else "; set model.dtype to float32"
         return f"the model's vector in {dtype} is not finite{remedy}"
 
-    def _healthy(self) -> bool:
+    def _works(self, window: Window) -> bool:
+        """Whether the model embeds a trivial text and, if it has embedded nothing yet, the window's shortest.
+
+        The longest texts come first: that a row of them fails does not condemn the others.
+        """
+        inputs = self._encoder.tokenize([_PROBE]).inputs
+        if not self._breaker.succeeded:
+            waiting = [position for position in np.flatnonzero(window.counts) if position not in window.failures]
+            inputs += [window.inputs[min(waiting, key=lambda position: window.counts[position])]] if waiting else []
         try:
-            vectors = self._encoder.encode(self._encoder.tokenize([_PROBE]).inputs)
-        except Exception:  # whatever it is, the trivial text fails too
+            return all(bool(np.isfinite(self._encoder.encode([each])).all()) for each in inputs)
+        except Exception:  # whatever it is: the model does not even do this
             return False
-        return bool(np.isfinite(vectors).all())

@@ -43,26 +43,25 @@ class Budget:
 class Breaker:
     """Tells records that fail from a model or device that does: then every record would.
 
-    After FAILURES_IN_A_ROW single records have failed without a success between them, the last
-    error is raised if none ever succeeded, or if `healthy` says that the model is gone.
+    When FAILURES_IN_A_ROW single records have failed without a success between them, whoever
+    reports the last one is asked whether the model still works.
     """
 
-    def __init__(self, healthy: Callable[[], bool]) -> None:
-        self._healthy = healthy
+    def __init__(self) -> None:
+        self.succeeded = False
         self._lock = threading.Lock()
         self._in_a_row = 0
-        self._succeeded = False
 
     def success(self) -> None:
         with self._lock:
-            self._in_a_row, self._succeeded = 0, True
+            self._in_a_row, self.succeeded = 0, True
 
-    def failure(self, error: Exception) -> None:
-        """Count the failure of one record. Raises `error` where it is not the record's."""
+    def failure(self, error: Exception, works: Callable[[], bool]) -> None:
+        """Count the failure of one record. Raises `error` where it is not the record's: `works` says no."""
         with self._lock:
             self._in_a_row += 1
             if self._in_a_row < FAILURES_IN_A_ROW:
                 return
-            if not self._succeeded or not self._healthy():
+            if not works():
                 raise error
             self._in_a_row = 0

@@ -39,7 +39,7 @@ def build_embedding_outputs(settings: PipelineSettings) -> dg.AssetsDefinition:
         recompute = context.run.tags.get(metadata.RECOMPUTE_TAG) == "true"
         left: list[ShardResult] = []
         with opened(context, settings) as pipeline:
-            results = collect_shards(pipeline, asked, recompute=recompute, run_id=context.run_id)
+            results = collect_shards(pipeline, asked, recompute=recompute, run_id=context.run.run_id)
             for number, result in enumerate(results, start=1):
                 if result.marker is None:
                     left.append(result)

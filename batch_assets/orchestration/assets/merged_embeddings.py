@@ -56,10 +56,11 @@ def build_merged_embeddings(settings: PipelineSettings) -> dg.AssetsDefinition:
             failed = [outcome.message for outcome in checks.values() if not outcome.passed]
             if failed:
                 raise AccountingError(f"{merged.manifest.version} is not published: {'; '.join(failed)}")
+            rates = shard_rates(pipeline, merged.manifest)
             publish_merge(pipeline, merged)
             uri = f"{pipeline.storage.uri}/{paths.merged_folder(merged.manifest.version)}"
             seconds = time.perf_counter() - started
-            found = metadata.merge_metadata(merged.manifest, uri, seconds, shard_rates(pipeline, merged.manifest))
+            found = metadata.merge_metadata(merged.manifest, uri, seconds, rates)
             yield dg.MaterializeResult(metadata=found, data_version=dg.DataVersion(merged.manifest.digest))
 
     return merged_embeddings

@@ -1,0 +1,73 @@
+"""Brings Dagster's picture in line with the ledger's truth, a bounded number of things at a time.
+
+Who calls it when (a sensor's tick, a command's start) is theirs to say. Nothing here starts work.
+"""
+
+import logging
+from collections.abc import Sequence
+
+import dagster as dg
+
+from batch_assets.control.housekeeping import committed_marker
+from batch_assets.errors import AccountingError
+from batch_assets.ledger.ledger import Ledger
+from batch_assets.ledger.rows import ShardRow
+from batch_assets.orchestration import metadata
+from batch_assets.orchestration.partitions import add_partitions
+
+logger = logging.getLogger(__name__)
+
+
+def report_dead_runs(instance: dg.DagsterInstance, ledger: Ledger, most: int = 20) -> list[str]:
+    """Report runs failed whose process is gone from this host; the ids of those that were."""
+    reported: list[str] = []
+    for run_id in ledger.dead_runs(most):
+        run = instance.get_run_by_id(run_id)
+        if run is not None and not run.is_finished:
+            instance.report_run_failed(run, "its process is dead; its shards are free again")
+            reported.append(run_id)
+        ledger.forget_run(run_id)
+    return reported
+
+
+def missing_materializations(
+    instance: dg.DagsterInstance, ledger: Ledger, most: int = 50
+) -> list[dg.AssetMaterialization]:
+    """Events for committed shards that Dagster does not show; those that it does are ticked off.
+
+    To be reported by the caller: the next call finds them shown. Raises StorageError where an
+    output root cannot be read.
+    """
+    events: list[dg.AssetMaterialization] = []
+    for row in ledger.unpictured(most):
+        key = dg.AssetKey([row.pipeline, "embedding_outputs"])
+        try:
+            found = committed_marker(ledger, row)
+        except AccountingError as error:
+            logger.warning("%s: not shown as materialized: %s", row.pipeline, error)
+            found = None
+        if found is None or _is_shown(instance, key, row):
+            ledger.set_pictured(row.pipeline, [row.key])
+            continue
+        marker, uri = found
+        know_partitions(instance, ledger, row.pipeline, [row.key])
+        events.append(
+            dg.AssetMaterialization(key, partition=row.key, metadata=metadata.shard_metadata(marker, uri))
+        )
+    return events
+
+
+def know_partitions(instance: dg.DagsterInstance, ledger: Ledger, pipeline: str, keys: Sequence[str]) -> None:
+    """Make sure that Dagster knows the first and the last of `keys`; if not, tell it all of the pipeline's.
+
+    It may not: they were planned under another Dagster home, or by a process that died in between.
+    """
+    name = f"{pipeline}_shards"
+    if not all(instance.has_dynamic_partition(name, key) for key in {keys[0], keys[-1]}):
+        add_partitions(instance, pipeline, [row.key for row in ledger.shards(pipeline, superseded=True)])
+
+
+def _is_shown(instance: dg.DagsterInstance, key: dg.AssetKey, row: ShardRow) -> bool:
+    """Whether Dagster has a materialization of the shard since it was committed."""
+    wanted = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[row.key], after_timestamp=row.updated_at - 1)
+    return bool(instance.fetch_materializations(wanted, limit=1).records)

@@ -1,0 +1,79 @@
+"""Stand-ins for what is slow or costs money: each as small as its protocol allows."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from batch_assets.embeddings.outcomes import Outcomes
+from batch_assets.errors import ModelError
+from batch_assets.executors.base import JobFacts, JobHandle, JobState, JobStatus, Limits, PreparedJob, Progress
+from batch_assets.settings import PipelineSettings
+from batch_assets.sharding.plan import Shard
+from batch_assets.sharding.reading import read_shard
+
+DIMENSIONS = 8
+
+
+def fake_vector(text: str) -> npt.NDArray[np.float32]:
+    """The unit vector that FakeExecutor makes of a text."""
+    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
+    vector = np.random.default_rng(seed).normal(size=DIMENSIONS)
+    return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+@dataclass
+class FakeHost:
+    """A machine with a model that needs no library. `before(shard)` is called before a shard is computed."""
+
+    progress: Progress | None = None
+    before: Callable[[Shard], None] = lambda shard: None
+    model_is_missing: bool = False
+    computed: list[str] = field(default_factory=list)
+
+    def executor(self, settings: PipelineSettings) -> "FakeExecutor":
+        return FakeExecutor(self, settings)
+
+
+@dataclass
+class FakeExecutor:
+    """In place; reads the shard and makes `fake_vector` of every text."""
+
+    host: FakeHost
+    settings: PipelineSettings
+    kind: str = "gpu"
+    in_place: bool = True
+    limits: Limits = field(default_factory=Limits)
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(self.settings.model.model_dump_json().encode()).hexdigest()[:32]
+
+    def prepare(self, shard: Shard, attempt: int) -> PreparedJob:
+        return PreparedJob(shard, attempt)
+
+    def submit(self, jobs: Sequence[PreparedJob], token: str) -> list[JobHandle]:
+        return [JobHandle(job, token) for job in jobs]
+
+    def poll(self, handles: Sequence[JobHandle]) -> list[JobStatus]:
+        return [JobStatus(handle, JobState.READY) for handle in handles]
+
+    def cancel(self, handle: JobHandle) -> None:
+        pass
+
+    def collect(self, handle: JobHandle, facts: JobFacts) -> Iterator[Outcomes]:
+        if self.host.model_is_missing:
+            raise ModelError("model fake: its weights cannot be loaded; install them")
+        shard = handle.prepared.shard
+        self.host.before(shard)
+        self.host.computed.append(shard.key)
+        facts.model, facts.dtype, facts.device, facts.dimensions = "fake", "float32", "cpu", DIMENSIONS
+        for records in read_shard(self.settings, shard):
+            vectors = [fake_vector(text) for text in records.texts]
+            yield Outcomes(
+                records,
+                np.arange(len(records)),
+                np.stack(vectors) if vectors else np.empty((0, DIMENSIONS), np.float32),
+                np.array([len(text.split()) for text in records.texts], np.int32),
+            )
