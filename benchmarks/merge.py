@@ -1,6 +1,6 @@
 """Merging against `cat`: the same bytes, the same disk, both synced, in turns.
 
-Ours merges, checks accounting and every vector, and publishes. Each round runs in a process of
+Ours merges, checks accounting and vectors, and publishes. Each round runs in a process of
 its own, whose peak memory is measured too.
 
     python -m benchmarks.merge [--quick] [--folder DIR]

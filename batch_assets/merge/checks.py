@@ -4,16 +4,21 @@ Both read the merged files themselves. The third, parity, needs the model and li
 `verification.py` asks the same and more from outside, of the whole root.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+
+import numpy as np
 
 from batch_assets.embeddings.accounting import Accounting, count_stages
 from batch_assets.embeddings.parquet_files import count_rows, iter_vectors, open_parquet
-from batch_assets.embeddings.validation import Norms, VectorError, validate_vectors
+from batch_assets.embeddings.validation import Norms, VectorError, unsound, validate_vectors
 from batch_assets.errors import AccountingError
-from batch_assets.merge.base import CheckOutcome, Manifest, map_in_order, threads_for
+from batch_assets.merge.base import CheckOutcome, Manifest, Part, map_in_order, threads_for
 from batch_assets.storage import Storage, is_local
 
+ALL_READ = 100_000
+READ_EVERY = 4
 SAMPLED_PARTS = 64
+THREADS = 4
 
 
 def check_accounting(storage: Storage, manifest: Manifest) -> CheckOutcome:
@@ -46,42 +51,66 @@ def check_accounting(storage: Storage, manifest: Manifest) -> CheckOutcome:
 def check_vectors(storage: Storage, manifest: Manifest) -> CheckOutcome:
     """Whether the merged vectors are of one dimension, finite and, where they should be, of length 1.
 
-    On a local disk every vector is read. On an object store that would fetch the whole dataset
-    for what is known already: every vector was checked when it was written, and its file was
-    copied as it is. There the first row group of up to 64 parts, evenly spread, is read.
+    Every vector was checked when it was written, and the digests prove that its file is the same
+    since; the lengths found then are in the manifest, and are checked here. Read again are all
+    vectors of a version with up to `ALL_READ` of them, of a larger one those of every
+    `READ_EVERY`th row group, on an object store only of `SAMPLED_PARTS` parts: to read all would
+    take as long as the merge. `verify` reads all.
     """
-    parts, groups = manifest.parts, None
-    if not is_local(storage.uri):
-        filled = [part for part in parts if part.rows]
-        parts, groups = filled[:: max(1, len(filled) // SAMPLED_PARTS)][:SAMPLED_PARTS], [0]
-    dimensions, normalized = manifest.dimensions, manifest.normalized
     norms = Norms()
     try:
+        if manifest.norms:
+            extremes = np.array([manifest.norms["min"], manifest.norms["max"]])
+            if unsound(extremes, manifest.vector_dtype, manifest.normalized).any():
+                raise VectorError(
+                    f"merged version {manifest.version}: lengths when written: {manifest.norms}"
+                )
+        dimensions, normalized = manifest.dimensions, manifest.normalized
         for found in map_in_order(
-            lambda part: file_norms(storage, manifest.path(part), dimensions, normalized, groups),
-            parts,
-            threads_for(storage),
+            lambda one: file_norms(storage, manifest.path(one[0]), dimensions, normalized, *one[1:]),
+            _sample(storage, manifest),
+            THREADS,
         ):
             norms.add(found)
     except (VectorError, AccountingError) as error:
         return CheckOutcome(False, str(error), {"dimensions": manifest.dimensions})
-    what = "all" if groups is None else f"of {manifest.rows}, the others as checked when written,"
-    metadata = {"vectors": norms.count, "dimensions": manifest.dimensions} | {
-        f"norm_{name}": value for name, value in norms.summary().items()
-    }
-    message = f"{norms.count} vectors read, {what} finite and of {manifest.dimensions} dimensions"
-    return CheckOutcome(True, message, metadata)
+    metadata = {"vectors": manifest.rows, "vectors_read": norms.count, "dimensions": manifest.dimensions}
+    lengths = {f"norm_{name}": value for name, value in manifest.norms.items()}
+    message = (
+        f"{manifest.rows} vectors of {manifest.dimensions} dimensions were finite and of the right length when "
+        f"written, and so are the {norms.count} read again"
+    )
+    return CheckOutcome(True, message, metadata | lengths)
+
+
+def _sample(storage: Storage, manifest: Manifest) -> Iterator[tuple[Part, int, int]]:
+    """Parts to read, each with the first row group and the step from one to the next."""
+    parts = [part for part in manifest.parts if part.rows]
+    if manifest.rows <= ALL_READ:
+        yield from ((part, 0, 1) for part in parts)
+    elif is_local(storage.uri):
+        # Begun elsewhere in each part, so that parts of one row group are not all read, or all left out.
+        yield from ((part, -number % READ_EVERY, READ_EVERY) for number, part in enumerate(parts))
+    else:
+        step = -(-len(parts) // SAMPLED_PARTS)
+        yield from ((part, 0, READ_EVERY) for part in parts[::step])
 
 
 def file_norms(
-    storage: Storage, path: str, dimensions: int, normalized: bool, groups: Sequence[int] | None = None
+    storage: Storage, path: str, dimensions: int, normalized: bool, first: int = 0, every: int = 1
 ) -> Norms:
-    """Lengths of a file's vectors, of all or of some row groups; VectorError names the first unsound one."""
+    """Lengths of a file's vectors; VectorError names the first unsound one.
+
+    Only every `every`th row group is read, from number `first` on.
+    """
     norms = Norms()
     with open_parquet(storage, path) as file:
-        for vectors in iter_vectors(file, groups):
-            try:
-                norms.add(validate_vectors(vectors, dimensions, normalized, first_row=norms.count))
-            except VectorError as error:
-                raise VectorError(f"{path}: {error}") from None
+        for group in range(first, file.num_row_groups, every):
+            row = sum(file.metadata.row_group(before).num_rows for before in range(group))
+            for vectors in iter_vectors(file, [group]):
+                try:
+                    norms.add(validate_vectors(vectors, dimensions, normalized, first_row=row))
+                except VectorError as error:
+                    raise VectorError(f"{path}: {error}") from None
+                row += len(vectors)
     return norms

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -194,6 +195,23 @@ def test_checks_read_the_merged_files(storage: Storage) -> None:
     part.unlink()
     assert not check_accounting(storage, manifest).passed
     assert not check_vectors(storage, manifest).passed
+
+
+def test_of_a_large_version_a_sample_of_vectors_is_read(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batch_assets.merge.checks.ALL_READ", 100)
+    shards = [(f"g0001-{number:05d}", 30) for number in range(8)]
+    for number, (key, records) in enumerate(shards):
+        write_shard(storage, key, "e" * records, base=100 * number)
+    manifest = merge(storage, shards, FINGERPRINT).manifest
+    outcome = check_vectors(storage, manifest)
+    assert (outcome.passed, outcome.metadata["vectors"], outcome.metadata["vectors_read"]) == (True, 240, 60)
+
+    # What the writers measured counts too: a length that they should have refused.
+    outcome = check_vectors(storage, replace(manifest, norms={"min": 0.5, "max": 1.0, "mean": 0.9}))
+    assert not outcome.passed
+    assert "lengths when written" in outcome.message
 
 
 def test_only_one_of_two_merges_is_published(storage: Storage) -> None:
