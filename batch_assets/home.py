@@ -18,9 +18,7 @@ def dagster_home() -> Path:
 
 def project_root(start: Path) -> Path | None:
     """The nearest folder with a workspace.yaml, `start` or above it."""
-    return next(
-        (folder for folder in (start, *start.parents) if (folder / "workspace.yaml").is_file()), None
-    )
+    return next((folder for folder in (start, *start.parents) if (folder / "workspace.yaml").is_file()), None)
 
 
 def ledger_url() -> str:

@@ -168,9 +168,7 @@ class OutputSettings(Settings):
     """Where results go."""
 
     root: str = Field(description="Folder of this pipeline alone: a local path, s3://, gs:// or az://.")
-    dtype: Literal["float32", "float16"] = Field(
-        default="float32", description="Type of the stored vectors."
-    )
+    dtype: Literal["float32", "float16"] = Field(default="float32", description="Type of the stored vectors.")
     merge: Literal["parquet"] = Field(default="parquet", description="Format of the merged dataset.")
 
 

@@ -42,7 +42,11 @@ class Machine:
 def make_machine(folder: Path, **environment: str) -> Machine:
     """A deployment whose home is `folder`; nothing of the tester's own environment reaches it."""
     folder.mkdir(parents=True, exist_ok=True)
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "PYTHONPYCACHEPREFIX") if name in os.environ}
+    kept = {
+        name: os.environ[name]
+        for name in ("PATH", "HOME", "LANG", "PYTHONPYCACHEPREFIX")
+        if name in os.environ
+    }
     own = {"DAGSTER_HOME": str(folder), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "2"}
     return Machine(folder, kept | own | environment)
 

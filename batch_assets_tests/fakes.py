@@ -9,7 +9,15 @@ import numpy.typing as npt
 
 from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.errors import ModelError
-from batch_assets.executors.base import JobFacts, JobHandle, JobState, JobStatus, Limits, PreparedJob, Progress
+from batch_assets.executors.base import (
+    JobFacts,
+    JobHandle,
+    JobState,
+    JobStatus,
+    Limits,
+    PreparedJob,
+    Progress,
+)
 from batch_assets.settings import PipelineSettings
 from batch_assets.sharding.plan import Shard
 from batch_assets.sharding.reading import read_shard

@@ -106,7 +106,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="less data, fewer rounds: about half a minute")
     parser.add_argument("--folder", default=tempfile.gettempdir(), help="a folder on the disk to measure")
     arguments = parser.parse_args()
-    shards, rounds = (8, 3) if arguments.quick else (32, 7)
+    shards, rounds = (8, 5) if arguments.quick else (24, 7)
     with tempfile.TemporaryDirectory(dir=arguments.folder, prefix="benchmark-merge-") as folder:
         root = Path(folder)
         megabytes = write_shards(root, shards) / 1e6

@@ -30,10 +30,18 @@ from batch_assets.settings import OutputSettings, PipelineSettings, ShardSetting
 
 SIZES = (200, 2_000, 20_000)
 REPEATS = 7
-MOST_GROWTH = 3.0  # of a tick, from the smallest to the largest size: noise and a deeper index are allowed for
+MOST_GROWTH = (
+    3.0  # of a tick, from the smallest to the largest size: noise and a deeper index are allowed for
+)
 NOISE_MILLISECONDS = 20.0
 
-ON_A_TICK = ("claim and release one shard", "status", "tick job_completion", "tick merge_ready", "tick new_input")
+ON_A_TICK = (
+    "claim and release one shard",
+    "status",
+    "tick job_completion",
+    "tick merge_ready",
+    "tick new_input",
+)
 
 
 def main() -> int:
@@ -43,7 +51,11 @@ def main() -> int:
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
             columns[size] = measure(Path(folder), size)
-    print("milliseconds (median)".ljust(32) + "".join(f"{size:>12,}" for size in sizes) + f"{'growth':>10}  target")
+    print(
+        "milliseconds (median)".ljust(32)
+        + "".join(f"{size:>12,}" for size in sizes)
+        + f"{'growth':>10}  target"
+    )
     missed = False
     for name in columns[sizes[0]]:
         values = [columns[size][name] for size in sizes]
@@ -77,7 +89,9 @@ def measure(folder: Path, size: int) -> dict[str, float]:
         found["plan again, nothing new"], _ = timed(lambda: plan_source(pipeline))
         keys = planned.all_keys
         found["add partitions"], _ = timed(lambda: add_partitions(instance, "scale", keys))
-        found["move all shards"], _ = timed(lambda: ledger.move("scale", keys, {State.PLANNED}, State.PREPARED))
+        found["move all shards"], _ = timed(
+            lambda: ledger.move("scale", keys, {State.PLANNED}, State.PREPARED)
+        )
         ledger.move("scale", keys, {State.PREPARED}, State.READY)
         holder = Holder.current()
 
@@ -91,10 +105,15 @@ def measure(folder: Path, size: int) -> dict[str, float]:
         definitions = build_pipeline_definitions(settings)
         for build in (build_job_completion, build_merge_ready, build_new_input):
             sensor = build()
-            own = dg.Definitions.merge(definitions, dg.Definitions(sensors=[sensor], resources={"ledger": ledger, "gpu": GpuMachine()}))
+            own = dg.Definitions.merge(
+                definitions,
+                dg.Definitions(sensors=[sensor], resources={"ledger": ledger, "gpu": GpuMachine()}),
+            )
             repository = own.get_repository_def()
 
-            def tick(sensor: dg.SensorDefinition = sensor, repository: dg.RepositoryDefinition = repository) -> None:
+            def tick(
+                sensor: dg.SensorDefinition = sensor, repository: dg.RepositoryDefinition = repository
+            ) -> None:
                 with dg.build_sensor_context(
                     instance=instance, resources={"ledger": ledger}, repository_def=repository
                 ) as context:

@@ -51,9 +51,10 @@ def main() -> None:
         errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         code = exit_codes.NOTHING_PUBLISHED
     except Exception as error:
-        if not hasattr(error, "format_message"):
+        usage = getattr(error, "format_message", None)  # typer keeps its exceptions' classes to itself
+        if usage is None:
             raise
-        errors.print(f"error: {error.format_message()}", style="red", markup=False, soft_wrap=True)
+        errors.print(f"error: {usage()}", style="red", markup=False, soft_wrap=True)
         code = exit_codes.USAGE
     sys.stdout.flush()
     sys.exit(code or 0)

@@ -87,12 +87,15 @@ def adhoc_settings(flags: dict[str, Any]) -> PipelineSettings:
     """Settings from the flags given. Raises ConfigurationError."""
     missing = [f"--{name}" for name in ("input", "output") if not flags.get(name)]
     if missing:
-        raise ConfigurationError(f"{' and '.join(missing)} missing: name a PIPELINE, or give --input and --output")
+        raise ConfigurationError(
+            f"{' and '.join(missing)} missing: name a PIPELINE, or give --input and --output"
+        )
     if flags.get("aws_region"):
         os.environ["AWS_REGION"] = os.environ["AWS_DEFAULT_REGION"] = flags["aws_region"]
     if flags.get("num_workers") not in (None, "1"):
         raise ConfigurationError(
-            f"--num-workers {flags['num_workers']}: executor gpu runs one worker, which uses all cores; leave the flag out"
+            f"--num-workers {flags['num_workers']}: executor gpu runs one worker, which uses all cores; "
+            "leave the flag out"
         )
     output = normalize_uri(flags["output"])
     columns = flags.get("columns")
@@ -126,7 +129,10 @@ def adhoc_settings(flags: dict[str, Any]) -> PipelineSettings:
         },
         "output": {"root": output},
     }
-    given = {part: {key: value for key, value in fields.items() if value is not None} for part, fields in values.items()}
+    given = {
+        part: {key: value for key, value in fields.items() if value is not None}
+        for part, fields in values.items()
+    }
     return parse_pipeline(given, adhoc_name(output), "the command line")
 
 

@@ -45,14 +45,16 @@ class EmbeddingProgress:
 
     def __call__(self, records: int, tokens: int) -> None:
         with self._lock:
-            self._done += records
             now = time.monotonic()
+            if self._done == self._before:
+                self._started = now  # loading the model is no embedding
+            self._done += records
             rate = (self._done - self._before) / max(now - self._started, 1e-6)
             if self._bar is not None:
                 self._bar.update(self._task, completed=self._done, rate=f"{rate:,.0f}/s")
             elif now - self._said >= LINE_SECONDS:
                 self._said = now
-                left = (self._total - self._done) / rate if rate else 0
+                left = max(0, self._total - self._done) / rate if rate else 0
                 errors.print(
                     f"{self._title}: {self._done:,} of {self._total:,} records, {rate:,.0f}/s, {left:,.0f} s left"
                 )

@@ -23,6 +23,8 @@ def retry(
     settings = find_pipeline(pipeline, ledger, defs)
     ready = retry_shards(settings, ledger, shards, recompute=recompute)
     if ready:
-        out.print(f"{len(ready)} shards are ready again; `batch-assets run {pipeline}` embeds them", soft_wrap=True)
+        out.print(
+            f"{len(ready)} shards are ready again; `batch-assets run {pipeline}` embeds them", soft_wrap=True
+        )
     else:
         out.print(f"nothing to try again in {settings.name}", soft_wrap=True)

@@ -43,7 +43,9 @@ def choose_pipeline(
     if flags:
         if pipeline or file:
             given = ", ".join("--" + name.replace("_", "-") for name in flags)
-            raise ConfigurationError(f"{given}: flags describe an ad hoc pipeline; {pipeline or file} has its YAML")
+            raise ConfigurationError(
+                f"{given}: flags describe an ad hoc pipeline; {pipeline or file} has its YAML"
+            )
         settings = adhoc_settings(flags)
         if "save" in flags:
             settings = settings.model_copy(update={"name": flags["save"]})

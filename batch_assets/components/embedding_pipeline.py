@@ -44,7 +44,9 @@ class EmbeddingPipeline(dg.Component):
         return EmbeddingPipelineAttributes
 
     @classmethod
-    def load(cls, attributes: pydantic.BaseModel | None, context: dg.ComponentLoadContext) -> "EmbeddingPipeline":
+    def load(
+        cls, attributes: pydantic.BaseModel | None, context: dg.ComponentLoadContext
+    ) -> "EmbeddingPipeline":
         written: Mapping[str, Any] = attributes.model_dump() if attributes else {}
         return cls(parse_attributes(written, Path(context.path) / "defs.yaml", context.resolution_context))
 
@@ -59,7 +61,9 @@ def _allow_templates(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     changed = {key: _allow_templates(value) for key, value in schema.items()}
-    scalar = changed.get("type") in ("integer", "number", "boolean") or "enum" in changed or "const" in changed
+    scalar = (
+        changed.get("type") in ("integer", "number", "boolean") or "enum" in changed or "const" in changed
+    )
     if not scalar:
         return changed
     kept = {key: changed.pop(key) for key in ("title", "description", "default") if key in changed}

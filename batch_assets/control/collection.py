@@ -47,7 +47,7 @@ class ShardResult:
     message: str = ""
 
 
-class _StopRequested(Exception):  # noqa: N818
+class _StopRequested(Exception):
     """Somebody ordered the pipeline to stop while a shard was computed."""
 
 
@@ -65,7 +65,9 @@ def collect_shards(
     planned = pipeline.plan_shards(keys)
     for key in keys:
         if pipeline.ledger.stop_requested(pipeline.name):
-            yield ShardResult(key, Result.STOPPED, message=f"shard {key}: pipeline {pipeline.name} was stopped")
+            yield ShardResult(
+                key, Result.STOPPED, message=f"shard {key}: pipeline {pipeline.name} was stopped"
+            )
         elif key not in planned:
             text = f"shard {key} is in no plan of pipeline {pipeline.name}; materialize shard_plan first"
             yield ShardResult(key, Result.NOT_READY, message=text)
@@ -73,9 +75,7 @@ def collect_shards(
             yield _collect_shard(pipeline, planned[key], fingerprint, run_id)
 
 
-def _collect_shard(
-    pipeline: Pipeline, shard: Shard, fingerprint: str, run_id: str | None
-) -> ShardResult:
+def _collect_shard(pipeline: Pipeline, shard: Shard, fingerprint: str, run_id: str | None) -> ShardResult:
     ledger, key = pipeline.ledger, shard.key
     committed = _committed(pipeline, shard, fingerprint)
     if committed is not None:

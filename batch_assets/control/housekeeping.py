@@ -46,7 +46,9 @@ class SourceNews:
     def describe(self) -> str:
         """Touched and removed files in words."""
         parts = [(self.touched, "touched"), (self.removed, "removed")]
-        return ", ".join(f"{len(paths)} files {what} ({', '.join(paths[:NAMED])})" for paths, what in parts if paths)
+        return ", ".join(
+            f"{len(paths)} files {what} ({', '.join(paths[:NAMED])})" for paths, what in parts if paths
+        )
 
 
 def read_source_news(settings: PipelineSettings, ledger: Ledger, after: str | None) -> SourceNews:

@@ -73,7 +73,8 @@ def publish_merge(pipeline: Pipeline, merged: CheckedMerge) -> None:
     version = merged.manifest.version
     if not publish(pipeline.storage, version, merged.result.expected_current):
         raise NotReady(
-            f"{current(pipeline.storage)} was published while {version} was merged; merge again to publish what is newer"
+            f"{current(pipeline.storage)} was published while {version} was merged; "
+            "merge again to publish what is newer"
         )
     pipeline.ledger.set_merged(pipeline.name, merged.revision)
 

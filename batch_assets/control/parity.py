@@ -43,7 +43,9 @@ def measure_parity(pipeline: Pipeline) -> Parity:
     """
     manifest = open_current(pipeline.storage)
     if manifest is None:
-        raise NotReady(f"pipeline {pipeline.name} has published nothing yet; materialize merged_embeddings first")
+        raise NotReady(
+            f"pipeline {pipeline.name} has published nothing yet; materialize merged_embeddings first"
+        )
     keys = [part.shard for part in manifest.parts if part.rows]
     step = -(-len(keys) // SHARDS_SAMPLED) or 1
     pairs: list[tuple[str, npt.NDArray[np.float32]]] = []
@@ -72,7 +74,9 @@ def _sample(pipeline: Pipeline, marker: ShardMarker) -> Iterator[tuple[str, npt.
         columns = ["source_file", "source_row", EMBEDDING]
         batch = next(file.iter_batches(batch_size=2048, columns=columns))
     vectors = batch.column(EMBEDDING).flatten().to_numpy(zero_copy_only=False).reshape(len(batch), -1)
-    origins = zip(batch.column("source_file").to_pylist(), batch.column("source_row").to_pylist(), strict=True)
+    origins = zip(
+        batch.column("source_file").to_pylist(), batch.column("source_row").to_pylist(), strict=True
+    )
     rows = [(texts[origin], row) for row, origin in enumerate(origins) if origin in texts]
     step = -(-len(rows) // RECORDS_PER_SHARD) or 1
     for text, row in rows[::step]:

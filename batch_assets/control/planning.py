@@ -93,7 +93,9 @@ def preview_plan(settings: PipelineSettings, executor: Executor, spool: Storage)
     """
     storage = open_storage(settings.output.root)
     result = plan_generation(settings, storage, min_records=executor.limits.min_records, spool=spool)
-    sample = sample_texts(settings, result.shards, SAMPLED_TEXTS, result.summary, spool) if result.shards else []
+    sample = (
+        sample_texts(settings, result.shards, SAMPLED_TEXTS, result.summary, spool) if result.shards else []
+    )
     shards: dict[str, Shard] = {}
     for generation in generations(storage):
         summary, planned = read_plan(storage, generation)
@@ -113,8 +115,15 @@ def describe(result: PlanResult, *, replace: bool) -> list[str]:
     notes = [f"left out: {kind}" for kind in result.summary.left_out]
     for source, stored in ((source, stored) for stored, source in result.summary.renamed.items()):
         notes.append(f"column {source!r} is stored as {stored!r}: the name is taken by an output column")
-    fate = "their old shards leave the merge" if replace else "their old shards stay as they are; see `plan --replace`"
-    for paths, what in ((result.touched, "touched since they were planned"), (result.removed, "gone from the source")):
+    fate = (
+        "their old shards leave the merge"
+        if replace
+        else "their old shards stay as they are; see `plan --replace`"
+    )
+    for paths, what in (
+        (result.touched, "touched since they were planned"),
+        (result.removed, "gone from the source"),
+    ):
         if paths:
             named = ", ".join(paths[:NAMED_IN_NOTES]) + (", …" if len(paths) > NAMED_IN_NOTES else "")
             notes.append(f"{len(paths)} files are {what} ({named}); {fate}")

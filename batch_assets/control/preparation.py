@@ -45,7 +45,9 @@ def prepare_shards(pipeline: Pipeline, keys: Sequence[str]) -> Iterator[Prepared
         shard = planned[key]
         uri = f"{pipeline.storage.uri}/{paths.input_manifest(key)}"
         try:
-            manifest = prepare_input(pipeline.settings, shard, pipeline.summary_of(key), root=pipeline.storage)
+            manifest = prepare_input(
+                pipeline.settings, shard, pipeline.summary_of(key), root=pipeline.storage
+            )
         except SourceError as error:
             pipeline.ledger.move(
                 pipeline.name, [key], {State.PLANNED}, State.PREPARED, error=str(error), rejected=0

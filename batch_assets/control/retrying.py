@@ -20,7 +20,9 @@ def retry_shards(
     if keys:
         known = {row.key for row in ledger.shards(name, keys=keys)}
         if missing := [key for key in keys if key not in known]:
-            raise ConfigurationError(f"{', '.join(missing)}: no such shard in pipeline {name}; see `batch-assets status {name}`")
+            raise ConfigurationError(
+                f"{', '.join(missing)}: no such shard in pipeline {name}; see `batch-assets status {name}`"
+            )
     ledger.clear_stop(name)
     ready = ledger.retry(name, keys or None) + ledger.start_again(name)
     committed = ledger.shards(name, keys=keys or None, states=[State.COLLECTED])

@@ -29,6 +29,7 @@ from batch_assets.sharding.plan import Shard
 from batch_assets.sharding.reading import read_shard
 from batch_assets.worker.pipeline import embed
 
+
 @dataclass
 class GpuMachine:
     """This machine's devices and the model loaded on them: one at a time, once per process.

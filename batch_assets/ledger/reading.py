@@ -27,7 +27,7 @@ class Reading(Store):
         rows = self._select(sa.and_(shards.c.pipeline == pipeline, shards.c.key == key), shards.c.key, None)
         return rows[0] if rows else None
 
-    def shards(  # noqa: PLR0917
+    def shards(
         self,
         pipeline: str,
         keys: Sequence[str] | None = None,

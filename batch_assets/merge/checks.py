@@ -16,7 +16,7 @@ from batch_assets.merge.base import CheckOutcome, Manifest, Part, map_in_order, 
 from batch_assets.storage import Storage, is_local
 
 ALL_READ = 100_000
-READ_EVERY = 4
+READ_EVERY = 8
 SAMPLED_PARTS = 64
 THREADS = 4
 

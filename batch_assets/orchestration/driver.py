@@ -15,7 +15,6 @@ from batch_assets.executors.registry import ExecutorHost
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import ShardRow
 from batch_assets.ledger.states import State
-from batch_assets.orchestration.mending import report_dead_runs
 from batch_assets.orchestration.metadata import NOTES
 from batch_assets.orchestration.partitions import range_tags, shard_ranges
 from batch_assets.orchestration.pipeline import build_pipeline_definitions
@@ -120,7 +119,9 @@ class Driver:
     def _held(self, row: ShardRow) -> bool:
         return row.state in (State.RUNNING, State.COLLECTING) and self.ledger.is_held(row.pipeline, row.key)
 
-    def _materialize(self, names: Sequence[str], tags: Mapping[str, str], *, may_fail: bool = False) -> dg.ExecuteInProcessResult:
+    def _materialize(
+        self, names: Sequence[str], tags: Mapping[str, str], *, may_fail: bool = False
+    ) -> dg.ExecuteInProcessResult:
         keys = [dg.AssetKey([self.settings.name, name]) for name in names]
         result = self._job.execute_in_process(
             instance=self.instance,

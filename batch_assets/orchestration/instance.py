@@ -9,14 +9,13 @@ from dagster._core.instance import InstanceRef
 
 from batch_assets.home import dagster_home, project_root
 
-
 OVERRIDES = {
     "telemetry": {"enabled": False},
     # What the command prints belongs on the terminal: Dagster's capture would take it away.
     "compute_logs": {
         "module": "dagster._core.storage.noop_compute_log_manager",
         "class": "NoOpComputeLogManager",
-    }
+    },
 }
 
 

@@ -69,5 +69,7 @@ def know_partitions(instance: dg.DagsterInstance, ledger: Ledger, pipeline: str,
 
 def _is_shown(instance: dg.DagsterInstance, key: dg.AssetKey, row: ShardRow) -> bool:
     """Whether Dagster has a materialization of the shard since it was committed."""
-    wanted = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[row.key], after_timestamp=row.updated_at - 1)
+    wanted = dg.AssetRecordsFilter(
+        asset_key=key, asset_partitions=[row.key], after_timestamp=row.updated_at - 1
+    )
     return bool(instance.fetch_materializations(wanted, limit=1).records)

@@ -29,7 +29,8 @@ class GpuExecutorResource(dg.ConfigurableResource):
 
     device: str = Field(default="auto", description="For pipelines that say auto: auto, cpu, cuda or cuda:N.")
     batch_tokens: int | None = Field(
-        default=None, description="For pipelines that say auto: tokens in a batch; by default it fits the device."
+        default=None,
+        description="For pipelines that say auto: tokens in a batch; by default it fits the device.",
     )
 
     def create_resource(self, context: dg.InitResourceContext) -> GpuMachine:

@@ -82,11 +82,11 @@ class BatchEncoder:
 
         The longest texts come first: that a row of them fails does not condemn the others.
         """
-        inputs = self._encoder.tokenize([_PROBE]).inputs
-        if not self._breaker.succeeded:
-            waiting = [position for position in np.flatnonzero(window.counts) if position not in window.failures]
-            inputs += [window.inputs[min(waiting, key=lambda position: window.counts[position])]] if waiting else []
+        waiting = [each for each in np.flatnonzero(window.counts) if each not in window.failures]
         try:
+            inputs = self._encoder.tokenize([_PROBE]).inputs
+            if waiting and not self._breaker.succeeded:
+                inputs.append(window.inputs[min(waiting, key=lambda position: window.counts[position])])
             return all(bool(np.isfinite(self._encoder.encode([each])).all()) for each in inputs)
         except Exception:  # whatever it is: the model does not even do this
             return False

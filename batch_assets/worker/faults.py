@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 FAILURES_IN_A_ROW = 64
 MESSAGE_LENGTH = 500
-_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
+_OUT_OF_MEMORY = (
+    "out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "alloc_failed",
+)  # fmt: skip
 
 logger = logging.getLogger(__name__)
 

@@ -32,7 +32,9 @@ def adhoc(tmp_path: Path, tiny_model: Path, *more: object) -> list[object]:
     ]  # fmt: skip
 
 
-def test_records_come_out_in_order_with_their_columns(machine: Machine, tmp_path: Path, tiny_model: Path) -> None:
+def test_records_come_out_in_order_with_their_columns(
+    machine: Machine, tmp_path: Path, tiny_model: Path
+) -> None:
     write_records(tmp_path / "in.jsonl", some_records(250))
     result = machine.run(*adhoc(tmp_path, tiny_model, "--shard-records", 100))
     assert result.returncode == 0, result.stderr
@@ -51,7 +53,9 @@ def test_bad_records_are_accounted_for_and_set_the_exit_code(
     machine: Machine, tmp_path: Path, tiny_model: Path
 ) -> None:
     good = some_records(8)
-    write_records(tmp_path / "in.jsonl", [*good[:4], {"id": "empty", "text": "  "}, {"id": "none"}, *good[4:]])
+    write_records(
+        tmp_path / "in.jsonl", [*good[:4], {"id": "empty", "text": "  "}, {"id": "none"}, *good[4:]]
+    )
     result = machine.run(*adhoc(tmp_path, tiny_model))
     assert result.returncode == 3, result.stderr
     assert accounting_of(result) == (10, 8, 2, 0)

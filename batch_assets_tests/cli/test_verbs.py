@@ -56,11 +56,20 @@ def test_plan_estimates_and_a_dry_run_writes_nothing(done: tuple[Machine, Path],
     assert (found["records"], found["shards"], found["usd"]) == (50, 3, 0.0)
     assert found["tokens"] > 100
     dry = machine.run(
-        "plan", "--input", folder / "in.jsonl", "--output", tmp_path / "dry", "--model", folder / "none", "--dry-run"
+        "plan",
+        "--input",
+        folder / "in.jsonl",
+        "--output",
+        tmp_path / "dry",
+        "--model",
+        folder / "none",
+        "--dry-run",
     )
     assert dry.returncode == 2
     model = json.loads((folder / "out" / "pipeline.json").read_text())["configuration"]["model"]["id"]
-    dry = machine.run("plan", "--input", folder / "in.jsonl", "--output", tmp_path / "dry", "--model", model, "--dry-run")
+    dry = machine.run(
+        "plan", "--input", folder / "in.jsonl", "--output", tmp_path / "dry", "--model", model, "--dry-run"
+    )
     assert dry.returncode == 0, dry.stderr
     assert not (tmp_path / "dry").exists()
 
@@ -92,7 +101,10 @@ def test_stop_and_retry(done: tuple[Machine, Path]) -> None:
     again = machine.run("retry", "verbs", "g0001-00001", "--recompute")
     assert "1 shards are ready" in again.stdout, again.stderr
     assert "1 waiting shards stopped" in machine.run("stop", "verbs").stdout
-    assert json.loads(machine.run("status", "verbs", "--json").stdout)["shards"] == {"collected": 2, "stopped": 1}
+    assert json.loads(machine.run("status", "verbs", "--json").stdout)["shards"] == {
+        "collected": 2,
+        "stopped": 1,
+    }
     result = machine.run("run", "verbs")
     assert result.returncode == 0, result.stderr
     marker = json.loads((folder / "out" / "shards" / "g0001-00001" / "shard.json").read_text())

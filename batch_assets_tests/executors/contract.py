@@ -7,7 +7,13 @@ import pytest
 
 from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.executors.base import Executor, JobFacts, JobHandle, JobState
-from batch_assets.settings import ModelSettings, OutputSettings, PipelineSettings, ShardSettings, SourceSettings
+from batch_assets.settings import (
+    ModelSettings,
+    OutputSettings,
+    PipelineSettings,
+    ShardSettings,
+    SourceSettings,
+)
 from batch_assets.sharding.plan import Shard
 from batch_assets.sharding.plan_files import write_plan
 from batch_assets.sharding.planner import plan_generation
@@ -57,10 +63,14 @@ class ExecutorContract:
             ids = [record_id for outcome in outcomes for record_id in outcome.records.record_ids]
             assert ids == sorted(ids, key=lambda name: int(name.split("-")[1]))
 
-    def test_an_empty_text_is_rejected_and_the_rest_embedded(self, executor: Executor, shards: list[Shard]) -> None:
+    def test_an_empty_text_is_rejected_and_the_rest_embedded(
+        self, executor: Executor, shards: list[Shard]
+    ) -> None:
         outcomes = list(executor.collect(self.submitted(executor, shards)[0], JobFacts()))
         rejections = [rejection for outcome in outcomes for rejection in outcome.records.rejections]
-        assert [(rejection.source_row, rejection.code) for rejection in rejections] == [(EMPTY_ROW, "empty_text")]
+        assert [(rejection.source_row, rejection.code) for rejection in rejections] == [
+            (EMPTY_ROW, "empty_text")
+        ]
         vectors = np.concatenate([outcome.vectors for outcome in outcomes])
         assert len(vectors) == SHARD_RECORDS - 1
         assert np.isfinite(vectors).all()
@@ -68,7 +78,8 @@ class ExecutorContract:
     def test_the_same_shard_gives_the_same_vectors(self, executor: Executor, shards: list[Shard]) -> None:
         handle = self.submitted(executor, shards)[1]
         first, second = (
-            np.concatenate([outcome.vectors for outcome in executor.collect(handle, JobFacts())]) for _ in range(2)
+            np.concatenate([outcome.vectors for outcome in executor.collect(handle, JobFacts())])
+            for _ in range(2)
         )
         assert np.allclose(first, second, atol=1e-5)
 
@@ -94,12 +105,18 @@ class ExecutorContract:
         executor.cancel(handle)
         executor.cancel(handle)
 
-    def test_the_fingerprint_follows_the_settings(self, executor: Executor, settings: PipelineSettings) -> None:
+    def test_the_fingerprint_follows_the_settings(
+        self, executor: Executor, settings: PipelineSettings
+    ) -> None:
         assert executor.fingerprint() == self.make(settings).fingerprint()
         prompted = settings.model.model_copy(update={"prompt": "query: "})
-        assert self.make(settings.model_copy(update={"model": prompted})).fingerprint() != executor.fingerprint()
+        assert (
+            self.make(settings.model_copy(update={"model": prompted})).fingerprint() != executor.fingerprint()
+        )
         slower = settings.shards.model_copy(update={"records": 3})
-        assert self.make(settings.model_copy(update={"shards": slower})).fingerprint() == executor.fingerprint()
+        assert (
+            self.make(settings.model_copy(update={"shards": slower})).fingerprint() == executor.fingerprint()
+        )
 
     def test_limits_are_numbers_or_none(self, executor: Executor) -> None:
         limits = executor.limits

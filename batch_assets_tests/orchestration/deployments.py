@@ -94,7 +94,9 @@ class Deployment:
         statuses = self.instance.get_status_by_partition(
             key, self.keys, dg.DynamicPartitionsDefinition(name=f"{self.name}_shards")
         )
-        return {partition: status.value for partition, status in (statuses or {}).items() if status is not None}
+        return {
+            partition: status.value for partition, status in (statuses or {}).items() if status is not None
+        }
 
     def metadata_of(self, asset: str, partition: str | None = None) -> dict[str, Any]:
         """The metadata of the newest materialization."""
@@ -112,7 +114,11 @@ class Deployment:
         resources = {"ledger": self.ledger}
         definitions = self.definitions
         with dg.build_sensor_context(
-            instance=self.instance, cursor=cursor, resources=resources, definitions=definitions, sensor_name=sensor
+            instance=self.instance,
+            cursor=cursor,
+            resources=resources,
+            definitions=definitions,
+            sensor_name=sensor,
         ) as context:
             found = definitions.resolve_sensor_def(sensor)(context)
         if isinstance(found, dg.SkipReason):

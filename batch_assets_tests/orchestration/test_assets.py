@@ -33,7 +33,9 @@ MATERIALIZED, FAILED = "MATERIALIZED", "FAILED"
 @pytest.fixture
 def deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
     """Five shards, planned. Parity is measured in a test of its own."""
-    monkeypatch.setattr(orchestrated_checks, "measure_parity", lambda pipeline: Parity(1.0, 0.99999, 8, "float32"))
+    monkeypatch.setattr(
+        orchestrated_checks, "measure_parity", lambda pipeline: Parity(1.0, 0.99999, 8, "float32")
+    )
     write_shards(tmp_path, 5)
     with deploy(tmp_path) as deployment:
         deployment.plan()
@@ -93,10 +95,14 @@ def test_the_recompute_tag_computes_again_once(deployment: Deployment) -> None:
     after = json.loads(marker_of(deployment, key).read_bytes())
     assert deployment.host.computed.count(key) == 2
     assert after["fence"] > before["fence"]
-    assert not marker_of(deployment, key).with_name(f"embeddings-{before['fence']}.parquet").samefile(
-        marker_of(deployment, key).with_name(f"embeddings-{after['fence']}.parquet")
+    assert (
+        not marker_of(deployment, key)
+        .with_name(f"embeddings-{before['fence']}.parquet")
+        .samefile(marker_of(deployment, key).with_name(f"embeddings-{after['fence']}.parquet"))
     )
-    assert deployment.materialize("embedding_outputs", shards=(key, key), tags={RECOMPUTE_TAG: "true"}).success
+    assert deployment.materialize(
+        "embedding_outputs", shards=(key, key), tags={RECOMPUTE_TAG: "true"}
+    ).success
     assert deployment.host.computed.count(key) == 3
 
 
@@ -194,7 +200,9 @@ def test_merging_too_early_names_the_missing_shards(deployment: Deployment) -> N
 
 
 def test_merge_when_any_merges_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(orchestrated_checks, "measure_parity", lambda pipeline: Parity(1.0, 0.99999, 8, "float32"))
+    monkeypatch.setattr(
+        orchestrated_checks, "measure_parity", lambda pipeline: Parity(1.0, 0.99999, 8, "float32")
+    )
     write_shards(tmp_path, 3)
     with deploy(tmp_path, make_settings(tmp_path, merge_when="any")) as deployment:
         keys = deployment.plan()
@@ -234,7 +242,7 @@ def test_vectors_that_are_not_finite_stop_publishing(
     embed_all(deployment)
     check = checks.check_vectors
 
-    def spoil_then_check(storage, manifest):  # noqa: ANN001, ANN202
+    def spoil_then_check(storage, manifest):
         file = Path(storage.uri) / manifest.path(manifest.parts[2])
         table = pl.read_parquet(file)
         vectors = table["embedding"].to_numpy().copy()
@@ -283,7 +291,9 @@ def test_parity_below_its_threshold_fails_its_check_but_not_the_publishing(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     embed_all(deployment)
-    monkeypatch.setattr(orchestrated_checks, "measure_parity", lambda pipeline: Parity(0.98, 0.9995, 64, "bfloat16"))
+    monkeypatch.setattr(
+        orchestrated_checks, "measure_parity", lambda pipeline: Parity(0.98, 0.9995, 64, "bfloat16")
+    )
     result = deployment.materialize("merged_embeddings")
     assert result.success
     parity = next(found for found in result.get_asset_check_evaluations() if found.check_name == "parity")

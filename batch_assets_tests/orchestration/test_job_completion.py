@@ -42,7 +42,9 @@ def report(deployment: Deployment, result: dg.SensorResult) -> None:
 
 def dead_holder() -> Holder:
     """A process of this host that has ended."""
-    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
+    )
     here = Holder.current()
     return Holder(here.host, here.boot_id, int(ended.stdout), "1")
 

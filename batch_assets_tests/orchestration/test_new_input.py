@@ -79,10 +79,15 @@ def test_runs_are_of_a_hundred_shards_without_gaps(tmp_path: Path) -> None:
         assert claim is not None
         result = deployment.tick("new_input")
         ranges = [(tags[RANGE_START], tags[RANGE_END]) for _, tags in asked(result)]
-        assert ranges == [(keys[0], keys[6]), (keys[8], keys[107]), (keys[108], keys[207]), (keys[208], keys[249])]
+        assert ranges == [
+            (keys[0], keys[6]),
+            (keys[8], keys[107]),
+            (keys[108], keys[207]),
+            (keys[208], keys[249]),
+        ]
 
 
-def somebody():  # noqa: ANN201
+def somebody():
     from batch_assets.ledger.holder import Holder
 
     return Holder("another-host", "boot", 4711, "1")
@@ -162,7 +167,9 @@ def test_a_source_that_cannot_be_read_keeps_nobody_else_waiting(tmp_path: Path) 
         (tmp_path / "first" / "in").rmdir()
         result = deployment.tick("new_input")
         assert (["shard_plan"], {}) in asked(result)
-        assert ["second", "shard_plan"] in [list(k.path) for r in result.run_requests for k in r.asset_selection]
+        assert ["second", "shard_plan"] in [
+            list(k.path) for r in result.run_requests for k in r.asset_selection
+        ]
 
 
 def test_shards_planned_elsewhere_become_partitions_before_their_run(deployment: Deployment) -> None:

@@ -17,7 +17,9 @@ class FakeEncoder:
 
     dimensions, dtype, device, batch_tokens, normalized = 3, "float32", "cpu", 64, False
 
-    def __init__(self, fault: Callable[[list[str]], None] = lambda texts: None, threads: int = 2, delay: float = 0):
+    def __init__(
+        self, fault: Callable[[list[str]], None] = lambda texts: None, threads: int = 2, delay: float = 0
+    ):
         self.fault, self.threads, self.delay = fault, threads, delay
         self.batches: list[list[str]] = []
         self.texts_tokenized = 0
@@ -46,4 +48,8 @@ def make_records(texts: Sequence[str], size: int = 100) -> Iterator[Records]:
 
 def own_threads() -> list[str]:
     """Names of the worker's threads that are alive."""
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith(("read", "tokenize", "model"))]
+    return [
+        thread.name
+        for thread in threading.enumerate()
+        if thread.name.startswith(("read", "tokenize", "model"))
+    ]

@@ -24,7 +24,9 @@ def flatten(outcomes: list[Outcomes]) -> dict[str, tuple[float, ...] | str]:
     """Record id → its vector, or the code of its failure; in the order of the outcomes."""
     found: dict[str, tuple[float, ...] | str] = {}
     for outcome in outcomes:
-        embedded = {int(row): tuple(vector) for row, vector in zip(outcome.rows, outcome.vectors, strict=True)}
+        embedded = {
+            int(row): tuple(vector) for row, vector in zip(outcome.rows, outcome.vectors, strict=True)
+        }
         failed = {failure.row: failure.code for failure in outcome.failures}
         assert embedded.keys() | failed.keys() == set(range(len(outcome.records)))
         assert not embedded.keys() & failed.keys()
@@ -43,7 +45,9 @@ def test_outcomes_keep_source_order_over_many_windows(monkeypatch: pytest.Monkey
     outcomes = list(embed(make_records(texts), encoder))
     assert [len(outcome.records) for outcome in outcomes] == [100] * 17 + [30]
     assert list(flatten(outcomes).items()) == list(expected(texts).items())
-    assert all((outcome.token_counts == [len(text) for text in outcome.records.texts]).all() for outcome in outcomes)
+    assert all(
+        (outcome.token_counts == [len(text) for text in outcome.records.texts]).all() for outcome in outcomes
+    )
 
 
 def test_batches_stay_in_the_budget_and_are_nearly_equal_in_length() -> None:
@@ -157,7 +161,9 @@ def test_many_bad_records_in_a_row_are_theirs_while_the_model_is_well() -> None:
 
     texts = ["short", *("x" * 25 for _ in range(300)), "short"]
     found = flatten(list(embed(make_records(texts), FakeEncoder(fault, threads=1))))
-    assert [key for key, value in found.items() if value == "model_error"] == [str(row) for row in range(1, 301)]
+    assert [key for key, value in found.items() if value == "model_error"] == [
+        str(row) for row in range(1, 301)
+    ]
 
 
 def test_an_error_of_the_source_surfaces_and_ends_the_threads() -> None:
@@ -170,7 +176,9 @@ def test_an_error_of_the_source_surfaces_and_ends_the_threads() -> None:
     assert own_threads() == []
 
 
-def test_closing_early_ends_the_threads_at_once_and_closes_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_early_ends_the_threads_at_once_and_closes_the_source(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("batch_assets.worker.windows.WINDOW_RECORDS", 200)
     closed = threading.Event()
 
@@ -203,7 +211,13 @@ def test_an_interrupt_in_the_consumer_ends_the_threads() -> None:
 def test_progress_tells_every_record_and_token() -> None:
     texts = [*texts_of(1_000), "", "untokenizable"]
     seen: list[tuple[int, int]] = []
-    list(embed(make_records(texts), FakeEncoder(), progress=lambda records, tokens: seen.append((records, tokens))))
+    list(
+        embed(
+            make_records(texts),
+            FakeEncoder(),
+            progress=lambda records, tokens: seen.append((records, tokens)),
+        )
+    )
     assert sum(records for records, _ in seen) == len(texts)
     assert sum(tokens for _, tokens in seen) == sum(map(len, texts)) - len("untokenizable")
 

@@ -19,11 +19,11 @@ def build_job_completion() -> dg.SensorDefinition:
         asset_selection="*",
         minimum_interval_seconds=5,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        required_resource_keys={"ledger"},
         description="Reports dead runs as failed and committed shards as materialized. Starts nothing.",
     )
-    def job_completion(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        ledger: Ledger = context.resources.ledger
+    def job_completion(
+        context: dg.SensorEvaluationContext, ledger: dg.ResourceParam[Ledger]
+    ) -> dg.SensorResult | dg.SkipReason:
         dead = report_dead_runs(context.instance, ledger)
         events = missing_materializations(context.instance, ledger)
         if events:

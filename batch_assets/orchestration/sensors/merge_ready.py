@@ -15,11 +15,11 @@ def build_merge_ready() -> dg.SensorDefinition:
         asset_selection="*",
         minimum_interval_seconds=15,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        required_resource_keys={"ledger"},
         description="Merges a pipeline with automation: true once all its shards are collected.",
     )
-    def merge_ready(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        ledger: Ledger = context.resources.ledger
+    def merge_ready(
+        context: dg.SensorEvaluationContext, ledger: dg.ResourceParam[Ledger]
+    ) -> dg.SensorResult | dg.SkipReason:
         requests: list[dg.RunRequest] = []
         for settings in located_pipelines(context):
             row = ledger.pipeline(settings.name)
@@ -36,7 +36,9 @@ def build_merge_ready() -> dg.SensorDefinition:
                     )
                 )
         if not requests:
-            return dg.SkipReason("no pipeline with automation: true has all its shards collected and unmerged")
+            return dg.SkipReason(
+                "no pipeline with automation: true has all its shards collected and unmerged"
+            )
         return dg.SensorResult(run_requests=requests)
 
     return merge_ready

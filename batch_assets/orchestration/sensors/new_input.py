@@ -74,11 +74,11 @@ def build_new_input() -> dg.SensorDefinition:
         asset_selection="*",
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        required_resource_keys={"ledger"},
         description="For pipelines with automation: true: plans new files and starts planned shards.",
     )
-    def new_input(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        ledger: Ledger = context.resources.ledger
+    def new_input(
+        context: dg.SensorEvaluationContext, ledger: dg.ResourceParam[Ledger]
+    ) -> dg.SensorResult:
         deadline = time.monotonic() + TICK_SECONDS
         cursor = Cursor.model_validate_json(context.cursor or "{}")
         tick = Tick([], [])
@@ -120,7 +120,9 @@ def _look_at_source(
     news = read_source_news(settings, ledger, turn.after)
     turn.after = news.cursor
     if news.touched or news.removed:
-        tick.said.append(f"{settings.name}: {news.describe()}; see `batch-assets plan {settings.name} --replace`")
+        tick.said.append(
+            f"{settings.name}: {news.describe()}; see `batch-assets plan {settings.name} --replace`"
+        )
     if (news.new or news.unplanned) and _due(turn.plan, _mark_of(news), settings.name, tick):
         tick.requests.append(dg.RunRequest(asset_selection=[key]))
 

@@ -1,0 +1,78 @@
+"""What decides a vector is in the fingerprint, and nothing else."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batch_assets.encoders.fingerprint import fingerprint
+from batch_assets.settings import PipelineSettings, parse_pipeline
+
+
+def settings(folder: Path, /, **changes: Any) -> PipelineSettings:
+    """A pipeline's settings; `changes` are section → fields that differ."""
+    values: dict[str, Any] = {
+        "source": {"uri": "data"}, "model": {"id": str(folder)}, "executor": {}, "shards": {}, "output": {"root": "out"},
+    }  # fmt: skip
+    for section, fields in changes.items():
+        values[section] = {**values[section], **fields}
+    return parse_pipeline(values, "name", "test")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": {"prompt": "query: "}},
+        {"model": {"dimensions": 16}},
+        {"model": {"dtype": "float32"}},
+        {"model": {"max_tokens": 32}},
+        {"model": {"normalize": False}},
+        {"source": {"text_column": "body"}},
+        {"source": {"text_template": "{title} {text}"}},
+        {"output": {"dtype": "float16"}},
+    ],
+)
+def test_what_decides_a_vector_changes_it(tiny_model: Path, changes: dict[str, Any]) -> None:
+    assert fingerprint(settings(tiny_model, **changes)) != fingerprint(settings(tiny_model))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": {"trust_remote_code": True}},
+        {"executor": {"batch_tokens": 100, "device": "cpu"}},
+        {"shards": {"records": 10}},
+        {"source": {"uri": "elsewhere", "text_column": "text"}},
+        {"output": {"root": "elsewhere"}},
+    ],
+)
+def test_what_does_not_decide_a_vector_leaves_it(tiny_model: Path, changes: dict[str, Any]) -> None:
+    assert fingerprint(settings(tiny_model, **changes)) == fingerprint(settings(tiny_model))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json", "1_Pooling/config.json"])
+def test_every_file_that_decides_counts_and_the_path_does_not(tiny_model: Path, tmp_path: Path, name: str) -> None:
+    copy = Path(shutil.copytree(tiny_model, tmp_path / "copy"))
+    assert fingerprint(settings(copy)) == fingerprint(settings(tiny_model))
+    (copy / "README.md").write_text("new words")
+    assert fingerprint(settings(copy)) == fingerprint(settings(tiny_model))
+    with (copy / name).open("ab") as file:
+        file.write(b" ")
+    assert fingerprint(settings(copy)) != fingerprint(settings(tiny_model))
+
+
+def test_it_is_made_without_torch(tiny_model: Path) -> None:
+    code = f"""
+import sys
+sys.modules["torch"] = sys.modules["transformers"] = sys.modules["sentence_transformers"] = None
+from pathlib import Path
+from batch_assets.encoders.fingerprint import fingerprint
+from batch_assets_tests.encoders.test_fingerprint import settings
+print(fingerprint(settings(Path({str(tiny_model)!r}))))
+"""
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert made.stdout.strip() == fingerprint(settings(tiny_model))
+    assert len(made.stdout.strip()) == 16
