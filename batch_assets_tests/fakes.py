@@ -55,6 +55,9 @@ class FakeExecutor:
     in_place: bool = True
     limits: Limits = field(default_factory=Limits)
 
+    def exclusive_device(self) -> str | None:
+        return None
+
     def fingerprint(self) -> str:
         return hashlib.sha256(self.settings.model.model_dump_json().encode()).hexdigest()[:32]
 

@@ -92,6 +92,22 @@ def time_cat(root: Path) -> float:
     return seconds
 
 
+def time_copies(root: Path) -> float:
+    """Seconds to copy the files by two processes at once, nothing hashed or checked: what a merge cannot beat."""
+    folder = root / "copies"
+    folder.mkdir()
+    started = time.perf_counter()
+    subprocess.run(
+        f"ls {root}/shards/*/embeddings-1.parquet | "
+        f"xargs -P 2 -I FILE sh -c 'cp FILE $(mktemp -p {folder})' && sync {folder}/*",
+        shell=True,
+        check=True,
+    )
+    seconds = time.perf_counter() - started
+    shutil.rmtree(folder)
+    return seconds
+
+
 def time_merge(root: Path, shards: int) -> tuple[float, float, float]:
     """Seconds from the first file to the published version, those of the checks, and peak memory in MB."""
     shutil.rmtree(root / "merged", ignore_errors=True)
@@ -112,18 +128,19 @@ def main() -> int:
         megabytes = write_shards(root, shards) / 1e6
         print(f"{shards} shards of {RECORDS:,} records, {megabytes:,.0f} MB, {rounds} rounds in turns")
         time_cat(root)  # once for the page cache
-        pairs = [(time_cat(root), time_merge(root, shards)) for _ in range(rounds)]
-    cat = megabytes / statistics.median(seconds for seconds, _ in pairs)
-    ours = megabytes / statistics.median(seconds for _, (seconds, _, _) in pairs)
-    checks = statistics.median(checks / seconds for _, (seconds, checks, _) in pairs)
-    ratio = statistics.median(seconds / merge for seconds, (merge, _, _) in pairs)
-    peak = max(megabytes for _, (_, _, megabytes) in pairs)
+        turns = [(time_cat(root), time_merge(root, shards), time_copies(root)) for _ in range(rounds)]
+    cat = statistics.median(megabytes / seconds for seconds, _, _ in turns)
+    ours = statistics.median(megabytes / seconds for _, (seconds, _, _), _ in turns)
+    checks = statistics.median(checks / seconds for _, (seconds, checks, _), _ in turns)
+    ratio = statistics.median(seconds / merge for seconds, (merge, _, _), _ in turns)
+    limit = statistics.median(seconds / copies for seconds, _, copies in turns)
+    peak = max(memory for _, (_, _, memory), _ in turns)
     print(f"cat     {cat:8,.0f} MB/s")
     print(f"merge   {ours:8,.0f} MB/s, checks and publishing included ({checks:.0%} of the time are checks)")
-    print(f"ratio   {ratio:8.2f}    median of the rounds")
-    print("limit       1.00    a merge copies every byte, as cat does, and hashes and checks it besides")
+    print(f"ratio   {ratio:8.2f}")
+    print(f"limit   {limit:8.2f}    two processes copying the files, nothing hashed or checked")
     print(f"target  {TARGET_RATIO:8.2f}")
-    print(f"memory  {peak:8,.0f} MB   peak; target {TARGET_MEGABYTES} MB")
+    print(f"memory  {peak:8,.0f} MB at the peak; target {TARGET_MEGABYTES} MB")
     return 0 if ratio >= TARGET_RATIO and peak <= TARGET_MEGABYTES else 1
 
 

@@ -5,6 +5,7 @@ claim's own, then the ledger's COLLECTING, then the marker by a conditional writ
 ledger's COLLECTED. Whoever comes after a crash looks for the marker first.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from batch_assets import paths
+from batch_assets.control.leases import exclusive
 from batch_assets.control.pipeline import Pipeline, adopt_marker, now
 from batch_assets.embeddings.accounting import account_shard
 from batch_assets.embeddings.marker import ShardMarker, commit_marker, read_marker
@@ -63,16 +65,24 @@ def collect_shards(
     if recompute:
         pipeline.ledger.recompute(pipeline.name, keys)
     planned = pipeline.plan_shards(keys)
-    for key in keys:
-        if pipeline.ledger.stop_requested(pipeline.name):
-            yield ShardResult(
-                key, Result.STOPPED, message=f"shard {key}: pipeline {pipeline.name} was stopped"
-            )
-        elif key not in planned:
-            text = f"shard {key} is in no plan of pipeline {pipeline.name}; materialize shard_plan first"
-            yield ShardResult(key, Result.NOT_READY, message=text)
-        else:
-            yield _collect_shard(pipeline, planned[key], fingerprint, run_id)
+    with _device(pipeline, keys):
+        for key in keys:
+            if key in planned:
+                yield _collect_shard(pipeline, planned[key], fingerprint, run_id)
+            else:
+                text = f"shard {key} is in no plan of pipeline {pipeline.name}; materialize shard_plan first"
+                yield ShardResult(key, Result.NOT_READY, message=text)
+
+
+def _device(pipeline: Pipeline, keys: Sequence[str]) -> contextlib.AbstractContextManager[None]:
+    """The lease of the device that only one process may compute on; nothing where nothing is to be computed."""
+    rows = pipeline.ledger.shards(pipeline.name, keys=keys)
+    if all(row.state is State.COLLECTED for row in rows):
+        return contextlib.nullcontext()
+    device = pipeline.executor.exclusive_device()
+    if device is None:
+        return contextlib.nullcontext()
+    return exclusive(pipeline.ledger, f"{device} of {pipeline.holder.host}", pipeline.holder)
 
 
 def _collect_shard(pipeline: Pipeline, shard: Shard, fingerprint: str, run_id: str | None) -> ShardResult:
@@ -80,6 +90,9 @@ def _collect_shard(pipeline: Pipeline, shard: Shard, fingerprint: str, run_id: s
     committed = _committed(pipeline, shard, fingerprint)
     if committed is not None:
         return ShardResult(key, Result.VERIFIED, committed)
+    if ledger.stop_requested(pipeline.name):
+        text = f"shard {key}: pipeline {pipeline.name} was stopped; `batch-assets run` goes on"
+        return ShardResult(key, Result.STOPPED, message=text)
     claim = ledger.claim(pipeline.name, key, pipeline.holder, run_id)
     if claim is None:
         return _unclaimed(ledger.shard(pipeline.name, key), key)

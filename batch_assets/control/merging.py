@@ -3,9 +3,6 @@
 How parts are written is in `merge/`; what is computed here is only whether it may go on.
 """
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from batch_assets.control.pipeline import Pipeline
@@ -19,8 +16,6 @@ from batch_assets.merge.parquet import merge
 from batch_assets.merge.publishing import current, publish
 
 NAMED_IN_ERRORS = 5
-WAIT_SECONDS = 1.0
-LEASE_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -35,19 +30,6 @@ class CheckedMerge:
     @property
     def manifest(self) -> Manifest:
         return self.result.manifest
-
-
-@contextmanager
-def merge_lease(pipeline: Pipeline, waiting: Callable[[str], None] = lambda _: None) -> Iterator[None]:
-    """One merge of a pipeline at a time: waits for the one at work."""
-    name = f"merge:{pipeline.name}"
-    while pipeline.ledger.lease(name, pipeline.holder, LEASE_SECONDS) is None:
-        waiting(f"waiting for the merge by {pipeline.ledger.lease_holder(name)}")
-        time.sleep(WAIT_SECONDS)
-    try:
-        yield
-    finally:
-        pipeline.ledger.release_lease(name, pipeline.holder)
 
 
 def merge_shards(pipeline: Pipeline) -> CheckedMerge:

@@ -61,6 +61,7 @@ class TextEncoder:
             encoder = cls._load(settings, device, dtype)
         if device == "cpu":
             encoder._accelerate()
+        encoder._give_back_cores()
         if settings.dimensions is not None and settings.dimensions > encoder.dimensions:
             raise ModelError(
                 f"model.dimensions: {settings.dimensions} is more than the {encoder.dimensions} "
@@ -122,6 +123,13 @@ class TextEncoder:
 
             torch.set_num_threads(self._cores)
             self._thread.ready = True
+
+    def _give_back_cores(self) -> None:
+        """Undo `_use_cores` for the thread that loaded the model: it may run other models of its own."""
+        import torch
+
+        torch.set_num_threads(available_cores())
+        self._thread.ready = False
 
     def _probe(self) -> npt.NDArray[np.float32]:
         """Vectors of the probes, in one batch with padding."""

@@ -88,6 +88,10 @@ class Executor(Protocol):
     in_place: bool
     limits: Limits
 
+    def exclusive_device(self) -> str | None:
+        """The device of this machine that only one process may compute on at a time; None: there is none."""
+        ...
+
     def fingerprint(self) -> str:
         """Digest of all that decides a vector (hex). Raises ModelError where the model is not to be had."""
         ...

@@ -47,12 +47,19 @@ class GpuMachine:
         """The executor of one pipeline on this machine."""
         return GpuExecutor(self, settings)
 
+    def pick_device(self, settings: PipelineSettings) -> str:
+        """Where the pipeline computes: `cpu`, or `cuda:N`. Raises ModelError for a device that is not there."""
+        from batch_assets.encoders.devices import pick_device
+
+        asked = _gpu_settings(settings).device
+        device = pick_device(self.device if asked == "auto" else asked)
+        return "cuda:0" if device == "cuda" else device
+
     def encoder(self, settings: PipelineSettings) -> Encoder:
         """The pipeline's model, loaded if it is not the one loaded last. Raises ModelError."""
         from batch_assets.encoders.text import TextEncoder
 
-        executor = _gpu_settings(settings)
-        device = self.device if executor.device == "auto" else executor.device
+        device = self.pick_device(settings)
         key = f"{fingerprint(settings)}@{device}"
         with self._lock:
             if self._loaded is None or self._loaded[0] != key:
@@ -75,6 +82,11 @@ class GpuExecutor:
     kind: str = "gpu"
     in_place: bool = True
     limits: Limits = field(default_factory=lambda: Limits(jobs=1))
+
+    def exclusive_device(self) -> str | None:
+        """A CUDA device: two models side by side would share its memory. A CPU only gets slower."""
+        device = self.machine.pick_device(self.settings)
+        return device if device.startswith("cuda") else None
 
     def fingerprint(self) -> str:
         return fingerprint(self.settings)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from batch_assets.control.heartbeat import heartbeat
+from batch_assets.control.leases import heartbeat
 from batch_assets.control.pipeline import Pipeline, open_pipeline
 from batch_assets.errors import BatchAssetsError
 from batch_assets.ledger.holder import Holder

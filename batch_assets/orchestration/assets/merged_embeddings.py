@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import dagster as dg
 
 from batch_assets import paths
-from batch_assets.control.merging import merge_lease, merge_shards, publish_merge, shard_rates
+from batch_assets.control.leases import exclusive
+from batch_assets.control.merging import merge_shards, publish_merge, shard_rates
 from batch_assets.errors import AccountingError
 from batch_assets.merge.base import CheckOutcome
 from batch_assets.orchestration import metadata
@@ -44,7 +45,10 @@ def build_merged_embeddings(settings: PipelineSettings) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext,
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         started = time.perf_counter()
-        with opened(context, settings) as pipeline, merge_lease(pipeline, context.log.info):
+        with (
+            opened(context, settings) as pipeline,
+            exclusive(pipeline.ledger, f"merge:{settings.name}", pipeline.holder, context.log.info),
+        ):
             try:
                 merged = merge_shards(pipeline)
             except AccountingError as error:

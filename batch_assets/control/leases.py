@@ -1,14 +1,16 @@
-"""Keeps this process's leases alive while it works. What a lease means is the ledger's business."""
+"""Taking leases by name, and keeping this process's leases alive. What a lease means is the ledger's business."""
 
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 from batch_assets.ledger.holder import Holder
+from batch_assets.ledger.leases import HEARTBEAT_SECONDS
 from batch_assets.ledger.ledger import Ledger
 
-HEARTBEAT_SECONDS = 10.0
+WAIT_SECONDS = 1.0
 logger = logging.getLogger(__name__)
 
 
@@ -35,3 +37,21 @@ def heartbeat(ledger: Ledger, holder: Holder) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
+
+
+@contextlib.contextmanager
+def exclusive(
+    ledger: Ledger, name: str, holder: Holder, waiting: Callable[[str], None] = logger.warning
+) -> Iterator[None]:
+    """Have the lease `name` while the block runs; waits for whoever has it, and says so once."""
+    said: Holder | None = None
+    while ledger.lease(name, holder) is None:
+        found = ledger.lease_holder(name)
+        if found is not None and found != said:
+            waiting(f"waiting for {name}, which {found} has")
+            said = found
+        time.sleep(WAIT_SECONDS)
+    try:
+        yield
+    finally:
+        ledger.release_lease(name, holder)

@@ -1,0 +1,158 @@
+"""Text of 20 to 250 tokens on this machine's CPU: JSONL to a shard's Parquet, against `SentenceTransformer.encode`.
+
+The peers encode a list of strings that is in memory already: in float32 with batches of 32, as
+`encode` comes, and in bfloat16. Ours reads, checks, tokenizes, embeds and writes.
+
+    python -m benchmarks.text_cpu [--quick]
+"""
+
+import argparse
+import ast
+import json
+import random
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sentence_transformers import SentenceTransformer
+
+from batch_assets.embeddings.shard_writer import ShardWriter
+from batch_assets.encoders.devices import available_cores
+from batch_assets.encoders.text import TextEncoder
+from batch_assets.encoders.weights import locate_model
+from batch_assets.settings import ModelSettings, PipelineSettings, parse_pipeline
+from batch_assets.sharding.planner import plan_generation
+from batch_assets.sharding.reading import read_shard
+from batch_assets.storage import open_storage
+from batch_assets.worker.pipeline import embed
+from benchmarks.measure import Comparison, report, take_turns
+
+TARGET_FLOAT32, TARGET_BFLOAT16, LEAST_COSINE = 2.3, 1.0, 0.9995
+FEWEST_TOKENS, MOST_TOKENS = 20, 250
+
+
+def main() -> int:
+    """Run everything and print it; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="under a minute on two idle cores")
+    quick = parser.parse_args().quick
+    count, rounds = (160, 2) if quick else (1024, 5)
+    torch.set_num_threads(available_cores())
+    folder = str(locate_model(ModelSettings()))
+    exact = SentenceTransformer(folder, device="cpu", model_kwargs={"dtype": torch.float32})
+    reduced = SentenceTransformer(folder, device="cpu", model_kwargs={"dtype": torch.bfloat16})
+    encoder = TextEncoder.load(ModelSettings(), device="cpu")
+    texts = docstring_texts(count, exact.tokenizer)
+    tokens = int(encoder.tokenize(texts).counts.sum())
+    print(f"{count:,} texts of {tokens / count:.0f} tokens on average, {available_cores()} cores, {rounds} rounds in turns")
+    print(f"ours computes in {encoder.dtype}; rates are records per second")
+    kept: dict[str, npt.NDArray[np.float32]] = {}
+    with tempfile.TemporaryDirectory() as place:
+        ours = file_to_parquet(Path(place), texts, encoder)
+
+        def keep(name: str, run: Callable[[], npt.NDArray[np.float32]]) -> Callable[[], None]:
+            return lambda: kept.update({name: run()})
+
+        runs = {
+            "ours": keep("ours", ours),
+            "float32": keep("float32", lambda: exact.encode(texts, batch_size=32)),
+            "bfloat16": keep("bfloat16", lambda: as_float32(reduced.encode(texts, convert_to_tensor=True))),
+        }
+        for warm_up in runs.values():
+            warm_up()
+        seconds = take_turns(runs, rounds)
+    rates = {name: [count / each for each in taken] for name, taken in seconds.items()}
+    limit = product_rate(encoder) / operations(encoder, texts)
+    code = report(
+        [
+            Comparison("encode, float32, batch 32", "records/s", rates["ours"], rates["float32"], limit, TARGET_FLOAT32),
+            Comparison("encode, bfloat16", "records/s", rates["ours"], rates["bfloat16"], limit, TARGET_BFLOAT16),
+        ]
+    )
+    cosine = lowest_cosine(kept["ours"], kept["float32"])
+    print(f"lowest cosine to encode in float32: ours {cosine:.6f}, encode in bfloat16 "
+          f"{lowest_cosine(kept['bfloat16'], kept['float32']):.6f}; target {LEAST_COSINE}")  # fmt: skip
+    return 1 if cosine < LEAST_COSINE else code
+
+
+def docstring_texts(count: int, tokenizer: Any) -> list[str]:
+    """Stretches of the standard library's docstrings, their lengths spread evenly over the range."""
+    words: list[str] = []
+    for path in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                words += (ast.get_docstring(node) or "").split()
+    chance, texts = random.Random(0), list[str]()
+    while len(texts) < count:
+        first, length = chance.randrange(len(words) - MOST_TOKENS), chance.randint(10, MOST_TOKENS)
+        text = " ".join(words[first : first + length])
+        if FEWEST_TOKENS <= len(tokenizer(text, verbose=False)["input_ids"]) <= MOST_TOKENS:
+            texts.append(text)
+    return texts
+
+
+def file_to_parquet(
+    place: Path, texts: list[str], encoder: TextEncoder
+) -> Callable[[], npt.NDArray[np.float32]]:
+    """Write `texts` as JSONL and plan them; what is returned makes a shard's files of them, and their vectors."""
+    with (place / "in.jsonl").open("w", encoding="utf-8") as file:
+        for number, text in enumerate(texts):
+            file.write(json.dumps({"id": number, "text": text}) + "\n")
+    values = {"source": {"uri": str(place / "in.jsonl")}, "output": {"root": str(place / "out")}}
+    settings: PipelineSettings = parse_pipeline(values, "benchmark", "benchmark")
+    storage = open_storage(settings.output.root)
+    plan = plan_generation(settings, storage)
+    fences = iter(range(1, 1_000))
+
+    def run() -> npt.NDArray[np.float32]:
+        shard = plan.shards[0]
+        writer = ShardWriter(storage, shard.key, next(fences), plan.summary.columns, "float32")
+        vectors: list[npt.NDArray[np.float32]] = []
+        for outcomes in embed(read_shard(settings, shard, plan.summary, storage), encoder):
+            writer.write(outcomes)
+            vectors.append(outcomes.vectors)
+        writer.close(encoder.dimensions)
+        return np.concatenate(vectors)
+
+    return run
+
+
+def operations(encoder: TextEncoder, texts: list[str]) -> float:
+    """Floating-point operations of an average text: two for each weight and token, and the attention's products."""
+    config = json.loads((locate_model(ModelSettings()) / "config.json").read_text())
+    hidden, layers, inner = config["hidden_size"], config["num_hidden_layers"], config["intermediate_size"]
+    lengths = encoder.tokenize(texts).counts.astype(np.float64)
+    weights = layers * (4 * hidden * hidden + 2 * hidden * inner)
+    return float((2 * weights * lengths + 4 * layers * hidden * lengths**2).mean())
+
+
+def product_rate(encoder: TextEncoder) -> float:
+    """Operations per second of this machine's best matrix product in the encoder's precision, measured now."""
+    dtype = getattr(torch, encoder.dtype)
+    a, b = torch.ones(2048, 1536, dtype=dtype), torch.ones(1536, 1536, dtype=dtype)
+    packed = torch.ops.mkldnn._reorder_linear_weight(b, 2048)
+    best = float("inf")
+    with torch.inference_mode():
+        for _ in range(20):
+            started = time.perf_counter()
+            torch.ops.mkldnn._linear_pointwise(a, packed, None, "none", [], "")
+            best = min(best, time.perf_counter() - started)
+    return 2 * 2048 * 1536 * 1536 / best
+
+
+def as_float32(vectors: torch.Tensor) -> npt.NDArray[np.float32]:
+    return vectors.float().numpy()
+
+
+def lowest_cosine(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
+    return float(((a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min())
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
