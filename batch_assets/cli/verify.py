@@ -16,5 +16,7 @@ def verify(pipeline: options.Target, defs: options.Defs = None) -> None:
     report = verify_root(open_storage(settings.output.root))
     for problem in report.problems:
         errors.print(f"not true: {problem}", style="red", markup=False, soft_wrap=True)
+    for note in report.notes:
+        errors.print(f"note: {note}", markup=False, soft_wrap=True)
     out.print(report.accounting.line(), markup=False, soft_wrap=True)
     raise typer.Exit(exit_codes.NOTHING_PUBLISHED if report.problems else exit_codes.PUBLISHED)

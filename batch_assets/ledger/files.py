@@ -64,7 +64,7 @@ class Files(Store):
         where += [files.c.path <= until] if until is not None else []
         query = sa.select(files.c.path, files.c.version).where(*where).order_by(files.c.path)
         with self._database.read() as connection:
-            return dict(connection.execute(query).tuples().all())
+            return {row.path: row.version for row in connection.execute(query)}
 
     def known_files(self, pipeline: str, paths: Sequence[str]) -> dict[str, str]:
         """The versions as planned of those of `paths` that are known."""
