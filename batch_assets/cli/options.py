@@ -14,7 +14,7 @@ import typer
 import yaml
 
 from batch_assets.components.attributes import COMPONENT_TYPE
-from batch_assets.control.pipeline import adhoc_name
+from batch_assets.control.ownership import adhoc_name
 from batch_assets.errors import ConfigurationError
 from batch_assets.settings import PIPELINE_NAME, PipelineSettings, parse_pipeline
 from batch_assets.storage import is_local, normalize_uri

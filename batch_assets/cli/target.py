@@ -6,7 +6,7 @@ from typing import Any
 from batch_assets.cli.console import errors
 from batch_assets.cli.options import adhoc_settings, save_pipeline
 from batch_assets.components.attributes import defs_folder, load_file, load_folder
-from batch_assets.control.pipeline import read_owner
+from batch_assets.control.ownership import read_owner
 from batch_assets.errors import ConfigurationError
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.settings import PIPELINE_NAME, PipelineSettings

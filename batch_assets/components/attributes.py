@@ -37,11 +37,12 @@ def parse_attributes(
     base = project_root(file.parent) or file.parent
     source = settings.source
     if source.uri is not None:
-        source = source.model_copy(update={"uri": _absolute(source.uri, base)})
+        source = source.model_copy(update={"uri": _absolute(source.uri, base, f"{file}: source.uri")})
     model = settings.model
     if (base / os.path.expanduser(model.id)).is_dir():
-        model = model.model_copy(update={"id": _absolute(model.id, base)})
-    output = settings.output.model_copy(update={"root": _absolute(settings.output.root, base)})
+        model = model.model_copy(update={"id": _absolute(model.id, base, f"{file}: model.id")})
+    root = _absolute(settings.output.root, base, f"{file}: output.root")
+    output = settings.output.model_copy(update={"root": root})
     return settings.model_copy(update={"source": source, "model": model, "output": output})
 
 
@@ -63,12 +64,13 @@ def load_folder(folder: Path) -> dict[str, PipelineSettings]:
             name, root = settings.name, normalize_uri(settings.output.root)
             if name in found:
                 raise ConfigurationError(
-                    f"{file}: name: {name!r} is the name of the pipeline in {files[name]} already; name one of them otherwise"
+                    f"{file}: name: {name!r} is the name of the pipeline in {files[name]} already; "
+                    "name one of them otherwise"
                 )
             if root in roots:
                 raise ConfigurationError(
-                    f"{file}: output.root: {root!r} belongs to pipeline {roots[root]!r} ({files[roots[root]]}) already; "
-                    "give each pipeline a root of its own"
+                    f"{file}: output.root: {root!r} belongs to pipeline {roots[root]!r} already, "
+                    f"which is in {files[roots[root]]}; give each pipeline a root of its own"
                 )
             found[name], files[name], roots[root] = settings, file, name
     return found
@@ -96,7 +98,11 @@ def _declared(file: Path) -> Iterator[Mapping[str, Any]]:
         yield attributes
 
 
-def _absolute(uri: str, base: Path) -> str:
-    if "://" in uri:
-        return uri
-    return os.path.normpath(base / os.path.expanduser(uri)) + ("/" if uri.endswith("/") else "")
+def _absolute(uri: str, base: Path, where: str) -> str:
+    if "://" not in uri:
+        return os.path.normpath(base / os.path.expanduser(uri)) + ("/" if uri.endswith("/") else "")
+    try:
+        normalize_uri(uri)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{where}: {error}") from None
+    return uri

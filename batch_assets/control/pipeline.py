@@ -1,33 +1,29 @@
 """A pipeline at work: its settings with its output root, its ledger and its executor, opened together.
 
-What belongs here: ownership of the root (`pipeline.json`) and the way a ledger comes to know
-what the root holds. What is then done with a shard has its own file beside this one.
+What belongs here: the way a ledger comes to know what the root holds. Whose the root is, is in
+`ownership.py`; what is then done with a shard has its own file beside this one.
 """
 
-import contextlib
 import datetime
-import hashlib
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
-
-import orjson
 
 from batch_assets import paths
+from batch_assets.control.ownership import attach
 from batch_assets.embeddings.marker import read_marker
-from batch_assets.errors import ConfigurationError
+from batch_assets.errors import AccountingError
 from batch_assets.executors.base import Executor
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.ledger import Ledger
+from batch_assets.ledger.rows import Adoption
+from batch_assets.merge.base import map_in_order, threads_for
 from batch_assets.settings import PipelineSettings
 from batch_assets.sharding.plan import PlanSummary, Shard
 from batch_assets.sharding.plan_files import generations, read_plan, read_shards, read_summary
-from batch_assets.storage import Storage, is_local, normalize_uri, open_storage
+from batch_assets.storage import Storage, open_storage
 
-ATTACH_TRIES = 10
 logger = logging.getLogger(__name__)
 
 
@@ -102,106 +98,10 @@ def open_pipeline(
     another source and `add_source` does not allow for that.
     """
     storage = open_storage(settings.output.root)
-    attached = _attach(settings, ledger, storage, add_source)
+    attached = attach(settings, ledger, storage, add_source)
     pipeline = Pipeline(settings, storage, ledger, executor, Holder.current())
     _catch_up(pipeline, attached)
     return pipeline
-
-
-def adhoc_name(root: str) -> str:
-    """Name of the ad hoc pipeline whose output root this is."""
-    return "adhoc_" + hashlib.sha256(normalize_uri(root).encode()).hexdigest()[:8]
-
-
-def read_owner(storage: Storage) -> dict[str, Any] | None:
-    """What `pipeline.json` says, or None where nobody has taken the root."""
-    found = storage.read_versioned(paths.PIPELINE)
-    return None if found is None else _parse_owner(storage, found[0])
-
-
-def _parse_owner(storage: Storage, data: bytes) -> dict[str, Any]:
-    with contextlib.suppress(orjson.JSONDecodeError):
-        owner = orjson.loads(data)
-        if isinstance(owner, dict) and {"pipeline", "epoch", "source"} <= owner.keys():
-            return owner
-    raise ConfigurationError(
-        f"{storage.uri}/{paths.PIPELINE} is not what this program writes; name another output root"
-    )
-
-
-def check_owner(
-    settings: PipelineSettings, storage: Storage, *, add_source: bool = False
-) -> tuple[dict[str, Any], bytes, str] | None:
-    """What `pipeline.json` says, as it was read, with its version; None where nobody has the root.
-
-    Raises ConfigurationError where this pipeline, with this source, may not write there.
-    """
-    found = storage.read_versioned(paths.PIPELINE)
-    if found is None:
-        return None
-    owner = _parse_owner(storage, found[0])
-    # A pipeline that began ad hoc may be given a name later (`--save`).
-    if owner["pipeline"] not in (settings.name, adhoc_name(storage.uri)):
-        raise ConfigurationError(
-            f"output root {storage.uri} belongs to pipeline {owner['pipeline']!r}, not to "
-            f"{settings.name!r}; give each pipeline a root of its own"
-        )
-    source = source_identity(settings)
-    if source not in owner["source"] and not add_source:
-        raise ConfigurationError(
-            f"output root {storage.uri} was filled from {', '.join(owner['source'])}, not from {source}; "
-            "use another output, or --add-source to add this one to it"
-        )
-    return owner, *found
-
-
-def _attach(settings: PipelineSettings, ledger: Ledger, storage: Storage, add_source: bool) -> bool:
-    """Agree with the root on an epoch; True if the ledger knows nothing of the root's shards yet.
-
-    Each ledger that comes to a root gets an epoch of its own, and with it its own range of
-    fences: two ledgers never write a data file of one name.
-    """
-    source = source_identity(settings)
-    for _ in range(ATTACH_TRIES):
-        row = ledger.pipeline(settings.name)
-        known = row.epoch if row is not None and row.root == storage.uri else 0
-        found = check_owner(settings, storage, add_source=add_source)
-        if found is None:
-            if storage.create(paths.PIPELINE, _owner(settings, known + 1, [source])):
-                ledger.attach(settings.name, storage.uri, known + 1)
-                return True
-            continue
-        owner, data, version = found
-        fresh = (known, settings.name) != (owner["epoch"], owner["pipeline"])
-        epoch = max(known, owner["epoch"]) + 1 if fresh else known
-        changed = _owner(settings, epoch, list(dict.fromkeys([*owner["source"], source])))
-        if changed == data:
-            return False
-        if storage.replace(paths.PIPELINE, changed, version):
-            if fresh:
-                ledger.attach(settings.name, storage.uri, epoch)
-            return fresh
-    raise ConfigurationError(
-        f"{storage.uri}/{paths.PIPELINE} was changed by others {ATTACH_TRIES} times in a row; "
-        "is another ledger working on this root? Give both the same BATCH_ASSETS_LEDGER_URL"
-    )
-
-
-def source_identity(settings: PipelineSettings) -> str:
-    """The source in one spelling."""
-    if settings.source.uri is None:
-        return f"pipeline:{settings.source.pipeline}"
-    return normalize_uri(settings.source.uri)
-
-
-def _owner(settings: PipelineSettings, epoch: int, sources: list[str]) -> bytes:
-    content = {
-        "pipeline": settings.name,
-        "epoch": epoch,
-        "source": sources,
-        "configuration": settings.model_dump(mode="json"),
-    }
-    return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"
 
 
 def _catch_up(pipeline: Pipeline, attached: bool) -> None:
@@ -216,19 +116,10 @@ def _catch_up(pipeline: Pipeline, attached: bool) -> None:
         if generation > known:
             register_generation(pipeline, generation)
     if attached:
-        for info in pipeline.storage.list("shards"):
-            if info.path.endswith("/shard.json"):
-                adopt_marker(pipeline, info.path.split("/")[1])
-
-
-def leave_root(pipeline: Pipeline) -> None:
-    """Give up a root that nothing was planned under, as if it had never been taken."""
-    storage = pipeline.storage
-    storage.delete([paths.PIPELINE, *(info.path for info in storage.list("spool"))])
-    if is_local(storage.uri):
-        for folder in (Path(storage.uri) / "spool", Path(storage.uri)):
-            with contextlib.suppress(OSError):  # somebody's own files keep the folder
-                folder.rmdir()
+        listed = (info.path for info in pipeline.storage.list("shards") if info.path.endswith("/shard.json"))
+        keys = (path.split("/")[1] for path in listed)
+        found = map_in_order(lambda key: _read_adoption(pipeline, key), keys, threads_for(pipeline.storage))
+        pipeline.ledger.adopt_all(pipeline.name, [adoption for adoption in found if adoption is not None])
 
 
 def register_generation(pipeline: Pipeline, generation: int) -> list[str]:
@@ -244,20 +135,21 @@ def register_generation(pipeline: Pipeline, generation: int) -> list[str]:
 
 def adopt_marker(pipeline: Pipeline, key: str) -> bool:
     """Tell the ledger what a commit marker says; False where there is none or it does not count."""
-    found = read_marker(pipeline.storage, key)
+    adoption = _read_adoption(pipeline, key)
+    return adoption is not None and bool(pipeline.ledger.adopt_all(pipeline.name, [adoption]))
+
+
+def _read_adoption(pipeline: Pipeline, key: str) -> Adoption | None:
+    try:
+        found = read_marker(pipeline.storage, key)
+    except AccountingError as error:
+        logger.warning("%s", error)
+        return None
     if found is None:
-        return False
+        return None
     marker = found[0]
-    return pipeline.ledger.adopt(
-        pipeline.name,
-        key,
-        fence=marker.fence,
-        fingerprint=marker.fingerprint,
-        embedded=marker.counts["embedded"],
-        rejected=marker.counts["rejected"],
-        failed=marker.counts["failed"],
-        tokens=marker.tokens,
-    )
+    counts = (marker.counts["embedded"], marker.counts["rejected"], marker.counts["failed"])
+    return Adoption(key, marker.fence, marker.fingerprint, *counts, marker.tokens)
 
 
 def now() -> str:

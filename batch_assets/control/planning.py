@@ -7,7 +7,8 @@ the root and to the ledger, and says what was noticed on the way.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from batch_assets.control.pipeline import Pipeline, leave_root, register_generation
+from batch_assets.control.ownership import leave_root
+from batch_assets.control.pipeline import Pipeline, register_generation
 from batch_assets.errors import ConfigurationError, SourceError
 from batch_assets.executors.base import Executor
 from batch_assets.paths import shard_generation
@@ -54,7 +55,7 @@ def plan_source(pipeline: Pipeline, *, replace: bool = False) -> PlanningResult:
         )
     except (ConfigurationError, SourceError):
         if not before:
-            leave_root(pipeline)
+            leave_root(pipeline.storage)
         raise
     if result.changes:
         # Another planner may have been first: what counts is what the root holds afterwards.

@@ -3,7 +3,7 @@
 The same faults would surface later, in a run; a person at a terminal should know now.
 """
 
-from batch_assets.control.pipeline import check_owner
+from batch_assets.control.ownership import check_owner
 from batch_assets.executors.base import Executor
 from batch_assets.settings import PipelineSettings
 from batch_assets.sharding.planner import source_uri

@@ -16,7 +16,16 @@ from batch_assets.errors import ConfigurationError
 from batch_assets_tests.components.test_embedding_pipeline import declare
 
 REPOSITORY = Path(__file__).parents[2]
-HEAVY = ["torch", "transformers", "sentence_transformers", "boto3", "botocore", "dagster_aws", "polars", "ray"]
+HEAVY = [
+    "torch",
+    "transformers",
+    "sentence_transformers",
+    "boto3",
+    "botocore",
+    "dagster_aws",
+    "polars",
+    "ray",
+]
 LOAD = f"""
 import json, resource, sys
 from batch_assets.definitions import defs
@@ -77,7 +86,9 @@ def test_the_repositorys_own_pipelines(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["resources"] == ["gpu", "ledger"]
 
 
-def test_an_empty_folder_is_a_code_location_without_pipelines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_empty_folder_is_a_code_location_without_pipelines(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     found = described(load(monkeypatch, tmp_path))
     assert found["assets"] == {}
     assert len(found["sensors"]) == 3
@@ -95,7 +106,12 @@ def test_wrong_folders_are_refused_in_words(monkeypatch: pytest.MonkeyPatch, tmp
 def test_loading_is_quick_and_imports_nothing_heavy() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "BATCH_ASSETS_DEFS"}
     loaded = subprocess.run(
-        [sys.executable, "-c", LOAD], capture_output=True, text=True, cwd=REPOSITORY, env=environment, check=True
+        [sys.executable, "-c", LOAD],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        env=environment,
+        check=True,
     )
     found = json.loads(loaded.stdout)
     assert found["assets"] >= 5
@@ -105,7 +121,10 @@ def test_loading_is_quick_and_imports_nothing_heavy() -> None:
 
 def test_validate_shows_a_sentence_for_a_wrong_pipeline(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
-    declare(tmp_path / "defs", {"source": {"uri": "in/"}, "output": {"root": "out/"}, "shards": {"records": "many"}})
+    declare(
+        tmp_path / "defs",
+        {"source": {"uri": "in/"}, "output": {"root": "out/"}, "shards": {"records": "many"}},
+    )
     validated = subprocess.run(
         [Path(sys.executable).with_name("dagster"), "definitions", "validate", "-w", "workspace.yaml"],
         cwd=REPOSITORY,

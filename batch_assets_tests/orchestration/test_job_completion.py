@@ -52,10 +52,9 @@ def dead_holder() -> Holder:
 def started_run(deployment: Deployment) -> dg.DagsterRun:
     job = deployment.definitions.resolve_implicit_global_asset_job_def()
     selection = frozenset({dg.AssetKey(["texts", "embedding_outputs"])})
-    run = deployment.instance.create_run_for_job(
+    return deployment.instance.create_run_for_job(
         job_def=job, asset_selection=selection, status=dg.DagsterRunStatus.STARTED
     )
-    return run
 
 
 def test_with_nothing_to_mend_it_says_so(deployment: Deployment) -> None:

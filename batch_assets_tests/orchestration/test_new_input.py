@@ -6,6 +6,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.states import State
 from batch_assets.orchestration.partitions import RANGE_END, RANGE_START
 from batch_assets.orchestration.sensors import new_input
@@ -75,7 +76,7 @@ def test_runs_are_of_a_hundred_shards_without_gaps(tmp_path: Path) -> None:
         keys = deployment.plan()
         deployment.ledger.move("texts", [keys[7]], {State.PLANNED}, State.PREPARED)
         deployment.ledger.move("texts", [keys[7]], {State.PREPARED}, State.READY)
-        claim = deployment.ledger.claim("texts", keys[7], somebody())
+        claim = deployment.ledger.claim("texts", keys[7], Holder("another-host", "boot", 4711, "1"))
         assert claim is not None
         result = deployment.tick("new_input")
         ranges = [(tags[RANGE_START], tags[RANGE_END]) for _, tags in asked(result)]
@@ -166,7 +167,6 @@ def test_a_source_that_cannot_be_read_keeps_nobody_else_waiting(tmp_path: Path) 
         (tmp_path / "first" / "in" / "a.jsonl").unlink()
         (tmp_path / "first" / "in").rmdir()
         result = deployment.tick("new_input")
-        assert (["shard_plan"], {}) in asked(result)
         assert ["second", "shard_plan"] in [
             list(k.path) for r in result.run_requests for k in r.asset_selection
         ]

@@ -76,9 +76,7 @@ def build_new_input() -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="For pipelines with automation: true: plans new files and starts planned shards.",
     )
-    def new_input(
-        context: dg.SensorEvaluationContext, ledger: dg.ResourceParam[Ledger]
-    ) -> dg.SensorResult:
+    def new_input(context: dg.SensorEvaluationContext, ledger: dg.ResourceParam[Ledger]) -> dg.SensorResult:
         deadline = time.monotonic() + TICK_SECONDS
         cursor = Cursor.model_validate_json(context.cursor or "{}")
         tick = Tick([], [])

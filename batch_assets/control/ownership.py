@@ -1,0 +1,125 @@
+"""Whose an output root is: `pipeline.json`, taken before anything else is written under it.
+
+Each ledger that comes to a root gets an epoch of its own, and with it its own range of fences.
+What lies under the root otherwise is told to the ledger by `pipeline.py`.
+"""
+
+import contextlib
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from batch_assets import paths
+from batch_assets.errors import ConfigurationError
+from batch_assets.ledger.ledger import Ledger
+from batch_assets.settings import PipelineSettings
+from batch_assets.storage import Storage, is_local, normalize_uri
+
+ATTACH_TRIES = 10
+
+
+def adhoc_name(root: str) -> str:
+    """Name of the ad hoc pipeline whose output root this is."""
+    return "adhoc_" + hashlib.sha256(normalize_uri(root).encode()).hexdigest()[:8]
+
+
+def read_owner(storage: Storage) -> dict[str, Any] | None:
+    """What `pipeline.json` says, or None where nobody has taken the root."""
+    found = storage.read_versioned(paths.PIPELINE)
+    return None if found is None else _parse_owner(storage, found[0])
+
+
+def _parse_owner(storage: Storage, data: bytes) -> dict[str, Any]:
+    with contextlib.suppress(orjson.JSONDecodeError):
+        owner = orjson.loads(data)
+        if isinstance(owner, dict) and {"pipeline", "epoch", "source"} <= owner.keys():
+            return owner
+    raise ConfigurationError(
+        f"{storage.uri}/{paths.PIPELINE} is not what this program writes; name another output root"
+    )
+
+
+def check_owner(
+    settings: PipelineSettings, storage: Storage, *, add_source: bool = False
+) -> tuple[dict[str, Any], bytes, str] | None:
+    """What `pipeline.json` says, as it was read, with its version; None where nobody has the root.
+
+    Raises ConfigurationError where this pipeline, with this source, may not write there.
+    """
+    found = storage.read_versioned(paths.PIPELINE)
+    if found is None:
+        return None
+    owner = _parse_owner(storage, found[0])
+    # A pipeline that began ad hoc may be given a name later (`--save`).
+    if owner["pipeline"] not in (settings.name, adhoc_name(storage.uri)):
+        raise ConfigurationError(
+            f"output root {storage.uri} belongs to pipeline {owner['pipeline']!r}, not to "
+            f"{settings.name!r}; give each pipeline a root of its own"
+        )
+    source = source_identity(settings)
+    if source not in owner["source"] and not add_source:
+        raise ConfigurationError(
+            f"output root {storage.uri} was filled from {', '.join(owner['source'])}, not from {source}; "
+            "use another output, or --add-source to add this one to it"
+        )
+    return owner, *found
+
+
+def attach(settings: PipelineSettings, ledger: Ledger, storage: Storage, add_source: bool) -> bool:
+    """Agree with the root on an epoch; True if the ledger knows nothing of the root's shards yet.
+
+    Each ledger that comes to a root gets an epoch of its own, and with it its own range of
+    fences: two ledgers never write a data file of one name.
+    """
+    source = source_identity(settings)
+    for _ in range(ATTACH_TRIES):
+        row = ledger.pipeline(settings.name)
+        known = row.epoch if row is not None and row.root == storage.uri else 0
+        found = check_owner(settings, storage, add_source=add_source)
+        if found is None:
+            if storage.create(paths.PIPELINE, _owner(settings, known + 1, [source])):
+                ledger.attach(settings.name, storage.uri, known + 1)
+                return True
+            continue
+        owner, data, version = found
+        fresh = (known, settings.name) != (owner["epoch"], owner["pipeline"])
+        epoch = max(known, owner["epoch"]) + 1 if fresh else known
+        changed = _owner(settings, epoch, list(dict.fromkeys([*owner["source"], source])))
+        if changed == data:
+            return False
+        if storage.replace(paths.PIPELINE, changed, version):
+            if fresh:
+                ledger.attach(settings.name, storage.uri, epoch)
+            return fresh
+    raise ConfigurationError(
+        f"{storage.uri}/{paths.PIPELINE} was changed by others {ATTACH_TRIES} times in a row; "
+        "is another ledger working on this root? Give both the same BATCH_ASSETS_LEDGER_URL"
+    )
+
+
+def source_identity(settings: PipelineSettings) -> str:
+    """The source in one spelling."""
+    if settings.source.uri is None:
+        return f"pipeline:{settings.source.pipeline}"
+    return normalize_uri(settings.source.uri)
+
+
+def _owner(settings: PipelineSettings, epoch: int, sources: list[str]) -> bytes:
+    content = {
+        "pipeline": settings.name,
+        "epoch": epoch,
+        "source": sources,
+        "configuration": settings.model_dump(mode="json"),
+    }
+    return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"
+
+
+def leave_root(storage: Storage) -> None:
+    """Give up a root that nothing was planned under, as if it had never been taken."""
+    storage.delete([paths.PIPELINE, *(info.path for info in storage.list("spool"))])
+    if is_local(storage.uri):
+        for folder in (Path(storage.uri) / "spool", Path(storage.uri)):
+            with contextlib.suppress(OSError):  # somebody's own files keep the folder
+                folder.rmdir()
