@@ -37,6 +37,7 @@ def main() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("batch_assets.control.planning").setLevel(logging.INFO)
     arguments = [_dashed(argument) for argument in sys.argv[1:]]
     try:
         code: Any = app(args=arguments, prog_name="batch-assets", standalone_mode=False)

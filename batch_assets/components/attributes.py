@@ -14,7 +14,7 @@ from dagster import ResolutionContext
 from batch_assets.components.templates import render
 from batch_assets.errors import ConfigurationError
 from batch_assets.home import project_root
-from batch_assets.settings import PipelineSettings, parse_pipeline
+from batch_assets.settings import PIPELINE_NAME, PipelineSettings, parse_pipeline
 from batch_assets.storage import normalize_uri
 
 COMPONENT_TYPE = "batch_assets.components.EmbeddingPipeline"
@@ -24,7 +24,7 @@ DEFAULT_DEFS = Path(__file__).parent.parent / "defs"
 def parse_attributes(
     attributes: Mapping[str, Any], file: Path, context: ResolutionContext | None = None
 ) -> PipelineSettings:
-    """Settings from the `attributes` of a YAML file. Raises ConfigurationError.
+    """Settings from the `attributes` of a YAML file, named by its folder. Raises ConfigurationError.
 
     Relative paths count from the project's root (the nearest folder above the file with a
     workspace.yaml), or from the file's own folder where there is none.
@@ -33,7 +33,7 @@ def parse_attributes(
         field: render(value, context or ResolutionContext.default(), f"{file}: {field}")
         for field, value in attributes.items()
     }
-    settings = parse_pipeline(rendered, file.parent.name, str(file))
+    settings = parse_pipeline(rendered, _default_name(file), str(file))
     base = project_root(file.parent) or file.parent
     source = settings.source
     if source.uri is not None:
@@ -44,6 +44,12 @@ def parse_attributes(
     root = _absolute(settings.output.root, base, f"{file}: output.root")
     output = settings.output.model_copy(update={"root": root})
     return settings.model_copy(update={"source": source, "model": model, "output": output})
+
+
+def _default_name(file: Path) -> str:
+    """The folder's name; of a file with a name of its own in a folder whose name is not legal, the file's."""
+    names = (file.parent.name, file.stem) if file.name != "defs.yaml" else (file.parent.name,)
+    return next((name for name in names if PIPELINE_NAME.fullmatch(name)), file.parent.name)
 
 
 def load_file(file: Path) -> list[PipelineSettings]:

@@ -24,6 +24,7 @@ from batch_assets.ledger.rows import Claim, ShardRow
 from batch_assets.ledger.states import State
 from batch_assets.sharding.plan import Shard
 
+SPEAK_SECONDS = 30.0
 logger = logging.getLogger(__name__)
 
 
@@ -184,8 +185,14 @@ def _compute(pipeline: Pipeline, shard: Shard, claim: Claim, fingerprint: str) -
         normalized=settings.model.normalize,
     )
     try:
+        records, said = 0, started
         for outcomes in pipeline.executor.collect(handle, facts):
             writer.write(outcomes)
+            records += len(outcomes.records) + len(outcomes.records.rejections)
+            if time.perf_counter() - said >= SPEAK_SECONDS:
+                said = time.perf_counter()
+                rate = records / (said - started)
+                logger.info("shard %s: %d of %d records, %.0f/s", shard.key, records, shard.records, rate)
             if pipeline.ledger.stop_requested(pipeline.name):
                 raise _StopRequested
         files = writer.close(facts.dimensions)

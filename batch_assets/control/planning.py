@@ -4,6 +4,8 @@ How files are cut is `sharding/planner.py`'s business; this module makes a gener
 the root and to the ledger, and says what was noticed on the way.
 """
 
+import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -20,6 +22,8 @@ from batch_assets.sharding.reading import sample_texts
 from batch_assets.storage import Storage, open_storage
 
 SAMPLED_TEXTS = 512
+SPEAK_SECONDS = 10.0
+logger = logging.getLogger(__name__)
 NAMED_IN_NOTES = 5
 
 
@@ -52,6 +56,7 @@ def plan_source(pipeline: Pipeline, *, replace: bool = False) -> PlanningResult:
             pipeline.storage,
             min_records=pipeline.executor.limits.min_records,
             replace=replace,
+            on_progress=_SpokenProgress(pipeline.name),
         )
     except (ConfigurationError, SourceError):
         if not before:
@@ -109,6 +114,19 @@ def preview_plan(settings: PipelineSettings, executor: Executor, spool: Storage)
         last_summary = read_summary(storage, shard_generation(last.key))
         sample = sample_texts(settings, [last], SAMPLED_TEXTS, last_summary, storage)
     return Preview(ordered, sample, describe(result, replace=False))
+
+
+class _SpokenProgress:
+    """Says now and then how much of a long source has been looked at."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._said = name, time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self._said >= SPEAK_SECONDS:
+            self._said = now
+            logger.info("planning %s: %.1f of %.1f GB looked at", self._name, done / 1e9, total / 1e9)
 
 
 def describe(result: PlanResult, *, replace: bool) -> list[str]:

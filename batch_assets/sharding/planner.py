@@ -171,6 +171,7 @@ class _Walk:
         self._known = known
         self._limit = settings.source.limit
         self._on_progress = on_progress
+        self._total = self._done = 0
 
     def _split(self, segment: Segment, records: int) -> tuple[Segment, Segment]:
         return self.sources.of(segment.path).split(segment, records)
@@ -187,7 +188,7 @@ class _Walk:
         planned = sum(shard.records for key, shard in self._known.shards.items() if key not in gone)
         planned += sum(segment.records for segments in kept.values() for segment in segments)
         left = None if self._limit is None else max(self._limit - planned, 0)
-        total, done = sum(info.size for info in self._listing.files), 0
+        self._total = sum(info.size for info in self._listing.files)
         for info in self._listing.files:
             for segment in kept.get(info.path, ()):
                 self.cutter.add_segment(segment)
@@ -201,9 +202,12 @@ class _Walk:
                 if left is None or left > 0:
                     taken = self._plan_file(info, start, left)
                     left = None if left is None else left - taken
-            done += info.size
-            if self._on_progress is not None:
-                self._on_progress(done, total)
+            self._done += info.size
+            self._tell(0)
+
+    def _tell(self, byte: int) -> None:
+        if self._on_progress is not None:
+            self._on_progress(min(self._done + byte, self._total), self._total)
 
     def _plan_file(self, info: FileInfo, start: SourceFile | None, left: int | None) -> int:
         """Cut one file, from where an earlier generation ended; returns the number of records taken."""
@@ -223,6 +227,7 @@ class _Walk:
                 self.cutter.add(Stretch(rows, ends))
                 row, byte = int(rows[-1]) + 1, int(ends[-1])
                 taken += len(rows)
+                self._tell(byte)
             if not complete:
                 break
         self.cutter.end()

@@ -5,6 +5,7 @@ one step, then goes on in this process.
 """
 
 import importlib
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -63,13 +64,12 @@ def in_dying_child(work: Callable[[], Any], step: str, call: int) -> None:
         owner: Any = importlib.import_module(module)
         for part in owners:
             owner = getattr(owner, part)
-        function, calls = getattr(owner, last), 0
+        function, numbers = getattr(owner, last), itertools.count(1)
 
         def dies(*arguments: Any, **named: Any) -> Any:
-            nonlocal calls
-            calls += 1
+            number = next(numbers)
             result = function(*arguments, **named)
-            if calls == call:
+            if number == call:
                 os._exit(DIED)
             return result
 
