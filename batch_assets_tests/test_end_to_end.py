@@ -15,7 +15,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,7 +124,6 @@ def started(command: list[str], environment: dict[str, str], log: Path) -> Itera
             stdout=output,
             stderr=subprocess.STDOUT,
             process_group=0,
-            preexec_fn=default_signals,
         )
     try:
         yield process
@@ -133,17 +132,9 @@ def started(command: list[str], environment: dict[str, str], log: Path) -> Itera
         try:
             process.wait(15)
         finally:
-            try:  # its code server and its runs
+            with suppress(ProcessLookupError):  # its code server and its runs
                 os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
             process.wait(5)
-
-
-def default_signals() -> None:
-    """A shell's background jobs ignore Ctrl-C, and so would all that they start."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
 
 
 def free_port() -> int:

@@ -39,7 +39,9 @@ FEWEST_TOKENS, MOST_TOKENS = 20, 250
 
 def main() -> int:
     """Run everything and print it; the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="under a minute on two idle cores")
     quick = parser.parse_args().quick
     count, rounds = (160, 2) if quick else (1024, 5)
@@ -50,7 +52,9 @@ def main() -> int:
     encoder = TextEncoder.load(ModelSettings(), device="cpu")
     texts = docstring_texts(count, exact.tokenizer)
     tokens = int(encoder.tokenize(texts).counts.sum())
-    print(f"{count:,} texts of {tokens / count:.0f} tokens on average, {available_cores()} cores, {rounds} rounds in turns")
+    print(
+        f"{count:,} texts of {tokens / count:.0f} tokens on average, {available_cores()} cores, {rounds} rounds in turns"
+    )
     print(f"ours computes in {encoder.dtype}; rates are records per second")
     kept: dict[str, npt.NDArray[np.float32]] = {}
     with tempfile.TemporaryDirectory() as place:
@@ -71,8 +75,17 @@ def main() -> int:
     limit = product_rate(encoder) / operations(encoder, texts)
     code = report(
         [
-            Comparison("encode, float32, batch 32", "records/s", rates["ours"], rates["float32"], limit, TARGET_FLOAT32),
-            Comparison("encode, bfloat16", "records/s", rates["ours"], rates["bfloat16"], limit, TARGET_BFLOAT16),
+            Comparison(
+                "encode, float32, batch 32",
+                "records/s",
+                rates["ours"],
+                rates["float32"],
+                limit,
+                TARGET_FLOAT32,
+            ),
+            Comparison(
+                "encode, bfloat16", "records/s", rates["ours"], rates["bfloat16"], limit, TARGET_BFLOAT16
+            ),
         ]
     )
     cosine = lowest_cosine(kept["ours"], kept["float32"])

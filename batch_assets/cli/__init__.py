@@ -1,5 +1,19 @@
 """The `batch-assets` command: one file per verb. What a verb does is done by the layers below."""
 
-from batch_assets.cli.app import main
+import signal
+import sys
 
-__all__ = ["main"]
+from batch_assets.cli import exit_codes
+
+
+def main() -> None:
+    """Run the command; never returns. Whatever interrupts it, at whatever moment, it ends with 130."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        # Imported under the handler: it takes a second, in which people press Ctrl-C too.
+        from batch_assets.cli.app import run_command
+
+        code = run_command()
+    except KeyboardInterrupt:
+        code = exit_codes.INTERRUPTED
+    sys.exit(code)

@@ -1,11 +1,12 @@
 """The command itself: its verbs, its exit codes, its first line."""
 
 import logging
-import signal
+import os
 import sys
 from typing import Any
 
 import typer
+from sqlalchemy.exc import DBAPIError
 
 from batch_assets.cli import exit_codes
 from batch_assets.cli.console import errors
@@ -16,7 +17,8 @@ from batch_assets.cli.search import search
 from batch_assets.cli.status import status
 from batch_assets.cli.stop import stop
 from batch_assets.cli.verify import verify
-from batch_assets.errors import AccountingError, BatchAssetsError, ConfigurationError, ModelError, SourceError
+from batch_assets.errors import BatchAssetsError, ConfigurationError, ModelError, SourceError
+from batch_assets.home import dagster_home
 
 app = typer.Typer(
     name="batch-assets",
@@ -30,35 +32,48 @@ for verb in (run, plan, status, verify, retry, stop, search):
     app.command()(verb)
 
 
-def main() -> None:
-    """Run the command; never returns."""
-    signal.signal(signal.SIGTERM, _interrupt)
+def run_command() -> int:
+    """Run what the command line says; returns the exit code."""
     # One line each: tracebacks are in the run's log, which the UI shows.
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("batch_assets.control.planning").setLevel(logging.INFO)
-    arguments = [_dashed(argument) for argument in sys.argv[1:]]
     try:
-        code: Any = app(args=arguments, prog_name="batch-assets", standalone_mode=False)
+        code: Any = app(
+            args=[_dashed(argument) for argument in sys.argv[1:]],
+            prog_name="batch-assets",
+            standalone_mode=False,
+        )
+        sys.stdout.flush()
     except typer.Exit as stop_:
         code = stop_.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = exit_codes.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has had enough; nothing may be written to it at the end either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = exit_codes.PUBLISHED
     except (ConfigurationError, SourceError, ModelError) as error:
-        errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-        code = exit_codes.USAGE
-    except (BatchAssetsError, AccountingError) as error:
-        errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-        code = exit_codes.NOTHING_PUBLISHED
+        code = _say(str(error), exit_codes.USAGE)
+    except (BatchAssetsError, OSError) as error:
+        code = _say(str(error), exit_codes.NOTHING_PUBLISHED)
+    except DBAPIError as error:
+        code = _say(
+            f"a database of this deployment ({dagster_home()}, or the ledger): {error.orig}; mend that, then go on",
+            exit_codes.NOTHING_PUBLISHED,
+        )
     except Exception as error:
         usage = getattr(error, "format_message", None)  # typer keeps its exceptions' classes to itself
         if usage is None:
             raise
-        errors.print(f"error: {usage()}", style="red", markup=False, soft_wrap=True)
-        code = exit_codes.USAGE
-    sys.stdout.flush()
-    sys.exit(code or 0)
+        code = _say(usage(), exit_codes.USAGE)
+    return int(code or 0)
+
+
+def _say(error: str, code: int) -> int:
+    errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+    return code
 
 
 class _OneLine(logging.Formatter):
@@ -72,7 +87,3 @@ def _dashed(argument: str) -> str:
         return argument
     flag, equals, value = argument.partition("=")
     return flag.replace("_", "-") + equals + value
-
-
-def _interrupt(_signal: int, _frame: object) -> None:
-    raise KeyboardInterrupt

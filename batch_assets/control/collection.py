@@ -18,7 +18,14 @@ from batch_assets.control.pipeline import Pipeline, adopt_marker, now
 from batch_assets.embeddings.accounting import account_shard
 from batch_assets.embeddings.marker import ShardMarker, commit_marker, read_marker
 from batch_assets.embeddings.shard_writer import ShardFiles, ShardWriter
-from batch_assets.errors import AccountingError, ClaimLost, ConfigurationError, ModelError, SourceError
+from batch_assets.errors import (
+    AccountingError,
+    ClaimLost,
+    ConfigurationError,
+    ModelError,
+    SourceError,
+    StorageError,
+)
 from batch_assets.executors.base import JobFacts
 from batch_assets.ledger.rows import Claim, ShardRow
 from batch_assets.ledger.states import State
@@ -60,7 +67,7 @@ def collect_shards(
     """Bring every shard of `keys` as far as it goes now; yields each as it ends, in order.
 
     `recompute` embeds again what is committed. An error that no other shard would escape (the
-    model, the configuration) is raised, with the claim given back.
+    model, the configuration, a store) is raised, with the claim given back.
     """
     fingerprint = pipeline.fingerprint
     if recompute:
@@ -114,7 +121,7 @@ def _collect_shard(pipeline: Pipeline, shard: Shard, fingerprint: str, run_id: s
             return ShardResult(key, Result.VERIFIED, committed)
         ledger.release(claim)
         return _unclaimed(ledger.shard(pipeline.name, key), key)
-    except (ModelError, ConfigurationError):
+    except (ModelError, ConfigurationError, StorageError):
         ledger.release(claim)
         raise
     except SourceError as error:

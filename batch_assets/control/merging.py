@@ -13,9 +13,10 @@ from batch_assets.ledger.states import State
 from batch_assets.merge.base import CheckOutcome, Manifest, MergeResult
 from batch_assets.merge.checks import check_accounting, check_vectors
 from batch_assets.merge.parquet import merge
-from batch_assets.merge.publishing import current, publish
+from batch_assets.merge.publishing import current, open_current, publish
 
 NAMED_IN_ERRORS = 5
+MERGE_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class CheckedMerge:
     def manifest(self) -> Manifest:
         return self.result.manifest
 
+    @property
+    def passed(self) -> bool:
+        return self.accounting.passed and self.vectors.passed
+
 
 def merge_shards(pipeline: Pipeline) -> CheckedMerge:
     """Merge what is committed under the current fingerprint, and check it.
@@ -38,6 +43,21 @@ def merge_shards(pipeline: Pipeline) -> CheckedMerge:
     Raises NotReady where shards are missing and `merge_when` does not allow for that, and
     AccountingError where too many records failed or none was embedded.
     """
+    for _ in range(MERGE_TRIES - 1):
+        published = current(pipeline.storage)
+        try:
+            merged = _merge(pipeline)
+        except (AccountingError, FileNotFoundError):
+            if current(pipeline.storage) == published:
+                raise
+        else:
+            if merged.passed or current(pipeline.storage) == published:
+                return merged
+        # A merge by another ledger ended first, and cleared away what it took for a crash's remains.
+    return _merge(pipeline)
+
+
+def _merge(pipeline: Pipeline) -> CheckedMerge:
     _ = pipeline.fingerprint  # stale shards are moved before the revision is taken
     attached = pipeline.ledger.pipeline(pipeline.name)
     revision = attached.revision if attached else 0
@@ -50,15 +70,22 @@ def merge_shards(pipeline: Pipeline) -> CheckedMerge:
     return CheckedMerge(result, accounting, vectors, revision)
 
 
-def publish_merge(pipeline: Pipeline, merged: CheckedMerge) -> None:
-    """Swap the pointer. Raises NotReady where another merge has swapped it meanwhile."""
-    version = merged.manifest.version
-    if not publish(pipeline.storage, version, merged.result.expected_current):
-        raise NotReady(
-            f"{current(pipeline.storage)} was published while {version} was merged; "
-            "merge again to publish what is newer"
-        )
+def publish_merge(pipeline: Pipeline, merged: CheckedMerge) -> Manifest:
+    """Swap the pointer; returns what is published now: `merged`, or the same content by another ledger.
+
+    Raises NotReady where another merge has published something else meanwhile.
+    """
+    published = merged.manifest
+    if not publish(pipeline.storage, published.version, merged.result.expected_current):
+        found = open_current(pipeline.storage)
+        if found is None or found.digest != published.digest:
+            raise NotReady(
+                f"{current(pipeline.storage)} was published while {published.version} was merged; "
+                "merge again to publish what is newer"
+            )
+        published = found
     pipeline.ledger.set_merged(pipeline.name, merged.revision)
+    return published
 
 
 def mergeable_shards(pipeline: Pipeline) -> list[ShardRow]:

@@ -59,7 +59,7 @@ def plan_source(pipeline: Pipeline, *, replace: bool = False) -> PlanningResult:
             on_progress=_SpokenProgress(pipeline.name),
         )
     except (ConfigurationError, SourceError):
-        if not before:
+        if not generations(pipeline.storage):
             leave_root(pipeline.storage)
         raise
     if result.changes:

@@ -3,12 +3,16 @@
 The same faults would surface later, in a run; a person at a terminal should know now.
 """
 
+import os
+from pathlib import Path
+
 from batch_assets.control.ownership import check_owner
+from batch_assets.errors import ConfigurationError
 from batch_assets.executors.base import Executor
 from batch_assets.settings import PipelineSettings
 from batch_assets.sharding.planner import source_uri
 from batch_assets.sources.listing import list_source
-from batch_assets.storage import open_storage
+from batch_assets.storage import Storage, is_local, open_storage
 
 
 def check_configuration(settings: PipelineSettings, executor: Executor, *, add_source: bool = False) -> None:
@@ -16,6 +20,23 @@ def check_configuration(settings: PipelineSettings, executor: Executor, *, add_s
 
     Raises ConfigurationError, SourceError or ModelError, with what to do about it.
     """
-    check_owner(settings, open_storage(settings.output.root), add_source=add_source)
+    root = open_storage(settings.output.root)
+    _check_writable(root)
+    check_owner(settings, root, add_source=add_source)
     list_source(source_uri(settings), settings.source.format, [settings.output.root])
     executor.fingerprint()
+
+
+def _check_writable(root: Storage) -> None:
+    """Refuse a local root that cannot be made or written; of an object store only writing tells."""
+    if not is_local(root.uri):
+        return
+    folder = Path(root.uri)
+    there = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+    if not there.is_dir():
+        raise ConfigurationError(f"output.root: {root.uri} cannot be a folder, because {there} is none; name another")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigurationError(
+            f"output.root: {root.uri} cannot be written, because {there} is read-only for this user; "
+            "allow it, or name another"
+        )

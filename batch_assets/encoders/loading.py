@@ -4,6 +4,7 @@ The parity check's reference goes through the same door, so that both truncate a
 """
 
 import contextlib
+import importlib.util
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,14 +16,10 @@ from batch_assets.settings import ModelSettings
 def load_model(settings: ModelSettings, device: str, dtype: str) -> Any:
     """A SentenceTransformer in evaluation mode, its transformer in `dtype`. Raises ModelError."""
     folder = locate_model(settings)
-    try:
-        import torch
-        from sentence_transformers import SentenceTransformer
-    except ModuleNotFoundError as error:
-        raise ModelError(
-            f"model {settings.id!r} cannot be loaded: {error.name} is not installed; "
-            "install batch-assets[gpu]"
-        ) from None
+    require_libraries(settings)
+    import torch
+    from sentence_transformers import SentenceTransformer
+
     with loading_errors(settings), _no_progress_bars():
         model = SentenceTransformer(
             str(folder),
@@ -34,6 +31,15 @@ def load_model(settings: ModelSettings, device: str, dtype: str) -> Any:
         _set_padding(model)
         _set_limit(model, settings)
         return model.eval()
+
+
+def require_libraries(settings: ModelSettings) -> None:
+    """Raise ModelError where what loads models is not installed."""
+    for name in ("torch", "transformers", "sentence_transformers"):
+        if importlib.util.find_spec(name) is None:
+            raise ModelError(
+                f"model {settings.id!r} cannot be loaded: {name} is not installed; install batch-assets[gpu]"
+            )
 
 
 def prompt_of(model: Any, settings: ModelSettings) -> str | None:

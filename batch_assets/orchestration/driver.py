@@ -15,6 +15,7 @@ from batch_assets.executors.registry import ExecutorHost
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import ShardRow
 from batch_assets.ledger.states import State
+from batch_assets.orchestration.mending import missing_materializations, report_dead_runs
 from batch_assets.orchestration.metadata import NOTES
 from batch_assets.orchestration.partitions import range_tags, shard_ranges
 from batch_assets.orchestration.pipeline import build_pipeline_definitions
@@ -53,6 +54,7 @@ class Driver:
         """Materialize `shard_plan`; an order to stop that was given before is lifted."""
         self.ledger.clear_stop(self.settings.name)
         self.ledger.start_again(self.settings.name)
+        report_dead_runs(self.instance, self.ledger)
         result = self._materialize(["shard_plan"], {})
         for event in result.get_asset_materialization_events():
             notes = str(event.materialization.metadata[NOTES].value).splitlines()
@@ -82,6 +84,9 @@ class Driver:
             fewest = len(left)
             if failed is not None and passes >= PASSES_WITHOUT_PROGRESS:
                 raise _cause(failed)
+        # What a crash committed and did not come to report, so that no daemon is needed for a true picture.
+        for event in missing_materializations(self.instance, self.ledger):
+            self.instance.report_runless_asset_event(event)
 
     def _embed(self, keys: Sequence[str]) -> dg.ExecuteInProcessResult | None:
         """One pass over these shards; returns the last run that failed. Raises what no shard would escape."""

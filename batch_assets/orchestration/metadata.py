@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 
 from batch_assets.embeddings.marker import ShardMarker
-from batch_assets.embeddings.schema import embeddings_schema
+from batch_assets.embeddings.schema import EMBEDDING, TOKEN_COUNT, embeddings_schema
 from batch_assets.merge.base import Manifest
 from batch_assets.orchestration.pictures import bar_chart
 
@@ -47,11 +48,12 @@ SETTINGS = "batch_assets/settings"
 
 RECOMPUTE_TAG = "batch_assets/recompute"
 COLLECT_TAG = "batch_assets/collect"
-HOLDER_TAG = "batch_assets/holder"
+PROCESS_TAG = "batch_assets/process"
 
 
 def common(
     *,
+    planned: int,
     rows: int,
     rejected: int,
     failed: int,
@@ -65,11 +67,11 @@ def common(
 ) -> dict[str, Any]:
     """The keys that every materialization carries; `partition`: it is of one shard, not of all.
 
-    `rows` are the records that go on from here: planned, valid, queued, or embedded ones.
+    `rows` are the records that go on from here, of those `planned`: valid, queued, or embedded ones.
     `cost_usd` is None where nothing is paid for.
     """
     found: dict[str, Any] = {
-        "dagster/partition_row_count" if partition else "dagster/row_count": rows,
+        PLANNED: planned,
         ROWS: rows,
         REJECTED: rejected,
         FAILED: failed,
@@ -78,7 +80,8 @@ def common(
         RECORDS_PER_SECOND: round(rows / seconds, 1) if seconds > 0 else 0.0,
         TOKENS: tokens,
         URI: dg.MetadataValue.path(uri),
-        FINGERPRINT: fingerprint,
+        FINGERPRINT: fingerprint or "not known yet",
+        "dagster/partition_row_count" if partition else "dagster/row_count": rows,
     }
     if cost_usd is not None:
         found[COST_USD] = cost_usd
@@ -88,6 +91,7 @@ def common(
 def shard_metadata(marker: ShardMarker, uri: str) -> dict[str, Any]:
     """What `embedding_outputs` says of one committed shard."""
     found = common(
+        planned=marker.counts["planned"],
         rows=marker.counts["embedded"],
         rejected=marker.counts["rejected"],
         failed=marker.counts["failed"],
@@ -99,7 +103,6 @@ def shard_metadata(marker: ShardMarker, uri: str) -> dict[str, Any]:
         cost_usd=marker.cost_usd,
     )
     return found | {
-        PLANNED: marker.counts["planned"],
         MODEL: marker.model,
         DTYPE: marker.dtype,
         DEVICE: marker.device,
@@ -113,6 +116,7 @@ def merge_metadata(
 ) -> dict[str, Any]:
     """What `merged_embeddings` says of a published version; `rates` are records per second of some shards."""
     found = common(
+        planned=manifest.planned,
         rows=manifest.rows,
         rejected=manifest.rejected,
         failed=manifest.failed,
@@ -124,7 +128,6 @@ def merge_metadata(
         partition=False,
     )
     return found | {
-        PLANNED: manifest.planned,
         SHARDS: len(manifest.parts),
         VERSION: manifest.version,
         THROUGHPUT: bar_chart("Records per second, by shard", rates),
@@ -143,6 +146,29 @@ def bullets(lines: Sequence[str]) -> dg.MetadataValue:
     return dg.MetadataValue.md("\n".join(f"- {line}" for line in lines) or "none")
 
 
+COLUMN_DESCRIPTIONS = {
+    "record_id": "The record's id: its id column's value as text, or <shard>:<ordinal>.",
+    "source_file": "Where it was read: the file's path, relative to the source.",
+    "source_row": "Where it was read: the row in that file, from 0.",
+    EMBEDDING: "The record's vector.",
+    TOKEN_COUNT: "Tokens that the model saw, special ones included.",
+}
+
+
 def _column_schema(manifest: Manifest) -> dg.TableSchema:
     fields = embeddings_schema(manifest.columns, manifest.dimensions, manifest.vector_dtype)
-    return dg.TableSchema([dg.TableColumn(field.name, str(field.type)) for field in fields])
+    columns = [
+        dg.TableColumn(
+            field.name,
+            _type_name(field.type),
+            COLUMN_DESCRIPTIONS.get(field.name, "Passed through from the source."),
+        )
+        for field in fields
+    ]
+    return dg.TableSchema(columns)
+
+
+def _type_name(type: pa.DataType) -> str:
+    if pa.types.is_fixed_size_list(type):
+        return f"{type.value_type}[{type.list_size}]"
+    return str(type)

@@ -12,7 +12,7 @@ from batch_assets.control.leases import heartbeat
 from batch_assets.control.pipeline import Pipeline, open_pipeline
 from batch_assets.errors import BatchAssetsError
 from batch_assets.ledger.holder import Holder
-from batch_assets.orchestration.metadata import HOLDER_TAG
+from batch_assets.orchestration.metadata import PROCESS_TAG
 from batch_assets.settings import PipelineSettings
 
 ADD_SOURCE_TAG = "batch_assets/add_source"
@@ -30,7 +30,7 @@ def opened(
     holder = Holder.current()
     host = getattr(context.resources, settings.executor.type)
     try:
-        context.instance.add_run_tags(context.run.run_id, {HOLDER_TAG: holder.encode()})
+        context.instance.add_run_tags(context.run.run_id, {PROCESS_TAG: str(holder)})
         ledger.note_run(context.run.run_id, holder, settings.name)
         add_source = context.run.tags.get(ADD_SOURCE_TAG) == "true"
         pipeline = open_pipeline(settings, ledger, host.executor(settings), add_source=add_source)

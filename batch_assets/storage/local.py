@@ -14,8 +14,11 @@ from typing import Self
 
 import pyarrow as pa
 
+from batch_assets.errors import StorageError
 from batch_assets.storage.base import CHUNK_BYTES, FileInfo, Output, VersionMismatch
 
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK}
 
 
@@ -30,11 +33,12 @@ class LocalStorage:
         return self._root / path if path else self._root
 
     def read(self, path: str) -> bytes:
-        return self._path(path).read_bytes()
+        with _explained(self._path(path)):
+            return self._path(path).read_bytes()
 
     def read_versioned(self, path: str) -> tuple[bytes, str] | None:
         try:
-            data = self._path(path).read_bytes()
+            data = self.read(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         return data, hashlib.sha256(data).hexdigest()
@@ -42,7 +46,7 @@ class LocalStorage:
     def stream(
         self, path: str, start: int = 0, end: int | None = None, version: str | None = None
     ) -> Iterator[bytes]:
-        with self._path(path).open("rb", buffering=0) as file:
+        with _explained(self._path(path)), self._path(path).open("rb", buffering=0) as file:
             status = os.fstat(file.fileno())
             _demand(path, status, version)
             file.seek(start)
@@ -54,7 +58,7 @@ class LocalStorage:
 
     def create(self, path: str, data: bytes) -> bool:
         target = self._path(path)
-        with _temporary_with(target, data) as temporary:
+        with _explained(target), _temporary_with(target, data) as temporary:
             try:
                 os.link(temporary, target)
             except FileExistsError:
@@ -83,19 +87,21 @@ class LocalStorage:
 
     def write(self, path: str, data: bytes) -> None:
         target = self._path(path)
-        with _temporary_with(target, data) as temporary:
+        with _explained(target), _temporary_with(target, data) as temporary:
             os.replace(temporary, target)
         _sync_folder(target.parent)
 
     def open_input(self, path: str) -> pa.NativeFile:
-        return pa.OSFile(str(self._path(path)), "rb")
+        with _explained(self._path(path)):
+            return pa.OSFile(str(self._path(path)), "rb")
 
     def open_output(self, path: str) -> Output:
         return _LocalOutput(self._path(path))
 
     def info(self, path: str) -> FileInfo | None:
         try:
-            status = self._path(path).stat()
+            with _explained(self._path(path)):
+                status = self._path(path).stat()
         except (FileNotFoundError, NotADirectoryError):
             return None
         return FileInfo(path, status.st_size, _version(status)) if self._path(path).is_file() else None
@@ -138,9 +144,10 @@ class _LocalOutput:
     """Written under a hidden name beside its own, which it gets at `close`."""
 
     def __init__(self, target: Path) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
         self._target = target
-        handle, self._temporary = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
+        with _explained(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, self._temporary = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
         self._file = os.fdopen(handle, "wb")
 
     @property
@@ -148,10 +155,12 @@ class _LocalOutput:
         return self._file.closed
 
     def write(self, data: bytes | memoryview, /) -> int:
-        return self._file.write(data)
+        with _explained(self._target):
+            return self._file.write(data)
 
     def flush(self) -> None:
-        self._file.flush()
+        with _explained(self._target):
+            self._file.flush()
 
     def tell(self) -> int:
         return self._file.tell()
@@ -160,11 +169,12 @@ class _LocalOutput:
         if self._file.closed:
             return
         try:
-            self._file.flush()
-            os.fchmod(self._file.fileno(), 0o644)
-            os.fsync(self._file.fileno())
-            self._file.close()
-            os.replace(self._temporary, self._target)
+            with _explained(self._target):
+                self._file.flush()
+                os.fchmod(self._file.fileno(), 0o644)
+                os.fsync(self._file.fileno())
+                self._file.close()
+                os.replace(self._temporary, self._target)
         except BaseException:
             self.abort()
             raise
@@ -186,6 +196,24 @@ class _LocalOutput:
             self.close()
         elif not self.closed:
             self.abort()
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Put what the disk refuses into one sentence; what callers expect of a path stays as it is."""
+    try:
+        yield
+    except (FileNotFoundError, FileExistsError, NotADirectoryError):
+        raise
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno is not None else str(error)
+        if error.errno in _FULL:
+            step = "make room there, then go on with the same command"
+        elif error.errno in _REFUSED:
+            step = "let this user read and write there, or name another place"
+        else:
+            step = "check the disk, then go on with the same command"
+        raise StorageError(f"{path}: {reason}; {step}") from error
 
 
 def _version(status: os.stat_result) -> str:

@@ -15,8 +15,12 @@ from batch_assets.settings import PipelineSettings, parse_pipeline
 def settings(folder: Path, /, **changes: Any) -> PipelineSettings:
     """A pipeline's settings; `changes` are section → fields that differ."""
     values: dict[str, Any] = {
-        "source": {"uri": "data"}, "model": {"id": str(folder)}, "executor": {}, "shards": {}, "output": {"root": "out"},
-    }  # fmt: skip
+        "source": {"uri": "data"},
+        "model": {"id": str(folder)},
+        "executor": {},
+        "shards": {},
+        "output": {"root": "out"},
+    }
     for section, fields in changes.items():
         values[section] = {**values[section], **fields}
     return parse_pipeline(values, "name", "test")
@@ -53,8 +57,12 @@ def test_what_does_not_decide_a_vector_leaves_it(tiny_model: Path, changes: dict
     assert fingerprint(settings(tiny_model, **changes)) == fingerprint(settings(tiny_model))
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json", "1_Pooling/config.json"])
-def test_every_file_that_decides_counts_and_the_path_does_not(tiny_model: Path, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "tokenizer.json", "config.json", "1_Pooling/config.json"]
+)
+def test_every_file_that_decides_counts_and_the_path_does_not(
+    tiny_model: Path, tmp_path: Path, name: str
+) -> None:
     copy = Path(shutil.copytree(tiny_model, tmp_path / "copy"))
     assert fingerprint(settings(copy)) == fingerprint(settings(tiny_model))
     (copy / "README.md").write_text("new words")

@@ -35,7 +35,9 @@ TEXTS = [
 def encode(encoder: TextEncoder, texts: list[str] = TEXTS, size: int = 7) -> np.ndarray:
     """Vectors in batches of unequal lengths."""
     inputs = encoder.tokenize(texts).inputs
-    return np.concatenate([encoder.encode(inputs[first : first + size]) for first in range(0, len(texts), size)])
+    return np.concatenate(
+        [encoder.encode(inputs[first : first + size]) for first in range(0, len(texts), size)]
+    )
 
 
 def lowest_cosine(a: np.ndarray, b: np.ndarray) -> float:
@@ -57,7 +59,9 @@ def _bert() -> Any:
 
 
 def _roberta() -> Any:  # positions count from 2: 66 rows hold 64 tokens
-    return transformers.RobertaModel(transformers.RobertaConfig(**SMALL, max_position_embeddings=66, pad_token_id=1))
+    return transformers.RobertaModel(
+        transformers.RobertaConfig(**SMALL, max_position_embeddings=66, pad_token_id=1)
+    )
 
 
 def _mpnet() -> Any:
@@ -121,9 +125,14 @@ def test_modules_after_the_pooling_run_too(tiny_model: Path, tmp_path: Path) -> 
 
 def test_a_model_without_a_transformer(tiny_model: Path, tmp_path: Path) -> None:
     tokenizer = Tokenizer.from_file(str(tiny_model / "tokenizer.json"))
-    SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=24)], device="cpu").save(str(tmp_path))
+    SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=24)], device="cpu").save(
+        str(tmp_path)
+    )
     encoder = load(tmp_path)
-    assert lowest_cosine(encode(encoder), SentenceTransformer(str(tmp_path), device="cpu").encode(TEXTS)) > 0.99999
+    assert (
+        lowest_cosine(encode(encoder), SentenceTransformer(str(tmp_path), device="cpu").encode(TEXTS))
+        > 0.99999
+    )
     assert encoder.tokenize(["the file"]).counts.tolist() == [2]
 
 
@@ -153,9 +162,9 @@ def test_fewer_dimensions_are_cut_before_they_are_normalized(tiny_model: Path) -
 def test_max_tokens_truncates_as_the_library_does(tiny_model: Path) -> None:
     encoder = load(tiny_model, max_tokens=9)
     assert encoder.tokenize(TEXTS).counts.max() == 9
-    assert lowest_cosine(encode(encoder), reference_vectors(ModelSettings(id=str(tiny_model), max_tokens=9), TEXTS)) > (
-        0.99999
-    )
+    assert lowest_cosine(
+        encode(encoder), reference_vectors(ModelSettings(id=str(tiny_model), max_tokens=9), TEXTS)
+    ) > (0.99999)
 
 
 def test_token_counts_are_what_the_model_sees(tiny_model: Path) -> None:
@@ -190,7 +199,9 @@ def test_many_threads_give_what_one_gives(tiny_model: Path) -> None:
 def test_a_model_that_loses_too_much_in_bfloat16_computes_in_float32(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(text_module, "pick_dtype", lambda asked, device: "bfloat16" if asked == "auto" else asked)
+    monkeypatch.setattr(
+        text_module, "pick_dtype", lambda asked, device: "bfloat16" if asked == "auto" else asked
+    )
     assert load(tiny_model, dtype="auto").dtype == "bfloat16"
     monkeypatch.setattr(text_module, "LEAST_COSINE_AUTO", 0.9999999)
     with caplog.at_level(logging.WARNING):
@@ -245,5 +256,5 @@ def test_a_damaged_model_is_told_in_words(tmp_path: Path) -> None:
 
 def test_a_device_that_is_not_there_is_refused(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ModelError, match="executor.device: 'cuda:3' cannot be used"):
+    with pytest.raises(ModelError, match=r"executor.device: 'cuda:3' cannot be used"):
         TextEncoder.load(ModelSettings(id=str(tiny_model)), device="cuda:3")

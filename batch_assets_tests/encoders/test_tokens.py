@@ -23,8 +23,12 @@ CORPUS = [" ".join(random.Random(seed).choices(WORDS, k=30)) for seed in range(5
 
 def _unigram() -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.Unigram())
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")])
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]
+    )
     trainer = trainers.UnigramTrainer(vocab_size=200, special_tokens=["<unk>"], unk_token="<unk>")
     tokenizer.train_from_iterator(CORPUS, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
@@ -43,7 +47,23 @@ def _wordpiece() -> PreTrainedTokenizerFast:
 
 
 TOKENIZERS: dict[str, Any] = {"wordpiece": _wordpiece(), "unigram": _unigram(), "bytes": _bytes()}
-PIECES = [*WORDS, "Don't", "naïve", "漢字", "e\u0301", "\u200b", "[SEP]", "</s>", "...", "a-b", "\n", "\t", "  ", "12", "ΑΣ"]
+PIECES = [
+    *WORDS,
+    "Don't",
+    "naïve",
+    "漢字",
+    "e\u0301",
+    "\u200b",
+    "[SEP]",
+    "</s>",
+    "...",
+    "a-b",
+    "\n",
+    "\t",
+    "  ",
+    "12",
+    "ΑΣ",
+]
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)

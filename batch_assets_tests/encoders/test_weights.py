@@ -51,7 +51,7 @@ def test_a_bundled_model_of_another_digest_is_refused(
     monkeypatch.syspath_prepend(package.parent)
     forged = weights._Bundle("gt_forged", "model", weights._BUNDLES[MINILM].sha256)
     monkeypatch.setattr(weights, "_BUNDLES", {MINILM: forged})
-    with pytest.raises(ModelError, match="has the sha256 .*, published is 53aa5117"):
+    with pytest.raises(ModelError, match=r"has the sha256 .*, published is 53aa5117"):
         locate_model(ModelSettings(id=MINILM))
 
 
@@ -82,29 +82,38 @@ def test_what_is_not_there_is_told_in_words(model_id: str, says: str) -> None:
 
 
 def test_a_revision_of_a_local_directory_is_refused(model: Path) -> None:
-    with pytest.raises(ModelError, match="model.revision: 'main' means nothing"):
+    with pytest.raises(ModelError, match=r"model.revision: 'main' means nothing"):
         locate_model(ModelSettings(id=str(model), revision="main"))
 
 
 def test_pickled_weights_are_refused_with_the_way_out(model: Path) -> None:
     (model / "model.safetensors").rename(model / "pytorch_model.bin")
-    with pytest.raises(ModelError, match=r"pytorch_model.bin has no safetensors file beside it.*convert it once"):
+    with pytest.raises(
+        ModelError, match=r"pytorch_model.bin has no safetensors file beside it.*convert it once"
+    ):
         locate_model(ModelSettings(id=str(model)))
 
 
 def test_pickled_weights_of_one_module_are_refused(model: Path) -> None:
     (model / "2_Dense").mkdir()
     (model / "2_Dense" / "pytorch_model.bin").write_bytes(b"\x80\x04N.")
-    with pytest.raises(ModelError, match="2_Dense/pytorch_model.bin"):
+    with pytest.raises(ModelError, match=r"2_Dense/pytorch_model.bin"):
         locate_model(ModelSettings(id=str(model)))
 
 
 def test_pickles_that_nobody_loads_do_not_matter(model: Path) -> None:
-    for name in ("pytorch_model.bin", "training_args.bin", "checkpoint-5/optimizer.pt", "openvino/openvino_model.bin"):
+    for name in (
+        "pytorch_model.bin",
+        "training_args.bin",
+        "checkpoint-5/optimizer.pt",
+        "openvino/openvino_model.bin",
+    ):
         (model / name).parent.mkdir(exist_ok=True)
         (model / name).write_bytes(b"\x80\x04N.")
     assert locate_model(ModelSettings(id=str(model))) == model
-    assert not [path for path in model_files(model) if "checkpoint-5" in path.parts or "openvino" in path.parts]
+    assert not [
+        path for path in model_files(model) if "checkpoint-5" in path.parts or "openvino" in path.parts
+    ]
 
 
 @pytest.mark.parametrize(
@@ -125,5 +134,5 @@ def test_a_missing_part_of_split_weights_is_named(model: Path) -> None:
     (model / "model.safetensors").rename(model / "model-00001-of-00002.safetensors")
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
     (model / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(ModelError, match="names model-00002-of-00002.safetensors, which is missing"):
+    with pytest.raises(ModelError, match=r"names model-00002-of-00002.safetensors, which is missing"):
         locate_model(ModelSettings(id=str(model)))

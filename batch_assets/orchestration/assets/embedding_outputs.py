@@ -30,7 +30,9 @@ def build_embedding_outputs(settings: PipelineSettings) -> dg.AssetsDefinition:
         backfill_policy=dg.BackfillPolicy.multi_run(SHARDS_PER_RUN),
         output_required=False,
         pool=settings.executor.type,
-        description="A shard's embeddings and failures as Parquet, made real by its commit marker.",
+        description=f"Embeds each record of a shard with `{settings.model.id}`, writes embeddings and failures as "
+        "Parquet, then the commit marker `shards/<shard>/shard.json`. A shard that is committed already is "
+        f'verified and reported again; the run tag `{metadata.RECOMPUTE_TAG}: "true"` has it computed again.',
         required_resource_keys={"ledger", settings.executor.type},
         kinds={"parquet"},
     )

@@ -20,7 +20,8 @@ def build_input_shards(settings: PipelineSettings) -> dg.AssetsDefinition:
         deps=[dg.AssetKey([settings.name, "shard_plan"])],
         partitions_def=shard_partitions(settings.name),
         backfill_policy=dg.BackfillPolicy.multi_run(SHARDS_PER_RUN),
-        description="Checks each record of a shard and rejects the bad ones, each with its reason.",
+        description="Checks each record of a shard and rejects the bad ones, each with its reason. "
+        "Writes `shards/<shard>/input.json`.",
         required_resource_keys={"ledger", settings.executor.type},
         kinds={settings.source.format or "files"},
     )
@@ -31,6 +32,7 @@ def build_input_shards(settings: PipelineSettings) -> dg.AssetsDefinition:
                 if prepared.error:
                     context.log.error(f"shard {prepared.key}: {prepared.error}")
                 found = metadata.common(
+                    planned=prepared.planned,
                     rows=prepared.valid,
                     rejected=prepared.rejected,
                     failed=0,
@@ -41,7 +43,6 @@ def build_input_shards(settings: PipelineSettings) -> dg.AssetsDefinition:
                     fingerprint=pipeline.known_fingerprint,
                 )
                 found |= {
-                    metadata.PLANNED: prepared.planned,
                     metadata.LENGTHS: metadata.length_picture(prepared.lengths, "characters"),
                     metadata.REASONS: dg.MetadataValue.json(prepared.reasons),
                     metadata.ERROR: prepared.error or "none",

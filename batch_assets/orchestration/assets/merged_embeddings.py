@@ -37,7 +37,8 @@ def build_merged_embeddings(settings: PipelineSettings) -> dg.AssetsDefinition:
                 description="Every vector has the dimension, is finite, and has the length it should have.",
             ),
         ],
-        description="All committed shards as one dataset, published under merged/CURRENT.",
+        description="All committed shards as one dataset under `merged/<version>`, in source order. Published by "
+        "naming the version in `merged/CURRENT`, after the checks `accounting` and `vectors` have passed.",
         required_resource_keys={"ledger", settings.executor.type},
         kinds={"parquet"},
     )
@@ -61,11 +62,11 @@ def build_merged_embeddings(settings: PipelineSettings) -> dg.AssetsDefinition:
             if failed:
                 raise AccountingError(f"{merged.manifest.version} is not published: {'; '.join(failed)}")
             rates = shard_rates(pipeline, merged.manifest)
-            publish_merge(pipeline, merged)
-            uri = f"{pipeline.storage.uri}/{paths.merged_folder(merged.manifest.version)}"
+            manifest = publish_merge(pipeline, merged)
+            uri = f"{pipeline.storage.uri}/{paths.merged_folder(manifest.version)}"
             seconds = time.perf_counter() - started
-            found = metadata.merge_metadata(merged.manifest, uri, seconds, rates)
-            yield dg.MaterializeResult(metadata=found, data_version=dg.DataVersion(merged.manifest.digest))
+            found = metadata.merge_metadata(manifest, uri, seconds, rates)
+            yield dg.MaterializeResult(metadata=found, data_version=dg.DataVersion(manifest.digest))
 
     return merged_embeddings
 

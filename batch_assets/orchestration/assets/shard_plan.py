@@ -19,7 +19,8 @@ def build_shard_plan(settings: PipelineSettings) -> dg.AssetsDefinition:
     @dg.asset(
         key=[settings.name, "shard_plan"],
         group_name=settings.name,
-        description=f"Cuts {settings.source.uri or settings.source.pipeline} into shards, once for each file.",
+        description=f"Cuts `{settings.source.uri or settings.source.pipeline}` into shards: partitions of the assets "
+        "that follow. New files get new shards; what is planned is never planned again.",
         required_resource_keys={"ledger", settings.executor.type},
         metadata={metadata.SETTINGS: dg.MetadataValue.json(settings.model_dump(mode="json"))},
         kinds={"plan"},
@@ -33,6 +34,7 @@ def build_shard_plan(settings: PipelineSettings) -> dg.AssetsDefinition:
             for note in planned.notes:
                 context.log.warning(note)
             found = metadata.common(
+                planned=planned.records,
                 rows=planned.records,
                 rejected=0,
                 failed=0,

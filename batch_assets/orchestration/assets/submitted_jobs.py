@@ -37,6 +37,7 @@ def build_submitted_jobs(settings: PipelineSettings) -> dg.AssetsDefinition:
             seconds = (time.perf_counter() - started) / max(len(rows), 1)
             for row in rows:
                 found = metadata.common(
+                    planned=row.records,
                     rows=row.records - row.rejected,
                     rejected=row.rejected,
                     failed=row.failed,
