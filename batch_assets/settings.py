@@ -53,7 +53,7 @@ class SourceSettings(Settings):
     )
     pipeline: str | None = Field(
         default=None,
-        description="Instead of uri: another pipeline of this deployment, whose output rows are read.",
+        description="Instead of uri: another pipeline, whose shards are read. Not built yet: refused.",
     )
     format: Literal["jsonl", "csv", "parquet"] | None = Field(
         default=None,
@@ -77,6 +77,15 @@ class SourceSettings(Settings):
     limit: int | None = Field(
         default=None, ge=1, description="Plan at most this many records, the first ones."
     )
+
+    @pydantic.field_validator("pipeline")
+    @classmethod
+    def _no_pipeline_yet(cls, pipeline: str | None) -> str | None:
+        if pipeline is not None:
+            raise ValueError(
+                "a pipeline cannot read another one's shards yet; name in source.uri the files to read"
+            )
+        return pipeline
 
     @pydantic.model_validator(mode="after")
     def _one_source_one_text(self) -> "SourceSettings":

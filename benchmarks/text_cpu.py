@@ -53,9 +53,9 @@ def main() -> int:
     texts = docstring_texts(count, exact.tokenizer)
     tokens = int(encoder.tokenize(texts).counts.sum())
     print(
-        f"{count:,} texts of {tokens / count:.0f} tokens on average, {available_cores()} cores, {rounds} rounds in turns"
+        f"{count:,} texts of {tokens / count:.0f} tokens on average, {rounds} rounds in turns; records per second"
     )
-    print(f"ours computes in {encoder.dtype}; rates are records per second")
+    print(f"{available_cores()} cores; ours computes in {encoder.dtype}")
     kept: dict[str, npt.NDArray[np.float32]] = {}
     with tempfile.TemporaryDirectory() as place:
         ours = file_to_parquet(Path(place), texts, encoder)

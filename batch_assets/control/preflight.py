@@ -34,7 +34,9 @@ def _check_writable(root: Storage) -> None:
     folder = Path(root.uri)
     there = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
     if not there.is_dir():
-        raise ConfigurationError(f"output.root: {root.uri} cannot be a folder, because {there} is none; name another")
+        raise ConfigurationError(
+            f"output.root: {root.uri} cannot be a folder, because {there} is none; name another"
+        )
     if not os.access(there, os.W_OK | os.X_OK):
         raise ConfigurationError(
             f"output.root: {root.uri} cannot be written, because {there} is read-only for this user; "

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import dagster as dg
 
 from batch_assets.control.pipeline import note_fingerprint
-from batch_assets.errors import BatchAssetsError, ConfigurationError, ModelError, SourceError
+from batch_assets.errors import BatchAssetsError, ConfigurationError, ModelError, SourceError, StorageError
 from batch_assets.executors.registry import ExecutorHost
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import ShardRow
@@ -23,6 +23,7 @@ from batch_assets.settings import PipelineSettings
 
 WAIT_SECONDS = 1.0
 PASSES_WITHOUT_PROGRESS = 5  # more than a shard has attempts by default
+TOLD_APART = (ConfigurationError, ModelError, SourceError, StorageError)
 ENDED = (State.COLLECTED, State.EXHAUSTED)
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -83,22 +84,30 @@ class Driver:
             passes = passes + 1 if fewest is not None and len(left) >= fewest else 0
             fewest = len(left)
             if failed is not None and passes >= PASSES_WITHOUT_PROGRESS:
-                raise _cause(failed)
+                raise failed
+            if isinstance(failed, StorageError):
+                self.say(f"{failed}; trying again in {2**passes} s")
+                time.sleep(2**passes)
         # What a crash committed and did not come to report, so that no daemon is needed for a true picture.
         for event in missing_materializations(self.instance, self.ledger):
             self.instance.report_runless_asset_event(event)
 
-    def _embed(self, keys: Sequence[str]) -> dg.ExecuteInProcessResult | None:
-        """One pass over these shards; returns the last run that failed. Raises what no shard would escape."""
+    def _embed(self, keys: Sequence[str]) -> Exception | None:
+        """One pass over these shards; returns the last failure. Raises what no shard would ever escape.
+
+        A store that does not answer ends the pass: in a while it may.
+        """
         names = ["input_shards", "submitted_jobs", "embedding_outputs"]
         known = self.instance.get_dynamic_partitions(f"{self.settings.name}_shards")
         failed = None
         for first, last in shard_ranges(known, keys):
             result = self._materialize(names, range_tags(first, last), may_fail=True)
             if not result.success:
-                failed = result
-                if not isinstance(cause := _cause(result), RunFailed):
-                    raise cause
+                failed = _cause(result)
+                if isinstance(failed, StorageError):
+                    return failed
+                if not isinstance(failed, RunFailed):
+                    raise failed
         return failed
 
     def merge(self) -> None:
@@ -158,8 +167,10 @@ def _cause(result: dg.ExecuteInProcessResult) -> Exception:
             data = event.step_failure_data
             if data.user_failure_data is not None and data.user_failure_data.description:
                 met = data.error.cause.cls_name if data.error and data.error.cause else None
-                kinds = {kind.__name__: kind for kind in (ConfigurationError, ModelError, SourceError)}
-                return kinds.get(met or "", RunFailed)(data.user_failure_data.description)
+                kind = next((kind for kind in TOLD_APART if kind.__name__ == met), RunFailed)
+                return kind(data.user_failure_data.description)
             error = data.error.cause if data.error and data.error.cause else data.error
-            return RunFailed(error.to_string() if error else f"run {result.run_id} failed")
+            if error is not None:
+                reason = error.message.strip().splitlines()[0]
+                return RunFailed(f"{reason}; the log of run {result.run_id} has the traceback")
     return RunFailed(f"run {result.run_id} failed; the Dagster UI shows why")

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
-import pyarrow as pa
 
 from batch_assets.embeddings.marker import ShardMarker
 from batch_assets.embeddings.schema import EMBEDDING, TOKEN_COUNT, embeddings_schema
@@ -147,7 +146,7 @@ def bullets(lines: Sequence[str]) -> dg.MetadataValue:
 
 
 COLUMN_DESCRIPTIONS = {
-    "record_id": "The record's id: its id column's value as text, or <shard>:<ordinal>.",
+    "record_id": "The record's id: its id column's value as text, or `<shard>:<ordinal>`.",
     "source_file": "Where it was read: the file's path, relative to the source.",
     "source_row": "Where it was read: the row in that file, from 0.",
     EMBEDDING: "The record's vector.",
@@ -157,18 +156,12 @@ COLUMN_DESCRIPTIONS = {
 
 def _column_schema(manifest: Manifest) -> dg.TableSchema:
     fields = embeddings_schema(manifest.columns, manifest.dimensions, manifest.vector_dtype)
+    types = {EMBEDDING: f"{manifest.vector_dtype}[{manifest.dimensions}]"}
+    passed = "Passed through from the source."
     columns = [
         dg.TableColumn(
-            field.name,
-            _type_name(field.type),
-            COLUMN_DESCRIPTIONS.get(field.name, "Passed through from the source."),
+            field.name, types.get(field.name, str(field.type)), COLUMN_DESCRIPTIONS.get(field.name, passed)
         )
         for field in fields
     ]
     return dg.TableSchema(columns)
-
-
-def _type_name(type: pa.DataType) -> str:
-    if pa.types.is_fixed_size_list(type):
-        return f"{type.value_type}[{type.list_size}]"
-    return str(type)

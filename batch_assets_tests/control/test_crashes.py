@@ -85,9 +85,7 @@ def committed(root: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize(("step", "call"), STEPS)
 @pytest.mark.parametrize("ledger_is_lost", [False, True], ids=["", "ledger-lost"])
-def test_dead_behind_any_step_it_goes_on(
-    tmp_path: Path, step: str, call: int, ledger_is_lost: bool
-) -> None:
+def test_dead_behind_any_step_it_goes_on(tmp_path: Path, step: str, call: int, ledger_is_lost: bool) -> None:
     write_input(tmp_path, SHARDS)
     settings = make_settings(tmp_path)
     in_dying_child(lambda: run(settings, open_ledger(tmp_path), FakeHost()), step, call)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import dagster as dg
@@ -190,6 +191,21 @@ def test_a_model_that_cannot_be_loaded_is_said_once_and_costs_no_attempt(deploym
     assert {(row.state, row.attempt, row.holder) for row in rows} == {(State.READY, 0, None)}
 
 
+def test_a_terminated_run_gives_its_shards_back_at_once(deployment: Deployment) -> None:
+    third = deployment.keys[2]
+
+    def interrupt(shard: Shard) -> None:
+        if shard.key == third:
+            raise KeyboardInterrupt
+
+    deployment.host.before = interrupt
+    ends = (deployment.keys[0], deployment.keys[-1])
+    with suppress(KeyboardInterrupt):
+        assert not deployment.materialize(*SHARD_ASSETS, shards=ends).success
+    states = [(row.state, row.attempt, row.holder) for row in deployment.ledger.shards("texts")]
+    assert states == [(State.COLLECTED, 1, None)] * 2 + [(State.READY, 0, None)] * 3
+
+
 def test_merging_too_early_names_the_missing_shards(deployment: Deployment) -> None:
     first = deployment.keys[0]
     assert deployment.materialize(*SHARD_ASSETS, shards=(first, deployment.keys[3])).success
@@ -301,6 +317,16 @@ def test_parity_below_its_threshold_fails_its_check_but_not_the_publishing(
     assert parity.severity is dg.AssetCheckSeverity.ERROR
     assert parity.metadata["lowest_cosine"].value == 0.98
     assert (deployment.root / "merged" / "CURRENT").exists()
+
+
+def test_parity_can_be_measured_again_by_itself(deployment: Deployment) -> None:
+    embed_all(deployment)
+    assert deployment.materialize("merged_embeddings").success
+    key = dg.AssetCheckKey(dg.AssetKey(["texts", "merged_embeddings"]), "parity")
+    job = dg.define_asset_job("again", selection=dg.AssetSelection.checks(key))
+    definitions = dg.Definitions.merge(deployment.definitions, dg.Definitions(jobs=[job]))
+    again = definitions.resolve_job_def("again").execute_in_process(instance=deployment.instance)
+    assert [found.check_name for found in again.get_asset_check_evaluations()] == ["parity"]
 
 
 def test_metadata_keys_are_the_same_each_time(deployment: Deployment) -> None:

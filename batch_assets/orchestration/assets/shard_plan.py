@@ -19,7 +19,7 @@ def build_shard_plan(settings: PipelineSettings) -> dg.AssetsDefinition:
     @dg.asset(
         key=[settings.name, "shard_plan"],
         group_name=settings.name,
-        description=f"Cuts `{settings.source.uri or settings.source.pipeline}` into shards: partitions of the assets "
+        description=f"Cuts `{settings.source.uri}` into shards: partitions of the assets "
         "that follow. New files get new shards; what is planned is never planned again.",
         required_resource_keys={"ledger", settings.executor.type},
         metadata={metadata.SETTINGS: dg.MetadataValue.json(settings.model_dump(mode="json"))},
