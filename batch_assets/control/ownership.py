@@ -15,6 +15,7 @@ from batch_assets import paths
 from batch_assets.errors import ConfigurationError
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.settings import PipelineSettings
+from batch_assets.sharding.plan_files import generations, read_plan
 from batch_assets.storage import Storage, is_local, normalize_uri
 
 ATTACH_TRIES = 10
@@ -68,10 +69,11 @@ def check_owner(
 
 
 def attach(settings: PipelineSettings, ledger: Ledger, storage: Storage, add_source: bool) -> bool:
-    """Agree with the root on an epoch; True if the ledger knows nothing of the root's shards yet.
+    """Agree with the root on an epoch; True if the root may hold shards that the ledger does not know of.
 
     Each ledger that comes to a root gets an epoch of its own, and with it its own range of
-    fences: two ledgers never write a data file of one name.
+    fences: two ledgers never write a data file of one name. Where two work by turns on the
+    same plans, neither forgets what it has queued: they would keep each other from finishing.
     """
     source = source_identity(settings)
     for _ in range(ATTACH_TRIES):
@@ -91,12 +93,24 @@ def attach(settings: PipelineSettings, ledger: Ledger, storage: Storage, add_sou
             return False
         if storage.replace(paths.PIPELINE, changed, version):
             if fresh:
-                ledger.attach(settings.name, storage.uri, epoch)
+                keep = 0 < known < owner["epoch"] and _knows_plans(ledger, settings.name, storage)
+                ledger.attach(settings.name, storage.uri, epoch, keep=keep)
             return fresh
     raise ConfigurationError(
         f"{storage.uri}/{paths.PIPELINE} was changed by others {ATTACH_TRIES} times in a row; "
         "is another ledger working on this root? Give both the same BATCH_ASSETS_LEDGER_URL"
     )
+
+
+def _knows_plans(ledger: Ledger, name: str, storage: Storage) -> bool:
+    """Whether the plans that the ledger knows are still those of the root, which may have been made anew."""
+    row = ledger.pipeline(name)
+    known = {shard.key: shard.records for shard in ledger.shards(name, superseded=True)}
+    planned: dict[str, int] = {}
+    for generation in generations(storage):
+        if row is not None and generation <= row.generation:
+            planned |= {shard.key: shard.records for shard in read_plan(storage, generation)[1]}
+    return known == planned
 
 
 def source_identity(settings: PipelineSettings) -> str:

@@ -18,6 +18,7 @@ from batch_assets.executors.base import Executor
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import Adoption
+from batch_assets.ledger.states import State
 from batch_assets.merge.base import map_in_order, threads_for
 from batch_assets.settings import PipelineSettings
 from batch_assets.sharding.plan import PlanSummary, Shard
@@ -116,10 +117,14 @@ def _catch_up(pipeline: Pipeline, attached: bool) -> None:
         if generation > known:
             register_generation(pipeline, generation)
     if attached:
+        collected = pipeline.ledger.shards(pipeline.name, states=[State.COLLECTED])
         listed = (info.path for info in pipeline.storage.list("shards") if info.path.endswith("/shard.json"))
         keys = (path.split("/")[1] for path in listed)
         found = map_in_order(lambda key: _read_adoption(pipeline, key), keys, threads_for(pipeline.storage))
-        pipeline.ledger.adopt_all(pipeline.name, [adoption for adoption in found if adoption is not None])
+        adoptions = [adoption for adoption in found if adoption is not None]
+        pipeline.ledger.adopt_all(pipeline.name, adoptions)
+        gone = {row.key for row in collected} - {adoption.key for adoption in adoptions}
+        pipeline.ledger.recompute(pipeline.name, sorted(gone))
 
 
 def register_generation(pipeline: Pipeline, generation: int) -> list[str]:

@@ -13,7 +13,7 @@ from batch_assets.ledger.changing import change_shards
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.leases import LEASE_SECONDS, is_void
 from batch_assets.ledger.rows import SHARD_COLUMNS, Claim, ShardRow, shard_row
-from batch_assets.ledger.schema import shards
+from batch_assets.ledger.schema import FENCES_PER_EPOCH, pipelines, shards
 from batch_assets.ledger.states import State
 from batch_assets.ledger.store import Store
 
@@ -39,7 +39,10 @@ class Claims(Store):
             held = row.state in _HELD and row.holder is not None
             if row.state != State.READY and not (held and is_void(row.holder, row.lease_until, now)):
                 return None
-            claim = Claim(pipeline, key, row.fence + 1, row.attempt + 1, holder)
+            epoch = connection.scalar(sa.select(pipelines.c.epoch).where(pipelines.c.name == pipeline)) or 1
+            # Above what was there, and in this ledger's own range: no other one writes files of that name.
+            fence = max(row.fence, (epoch - 1) * FENCES_PER_EPOCH) + 1
+            claim = Claim(pipeline, key, fence, row.attempt + 1, holder)
             values = {
                 "state": State.RUNNING, "fence": claim.fence, "attempt": claim.attempt,
                 "holder": holder.encode(), "lease_until": now + LEASE_SECONDS, "run_id": run_id,

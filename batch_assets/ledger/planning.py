@@ -9,11 +9,9 @@ import sqlalchemy as sa
 
 from batch_assets.ledger.changing import BATCH, SUMMED, change_shards, reserve_revisions, shift_tallies
 from batch_assets.ledger.rows import PipelineRow
-from batch_assets.ledger.schema import files, pipelines, shards, tallies
+from batch_assets.ledger.schema import FENCES_PER_EPOCH, files, pipelines, shards, tallies
 from batch_assets.ledger.states import State
 from batch_assets.ledger.store import Store
-
-FENCES_PER_EPOCH = 1_000_000
 
 
 class Planning(Store):
@@ -40,18 +38,22 @@ class Planning(Store):
             rows = connection.execute(query).mappings().all()
         return [PipelineRow(**row) for row in rows]
 
-    def attach(self, name: str, root: str, epoch: int) -> None:
+    def attach(self, name: str, root: str, epoch: int, *, keep: bool = False) -> None:
         """Register the pipeline under its output root.
 
         `epoch` is the root's: each ledger that comes to a root gets the next one, so that the
         fences of two ledgers never meet. Where the name stood for another root, or the root has
         moved on to a later epoch, what this ledger knew is forgotten: the root's files are the
-        truth. An earlier epoch than the one known is an answer that came late, and is ignored.
+        truth. With `keep` it stays known: another ledger works on the same plans. An earlier
+        epoch than the one known is an answer that came late, and is ignored.
         """
         with self._database.write() as connection:
             query = sa.select(pipelines.c.root, pipelines.c.epoch).where(pipelines.c.name == name)
             known = connection.execute(query).one_or_none()
             if known is not None and known.root == root and known.epoch >= epoch:
+                return
+            if keep and known is not None and known.root == root:
+                connection.execute(sa.update(pipelines).where(pipelines.c.name == name).values(epoch=epoch))
                 return
             for table in (shards, files, tallies):
                 connection.execute(sa.delete(table).where(table.c.pipeline == name))

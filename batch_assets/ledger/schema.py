@@ -7,6 +7,9 @@ keys and paths have one order everywhere. Times are unix seconds.
 
 import sqlalchemy as sa
 
+FENCES_PER_EPOCH = 1_000_000
+"""Fences of the ledger that has a root's epoch e run from (e - 1) times this."""
+
 metadata = sa.MetaData()
 
 _text = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from batch_assets.control.housekeeping import committed_marker
-from batch_assets.errors import AccountingError
+from batch_assets.errors import AccountingError, ConfigurationError, StorageError
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import ShardRow
 from batch_assets.orchestration import metadata
@@ -35,17 +35,24 @@ def missing_materializations(
 ) -> list[dg.AssetMaterialization]:
     """Events for committed shards that Dagster does not show; those that it does are ticked off.
 
-    To be reported by the caller: the next call finds them shown. Raises StorageError where an
-    output root cannot be read.
+    To be reported by the caller: the next call finds them shown. Shards of an output root that
+    cannot be read now are left for a later call.
     """
     events: list[dg.AssetMaterialization] = []
+    unreadable: set[str] = set()
     for row in ledger.unpictured(most):
         key = dg.AssetKey([row.pipeline, "embedding_outputs"])
+        if row.pipeline in unreadable:
+            continue
         try:
             found = committed_marker(ledger, row)
         except AccountingError as error:
             logger.warning("%s: not shown as materialized: %s", row.pipeline, error)
             found = None
+        except (StorageError, ConfigurationError) as error:
+            logger.warning("%s: what is committed cannot be looked at: %s", row.pipeline, error)
+            unreadable.add(row.pipeline)
+            continue
         if found is None or _is_shown(instance, key, row):
             ledger.set_pictured(row.pipeline, [row.key])
             continue

@@ -11,8 +11,14 @@ import pytest
 import sqlalchemy as sa
 
 from batch_assets.ledger.holder import Holder
-from batch_assets.ledger.schema import shards
-from batch_assets_tests.orchestration.deployments import SHARD_ASSETS, Deployment, deploy, write_shards
+from batch_assets.ledger.schema import pipelines, shards
+from batch_assets_tests.orchestration.deployments import (
+    SHARD_ASSETS,
+    Deployment,
+    deploy,
+    make_settings,
+    write_shards,
+)
 
 
 @pytest.fixture
@@ -139,3 +145,23 @@ def test_a_marker_that_cannot_be_read_keeps_no_other_waiting(deployment: Deploym
     with dg.DagsterInstance.ephemeral() as deployment.instance:
         result = deployment.tick("job_completion")
     assert [event.partition for event in result.asset_events] == keys[1:]
+
+
+def test_an_output_root_that_cannot_be_read_keeps_no_other_pipeline_waiting(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        write_shards(tmp_path / name, 1)
+    first, second = (make_settings(tmp_path / name, name) for name in ("first", "second"))
+    with deploy(tmp_path, first, second) as deployment:
+        deployment.plan()
+        embed(deployment)
+        deployment.pipelines = [second, first]
+        deployment.plan()
+        embed(deployment)
+        forget_pictures(deployment)
+        with deployment.ledger._database.write() as connection:
+            away = sa.update(pipelines).where(pipelines.c.name == "first")
+            connection.execute(away.values(root="s3://no such bucket!/out"))
+        with dg.DagsterInstance.ephemeral() as deployment.instance:
+            events = deployment.tick("job_completion").asset_events
+    assert [event.asset_key.path for event in events] == [["second", "embedding_outputs"]]
+    assert [row.pipeline for row in deployment.ledger.unpictured(10)] == ["first", "second"]
