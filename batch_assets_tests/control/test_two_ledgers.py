@@ -80,7 +80,8 @@ def test_interleaved_step_by_step_neither_keeps_the_other_from_finishing(tmp_pat
             for ledger, host in zip(ledgers, hosts, strict=True)
         ]
 
-    keys = [plan_source(pipeline).all_keys for pipeline in opened()][0]
+    for pipeline in opened():
+        keys = plan_source(pipeline).all_keys
     for pipeline in opened():
         list(prepare_shards(pipeline, keys))
     for pipeline in opened():
