@@ -14,6 +14,8 @@ from pydantic import Field
 
 from batch_assets.errors import ConfigurationError
 
+# Before an output root: the shards of the pipeline that it belongs to.
+SHARDS_SCHEME = "shards:"
 PIPELINE_NAME = re.compile(r"[a-z][a-z0-9_]{0,23}")
 SOURCE_FORMATS = ("jsonl", "csv", "parquet")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -53,7 +55,8 @@ class SourceSettings(Settings):
     )
     pipeline: str | None = Field(
         default=None,
-        description="Instead of uri: another pipeline, whose shards are read. Not built yet: refused.",
+        description="Instead of uri: another pipeline of the same defs folder. Its committed shards' embedded "
+        "records are read, with their columns and, as id_column, their record_id.",
     )
     format: Literal["jsonl", "csv", "parquet"] | None = Field(
         default=None,
@@ -78,19 +81,16 @@ class SourceSettings(Settings):
         default=None, ge=1, description="Plan at most this many records, the first ones."
     )
 
-    @pydantic.field_validator("pipeline")
-    @classmethod
-    def _no_pipeline_yet(cls, pipeline: str | None) -> str | None:
-        if pipeline is not None:
-            raise ValueError(
-                "a pipeline cannot read another one's shards yet; name in source.uri the files to read"
-            )
-        return pipeline
-
     @pydantic.model_validator(mode="after")
     def _one_source_one_text(self) -> "SourceSettings":
-        if (self.uri is None) == (self.pipeline is None):
+        # Once resolved, a pipeline stands beside the URI of its shards.
+        resolved = self.uri is not None and self.uri.startswith(SHARDS_SCHEME)
+        if resolved and self.pipeline is None:
+            raise ValueError(f"{self.uri} means another pipeline's shards; name that one in source.pipeline")
+        if not resolved and (self.uri is None) == (self.pipeline is None):
             raise ValueError("name exactly one of uri and pipeline")
+        if self.pipeline is not None and self.format not in (None, "parquet"):
+            raise ValueError(f"a pipeline's shards are parquet, not {self.format}; leave format out")
         if self.text_column is not None and self.text_template is not None:
             raise ValueError("name text_column or text_template, not both")
         return self

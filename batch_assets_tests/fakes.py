@@ -61,6 +61,9 @@ class FakeExecutor:
     def fingerprint(self) -> str:
         return hashlib.sha256(self.settings.model.model_dump_json().encode()).hexdigest()[:32]
 
+    def check(self) -> None:
+        pass
+
     def prepare(self, shard: Shard, attempt: int) -> PreparedJob:
         return PreparedJob(shard, attempt)
 

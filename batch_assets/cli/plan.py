@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import orjson
+import pyarrow as pa
 import typer
 from rich.table import Table
 
@@ -34,6 +35,8 @@ def plan(
     flags: dict[str, Any] = {},  # noqa: B006
 ) -> None:
     """Cut a pipeline's source into shards and estimate what embedding them takes."""
+    # Arrow's own allocator gives little back, and planning is to stay small beside a source of any size.
+    pa.set_memory_pool(pa.system_memory_pool())
     ledger = open_ledger()
     settings = choose_pipeline(pipeline, file, defs, flags, ledger)
     host = create_host(settings.executor.type)

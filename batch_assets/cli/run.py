@@ -11,7 +11,7 @@ from batch_assets.cli import exit_codes, options
 from batch_assets.cli.console import errors, open_ledger, out
 from batch_assets.cli.progress import EmbeddingProgress
 from batch_assets.cli.target import choose_pipeline
-from batch_assets.control.preflight import check_configuration
+from batch_assets.control.preflight import check_configuration, check_model
 from batch_assets.control.status import Status, read_status
 from batch_assets.errors import BatchAssetsError, ConfigurationError
 from batch_assets.executors.registry import create_host
@@ -44,7 +44,9 @@ def run_pipeline(settings: PipelineSettings, ledger: Ledger, max_failed: float, 
     """Run to the end and print what was made; returns the exit code."""
     # Dagster takes half a second to import: not before the command's own checks have passed.
     host = create_host(settings.executor.type)
-    check_configuration(settings, host.executor(settings), add_source=add_source)
+    executor = host.executor(settings)
+    check_configuration(settings, executor, add_source=add_source)
+    check_model(settings, executor, ledger)
     from batch_assets.orchestration.driver import Driver
     from batch_assets.orchestration.instance import open_instance
     from batch_assets.orchestration.run import ADD_SOURCE_TAG

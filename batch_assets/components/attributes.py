@@ -14,7 +14,8 @@ from dagster import ResolutionContext
 from batch_assets.components.templates import render
 from batch_assets.errors import ConfigurationError
 from batch_assets.home import project_root
-from batch_assets.settings import PIPELINE_NAME, PipelineSettings, parse_pipeline
+from batch_assets.settings import PIPELINE_NAME, SHARDS_SCHEME, PipelineSettings, parse_pipeline
+from batch_assets.sources.shards import RECORD_ID
 from batch_assets.storage import normalize_uri
 
 COMPONENT_TYPE = "batch_assets.components.EmbeddingPipeline"
@@ -22,13 +23,27 @@ DEFAULT_DEFS = Path(__file__).parent.parent / "defs"
 
 
 def parse_attributes(
-    attributes: Mapping[str, Any], file: Path, context: ResolutionContext | None = None
+    attributes: Mapping[str, Any],
+    file: Path,
+    context: ResolutionContext | None = None,
+    defs: Path | None = None,
 ) -> PipelineSettings:
     """Settings from the `attributes` of a YAML file, named by its folder. Raises ConfigurationError.
 
     Relative paths count from the project's root (the nearest folder above the file with a
-    workspace.yaml), or from the file's own folder where there is none.
+    workspace.yaml), or from the file's own folder where there is none. A pipeline named as the
+    source is looked for in the defs folder `defs`, by default the one that the file lies in.
     """
+    settings = _parse(attributes, file, context)
+    if settings.source.pipeline is None:
+        return settings
+    return _with_shards(settings, file, defs or _folder_of_pipelines(file))
+
+
+def _parse(
+    attributes: Mapping[str, Any], file: Path, context: ResolutionContext | None = None
+) -> PipelineSettings:
+    """Settings whose source may still be the bare name of another pipeline."""
     rendered = {
         field: render(value, context or ResolutionContext.default(), f"{file}: {field}")
         for field, value in attributes.items()
@@ -36,6 +51,8 @@ def parse_attributes(
     settings = parse_pipeline(rendered, _default_name(file), str(file))
     base = project_root(file.parent) or file.parent
     source = settings.source
+    if source.uri is not None and source.pipeline is not None:
+        raise ConfigurationError(f"{file}: source: name exactly one of uri and pipeline")
     if source.uri is not None:
         source = source.model_copy(update={"uri": _absolute(source.uri, base, f"{file}: source.uri")})
     model = settings.model
@@ -46,15 +63,64 @@ def parse_attributes(
     return settings.model_copy(update={"source": source, "model": model, "output": output})
 
 
+def _with_shards(settings: PipelineSettings, file: Path, defs: Path) -> PipelineSettings:
+    """The settings with the shards of `source.pipeline` as their source."""
+    name = settings.source.pipeline
+    where = f"{file}: source.pipeline: {name!r}"
+    if name == settings.name:
+        raise ConfigurationError(f"{where} is this pipeline itself; name another, or files in source.uri")
+    other, place = _find_upstream(settings, file, defs)
+    chain, upstream = [settings.name, other.name], other
+    while upstream.source.pipeline is not None:
+        chain.append(upstream.source.pipeline)
+        if chain[-1] in chain[:-1]:
+            raise ConfigurationError(
+                f"{where}: pipelines read each other in a circle ({' → '.join(chain)}); "
+                "let one of them read files, by source.uri"
+            )
+        upstream, place = _find_upstream(upstream, place, defs)
+    found = {
+        "uri": SHARDS_SCHEME + normalize_uri(other.output.root),
+        "id_column": settings.source.id_column or RECORD_ID,
+    }
+    return settings.model_copy(update={"source": settings.source.model_copy(update=found)})
+
+
+def _find_upstream(settings: PipelineSettings, file: Path, defs: Path) -> tuple[PipelineSettings, Path]:
+    """The pipeline that the source of `settings`, which `file` declares, names, and its own file.
+
+    It lies under the defs folder; its source is not resolved.
+    """
+    name = settings.source.pipeline
+    known: list[str] = []
+    # The folder of that name first: usually it is the only one to be read.
+    for other in sorted(defs.rglob("defs.yaml"), key=lambda other: (other.parent.name != name, other)):
+        for attributes in _declared(other):
+            declared = render(attributes.get("name"), ResolutionContext.default(), f"{other}: name")
+            known.append(str(declared or _default_name(other)))
+            if known[-1] == name:
+                return _parse(attributes, other), other
+    others = ", ".join(sorted(set(known) - {settings.name})) or "none"
+    raise ConfigurationError(
+        f"{file}: source.pipeline: {name!r}: there is no such pipeline in {defs} (known: {others})"
+    )
+
+
+def _folder_of_pipelines(file: Path) -> Path:
+    """The nearest folder above `file` in which pipelines' folders lie."""
+    above = file.parent.parents if file.name == "defs.yaml" else (file.parent, *file.parent.parents)
+    return next((folder for folder in above if any(folder.glob("*/defs.yaml"))), file.parent)
+
+
 def _default_name(file: Path) -> str:
     """The folder's name; of a file with a name of its own in a folder whose name is not legal, the file's."""
     names = (file.parent.name, file.stem) if file.name != "defs.yaml" else (file.parent.name,)
     return next((name for name in names if PIPELINE_NAME.fullmatch(name)), file.parent.name)
 
 
-def load_file(file: Path) -> list[PipelineSettings]:
-    """Every pipeline that one YAML file declares. Raises ConfigurationError."""
-    return [parse_attributes(attributes, file) for attributes in _declared(file)]
+def load_file(file: Path, defs: Path | None = None) -> list[PipelineSettings]:
+    """Every pipeline that one YAML file declares; `defs` as above. Raises ConfigurationError."""
+    return [parse_attributes(attributes, file, defs=defs) for attributes in _declared(file)]
 
 
 def load_folder(folder: Path) -> dict[str, PipelineSettings]:
@@ -66,7 +132,7 @@ def load_folder(folder: Path) -> dict[str, PipelineSettings]:
     files: dict[str, Path] = {}
     roots: dict[str, str] = {}
     for file in sorted(folder.rglob("defs.yaml")):
-        for settings in load_file(file):
+        for settings in load_file(file, folder):
             name, root = settings.name, normalize_uri(settings.output.root)
             if name in found:
                 raise ConfigurationError(

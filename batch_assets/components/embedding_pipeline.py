@@ -48,7 +48,8 @@ class EmbeddingPipeline(dg.Component):
         cls, attributes: pydantic.BaseModel | None, context: dg.ComponentLoadContext
     ) -> "EmbeddingPipeline":
         written: Mapping[str, Any] = attributes.model_dump() if attributes else {}
-        return cls(parse_attributes(written, Path(context.path) / "defs.yaml", context.resolution_context))
+        file = Path(context.path) / "defs.yaml"
+        return cls(parse_attributes(written, file, context.resolution_context, context.defs_module_path))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         return build_pipeline_definitions(self.settings)

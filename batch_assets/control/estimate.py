@@ -3,10 +3,12 @@
 Estimates only; what a run really took is in its commit markers.
 """
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +17,12 @@ from batch_assets.settings import PipelineSettings
 from batch_assets.sharding.plan import Shard
 
 CHARACTERS_PER_TOKEN = 4.0
+_NO_LIMIT = 10**9  # transformers writes a missing limit as 10^30
+_LIMITS = (
+    ("sentence_bert_config.json", "max_seq_length"),
+    ("tokenizer_config.json", "model_max_length"),
+    ("config.json", "max_position_embeddings"),
+)
 SHARE_OF_PEAK = 0.5  # of a plain matrix product's rate, which small models reach end to end
 
 
@@ -48,7 +56,7 @@ def estimate(
 
 def _count_tokens(settings: PipelineSettings, texts: Sequence[str]) -> list[float]:
     """Tokens of each text: by the model's own tokenizer, or by its characters where there is none."""
-    limit = settings.model.max_tokens
+    limit = settings.model.max_tokens or _own_limit(locate_model(settings.model))
     count = _tokenizer(settings) or (lambda text: len(text) / CHARACTERS_PER_TOKEN + 2)
     found = [float(count((settings.model.prompt or "") + text)) for text in texts]
     return [min(tokens, limit) for tokens in found] if limit else found
@@ -67,6 +75,16 @@ def _tokenizer(settings: PipelineSettings) -> Callable[[str], float] | None:
     return lambda text: len(tokenizer.encode(text).ids)
 
 
+def _own_limit(folder: Path) -> int | None:
+    """After how many tokens the model cuts a text off, by the first of its files that says so."""
+    for name, field in _LIMITS:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            limit = json.loads((folder / name).read_text(encoding="utf-8")).get(field)
+            if isinstance(limit, int) and 0 < limit < _NO_LIMIT:
+                return limit
+    return None
+
+
 def _operations_per_token(settings: PipelineSettings) -> float | None:
     """Floating-point operations per token of a transformer encoder: 2 for each weight of its layers."""
     file = locate_model(settings.model) / "config.json"
@@ -82,7 +100,7 @@ def _operations_per_token(settings: PipelineSettings) -> float | None:
 
 def _peak() -> float:
     """Operations per second of a float32 matrix product on this machine's cores, measured now."""
-    size, best = 768, float("inf")
+    size, best = 512, float("inf")
     a = np.ones((size, size), dtype=np.float32)
     for _ in range(4):
         started = time.perf_counter()

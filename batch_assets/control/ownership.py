@@ -16,6 +16,8 @@ from batch_assets.errors import ConfigurationError
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.settings import PipelineSettings
 from batch_assets.sharding.plan_files import generations, read_plan
+from batch_assets.sharding.planner import source_uri
+from batch_assets.sources.shards import normalize_source
 from batch_assets.storage import Storage, is_local, normalize_uri
 
 ATTACH_TRIES = 10
@@ -115,9 +117,7 @@ def _knows_plans(ledger: Ledger, name: str, storage: Storage) -> bool:
 
 def source_identity(settings: PipelineSettings) -> str:
     """The source in one spelling."""
-    if settings.source.uri is None:
-        return f"pipeline:{settings.source.pipeline}"
-    return normalize_uri(settings.source.uri)
+    return normalize_source(source_uri(settings))
 
 
 def _owner(settings: PipelineSettings, epoch: int, sources: list[str]) -> bytes:

@@ -9,6 +9,7 @@ from pathlib import Path
 from batch_assets.control.ownership import check_owner
 from batch_assets.errors import ConfigurationError
 from batch_assets.executors.base import Executor
+from batch_assets.ledger.ledger import Ledger
 from batch_assets.settings import PipelineSettings
 from batch_assets.sharding.planner import source_uri
 from batch_assets.sources.listing import list_source
@@ -23,8 +24,19 @@ def check_configuration(settings: PipelineSettings, executor: Executor, *, add_s
     root = open_storage(settings.output.root)
     _check_writable(root)
     check_owner(settings, root, add_source=add_source)
-    list_source(source_uri(settings), settings.source.format, [settings.output.root])
+    source = settings.source
+    list_source(source_uri(settings), source.format, [settings.output.root], source.pipeline)
     executor.fingerprint()
+
+
+def check_model(settings: PipelineSettings, executor: Executor, ledger: Ledger) -> None:
+    """Try the model out before anything is written, unless it has embedded for this pipeline before.
+
+    Raises ModelError or ConfigurationError.
+    """
+    known = ledger.pipeline(settings.name)
+    if known is None or known.fingerprint != executor.fingerprint():
+        executor.check()
 
 
 def _check_writable(root: Storage) -> None:

@@ -8,7 +8,7 @@ import importlib.util
 from collections.abc import Iterator
 from typing import Any
 
-from batch_assets.encoders.weights import locate_model
+from batch_assets.encoders.weights import locate_model, model_files
 from batch_assets.errors import ModelError
 from batch_assets.settings import ModelSettings
 
@@ -28,6 +28,7 @@ def load_model(settings: ModelSettings, device: str, dtype: str) -> Any:
             local_files_only=True,
             model_kwargs={"dtype": getattr(torch, dtype), "use_safetensors": True},
         )
+        _check_vocabulary(model, settings)
         _set_padding(model)
         _set_limit(model, settings)
         return model.eval()
@@ -68,6 +69,44 @@ def loading_errors(settings: ModelSettings) -> Iterator[None]:
             f"model {settings.id!r} cannot be loaded: {type(error).__name__}: {text.splitlines()[0]}; "
             "check that SentenceTransformer(directory) loads it and encodes with the installed versions"
         ) from error
+
+
+def made_up_parameters(model: Any, settings: ModelSettings) -> dict[str, Any]:
+    """Parameters of the transformer that the model's files do not hold: random numbers, another time others.
+
+    Many a model has some that nobody uses, such as a pooler's; whether they matter, only the vectors tell.
+    """
+    transformer = getattr(model[0], "model", None)
+    if transformer is None:
+        return {}
+    parameters = dict(transformer.named_parameters())
+    # transformers marks what it has loaded. Where it marked nothing, it loaded nothing, or is too old to mark.
+    made_up = {name: each for name, each in parameters.items() if not hasattr(each, "_is_hf_initialized")}
+    if len(made_up) == len(parameters) and _stored_names(settings) & made_up.keys():
+        return {}
+    return made_up
+
+
+def _stored_names(settings: ModelSettings) -> set[str]:
+    """Names of the tensors in a model's files, each also without what stands before its first dot."""
+    from safetensors import safe_open
+
+    names: set[str] = set()
+    for file in model_files(locate_model(settings)):
+        if file.suffix == ".safetensors":
+            with safe_open(file, "np") as tensors:
+                names.update(tensors.keys())
+    return names | {name.partition(".")[2] for name in names}
+
+
+def _check_vocabulary(model: Any, settings: ModelSettings) -> None:
+    """Refuse a tokenizer of special tokens only: transformers makes one up where the files are missing."""
+    tokenizer: Any = getattr(model[0], "tokenizer", None)
+    if hasattr(tokenizer, "all_special_tokens") and len(tokenizer) <= len(set(tokenizer.all_special_tokens)):
+        raise ModelError(
+            f"model {settings.id!r}: {locate_model(settings)} holds no vocabulary, so that every word would be "
+            "the same to it; copy the tokenizer's files too (tokenizer.json)"
+        )
 
 
 def _set_padding(model: Any) -> None:

@@ -18,7 +18,13 @@ from batch_assets.encoders.base import Tokenized
 from batch_assets.encoders.cpu import accelerate
 from batch_assets.encoders.devices import available_cores, pick_device, pick_dtype, split_cores
 from batch_assets.encoders.feeding import PROBES, Feed, choose_feed
-from batch_assets.encoders.loading import load_model, loading_errors, prompt_of, require_libraries
+from batch_assets.encoders.loading import (
+    load_model,
+    loading_errors,
+    made_up_parameters,
+    prompt_of,
+    require_libraries,
+)
 from batch_assets.encoders.weights import weight_bytes
 from batch_assets.errors import ModelError
 from batch_assets.settings import ModelSettings
@@ -97,7 +103,9 @@ class TextEncoder:
             if number or not hasattr(module, "model"):
                 module.float()
         with loading_errors(settings):
-            return cls(model, choose_feed(model, prompt_of(model, settings)), settings, device, dtype)
+            encoder = cls(model, choose_feed(model, prompt_of(model, settings)), settings, device, dtype)
+            encoder._refuse_made_up(made_up_parameters(model, settings))
+        return encoder
 
     def tokenize(self, texts: Sequence[str]) -> Tokenized:
         return self._feed.tokenize(texts)
@@ -136,6 +144,22 @@ class TextEncoder:
         return self.encode(
             [item for item, count in zip(tokenized.inputs, tokenized.counts, strict=True) if count]
         )
+
+    def _refuse_made_up(self, parameters: dict[str, Any]) -> None:
+        """Raise ModelError where vectors depend on parameters that the model's files do not hold."""
+        if not parameters:
+            return
+        import torch
+
+        own = self._probe()
+        with torch.no_grad():
+            for parameter in parameters.values():
+                parameter.copy_(torch.randn_like(parameter))
+        if _lowest_cosine(own, self._probe()) < LEAST_COSINE["bfloat16"]:
+            raise ModelError(
+                f"model {self._settings.id!r}: its files lack {len(parameters)} of its parameters, such as "
+                f"{min(parameters)}; copy the model's files completely"
+            )
 
     def _accelerate(self) -> None:
         """Exchange the transformer's parts for faster ones, if the vectors stay the same."""

@@ -96,6 +96,10 @@ class Executor(Protocol):
         """Digest of all that decides a vector (hex). Raises ModelError where the model is not to be had."""
         ...
 
+    def check(self) -> None:
+        """Raise ModelError or ConfigurationError where no job could succeed; may take as long as loading the model."""
+        ...
+
     def prepare(self, shard: Shard, attempt: int) -> PreparedJob:
         """Render and upload what the service needs. Repeatable."""
         ...

@@ -91,6 +91,15 @@ class GpuExecutor:
     def fingerprint(self) -> str:
         return fingerprint(self.settings)
 
+    def check(self) -> None:
+        """Load the model; on a CPU it stays loaded. A CUDA device may be another's: there it is not touched."""
+        if self.exclusive_device() is None:
+            self.machine.encoder(self.settings)
+        else:
+            from batch_assets.encoders.loading import load_model
+
+            load_model(self.settings.model, "cpu", "bfloat16")
+
     def prepare(self, shard: Shard, attempt: int) -> PreparedJob:
         return PreparedJob(shard, attempt)
 

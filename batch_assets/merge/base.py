@@ -3,10 +3,9 @@
 How parts are made is in `parquet.py`; which version is the published one in `publishing.py`.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
 import pydantic
@@ -14,13 +13,10 @@ import pydantic
 from batch_assets import paths
 from batch_assets.embeddings.accounting import Accounting
 from batch_assets.errors import AccountingError
-from batch_assets.storage import Storage, is_local
+from batch_assets.storage import Storage
 
 Progress = Callable[[int, int], None]
 """Called with (records done, records in all)."""
-
-Item = TypeVar("Item")
-Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,24 +137,3 @@ def write_manifest(storage: Storage, manifest: Manifest) -> None:
     # Sorted at the top only: the order of `columns` is that of the parts.
     data = orjson.dumps(dict(sorted(vars(manifest).items())), option=orjson.OPT_INDENT_2)
     storage.write(paths.merged_manifest(manifest.version), data + b"\n")
-
-
-def threads_for(storage: Storage) -> int:
-    """How many files to handle at once: a local disk is kept busy by few, an object store takes many."""
-    return 4 if is_local(storage.uri) else 16
-
-
-def map_in_order(function: Callable[[Item], Made], items: Iterable[Item], threads: int) -> Iterator[Made]:
-    """`map` over threads, results in order; never more than twice `threads` items at once."""
-    waiting: list[Future[Made]] = []
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for item in items:
-                if len(waiting) >= 2 * threads:
-                    yield waiting.pop(0).result()
-                waiting.append(pool.submit(function, item))
-            while waiting:
-                yield waiting.pop(0).result()
-        finally:
-            for future in waiting:
-                future.cancel()

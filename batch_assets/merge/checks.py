@@ -12,8 +12,9 @@ from batch_assets.embeddings.accounting import Accounting, count_stages
 from batch_assets.embeddings.parquet_files import count_rows, iter_vectors, open_parquet
 from batch_assets.embeddings.validation import Norms, VectorError, unsound, validate_vectors
 from batch_assets.errors import AccountingError
-from batch_assets.merge.base import CheckOutcome, Manifest, Part, map_in_order, threads_for
+from batch_assets.merge.base import CheckOutcome, Manifest, Part
 from batch_assets.storage import Storage, is_local
+from batch_assets.storage.threads import map_in_order, threads_for
 
 ALL_READ = 100_000
 READ_EVERY = 8

@@ -12,8 +12,8 @@ from batch_assets.embeddings.marker import ShardMarker, read_marker
 from batch_assets.embeddings.parquet_files import DataFile
 from batch_assets.embeddings.validation import Norms
 from batch_assets.errors import NotReady
-from batch_assets.merge.base import map_in_order, threads_for
 from batch_assets.storage import Storage
+from batch_assets.storage.threads import map_in_order, threads_for
 
 NAMED_IN_ERRORS = 5
 

@@ -27,9 +27,7 @@ from batch_assets.merge.base import (
     MergeResult,
     Part,
     Progress,
-    map_in_order,
     read_manifest,
-    threads_for,
     write_manifest,
 )
 from batch_assets.merge.copying import check_file, copy_file, read_file
@@ -37,6 +35,7 @@ from batch_assets.merge.inputs import Input, Inputs, gather
 from batch_assets.merge.publishing import current, start_version, versions_since
 from batch_assets.merge.unify import conform, unified_schema
 from batch_assets.storage import Storage
+from batch_assets.storage.threads import map_in_order, threads_for
 
 CASTING_THREADS = 2
 

@@ -15,9 +15,10 @@ from batch_assets.embeddings.parquet_files import iter_vectors, open_parquet
 from batch_assets.embeddings.schema import EMBEDDING
 from batch_assets.embeddings.validation import vector_norms
 from batch_assets.errors import ConfigurationError, NotReady
-from batch_assets.merge.base import Manifest, Part, map_in_order
+from batch_assets.merge.base import Manifest, Part
 from batch_assets.merge.publishing import open_current
 from batch_assets.storage import Storage, open_storage
+from batch_assets.storage.threads import map_in_order
 
 THREADS = 2
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from batch_assets import paths
 from batch_assets.embeddings.accounting import Accounting
 from batch_assets.errors import BatchAssetsError
-from batch_assets.merge.base import Manifest, Progress, map_in_order, threads_for
+from batch_assets.merge.base import Manifest, Progress
 from batch_assets.merge.inputs import name_some
 from batch_assets.merge.publishing import open_current
 from batch_assets.merge.verified_shards import VerifiedShard, verify_shard
@@ -19,6 +19,7 @@ from batch_assets.merge.verified_version import verify_version
 from batch_assets.sharding.plan import Shard
 from batch_assets.sharding.plan_files import generations, read_plan
 from batch_assets.storage import Storage, open_storage
+from batch_assets.storage.threads import map_in_order, threads_for
 
 
 @dataclass

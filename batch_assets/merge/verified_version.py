@@ -9,12 +9,13 @@ from batch_assets.embeddings.accounting import Accounting, count_stages
 from batch_assets.embeddings.parquet_files import DataFile, count_rows
 from batch_assets.embeddings.validation import VectorError
 from batch_assets.errors import AccountingError
-from batch_assets.merge.base import FailuresPart, Manifest, Part, map_in_order, threads_for
+from batch_assets.merge.base import FailuresPart, Manifest, Part
 from batch_assets.merge.checks import file_norms
 from batch_assets.merge.copying import check_file
 from batch_assets.merge.inputs import digest_of, name_some
 from batch_assets.merge.verified_shards import VerifiedShard
 from batch_assets.storage import Storage
+from batch_assets.storage.threads import map_in_order, threads_for
 
 
 @dataclass

@@ -65,7 +65,7 @@ def read_plan(storage: Storage, generation: int) -> tuple[PlanSummary, list[Shar
 def read_shards(storage: Storage, generation: int, keys: Sequence[str]) -> list[Shard]:
     """Some of a generation's shards, in the plan's order; unknown keys are left out."""
     table = _read_table(storage, generation)
-    return _shards(table.filter(pc.field("shard").isin(keys)))
+    return _shards(table.filter(pc.is_in(table.column("shard"), pa.array(keys, pa.string()))))
 
 
 def read_summary(storage: Storage, generation: int) -> PlanSummary:
@@ -121,14 +121,14 @@ def _table_bytes(summary: PlanSummary, shards: Sequence[Shard]) -> bytes:
             add("", Segment(file.path, file.version, 0, 0, 0, 0, 0), file)
     table = pa.Table.from_pydict(columns, schema=_SCHEMA.with_metadata({_SUMMARY: _summary_bytes(summary)}))
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
+    pq.write_table(table, sink, compression="zstd", compression_level=1)
     return sink.getvalue().to_pybytes()
 
 
 def _read_table(storage: Storage, generation: int) -> pa.Table:
     data = storage.read(paths.plan(generation))
     try:
-        table = pq.read_table(pa.BufferReader(data), use_threads=False)
+        table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
     except pa.ArrowException as error:
         raise _damaged(storage, generation, error) from error
     if _SUMMARY not in (table.schema.metadata or {}):
@@ -153,7 +153,7 @@ def _shards(table: pa.Table) -> list[Shard]:
 
 
 def _files(table: pa.Table) -> list[SourceFile]:
-    own = table.filter(pc.field("file_size").is_valid())
+    own = table.filter(table.column("file_size").is_valid())
     names = [
         "path",
         "file_size",

@@ -17,8 +17,9 @@ from batch_assets.sources.base import Segment, SourceFile, Stretch
 from batch_assets.sources.columns import ColumnScan
 from batch_assets.sources.listing import Listing, list_source
 from batch_assets.sources.registry import Sources
+from batch_assets.sources.shards import RECORD_ID, normalize_source
 from batch_assets.sources.texts import TextRule
-from batch_assets.storage import FileInfo, Storage, normalize_uri
+from batch_assets.storage import FileInfo, Storage
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ def plan_generation(
             f"shards.records: {settings.shards.records:,} is under the executor's minimum of "
             f"{min_records:,} records in a shard; raise it"
         )
-    listing = list_source(uri, settings.source.format, [settings.output.root, root.uri])
+    source = settings.source
+    listing = list_source(uri, source.format, [settings.output.root, root.uri], source.pipeline)
     known = read_known(root, listing.location.storage.uri)
     walk = _Walk(settings, spool or root, listing, known, min_records=min_records, on_progress=on_progress)
     listed = {info.path: info for info in listing.files}
@@ -83,7 +85,7 @@ def plan_generation(
     columns = walk.columns.columns()
     summary = PlanSummary(
         generation=known.generation + 1,
-        source_uri=normalize_uri(uri),
+        source_uri=normalize_source(uri),
         base_uri=listing.location.storage.uri,
         format=listing.format,
         columns={column.stored: column.type for column in columns},
@@ -113,6 +115,12 @@ def required_columns(settings: PipelineSettings) -> dict[str, str]:
     field = "source.text_column" if source.text_template is None else "source.text_template"
     required = dict.fromkeys(TextRule(source.text_column, source.text_template).columns, field)
     return required | ({source.id_column: "source.id_column"} if source.id_column is not None else {})
+
+
+def _implied_columns(settings: PipelineSettings) -> frozenset[str]:
+    """Columns of the source that are there again in the output without being passed through."""
+    carried = settings.source.pipeline is not None and settings.source.id_column == RECORD_ID
+    return frozenset({RECORD_ID}) if carried else frozenset()
 
 
 def open_sources(
@@ -156,6 +164,7 @@ class _Walk:
             known.columns,
             text_columns,
             text_columns[0] if source.text_template is None else None,
+            _implied_columns(settings),
         )
         self.sources = open_sources(
             settings, listing.format, listing.location.storage, root, shards.max_record_bytes

@@ -9,6 +9,7 @@ from batch_assets.sharding.plan_files import read_summary
 from batch_assets.sharding.planner import open_sources
 from batch_assets.sources.base import BATCH_BYTES, BATCH_RECORDS, RecordRules, Records
 from batch_assets.sources.records import joined
+from batch_assets.sources.shards import open_source
 from batch_assets.storage import Storage, open_storage
 
 
@@ -38,7 +39,7 @@ def _read_segments(
         text_template=settings.source.text_template,
         id_column=settings.source.id_column,
     )
-    storage = open_storage(plan.base_uri)
+    storage = open_source(plan.base_uri)
     sources = open_sources(settings, plan.format, storage, root, plan.max_record_bytes)
     ordinal = 0
     for segment in shard.segments:
@@ -62,7 +63,7 @@ def sample_texts(
     texts: list[str] = []
     for number, shard in enumerate(chosen, 1):
         goal = most * number // len(chosen)
-        for records in read_shard(settings, shard, plan, root):
+        for records in _read_segments(settings, shard, plan, root):
             texts += records.texts[: max(goal - len(texts), 0)]
             if len(texts) >= goal:
                 break

@@ -76,7 +76,8 @@ class ColumnScan:
     `wanted` are the columns to pass through, None for all; `required` ones (text, id) must
     turn up somewhere, each is named by the setting it maps to; `earlier` are the columns that an
     earlier generation has fixed. Records that lack one of `text_columns`, or have something else
-    than a string as their `text_column`, will be rejected: their values do not count.
+    than a string as their `text_column`, will be rejected: their values do not count. `implied`
+    columns pass through only where `wanted` names them.
     """
 
     def __init__(
@@ -86,12 +87,14 @@ class ColumnScan:
         earlier: Sequence[Column] | None = None,
         text_columns: Sequence[str] = (),
         text_column: str | None = None,
+        implied: frozenset[str] = frozenset(),
     ) -> None:
         self._wanted = None if wanted is None else list(dict.fromkeys(wanted))
         self._required = required
         self._earlier = earlier
         self._text_columns = text_columns
         self._text_column = text_column
+        self._implied = implied
         self._asked_for = {*required, *(wanted or ())}
         self._kinds: dict[str, Kinds] = {}
         self._names: dict[str, None] = {}
@@ -141,7 +144,7 @@ class ColumnScan:
 
     def _of(self, name: str) -> Kinds | None:
         """Where to note the kinds of column `name`; None if nobody wants them."""
-        if self._wanted is not None and name not in self._wanted:
+        if name in self._implied if self._wanted is None else name not in self._wanted:
             return None
         if name not in self._kinds:
             if len(self._kinds) >= MOST_COLUMNS:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from batch_assets.errors import ConfigurationError, SourceError
 from batch_assets.sources.files import COMPRESSIONS
+from batch_assets.sources.shards import ShardStorage, is_shards, normalize_source, open_source
 from batch_assets.storage import FileInfo, Storage, is_local, normalize_uri, open_storage
 
 EXTENSIONS = {
@@ -39,7 +40,9 @@ class Listing:
 
 def locate(uri: str) -> Location:
     """Tell a file from a folder. A URI of neither is taken for a folder, which will be empty."""
-    uri = normalize_uri(uri)
+    uri = normalize_source(uri)
+    if is_shards(uri):
+        return Location(open_source(uri), None)
     if is_local(uri):
         if os.path.isfile(uri):
             return Location(open_storage(os.path.dirname(uri)), os.path.basename(uri))
@@ -62,8 +65,12 @@ def format_of(path: str) -> str | None:
     return EXTENSIONS.get(extension)
 
 
-def list_source(uri: str, format: str | None, leave_out: Sequence[str] = ()) -> Listing:
+def list_source(
+    uri: str, format: str | None, leave_out: Sequence[str] = (), pipeline: str | None = None
+) -> Listing:
     """List the files of a source. Files under the URIs in `leave_out` (the output root) are no part of it.
+
+    `pipeline` is the one whose shards `uri` means, if it does.
 
     Raises SourceError where there is none, ConfigurationError where `format` must be named.
     """
@@ -103,6 +110,11 @@ def list_source(uri: str, format: str | None, leave_out: Sequence[str] = ()) -> 
     if hidden:
         left_out.append(
             f"{len(hidden):,} files with a name or folder that begins with '.' or '_', such as {hidden[0]}"
+        )
+    if isinstance(storage, ShardStorage) and not files:
+        raise SourceError(
+            f"source.pipeline: {pipeline!r} has no committed shard under {storage.root.uri} yet; "
+            f"`batch-assets run {pipeline}` makes them"
         )
     if chosen is None or not files.get(chosen):
         wanted = f"{format} files" if format else f"files ending in {', '.join(EXTENSIONS)}"

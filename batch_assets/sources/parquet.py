@@ -32,11 +32,17 @@ _STRETCH_ROWS = 65_536
 
 
 class ParquetSource:
-    """Parquet files under `storage`. `text_columns` may be binary: they are read as UTF-8."""
+    """Parquet files under `storage`. `text_columns` may be binary: they are read as UTF-8.
 
-    def __init__(self, storage: Storage, text_columns: frozenset[str]) -> None:
+    The columns in `unread` are taken for not there.
+    """
+
+    def __init__(
+        self, storage: Storage, text_columns: frozenset[str], unread: frozenset[str] = frozenset()
+    ) -> None:
         self._storage = storage
         self._text_columns = text_columns
+        self._unread = unread
 
     def prepare(self, file: FileInfo, most: int | None) -> str:
         return ""
@@ -48,9 +54,11 @@ class ParquetSource:
             metadata = parquet.metadata
             if not columns.finished:
                 for field in parquet.schema_arrow:
+                    if field.name in self._unread:
+                        continue
                     columns.add_kinds(field.name, declared_kinds(self._declared(field), metadata))
             groups = [
-                (metadata.row_group(i).num_rows, metadata.row_group(i).total_byte_size)
+                (metadata.row_group(i).num_rows, _bytes_of(metadata.row_group(i), self._unread))
                 for i in range(metadata.num_row_groups)
             ]
         row = byte = 0
@@ -83,10 +91,11 @@ class ParquetSource:
         wanted = {column.source for column in rules.columns} | set(builder.text_rule.columns)
         wanted |= {rules.id_column} if rules.id_column is not None else set()
         with self._open(segment.path, segment.version) as parquet:
-            present = [name for name in parquet.schema_arrow.names if name in wanted]
+            readable = [name for name in parquet.schema_arrow.names if name not in self._unread]
+            present = [name for name in readable if name in wanted]
             # Parquet knows columns by dotted paths: a dot in a name would be taken for a nested one.
-            selected = None if any("." in name for name in wanted) else present
-            for row, batch in _batches(parquet, segment, selected):
+            selected = readable if any("." in name for name in wanted) else present
+            for row, batch in _batches(parquet, segment, selected, self._unread):
                 yield self._records(builder, row, batch)
             self._check(segment.path, segment.version)
 
@@ -166,7 +175,7 @@ class ParquetSource:
 
 
 def _batches(
-    parquet: pq.ParquetFile, segment: Segment, columns: list[str] | None
+    parquet: pq.ParquetFile, segment: Segment, columns: list[str], unread: frozenset[str]
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
     """The segment's rows in bounded batches, each with its first physical row."""
     group_start = 0
@@ -174,7 +183,7 @@ def _batches(
         metadata = parquet.metadata.row_group(group)
         group_end = group_start + metadata.num_rows
         if group_end > segment.first_row and group_start < segment.last_row:
-            average = max(metadata.total_byte_size // max(metadata.num_rows, 1), 1)
+            average = max(_bytes_of(metadata, unread) // max(metadata.num_rows, 1), 1)
             size = max(1, min(BATCH_RECORDS, BATCH_BYTES // average))
             row = group_start
             for batch in parquet.iter_batches(size, row_groups=[group], columns=columns, use_threads=False):
@@ -185,6 +194,16 @@ def _batches(
                 if row >= segment.last_row:
                     break
         group_start = group_end
+
+
+def _bytes_of(group: pq.RowGroupMetaData, unread: frozenset[str]) -> int:
+    """Uncompressed bytes of a row group without the columns in `unread`."""
+    left_out = [
+        column.total_uncompressed_size
+        for column in map(group.column, range(group.num_columns) if unread else ())
+        if column.path_in_schema.split(".")[0] in unread
+    ]
+    return group.total_byte_size - sum(left_out)
 
 
 def _planned(array: pa.Array, plan_type: str, name: str, builder: RecordBuilder) -> pa.Array:

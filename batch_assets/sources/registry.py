@@ -7,6 +7,7 @@ from batch_assets.sources.delimited import delimited_rows
 from batch_assets.sources.files import COMPRESSIONS
 from batch_assets.sources.jsonl import JsonLinesSource
 from batch_assets.sources.parquet import ParquetSource
+from batch_assets.sources.shards import UNREAD, ShardStorage
 from batch_assets.sources.spool import SpooledSource, json_line_rows
 from batch_assets.storage import Storage
 
@@ -23,7 +24,8 @@ class Sources:
     ) -> None:
         self._plain: Source | None = None
         if format == "parquet":
-            self._plain = self._spooled = ParquetSource(storage, text_columns)
+            unread = UNREAD if isinstance(storage, ShardStorage) else frozenset[str]()
+            self._plain = self._spooled = ParquetSource(storage, text_columns, unread)
             return
         if format == "jsonl":
             self._plain = JsonLinesSource(storage, longest)

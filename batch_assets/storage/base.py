@@ -66,7 +66,7 @@ class Storage(Protocol):
     def stream(
         self, path: str, start: int = 0, end: int | None = None, version: str | None = None
     ) -> Iterator[bytes]:
-        """The bytes from `start` up to `end` (exclusive; None: to the end), in chunks of 8 MiB.
+        """The bytes from `start` up to `end` (exclusive; None: to the end), in chunks of at most 8 MiB.
 
         With `version` (of `info` or `list`), raises VersionMismatch where the file has another
         one, before the first byte or after the last: what was read is of that version or void.

@@ -84,7 +84,12 @@ def test_the_json_schema_takes_what_the_component_takes(attributes: dict[str, An
     [
         ({"sourse": {}}, "sourse", "there is no such field; known: automation, executor, max_failed_fraction"),
         ({"source": {"uri": "in/", "id_colum": "id"}}, "source.id_colum", "known: columns, format, id_column"),
-        ({"source": {"pipeline": "other"}}, "source.pipeline", "'other' cannot be used: a pipeline cannot"),
+        ({"source": {"pipeline": "other"}}, "source.pipeline: 'other'", "there is no such pipeline in"),
+        ({"source": {"pipeline": "texts"}}, "source.pipeline: 'texts'", "is this pipeline itself"),
+        ({"source": {"pipeline": "other", "uri": "in/"}}, "source", "name exactly one of uri and pipeline"),
+        ({"source": {"pipeline": "other", "uri": "shards:/o"}}, "source", "name exactly one of uri and pipeline"),
+        ({"source": {"uri": "shards:/out"}}, "source", "name that one in source.pipeline"),
+        ({"source": {"pipeline": "other", "format": "csv"}}, "source", "are parquet, not csv"),
         ({"source": {}}, "source", "name exactly one of uri and pipeline"),
         ({"source": {"uri": "in/", "format": "xml"}}, "source.format", "'xml' cannot be used: should be 'jsonl'"),
         ({"source": {"uri": "in/", "limit": 0}}, "source.limit", "0 cannot be used: should be greater than or equal"),

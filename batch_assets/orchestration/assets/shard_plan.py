@@ -15,11 +15,14 @@ REPLACE_TAG = "batch_assets/replace"
 
 def build_shard_plan(settings: PipelineSettings) -> dg.AssetsDefinition:
     """The unpartitioned asset that plans `settings`' source."""
+    upstream = settings.source.pipeline
+    source = f"`{settings.source.uri}`" if upstream is None else f"the shards of pipeline `{upstream}`"
 
     @dg.asset(
         key=[settings.name, "shard_plan"],
         group_name=settings.name,
-        description=f"Cuts `{settings.source.uri}` into shards: partitions of the assets "
+        deps=[dg.AssetKey([upstream, "embedding_outputs"])] if upstream is not None else [],
+        description=f"Cuts {source} into shards: partitions of the assets "
         "that follow. New files get new shards; what is planned is never planned again.",
         required_resource_keys={"ledger", settings.executor.type},
         metadata={metadata.SETTINGS: dg.MetadataValue.json(settings.model_dump(mode="json"))},
