@@ -111,11 +111,7 @@ def _catch_up(pipeline: Pipeline, attached: bool) -> None:
     A crash in here is mended by the next call for the plans, and for the markers when a shard
     is claimed: nobody computes a shard without having looked for its marker.
     """
-    row = pipeline.ledger.pipeline(pipeline.name)
-    known = row.generation if row is not None else 0
-    for generation in generations(pipeline.storage):
-        if generation > known:
-            register_generation(pipeline, generation)
+    register_plans(pipeline)
     if attached:
         collected = pipeline.ledger.shards(pipeline.name, states=[State.COLLECTED])
         listed = (info.path for info in pipeline.storage.list("shards") if info.path.endswith("/shard.json"))
@@ -127,7 +123,15 @@ def _catch_up(pipeline: Pipeline, attached: bool) -> None:
         pipeline.ledger.recompute(pipeline.name, sorted(gone))
 
 
-def register_generation(pipeline: Pipeline, generation: int) -> list[str]:
+def register_plans(pipeline: Pipeline) -> list[str]:
+    """Put the generations that the ledger does not know into it, whoever planned them; the keys of their shards."""
+    row = pipeline.ledger.pipeline(pipeline.name)
+    known = row.generation if row is not None else 0
+    new = [generation for generation in generations(pipeline.storage) if generation > known]
+    return [key for generation in new for key in _register_generation(pipeline, generation)]
+
+
+def _register_generation(pipeline: Pipeline, generation: int) -> list[str]:
     """Put one generation's shards and files into the ledger; repeatable. Returns the shard keys."""
     summary, shards = read_plan(pipeline.storage, generation)
     rows = [(shard.key, number, shard.records, shard.bytes) for number, shard in enumerate(shards)]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from batch_assets.control.ownership import leave_root
-from batch_assets.control.pipeline import Pipeline, register_generation
+from batch_assets.control.pipeline import Pipeline, register_plans
 from batch_assets.errors import ConfigurationError, SourceError
 from batch_assets.executors.base import Executor
 from batch_assets.paths import shard_generation
@@ -49,7 +49,6 @@ def plan_source(pipeline: Pipeline, *, replace: bool = False) -> PlanningResult:
     With `replace`, the shards of touched and removed files leave the merge. Where the very
     first plan cannot be made, the root is left as it was found.
     """
-    before = set(generations(pipeline.storage))
     try:
         result = plan_generation(
             pipeline.settings,
@@ -65,10 +64,7 @@ def plan_source(pipeline: Pipeline, *, replace: bool = False) -> PlanningResult:
     if result.changes:
         # Another planner may have been first: what counts is what the root holds afterwards.
         write_plan(pipeline.storage, result.summary, result.shards)
-    new_keys: list[str] = []
-    for generation in generations(pipeline.storage):
-        if generation not in before:
-            new_keys += register_generation(pipeline, generation)
+    new_keys = register_plans(pipeline)
     pipeline.ledger.mark_files(pipeline.name, [] if replace else list(result.touched), "touched")
     pipeline.ledger.mark_files(pipeline.name, list(result.removed), "removed")
     rows = pipeline.ledger.shards(pipeline.name, superseded=True)
