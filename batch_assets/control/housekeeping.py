@@ -10,6 +10,8 @@ from batch_assets.ledger.rows import ShardRow
 from batch_assets.settings import PipelineSettings
 from batch_assets.sharding.changes import compare_source
 from batch_assets.sharding.plan_files import generations, read_summary
+from batch_assets.sharding.planner import source_uri
+from batch_assets.sources.listing import locate
 from batch_assets.storage import open_storage
 
 NAMED = 5
@@ -29,7 +31,7 @@ def committed_marker(ledger: Ledger, row: ShardRow) -> tuple[ShardMarker, str] |
 class SourceNews:
     """What a stretch of the source's listing shows against the plan. `cursor` is where to go on.
 
-    `unplanned`: the pipeline has no plan at all yet.
+    `unplanned`: the pipeline has no plan at all yet, and the source is not empty.
     """
 
     unplanned: bool
@@ -56,7 +58,7 @@ def read_source_news(settings: PipelineSettings, ledger: Ledger, after: str | No
     row = ledger.pipeline(settings.name)
     storage = open_storage(settings.output.root)
     if row is None or row.generation == 0 or not (known := generations(storage)):
-        return SourceNews(True, [], [], [], None)
+        return SourceNews(_has_files(settings), [], [], [], None)
     format = read_summary(storage, known[-1]).format
     changes = compare_source(
         settings, lambda first, last: ledger.files_between(settings.name, first, last), format, after
@@ -67,3 +69,9 @@ def read_source_news(settings: PipelineSettings, ledger: Ledger, after: str | No
     # What lies behind a limit is no news: planning would leave it out again.
     new = [] if limit is not None and row.planned >= limit else changes.new
     return SourceNews(False, new, changes.touched, changes.removed, changes.cursor)
+
+
+def _has_files(settings: PipelineSettings) -> bool:
+    """Whether there is anything to plan yet: an upstream pipeline may not have committed a shard."""
+    location = locate(source_uri(settings))
+    return location.single is not None or next(location.storage.list(), None) is not None
