@@ -6,14 +6,13 @@ import typer
 from rich.table import Table
 
 from batch_assets.cli import options
-from batch_assets.cli.console import open_ledger, out
+from batch_assets.cli.console import errors, open_ledger, out
 from batch_assets.cli.target import find_pipeline
+from batch_assets.encoders.fingerprint import fingerprint
 from batch_assets.executors.gpu import GpuMachine
-from batch_assets.merge.search import Hit
+from batch_assets.merge.search import Hit, open_published
 from batch_assets.merge.search import search as search_root
 from batch_assets.storage import open_storage
-
-SHOWN_CHARACTERS = 100
 
 
 def search(
@@ -25,16 +24,29 @@ def search(
     """Show the published records whose vectors are nearest to that of a text."""
     ledger = open_ledger()
     settings = find_pipeline(pipeline, ledger, defs)
+    storage = open_storage(settings.output.root)
+    # Both before the model is loaded, which takes a while.
+    manifest = open_published(storage)
+    if manifest.fingerprint != fingerprint(settings):
+        errors.print(
+            f"note: {manifest.version} was embedded with another model or setting than the pipeline has now; "
+            "its scores mean little until `batch-assets run` has embedded it again",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+        )
     vector = GpuMachine().embed_query(settings, text)
-    hits = search_root(open_storage(settings.output.root), vector, k)
-    table = Table("score", "record_id", "record", box=None, pad_edge=False)
+    hits = search_root(storage, vector, k)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("score", no_wrap=True, min_width=5)
+    table.add_column("record_id", no_wrap=True, overflow="ellipsis", min_width=30)
+    table.add_column("record", no_wrap=True, overflow="ellipsis")
     for hit in hits:
-        table.add_row(f"{hit.score:.3f}", hit.record_id, _excerpt(hit))
+        table.add_row(f"{hit.score:.3f}", hit.record_id, _excerpt(hit, settings.source.text_columns[0]))
     out.print(table)
 
 
-def _excerpt(hit: Hit) -> str:
-    """The longest text among the record's columns, on one line."""
+def _excerpt(hit: Hit, text_column: str) -> str:
+    """The record's text on one line; the longest of its columns where the text does not pass through."""
     texts = [value for value in hit.columns.values() if isinstance(value, str)]
-    line = " ".join(max(texts, key=len, default="").split())
-    return line if len(line) <= SHOWN_CHARACTERS else line[: SHOWN_CHARACTERS - 1] + "…"
+    return " ".join(str(hit.columns.get(text_column) or max(texts, key=len, default="")).split())

@@ -41,15 +41,21 @@ class _Candidate:
     row: int
 
 
+def open_published(storage: Storage) -> Manifest:
+    """The manifest of the published version. Raises NotReady where there is none."""
+    manifest = open_current(storage)
+    if manifest is None:
+        raise NotReady(f"nothing is published under {storage.uri} yet; merge first: `batch-assets run`")
+    return manifest
+
+
 def search(root: str | Storage, query_vector: npt.ArrayLike, k: int = 10) -> list[Hit]:
     """The `k` records of the published version nearest to `query_vector` (dimensions,), best first.
 
     Raises NotReady where nothing is published, ConfigurationError for a vector of another dimension.
     """
     storage = open_storage(root) if isinstance(root, str) else root
-    manifest = open_current(storage)
-    if manifest is None:
-        raise NotReady(f"nothing is published under {storage.uri} yet; merge first: `batch-assets run`")
+    manifest = open_published(storage)
     query = np.asarray(query_vector, dtype=np.float32)
     if query.shape != (manifest.dimensions,):
         raise ConfigurationError(
