@@ -3,7 +3,6 @@
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from batch_assets.cli import options
 from batch_assets.cli.console import errors, open_ledger, out
@@ -37,13 +36,16 @@ def search(
         )
     vector = GpuMachine().embed_query(settings, text)
     hits = search_root(storage, vector, k)
-    table = Table(box=None, pad_edge=False)
-    table.add_column("score", no_wrap=True, min_width=5)
-    table.add_column("record_id", no_wrap=True, overflow="ellipsis", min_width=30)
-    table.add_column("record", no_wrap=True, overflow="ellipsis")
     for hit in hits:
-        table.add_row(f"{hit.score:.3f}", hit.record_id, _excerpt(hit, settings.source.text_columns[0]))
-    out.print(table)
+        line = (
+            f"{hit.score:.3f}  {_short(hit.record_id, 30)}  {_excerpt(hit, settings.source.text_columns[0])}"
+        )
+        out.print(_short(line, out.width).rstrip(), markup=False, no_wrap=True)
+
+
+def _short(text: str, width: int) -> str:
+    """`text` in exactly `width` characters."""
+    return text.ljust(width) if len(text) <= width else text[: width - 1] + "…"
 
 
 def _excerpt(hit: Hit, text_column: str) -> str:

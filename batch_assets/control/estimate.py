@@ -5,13 +5,13 @@ Estimates only; what a run really took is in its commit markers.
 
 import contextlib
 import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from batch_assets.encoders.devices import processor_peak
 from batch_assets.encoders.weights import locate_model
 from batch_assets.settings import PipelineSettings
 from batch_assets.sharding.plan import Shard
@@ -23,7 +23,7 @@ _LIMITS = (
     ("tokenizer_config.json", "model_max_length"),
     ("config.json", "max_position_embeddings"),
 )
-SHARE_OF_PEAK = 0.5  # of a plain matrix product's rate, which small models reach end to end
+SHARE_OF_PEAK = 0.5  # what small models reach from file to file; see docs/performance.md
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ def estimate(
     tokens = round(float(np.mean(_count_tokens(settings, sample))) * records)
     if rate:
         return Estimate(records, len(shards), tokens, round(records / rate, 1))
-    operations = _operations_per_token(settings)
-    if operations is None:
+    operations, peak = _operations_per_token(settings), processor_peak(settings.model.dtype)
+    if operations is None or settings.executor.device.startswith("cuda"):
         return Estimate(records, len(shards), tokens, None)
-    return Estimate(records, len(shards), tokens, round(tokens * operations / (_peak() * SHARE_OF_PEAK), 1))
+    return Estimate(records, len(shards), tokens, round(tokens * operations / (peak * SHARE_OF_PEAK), 1))
 
 
 def _count_tokens(settings: PipelineSettings, texts: Sequence[str]) -> list[float]:
@@ -96,14 +96,3 @@ def _operations_per_token(settings: PipelineSettings) -> float | None:
         return None
     inner = config.get("intermediate_size") or 4 * hidden
     return 2.0 * layers * (4 * hidden * hidden + 2 * hidden * inner)
-
-
-def _peak() -> float:
-    """Operations per second of a float32 matrix product on this machine's cores, measured now."""
-    size, best = 512, float("inf")
-    a = np.ones((size, size), dtype=np.float32)
-    for _ in range(4):
-        started = time.perf_counter()
-        _ = a @ a
-        best = min(best, time.perf_counter() - started)
-    return 2.0 * size**3 / best
