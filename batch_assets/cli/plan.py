@@ -69,7 +69,8 @@ def _table(found: Estimate, name: str, dry_run: bool) -> Table:
     table.add_row("records", f"{found.records:,}")
     table.add_row("tokens", f"about {found.tokens:,}")
     table.add_row(
-        "time", "unknown" if found.seconds is None else f"about {found.seconds:,.0f} s on this machine's processor"
+        "time",
+        "unknown" if found.seconds is None else f"about {found.seconds:,.0f} s on this machine's processor",
     )
     table.add_row("written", "nothing (--dry-run)" if dry_run else "the plan")
     return table

@@ -48,7 +48,7 @@ class EmbeddingProgress:
             now = time.monotonic()
             if self._done == self._before:
                 self._started = now  # loading the model is no embedding
-            self._done += records
+            self._done = min(self._done + records, self._total)  # a shard tried again counts once
             rate = (self._done - self._before) / max(now - self._started, 1e-6)
             if self._bar is not None:
                 self._bar.update(self._task, completed=self._done, rate=f"{rate:,.0f}/s")

@@ -70,14 +70,17 @@ class Driver:
         """
         fingerprint = self.host.executor(self.settings).fingerprint()
         note_fingerprint(self.ledger, self.settings.name, fingerprint)
-        fewest, passes = None, 0
+        fewest, passes, told = None, 0, ""
         while left := self._unfinished():
             if self.ledger.stop_requested(self.settings.name):
                 raise RunFailed(f"pipeline {self.settings.name} was stopped; the same command goes on")
             free = [row.key for row in left if not self._held(row)]
             if not free:
                 holders = sorted({str(row.holder) for row in left if row.holder})
-                self.say(f"waiting for {len(left)} shards held by {', '.join(holders)}")
+                news = f"waiting for {len(left)} shards held by {', '.join(holders)}"
+                if news != told:
+                    self.say(news)
+                told = news
                 time.sleep(WAIT_SECONDS)
                 continue
             failed = self._embed(free)

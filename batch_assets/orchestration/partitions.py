@@ -6,6 +6,7 @@ Keys are added in bulk by `shard_plan`, sorted, and never reused; ranges follow 
 from collections.abc import Iterable, Sequence
 
 import dagster as dg
+from sqlalchemy.exc import IntegrityError
 
 from batch_assets.sharding.plan import group_consecutive
 
@@ -22,8 +23,14 @@ def shard_partitions(pipeline: str) -> dg.DynamicPartitionsDefinition:
 
 def add_partitions(instance: dg.DagsterInstance, pipeline: str, keys: Sequence[str]) -> None:
     """Make shards known to Dagster; those it knows already are left as they are."""
+    name = f"{pipeline}_shards"
     for start in range(0, len(keys), KEYS_PER_CALL):
-        instance.add_dynamic_partitions(f"{pipeline}_shards", list(keys[start : start + KEYS_PER_CALL]))
+        some = list(keys[start : start + KEYS_PER_CALL])
+        try:
+            instance.add_dynamic_partitions(name, some)
+        except IntegrityError:
+            # Dagster looks and then inserts: another run of the same plan was in between. All or none is there.
+            instance.add_dynamic_partitions(name, some)
 
 
 def range_tags(first: str, last: str) -> dict[str, str]:

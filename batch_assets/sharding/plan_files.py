@@ -65,7 +65,8 @@ def read_plan(storage: Storage, generation: int) -> tuple[PlanSummary, list[Shar
 def read_shards(storage: Storage, generation: int, keys: Sequence[str]) -> list[Shard]:
     """Some of a generation's shards, in the plan's order; unknown keys are left out."""
     table = _read_table(storage, generation)
-    return _shards(table.filter(pc.is_in(table.column("shard"), pa.array(keys, pa.string()))))
+    wanted = pc.SetLookupOptions(pa.array(keys, pa.string()))
+    return _shards(table.filter(pc.call_function("is_in", [table.column("shard")], wanted)))
 
 
 def read_summary(storage: Storage, generation: int) -> PlanSummary:

@@ -180,6 +180,10 @@ def _open_bucket(scheme: str, bucket: str) -> Any:
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     options: dict[str, Any] = {"retry_config": _RETRY}
+    if endpoint and not endpoint.startswith(("http://", "https://")):
+        raise ConfigurationError(
+            f"AWS_ENDPOINT_URL: {endpoint!r} is no URL; write http://host:port or https://host"
+        )
     if endpoint:
         options["endpoint"] = endpoint
     if endpoint.startswith("http://"):

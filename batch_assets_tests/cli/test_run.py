@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -201,3 +202,31 @@ def test_ctrl_c_gives_the_shards_back(machine: Machine, tmp_path: Path, tiny_mod
     assert status["shards"].get("running", 0) == 0
     assert status["records"]["planned"] == 5000
     assert machine.run(*command).returncode == 0
+
+
+def test_a_models_own_code_does_not_run_unless_allowed(
+    machine: Machine, tmp_path: Path, tiny_model: Path
+) -> None:
+    write_records(tmp_path / "in.jsonl", some_records(5))
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    config = json.loads((model / "config.json").read_text())
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Config", "AutoModel": "own.Model"}}
+    (model / "config.json").write_text(json.dumps(config))
+    (model / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    result = machine.run(*adhoc(tmp_path, model))
+    assert result.returncode == 2, result.stderr
+    assert "--trust-remote-code" in result.stderr
+    assert not (tmp_path / "ran").exists() and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.5, 1.0])
+def test_ended_before_it_has_begun_it_says_nothing_wrong(
+    machine: Machine, tmp_path: Path, tiny_model: Path, seconds: float
+) -> None:
+    write_records(tmp_path / "in.jsonl", some_records(5))
+    process = machine.start(*adhoc(tmp_path, tiny_model))
+    time.sleep(seconds)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode in (130, -signal.SIGTERM)  # the latter before our first line runs
+    assert "Traceback" not in stderr

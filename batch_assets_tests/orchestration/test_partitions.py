@@ -1,6 +1,8 @@
 """From scattered shards to runs: few, of at most a hundred shards, and of no shard that was not asked for."""
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
+from pathlib import Path
 
 import dagster as dg
 from hypothesis import given
@@ -30,3 +32,11 @@ def test_partitions_are_added_once_and_keep_their_order() -> None:
         add_partitions(instance, "texts", KEYS[:200])
         add_partitions(instance, "texts", KEYS)
         assert list(instance.get_dynamic_partitions("texts_shards")) == KEYS
+
+
+def test_two_processes_may_add_the_same_partitions_at_once(tmp_path: Path) -> None:
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        known = instance.get_dynamic_partitions("texts_shards")
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda _: add_partitions(instance, "texts", KEYS), range(8)))
+        assert known == [] and list(instance.get_dynamic_partitions("texts_shards")) == KEYS

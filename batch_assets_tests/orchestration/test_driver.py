@@ -1,0 +1,61 @@
+"""The command's driver where something goes wrong that a while may mend, or nothing will."""
+
+import time
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from batch_assets.errors import StorageError
+from batch_assets.ledger.ledger import Ledger
+from batch_assets.ledger.states import State
+from batch_assets.orchestration.driver import Driver
+from batch_assets.sharding.plan import Shard
+from batch_assets_tests.fakes import FakeHost
+from batch_assets_tests.orchestration.deployments import make_settings, write_shards
+
+MESSAGE = "s3://bucket/out: no answer; check the network, then try again"
+
+
+@pytest.fixture
+def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds slept, without having slept them."""
+    seconds: list[float] = []
+    monkeypatch.setattr(time, "sleep", seconds.append)
+    return seconds
+
+
+def test_a_store_that_does_not_answer_is_given_time(tmp_path: Path, waited: list[float]) -> None:
+    write_shards(tmp_path, 3)
+    ledger, said, host = Ledger.open(f"sqlite:///{tmp_path}/ledger.db"), list[str](), FakeHost()
+
+    def fail_twice(shard: Shard) -> None:
+        if len(waited) < 2 and shard.key == "g0001-00001":
+            raise StorageError(MESSAGE)
+
+    host.before = fail_twice
+    with dg.DagsterInstance.ephemeral() as instance:
+        driver = Driver(make_settings(tmp_path), instance, ledger, host, say=said.append)
+        driver.plan()
+        driver.embed()
+    assert said == [f"{MESSAGE}; trying again in 1 s"] * 2
+    assert {(row.state, row.attempt) for row in ledger.shards("texts")} == {(State.COLLECTED, 1)}
+    assert host.computed == ["g0001-00000", "g0001-00001", "g0001-00002"]
+
+
+def test_a_store_that_never_answers_is_given_up_and_no_attempt_is_lost(
+    tmp_path: Path, waited: list[float]
+) -> None:
+    write_shards(tmp_path, 1)
+
+    def fail(shard: Shard) -> None:
+        raise StorageError(MESSAGE)
+
+    ledger = Ledger.open(f"sqlite:///{tmp_path}/ledger.db")
+    with dg.DagsterInstance.ephemeral() as instance:
+        driver = Driver(make_settings(tmp_path), instance, ledger, FakeHost(before=fail))
+        driver.plan()
+        with pytest.raises(StorageError, match="no answer"):
+            driver.embed()
+    assert waited == [1, 2, 4, 8, 16]
+    assert [(row.state, row.attempt) for row in ledger.shards("texts")] == [(State.READY, 0)]
