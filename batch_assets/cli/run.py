@@ -13,6 +13,7 @@ from batch_assets.cli.progress import EmbeddingProgress
 from batch_assets.cli.target import choose_pipeline
 from batch_assets.control.preflight import check_configuration, check_model
 from batch_assets.control.status import Status, read_status
+from batch_assets.embeddings.accounting import Accounting
 from batch_assets.errors import BatchAssetsError, ConfigurationError
 from batch_assets.executors.registry import create_host
 from batch_assets.ledger.ledger import Ledger
@@ -71,8 +72,9 @@ def run_pipeline(settings: PipelineSettings, ledger: Ledger, max_failed: float, 
         if not planned:
             raise
         errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-        after = read_status(settings, ledger)
-        out.print(after.accounting.line(), markup=False, soft_wrap=True)
+        # What is published, if anything, is an earlier version: the numbers are those of the shards.
+        so_far = Accounting(**read_status(settings, ledger).records)
+        out.print(so_far.line(), markup=False, soft_wrap=True)
         return exit_codes.NOTHING_PUBLISHED
     after = read_status(settings, ledger)
     out.print(f"published {after.version} under {settings.output.root}", markup=False, soft_wrap=True)
@@ -82,7 +84,7 @@ def run_pipeline(settings: PipelineSettings, ledger: Ledger, max_failed: float, 
 
 def _exit_code(status: Status, max_failed: float) -> int:
     bad = status.accounting.rejected + status.accounting.failed
-    if bad > max_failed * status.accounting.planned:
+    if bad / max(status.accounting.planned, 1) > max_failed:
         errors.print(
             f"{bad} of {status.accounting.planned} records are rejected or failed, more than "
             f"--max-failed {max_failed:g} allows; see failures.parquet",

@@ -126,7 +126,7 @@ def _refuse_too_many_failures(pipeline: Pipeline, rows: list[ShardRow]) -> None:
     planned = sum(row.records for row in rows)
     failed = sum(row.failed for row in rows)
     allowed = pipeline.settings.max_failed_fraction
-    if failed > allowed * planned:
+    if failed / max(planned, 1) > allowed:
         raise AccountingError(
             f"{failed} of {planned} records failed ({failed / planned:.2%}), more than max_failed_fraction "
             f"{allowed:g} allows; nothing is published. See the shards' failures files, then "

@@ -22,7 +22,7 @@ from batch_assets.orchestration.pipeline import build_pipeline_definitions
 from batch_assets.settings import PipelineSettings
 
 WAIT_SECONDS = 1.0
-PASSES_WITHOUT_PROGRESS = 5  # more than a shard has attempts by default
+PASSES_WITHOUT_PROGRESS = 5
 TOLD_APART = (ConfigurationError, ModelError, SourceError, StorageError)
 ENDED = (State.COLLECTED, State.EXHAUSTED)
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -86,8 +86,11 @@ class Driver:
             failed = self._embed(free)
             passes = passes + 1 if fewest is not None and len(left) >= fewest else 0
             fewest = len(left)
-            if failed is not None and passes >= PASSES_WITHOUT_PROGRESS:
-                raise failed
+            if passes > max(PASSES_WITHOUT_PROGRESS, self.settings.executor.max_attempts):
+                named = ", ".join(f"{row.key} ({row.state.value})" for row in left[:PASSES_WITHOUT_PROGRESS])
+                raise failed or RunFailed(
+                    f"{len(left)} shards make no progress: {named}; see the runs in the UI"
+                )
             if isinstance(failed, StorageError):
                 self.say(f"{failed}; trying again in {2**passes} s")
                 time.sleep(2**passes)
