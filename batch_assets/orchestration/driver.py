@@ -86,7 +86,7 @@ class Driver:
             failed = self._embed(free)
             passes = passes + 1 if fewest is not None and len(left) >= fewest else 0
             fewest = len(left)
-            if passes > max(PASSES_WITHOUT_PROGRESS, self.settings.executor.max_attempts):
+            if passes >= max(PASSES_WITHOUT_PROGRESS, self.settings.executor.max_attempts + 1):
                 named = ", ".join(f"{row.key} ({row.state.value})" for row in left[:PASSES_WITHOUT_PROGRESS])
                 raise failed or RunFailed(
                     f"{len(left)} shards make no progress: {named}; see the runs in the UI"
