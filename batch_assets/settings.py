@@ -17,8 +17,6 @@ from batch_assets.errors import ConfigurationError
 # Before an output root: the shards of the pipeline that it belongs to.
 SHARDS_SCHEME = "shards:"
 PIPELINE_NAME = re.compile(r"[a-z][a-z0-9_]{0,23}")
-SOURCE_FORMATS = ("jsonl", "csv", "parquet")
-DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 _UNITS = {
     "": 1, "b": 1,

@@ -18,7 +18,8 @@ from batch_assets.cli.status import status
 from batch_assets.cli.stop import stop
 from batch_assets.cli.verify import verify
 from batch_assets.errors import BatchAssetsError, ConfigurationError, ModelError, SourceError
-from batch_assets.home import dagster_home
+from batch_assets.home import dagster_home, ledger_url
+from batch_assets.ledger.database import without_password
 
 app = typer.Typer(
     name="batch-assets",
@@ -39,6 +40,8 @@ def run_command() -> int:
     handler.setFormatter(_OneLine("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("batch_assets.control.planning").setLevel(logging.INFO)
+    home = f"home: {dagster_home()}  ledger: {without_password(ledger_url())}"
+    errors.print(home, markup=False, soft_wrap=True)
     try:
         code: Any = app(
             args=[_dashed(argument) for argument in sys.argv[1:]],

@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
-from batch_assets.components.attributes import COMPONENT_TYPE
 from batch_assets.control.ownership import adhoc_name
 from batch_assets.errors import ConfigurationError
-from batch_assets.settings import PIPELINE_NAME, PipelineSettings, parse_pipeline
+from batch_assets.settings import PipelineSettings, parse_pipeline
 from batch_assets.storage import is_local, normalize_uri
 
 GROUP = "Ad hoc pipeline (instead of PIPELINE)"
@@ -51,16 +49,25 @@ FLAGS: dict[str, Any] = {
     "max_record_bytes": _flag(str, "A longer record is rejected."),
     "trust_remote_code": _flag(bool, "Allow the model's own Python code to run.", "--trust-remote-code"),
     "allow_private_addresses": _flag(
-        bool, "Let records' URLs point into private networks (images).", "--allow-private-addresses"
+        bool, "Let records' URLs point into private networks; texts have none.", "--allow-private-addresses"
     ),
     "aws_region": _flag(str, "AWS region."),
     "save": _flag(str, "Also write this pipeline's defs.yaml, as NAME.", "--save"),
 }
 
+MaxFailed = Annotated[
+    float, typer.Option(help="Exit with 3 above this share of rejected and failed records (`run`).")
+]
 Defs = Annotated[str | None, typer.Option(help="Folder of pipelines, instead of $BATCH_ASSETS_DEFS.")]
 File = Annotated[str | None, typer.Option("-f", "--file", help="A YAML file with one pipeline.")]
 OptionalTarget = Annotated[str | None, typer.Argument(metavar="PIPELINE", help="A pipeline's name.")]
 Target = Annotated[str, typer.Argument(metavar="PIPELINE", help="A pipeline's name, or its output URI.")]
+
+
+def check_max_failed(share: float) -> None:
+    """Refuse what is no fraction. Raises ConfigurationError."""
+    if not 0 <= share <= 1:
+        raise ConfigurationError(f"--max-failed {share}: should be a fraction between 0 and 1")
 
 
 def with_adhoc_flags(verb: Callable[..., None]) -> Callable[..., None]:
@@ -144,20 +151,6 @@ def _batch_tokens(flags: dict[str, Any]) -> int | None:
     if not (records.isdigit() and int(records) and tokens.isdigit()):
         raise ConfigurationError(f"--batch-size {records!r}: should be a positive number of records")
     return int(records) * int(tokens)
-
-
-def save_pipeline(settings: PipelineSettings, name: str, folder: Path) -> Path:
-    """Write `settings` as NAME/defs.yaml under a defs folder. Raises ConfigurationError."""
-    if not PIPELINE_NAME.fullmatch(name):
-        raise ConfigurationError(f"--save {name!r}: use 1 to 24 of a-z, 0-9 and _, beginning with a letter")
-    file = folder / name / "defs.yaml"
-    content = {"type": COMPONENT_TYPE, "attributes": settings.model_dump(mode="json", exclude_defaults=True)}
-    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-    if file.exists() and file.read_text(encoding="utf-8") != text:
-        raise ConfigurationError(f"--save {name}: {file} exists and says something else; choose another name")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, encoding="utf-8")
-    return file
 
 
 def _model_id(given: str | None) -> str | None:

@@ -10,8 +10,10 @@ import typer
 from rich.table import Table
 
 from batch_assets.cli import options
-from batch_assets.cli.console import errors, open_ledger, out
+from batch_assets.cli.console import emit, errors, open_ledger, out
+from batch_assets.cli.saving import save_pipeline
 from batch_assets.cli.target import choose_pipeline
+from batch_assets.components.attributes import defs_folder
 from batch_assets.control.estimate import Estimate, estimate
 from batch_assets.control.planning import preview_plan
 from batch_assets.control.preflight import check_configuration
@@ -28,21 +30,25 @@ def plan(
     replace: Annotated[
         bool, typer.Option("--replace", help="Touched and removed files' shards leave the merge.")
     ] = False,
+    max_failed: options.MaxFailed = 0.0,
     add_source: Annotated[
         bool, typer.Option("--add-source", help="Add another source to an output root.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
     flags: dict[str, Any] = {},  # noqa: B006
 ) -> None:
-    """Cut a pipeline's source into shards and estimate what embedding them takes."""
+    """Cut a pipeline's source into shards and estimate what embedding them takes. Takes the flags of `run`."""
     # Arrow's own allocator gives little back, and planning is to stay small beside a source of any size.
     pa.set_memory_pool(pa.system_memory_pool())
+    options.check_max_failed(max_failed)
     ledger = open_ledger()
     settings = choose_pipeline(pipeline, file, defs, flags, ledger)
     host = create_host(settings.executor.type)
     executor = host.executor(settings)
     check_configuration(settings, executor, add_source=add_source)
     if not dry_run:
+        if "save" in flags:
+            save_pipeline(settings, defs_folder(defs))
         from batch_assets.orchestration.assets.shard_plan import REPLACE_TAG
         from batch_assets.orchestration.driver import Driver
         from batch_assets.orchestration.instance import open_instance
@@ -52,12 +58,12 @@ def plan(
         with open_instance() as instance:
             Driver(settings, instance, ledger, host, tags | ({REPLACE_TAG: "true"} if replace else {})).plan()
     with tempfile.TemporaryDirectory() as spool:
-        preview = preview_plan(settings, executor, open_storage(spool))
+        preview = preview_plan(settings, executor, open_storage(spool), replace=replace)
     for note in preview.notes:
         errors.print(f"note: {note}", markup=False, soft_wrap=True)
     found = estimate(settings, preview.shards, preview.sample, ledger.recent_rate(settings.name, 20))
     if json:
-        print(orjson.dumps(asdict(found)).decode())
+        emit(orjson.dumps(asdict(found)).decode())
     else:
         out.print(_table(found, settings.name, dry_run))
 

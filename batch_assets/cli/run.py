@@ -8,16 +8,20 @@ from typing import Annotated, Any
 import typer
 
 from batch_assets.cli import exit_codes, options
-from batch_assets.cli.console import errors, open_ledger, out
+from batch_assets.cli.console import emit, errors, open_ledger
 from batch_assets.cli.progress import EmbeddingProgress
+from batch_assets.cli.saving import save_pipeline
 from batch_assets.cli.target import choose_pipeline
+from batch_assets.components.attributes import defs_folder
 from batch_assets.control.preflight import check_configuration, check_model
 from batch_assets.control.status import Status, read_status
 from batch_assets.embeddings.accounting import Accounting
-from batch_assets.errors import BatchAssetsError, ConfigurationError
-from batch_assets.executors.registry import create_host
+from batch_assets.errors import BatchAssetsError
+from batch_assets.executors.registry import ExecutorHost, create_host
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.settings import PipelineSettings
+
+MANY_SHARDS = 2_000
 
 
 @options.with_adhoc_flags
@@ -25,29 +29,30 @@ def run(
     pipeline: options.OptionalTarget = None,
     file: options.File = None,
     defs: options.Defs = None,
-    max_failed: Annotated[
-        float, typer.Option(help="Exit with 3 above this share of rejected and failed records.")
-    ] = 0.0,
+    max_failed: options.MaxFailed = 0.0,
     add_source: Annotated[
         bool, typer.Option("--add-source", help="Add another source to an output root.")
     ] = False,
     flags: dict[str, Any] = {},  # noqa: B006
 ) -> None:
     """Embed a pipeline's records and publish them; run again, it goes on where it ended."""
-    if not 0 <= max_failed <= 1:
-        raise ConfigurationError(f"--max-failed {max_failed}: should be a fraction between 0 and 1")
+    options.check_max_failed(max_failed)
     ledger = open_ledger()
     settings = choose_pipeline(pipeline, file, defs, flags, ledger)
-    raise typer.Exit(run_pipeline(settings, ledger, max_failed, add_source=add_source))
-
-
-def run_pipeline(settings: PipelineSettings, ledger: Ledger, max_failed: float, *, add_source: bool) -> int:
-    """Run to the end and print what was made; returns the exit code."""
-    # Dagster takes half a second to import: not before the command's own checks have passed.
     host = create_host(settings.executor.type)
     executor = host.executor(settings)
     check_configuration(settings, executor, add_source=add_source)
     check_model(settings, executor, ledger)
+    if "save" in flags:
+        save_pipeline(settings, defs_folder(defs))
+    raise typer.Exit(run_pipeline(settings, ledger, host, max_failed, add_source=add_source))
+
+
+def run_pipeline(
+    settings: PipelineSettings, ledger: Ledger, host: ExecutorHost, max_failed: float, *, add_source: bool
+) -> int:
+    """Run to the end and print what was made; returns the exit code."""
+    # Dagster takes half a second to import: not before the command's own checks have passed.
     from batch_assets.orchestration.driver import Driver
     from batch_assets.orchestration.instance import open_instance
     from batch_assets.orchestration.run import ADD_SOURCE_TAG
@@ -62,6 +67,7 @@ def run_pipeline(settings: PipelineSettings, ledger: Ledger, max_failed: float, 
             driver.plan()
             planned = True
             before = read_status(settings, ledger)
+            advise_postgresql(sum(before.shards.values()), ledger)
             with progress.shown(before.records["planned"], before.finished_records):
                 driver.embed()
             driver.merge()
@@ -74,12 +80,23 @@ def run_pipeline(settings: PipelineSettings, ledger: Ledger, max_failed: float, 
         errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         # What is published, if anything, is an earlier version: the numbers are those of the shards.
         so_far = Accounting(**read_status(settings, ledger).records)
-        out.print(so_far.line(), markup=False, soft_wrap=True)
+        emit(so_far.line())
         return exit_codes.NOTHING_PUBLISHED
     after = read_status(settings, ledger)
-    out.print(f"published {after.version} under {settings.output.root}", markup=False, soft_wrap=True)
-    out.print(after.accounting.line(), markup=False, soft_wrap=True)
+    emit(f"published {after.version} under {settings.output.root}")
+    emit(after.accounting.line())
     return _exit_code(after, max_failed)
+
+
+def advise_postgresql(shards: int, ledger: Ledger) -> None:
+    """Say that so many shards are too many for SQLite, where they are."""
+    if shards > MANY_SHARDS and ledger.url_shown.startswith("sqlite"):
+        errors.print(
+            f"note: {shards:,} shards; above {MANY_SHARDS:,} use PostgreSQL for the ledger and for Dagster "
+            "(docs/operations.md)",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _exit_code(status: Status, max_failed: float) -> int:

@@ -11,6 +11,7 @@ from batch_assets.encoders.fingerprint import fingerprint
 from batch_assets.executors.gpu import GpuMachine
 from batch_assets.merge.search import Hit, open_published
 from batch_assets.merge.search import search as search_root
+from batch_assets.settings import PipelineSettings
 from batch_assets.storage import open_storage
 
 
@@ -34,13 +35,18 @@ def search(
             markup=False,
             soft_wrap=True,
         )
-    vector = GpuMachine().embed_query(settings, text)
+    vector = GpuMachine().embed_query(_on_the_cpu(settings), text)
     hits = search_root(storage, vector, k)
     for hit in hits:
         line = (
             f"{hit.score:.3f}  {_short(hit.record_id, 30)}  {_excerpt(hit, settings.source.text_columns[0])}"
         )
         out.print(_short(line, out.width).rstrip(), markup=False, no_wrap=True)
+
+
+def _on_the_cpu(settings: PipelineSettings) -> PipelineSettings:
+    """One text needs no GPU, which a run may have for itself."""
+    return settings.model_copy(update={"executor": settings.executor.model_copy(update={"device": "cpu"})})
 
 
 def _short(text: str, width: int) -> str:

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from batch_assets.cli import options
-from batch_assets.cli.console import open_ledger, out
+from batch_assets.cli.console import emit, open_ledger, out
 from batch_assets.cli.target import find_pipeline
 from batch_assets.control.status import Status, read_status
 
@@ -27,7 +27,7 @@ def status(
     found = read_status(find_pipeline(pipeline, ledger, defs), ledger)
     if json:
         values = asdict(found)
-        print(orjson.dumps({name: values[name] for name in JSON_FIELDS}).decode())
+        emit(orjson.dumps({name: values[name] for name in JSON_FIELDS}).decode())
     else:
         out.print(_table(found))
 

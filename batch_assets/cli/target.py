@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from batch_assets.cli.console import errors
-from batch_assets.cli.options import adhoc_settings, save_pipeline
+from batch_assets.cli.options import adhoc_settings
+from batch_assets.cli.saving import check_savable
 from batch_assets.components.attributes import defs_folder, load_file, load_folder
 from batch_assets.control.ownership import read_owner
 from batch_assets.errors import ConfigurationError
 from batch_assets.ledger.ledger import Ledger
-from batch_assets.settings import PIPELINE_NAME, PipelineSettings
+from batch_assets.settings import PIPELINE_NAME, PipelineSettings, parse_pipeline
 from batch_assets.storage import normalize_uri, open_storage
 
 
@@ -49,8 +49,7 @@ def choose_pipeline(
         settings = adhoc_settings(flags)
         if "save" in flags:
             settings = settings.model_copy(update={"name": flags["save"]})
-            written = save_pipeline(settings, flags["save"], defs_folder(defs))
-            errors.print(f"saved as {written}", markup=False, soft_wrap=True)
+            check_savable(settings, defs_folder(defs))
         return settings
     if file and pipeline:
         raise ConfigurationError(f"{pipeline} and -f {file}: name one of them")
@@ -76,7 +75,7 @@ def _from_root(root: str, target: str) -> PipelineSettings:
         raise ConfigurationError(
             f"{target!r}: no pipeline has its output under {open_storage(root).uri} (there is no pipeline.json)"
         )
-    settings = PipelineSettings.model_validate(owner["configuration"])
+    settings = parse_pipeline(owner.get("configuration", {}), owner["pipeline"], f"{root}/pipeline.json")
     # Where it was asked for, not where it was made: a root may have been moved or copied.
     output = settings.output.model_copy(update={"root": normalize_uri(root)})
     return settings.model_copy(update={"output": output})

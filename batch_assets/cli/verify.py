@@ -3,7 +3,7 @@
 import typer
 
 from batch_assets.cli import exit_codes, options
-from batch_assets.cli.console import errors, open_ledger, out
+from batch_assets.cli.console import emit, errors, open_ledger
 from batch_assets.cli.target import find_pipeline
 from batch_assets.merge.verification import verify as verify_root
 from batch_assets.storage import open_storage
@@ -18,5 +18,5 @@ def verify(pipeline: options.Target, defs: options.Defs = None) -> None:
         errors.print(f"not true: {problem}", style="red", markup=False, soft_wrap=True)
     for note in report.notes:
         errors.print(f"note: {note}", markup=False, soft_wrap=True)
-    out.print(report.accounting.line(), markup=False, soft_wrap=True)
+    emit(report.accounting.line())
     raise typer.Exit(exit_codes.NOTHING_PUBLISHED if report.problems else exit_codes.PUBLISHED)

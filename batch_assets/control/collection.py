@@ -8,13 +8,14 @@ ledger's COLLECTED. Whoever comes after a crash looks for the marker first.
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from batch_assets import paths
 from batch_assets.control.leases import exclusive
 from batch_assets.control.pipeline import Pipeline, adopt_marker, now
+from batch_assets.control.retrying import recompute_shards
 from batch_assets.embeddings.accounting import account_shard
 from batch_assets.embeddings.marker import ShardMarker, commit_marker, read_marker
 from batch_assets.embeddings.shard_writer import ShardFiles, ShardWriter
@@ -62,16 +63,22 @@ class _StopRequested(Exception):
 
 
 def collect_shards(
-    pipeline: Pipeline, keys: Sequence[str], *, recompute: bool = False, run_id: str | None = None
+    pipeline: Pipeline,
+    keys: Sequence[str],
+    *,
+    recompute: bool = False,
+    run_id: str | None = None,
+    done_by: Collection[str] = (),
 ) -> Iterator[ShardResult]:
     """Bring every shard of `keys` as far as it goes now; yields each as it ends, in order.
 
-    `recompute` embeds again what is committed. An error that no other shard would escape (the
-    model, the configuration, a store) is raised, with the claim given back.
+    `recompute` embeds again what is committed, unless a run of `done_by` did so. An error that
+    no other shard would escape (the model, the configuration, a store) is raised, with the claim
+    given back.
     """
     fingerprint = pipeline.fingerprint
     if recompute:
-        pipeline.ledger.recompute(pipeline.name, keys)
+        recompute_shards(pipeline.ledger, pipeline.name, keys, done_by)
     planned = pipeline.plan_shards(keys)
     with _device(pipeline, keys):
         for key in keys:
@@ -163,6 +170,9 @@ def _committed(pipeline: Pipeline, shard: Shard, fingerprint: str) -> ShardMarke
 def _unclaimed(row: ShardRow | None, key: str) -> ShardResult:
     if row is None:
         return ShardResult(key, Result.NOT_READY, message=f"shard {key} is not planned")
+    if row.superseded:
+        text = f"shard {key} was replaced by a later plan; its rows are no longer merged"
+        return ShardResult(key, Result.NOT_READY, message=text)
     if row.state is State.EXHAUSTED:
         text = f"shard {key} is given up after {row.attempt} attempts: {row.error}; mend it, then `batch-assets retry`"
         return ShardResult(key, Result.EXHAUSTED, message=text)

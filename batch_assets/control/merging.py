@@ -3,6 +3,7 @@
 How parts are written is in `merge/`; what is computed here is only whether it may go on.
 """
 
+import logging
 from dataclasses import dataclass
 
 from batch_assets.control.pipeline import Pipeline
@@ -17,6 +18,7 @@ from batch_assets.merge.publishing import current, open_current, publish
 
 NAMED_IN_ERRORS = 5
 MERGE_TRIES = 3
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,17 @@ class CheckedMerge:
 
 
 def merge_shards(pipeline: Pipeline) -> CheckedMerge:
-    """Merge what is committed under the current fingerprint, and check it.
+    """Merge what is committed under the current fingerprint, check it, and name what is left out.
 
     Raises NotReady where shards are missing and `merge_when` does not allow for that, and
     AccountingError where too many records failed or none was embedded.
     """
+    merged = _merge_undisturbed(pipeline)
+    _name_left_out(pipeline, merged.manifest)
+    return merged
+
+
+def _merge_undisturbed(pipeline: Pipeline) -> CheckedMerge:
     for _ in range(MERGE_TRIES - 1):
         published = current(pipeline.storage)
         try:
@@ -55,6 +63,21 @@ def merge_shards(pipeline: Pipeline) -> CheckedMerge:
                 return merged
         # A merge by another ledger ended first, and cleared away what it took for a crash's remains.
     return _merge(pipeline)
+
+
+def _name_left_out(pipeline: Pipeline, manifest: Manifest) -> None:
+    merged = {part.shard for part in manifest.parts}
+    left_out = [row for row in pipeline.ledger.shards(pipeline.name) if row.key not in merged]
+    if left_out:
+        named = ", ".join(f"{row.key} ({_why(row)})" for row in left_out[:NAMED_IN_ERRORS])
+        logger.warning(
+            "pipeline %s: %d shards with %d records are left out of the merge: %s%s",
+            pipeline.name,
+            len(left_out),
+            sum(row.records for row in left_out),
+            named,
+            ", …" if len(left_out) > NAMED_IN_ERRORS else "",
+        )
 
 
 def _merge(pipeline: Pipeline) -> CheckedMerge:

@@ -14,6 +14,7 @@ import orjson
 from batch_assets import paths
 from batch_assets.errors import ConfigurationError
 from batch_assets.ledger.ledger import Ledger
+from batch_assets.ledger.states import State
 from batch_assets.settings import PipelineSettings
 from batch_assets.sharding.plan_files import generations, read_plan
 from batch_assets.sharding.planner import source_uri
@@ -76,7 +77,11 @@ def attach(settings: PipelineSettings, ledger: Ledger, storage: Storage, add_sou
     Each ledger that comes to a root gets an epoch of its own, and with it its own range of
     fences: two ledgers never write a data file of one name. Where two work by turns on the
     same plans, neither forgets what it has queued: they would keep each other from finishing.
+
+    Raises ConfigurationError where the name is at work on another root: the ledger would forget
+    that root's shards while they are embedded.
     """
+    _refuse_moving_at_work(settings.name, ledger, storage.uri)
     source = source_identity(settings)
     for _ in range(ATTACH_TRIES):
         row = ledger.pipeline(settings.name)
@@ -102,6 +107,18 @@ def attach(settings: PipelineSettings, ledger: Ledger, storage: Storage, add_sou
         f"{storage.uri}/{paths.PIPELINE} was changed by others {ATTACH_TRIES} times in a row; "
         "is another ledger working on this root? Give both the same BATCH_ASSETS_LEDGER_URL"
     )
+
+
+def _refuse_moving_at_work(name: str, ledger: Ledger, root: str) -> None:
+    row = ledger.pipeline(name)
+    if row is None or row.root == root:
+        return
+    for shard in ledger.shards(name, states=[State.RUNNING, State.COLLECTING]):
+        if ledger.is_held(name, shard.key):
+            raise ConfigurationError(
+                f"pipeline {name!r} is at work on output root {row.root} (shard {shard.key} is held by "
+                f"{shard.holder}), so it cannot move to {root}; give the pipeline of {root} another `name`"
+            )
 
 
 def _knows_plans(ledger: Ledger, name: str, storage: Storage) -> bool:

@@ -134,12 +134,11 @@ def register_plans(pipeline: Pipeline) -> list[str]:
 def _register_generation(pipeline: Pipeline, generation: int) -> list[str]:
     """Put one generation's shards and files into the ledger; repeatable. Returns the shard keys."""
     summary, shards = read_plan(pipeline.storage, generation)
-    pipeline.ledger.supersede(pipeline.name, summary.superseded)
     files = [(file.path, file.size, file.version) for file in summary.files]
     pipeline.ledger.add_files(pipeline.name, generation, files)
     # Last: with its shards a generation counts as known, and a crash before that repeats all of it.
     rows = [(shard.key, number, shard.records, shard.bytes) for number, shard in enumerate(shards)]
-    pipeline.ledger.add_shards(pipeline.name, generation, rows)
+    pipeline.ledger.add_shards(pipeline.name, generation, rows, summary.superseded)
     return [row[0] for row in rows]
 
 

@@ -6,7 +6,7 @@ the root and to the ledger, and says what was noticed on the way.
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from batch_assets.control.ownership import leave_root
@@ -15,8 +15,8 @@ from batch_assets.errors import ConfigurationError, SourceError
 from batch_assets.executors.base import Executor
 from batch_assets.paths import shard_generation
 from batch_assets.settings import PipelineSettings
-from batch_assets.sharding.plan import Shard
-from batch_assets.sharding.plan_files import generations, read_plan, read_summary, write_plan
+from batch_assets.sharding.plan import PlanSummary, Shard
+from batch_assets.sharding.plan_files import generations, read_plan, write_plan
 from batch_assets.sharding.planner import PlanResult, plan_generation
 from batch_assets.sharding.reading import sample_texts
 from batch_assets.storage import Storage, open_storage
@@ -67,6 +67,13 @@ def plan_source(pipeline: Pipeline, *, replace: bool = False) -> PlanningResult:
     new_keys = register_plans(pipeline)
     pipeline.ledger.mark_files(pipeline.name, [] if replace else list(result.touched), "touched")
     pipeline.ledger.mark_files(pipeline.name, list(result.removed), "removed")
+    # Gone or changed for a while, and now as they were planned: else they would count as new for ever.
+    restored = [
+        file.path
+        for file in pipeline.ledger.files(pipeline.name)
+        if file.state != "planned" and file.path in result.unchanged
+    ]
+    pipeline.ledger.mark_files(pipeline.name, restored, "planned")
     rows = pipeline.ledger.shards(pipeline.name, superseded=True)
     counted = [row for row in rows if not row.superseded]
     return PlanningResult(
@@ -88,28 +95,54 @@ class Preview:
     notes: list[str]
 
 
-def preview_plan(settings: PipelineSettings, executor: Executor, spool: Storage) -> Preview:
+def preview_plan(
+    settings: PipelineSettings, executor: Executor, spool: Storage, *, replace: bool = False
+) -> Preview:
     """What `plan_source` would make of the source now. Writes to `spool` only, nothing under the root.
 
-    The sample is of valid texts, from all over the new shards, or of the last one if none is new.
+    The sample is of valid texts, from all over the new shards, or over the old ones if none is new.
     """
     storage = open_storage(settings.output.root)
-    result = plan_generation(settings, storage, min_records=executor.limits.min_records, spool=spool)
-    sample = (
-        sample_texts(settings, result.shards, SAMPLED_TEXTS, result.summary, spool) if result.shards else []
+    result = plan_generation(
+        settings, storage, min_records=executor.limits.min_records, replace=replace, spool=spool
     )
     shards: dict[str, Shard] = {}
+    summaries: dict[int, PlanSummary] = {}
     for generation in generations(storage):
-        summary, planned = read_plan(storage, generation)
-        shards = {key: shard for key, shard in shards.items() if key not in set(summary.superseded)}
+        summaries[generation], planned = read_plan(storage, generation)
+        gone = set(summaries[generation].superseded)
+        shards = {key: shard for key, shard in shards.items() if key not in gone}
         shards |= {shard.key: shard for shard in planned}
-    shards |= {shard.key: shard for shard in result.shards}
-    ordered = [shards[key] for key in sorted(shards)]
-    if not sample and ordered:
-        last = ordered[-1]
-        last_summary = read_summary(storage, shard_generation(last.key))
-        sample = sample_texts(settings, [last], SAMPLED_TEXTS, last_summary, storage)
-    return Preview(ordered, sample, describe(result, replace=False))
+    gone = set(result.summary.superseded)
+    old = [shard for key, shard in sorted(shards.items()) if key not in gone]
+    if result.shards:
+        sample = sample_texts(settings, result.shards, SAMPLED_TEXTS, result.summary, spool)
+    else:
+        sample = [
+            text
+            for part in _by_generation(old)
+            for text in _sample(settings, part, len(old), summaries, storage)
+        ]
+    return Preview([*old, *result.shards], sample, describe(result, replace=replace))
+
+
+def _by_generation(shards: Sequence[Shard]) -> list[list[Shard]]:
+    parts: dict[int, list[Shard]] = {}
+    for shard in shards:
+        parts.setdefault(shard_generation(shard.key), []).append(shard)
+    return list(parts.values())
+
+
+def _sample(
+    settings: PipelineSettings,
+    part: Sequence[Shard],
+    total: int,
+    summaries: Mapping[int, PlanSummary],
+    storage: Storage,
+) -> list[str]:
+    """Texts of one generation's shards, as many as its share of all `total` shards."""
+    most = max(1, SAMPLED_TEXTS * len(part) // total)
+    return sample_texts(settings, part, most, summaries[shard_generation(part[0].key)], storage)
 
 
 class _SpokenProgress:

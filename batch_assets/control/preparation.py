@@ -1,10 +1,11 @@
 """Preparing shards: records checked, the input manifest written, the job put into the queue."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from batch_assets import paths
 from batch_assets.control.pipeline import Pipeline
+from batch_assets.control.retrying import recompute_shards
 from batch_assets.errors import SourceError
 from batch_assets.ledger.rows import ShardRow
 from batch_assets.ledger.states import State
@@ -76,16 +77,18 @@ def prepare_shards(pipeline: Pipeline, keys: Sequence[str]) -> Iterator[Prepared
         )
 
 
-def queue_shards(pipeline: Pipeline, keys: Sequence[str], *, recompute: bool = False) -> list[ShardRow]:
+def queue_shards(
+    pipeline: Pipeline, keys: Sequence[str], *, recompute: bool = False, done_by: Collection[str] = ()
+) -> list[ShardRow]:
     """Put prepared shards into the queue; those further on stay as they are. Returns their rows.
 
     Shards embedded under another fingerprint count as prepared, as do committed ones if
-    `recompute`.
+    `recompute`, unless a run of `done_by` computed them.
     """
     ledger, name = pipeline.ledger, pipeline.name
     _ = pipeline.fingerprint  # a model that cannot be had is refused before anything is queued
     if recompute:
-        ledger.recompute(name, keys)
+        recompute_shards(ledger, name, keys, done_by)
     waiting = State.READY if pipeline.executor.in_place else State.QUEUED
     ledger.move(name, keys, {State.PREPARED}, waiting)
     return ledger.shards(name, keys=keys)

@@ -1,6 +1,6 @@
 """Taking up again what was given up: whole shards, and committed ones with failed records."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from batch_assets.errors import ConfigurationError
 from batch_assets.ledger.ledger import Ledger
@@ -24,8 +24,17 @@ def retry_shards(
                 f"{', '.join(missing)}: no such shard in pipeline {name}; see `batch-assets status {name}`"
             )
     ledger.clear_stop(name)
-    ready = ledger.retry(name, keys or None) + ledger.start_again(name)
+    ready = ledger.retry(name, keys or None) + ledger.start_again(name, keys or None)
     committed = ledger.shards(name, keys=keys or None, states=[State.COLLECTED])
     again = [row.key for row in committed if recompute or row.failed]
     # The old rows stay published until the shard is committed anew.
     return sorted(set(ready + ledger.recompute(name, again)))
+
+
+def recompute_shards(ledger: Ledger, name: str, keys: Sequence[str], done_by: Collection[str]) -> None:
+    """Have committed shards computed again, but those that a run of `done_by` has computed.
+
+    `done_by` are the runs of one order, so that its second try goes on where the first ended.
+    """
+    committed = ledger.shards(name, keys=keys, states=[State.COLLECTED])
+    ledger.recompute(name, [row.key for row in committed if row.run_id not in done_by])

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from batch_assets.embeddings.accounting import Accounting
+from batch_assets.executors.registry import create_host
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import State
 from batch_assets.merge.publishing import open_current
@@ -55,12 +56,14 @@ def read_status(settings: PipelineSettings, ledger: Ledger) -> Status:
     rate = ledger.recent_rate(name, RECENT_SHARDS)
     collected = totals.embedded + totals.rejected + totals.failed
     left = max(0, totals.planned - collected)
+    used = sum(counts.get(state.value, 0) for state in ACTIVE)
+    limit = create_host(settings.executor.type).executor(settings).limits.jobs
     return Status(
         pipeline=name,
         generation=row.generation if row else 0,
         shards=counts,
         records=records,
-        slots={"used": sum(counts.get(state.value, 0) for state in ACTIVE), "limit": 1},
+        slots={"used": used, "limit": max(used, limit or 0)},
         cost_usd=0.0,
         expected_usd=0.0,
         eta_seconds=0.0 if not left else (left / rate if rate else None),

@@ -12,7 +12,7 @@ from batch_assets.errors import ClaimLost
 from batch_assets.ledger.changing import change_shards
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.leases import LEASE_SECONDS, is_void
-from batch_assets.ledger.rows import SHARD_COLUMNS, Claim, ShardRow, shard_row
+from batch_assets.ledger.rows import Claim
 from batch_assets.ledger.schema import FENCES_PER_EPOCH, pipelines, shards
 from batch_assets.ledger.states import State
 from batch_assets.ledger.store import Store
@@ -49,12 +49,6 @@ class Claims(Store):
             }  # fmt: skip
             change_shards(connection, pipeline, shards.c.key == key, values, now)
             return claim
-
-    def holds(self, claim: Claim) -> bool:
-        """Whether the shard is still this claim's: nobody has claimed it since."""
-        with self._database.read() as connection:
-            found = sa.select(shards.c.key).where(shards.c.pipeline == claim.pipeline, _mine(claim))
-            return connection.execute(found).one_or_none() is not None
 
     def begin_commit(self, claim: Claim) -> bool:
         """RUNNING → COLLECTING: the commit marker may be put. False: the claim is lost, put nothing."""
@@ -110,15 +104,6 @@ class Claims(Store):
     def release(self, claim: Claim) -> bool:
         """Give the shard back untried (READY), the attempt with it. False: the claim is lost."""
         return self._change(claim, _HELD, {"state": State.READY, "attempt": shards.c.attempt - 1, **_NOBODY})
-
-    def void_claims(self, limit: int) -> list[ShardRow]:
-        """Shards whose holder is dead or has expired, at most `limit`: whoever claims one goes on with it."""
-        query = sa.select(*SHARD_COLUMNS, shards.c.lease_until).where(shards.c.holder.is_not(None))
-        with self._database.read() as connection:
-            rows = connection.execute(query.order_by(shards.c.holder, shards.c.key)).mappings().all()
-        now = self._clock()
-        void = [row for row in rows if is_void(row["holder"], row["lease_until"], now)]
-        return [shard_row(row) for row in void[:limit]]
 
     def _change(self, claim: Claim, frm: tuple[State, ...], values: dict[str, Any]) -> bool:
         with self._database.write() as connection:

@@ -124,6 +124,14 @@ def _parse(url: str) -> sa.URL:
     return parsed
 
 
+def without_password(url: str) -> str:
+    """A ledger's URL as it may be shown; one that cannot be read is not repeated, for it may hold a password."""
+    try:
+        return _without_password(sa.make_url(url))
+    except (ArgumentError, ValueError):
+        return "(a URL that cannot be read)"
+
+
 def _without_password(url: sa.URL) -> str:
     return url.difference_update_query(["password"]).render_as_string(hide_password=True)
 

@@ -66,18 +66,8 @@ class Files(Store):
         with self._database.read() as connection:
             return {row.path: row.version for row in connection.execute(query)}
 
-    def known_files(self, pipeline: str, paths: Sequence[str]) -> dict[str, str]:
-        """The versions as planned of those of `paths` that are known."""
-        known: dict[str, str] = {}
-        for some in _batches([_checked(path) for path in paths]):
-            row = (files.c.pipeline == pipeline, files.c.path.in_(some))
-            with self._database.read() as connection:
-                for path, version in connection.execute(sa.select(files.c.path, files.c.version).where(*row)):
-                    known[path] = version
-        return known
-
     def mark_files(self, pipeline: str, paths: Sequence[str], state: FileState) -> None:
-        """Note that files were touched or removed since they were planned."""
+        """Note that files were touched or removed since they were planned, or are again as planned."""
         if not paths:
             return
         with self._database.write() as connection:

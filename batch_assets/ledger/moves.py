@@ -74,10 +74,9 @@ class Moves(Store):
         waiting = shards.c.state.in_([State.READY, State.QUEUED])
         return self._change_all(pipeline, sa.and_(waiting, _FREE), {"state": State.STOPPED})
 
-    def start_again(self, pipeline: str) -> list[str]:
-        """Stopped shards become READY; the order to stop is lifted by `clear_stop`."""
-        stopped = sa.and_(shards.c.state == State.STOPPED, _FREE)
-        return self._change_all(pipeline, stopped, {"state": State.READY})
+    def start_again(self, pipeline: str, keys: Sequence[str] | None = None) -> list[str]:
+        """Stopped shards become READY, None: every one; the order to stop is lifted by `clear_stop`."""
+        return self._again(pipeline, keys, State.STOPPED, {"state": State.READY})
 
     def _again(
         self, pipeline: str, keys: Sequence[str] | None, state: State, values: dict[str, Any]
@@ -91,28 +90,12 @@ class Moves(Store):
             changed += self._change_all(pipeline, sa.and_(some, condition), values)
         return changed
 
-    def adopt(
-        self,
-        pipeline: str,
-        key: str,
-        *,
-        fence: int,
-        fingerprint: str,
-        embedded: int,
-        rejected: int,
-        failed: int,
-        tokens: int | None,
-    ) -> bool:
-        """Believe a commit marker: the shard is COLLECTED, whatever it was; whether it is so now.
+    def adopt_all(self, pipeline: str, adoptions: Sequence[Adoption]) -> list[str]:
+        """Believe commit markers, one a shard: the shards are COLLECTED, whatever they were; the keys believed.
 
         Not believed: a marker that an order to compute again has outdated, one older than what
         is collected here, and one while another live process holds the shard at a higher fence.
         """
-        one = Adoption(key, fence, fingerprint, embedded, rejected, failed, tokens)
-        return bool(self.adopt_all(pipeline, [one]))
-
-    def adopt_all(self, pipeline: str, adoptions: Sequence[Adoption]) -> list[str]:
-        """`adopt` for many markers (one a shard), as when a lost ledger is rebuilt; the keys believed."""
         believed: list[str] = []
         for start in range(0, len(adoptions), BATCH):
             believed += self._adopt_batch(pipeline, adoptions[start : start + BATCH])

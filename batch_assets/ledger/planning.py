@@ -33,7 +33,8 @@ class Planning(Store):
             .scalar_subquery()
             .label("planned")
         )
-        query = sa.select(pipelines, planned).where(condition).order_by(pipelines.c.name)
+        columns = [pipelines.c[name] for name in PipelineRow.__dataclass_fields__ if name != "planned"]
+        query = sa.select(*columns, planned).where(condition).order_by(pipelines.c.name)
         with self._database.read() as connection:
             rows = connection.execute(query).mappings().all()
         return [PipelineRow(**row) for row in rows]
@@ -70,10 +71,6 @@ class Planning(Store):
         """The fingerprint that the pipeline's configuration has now; shards of others are stale."""
         self._set(name, fingerprint=fingerprint)
 
-    def set_automation(self, name: str, automation: bool) -> None:
-        """Whether sensors may start work for the pipeline."""
-        self._set(name, automation=automation)
-
     def stop_requested(self, pipeline: str) -> bool:
         """Whether `stop` was called since the last `clear_stop`; runs look at it between batches."""
         with self._database.read() as connection:
@@ -98,11 +95,17 @@ class Planning(Store):
                 reserve_revisions(connection, name, 1)
 
     def add_shards(
-        self, pipeline: str, generation: int, planned: Sequence[tuple[str, int, int, int]]
+        self,
+        pipeline: str,
+        generation: int,
+        planned: Sequence[tuple[str, int, int, int]],
+        superseded: Sequence[str] = (),
     ) -> None:
-        """Add shards (key, ordinal, records, bytes) as PLANNED, in one transaction.
+        """Add a generation's shards (key, ordinal, records, bytes) as PLANNED, in one transaction.
 
-        Shards that are there already are left as they are. LookupError for an unknown pipeline.
+        Shards that are there already are left as they are. Those of `superseded` leave counts,
+        claims and merges for good; whoever holds one loses it. With this call the generation is
+        known, also one without shards. LookupError for an unknown pipeline.
         """
         with self._database.write() as connection:
             query = sa.select(pipelines.c.epoch).where(pipelines.c.name == pipeline)
@@ -128,24 +131,22 @@ class Planning(Store):
                 for key, ordinal, records, size in planned
                 if key not in there
             }  # fmt: skip
-            if not new:
-                return
-            first = reserve_revisions(connection, pipeline, len(new))
-            rows = [{**row, "revision": first + place} for place, row in enumerate(new.values())]
-            connection.execute(sa.insert(shards), rows)
-            untouched = {**dict.fromkeys(SUMMED, 0), "fingerprint": None, "superseded": False}
-            shift_tallies(connection, pipeline, ((None, {**untouched, **row}) for row in rows))
+            self._supersede(connection, pipeline, superseded)
+            if new:
+                first = reserve_revisions(connection, pipeline, len(new))
+                rows = [{**row, "revision": first + place} for place, row in enumerate(new.values())]
+                connection.execute(sa.insert(shards), rows)
+                untouched = {**dict.fromkeys(SUMMED, 0), "fingerprint": None, "superseded": False}
+                shift_tallies(connection, pipeline, ((None, {**untouched, **row}) for row in rows))
             connection.execute(
                 sa.update(pipelines)
                 .where(pipelines.c.name == pipeline, pipelines.c.generation < generation)
                 .values(generation=generation)
             )
 
-    def supersede(self, pipeline: str, keys: Sequence[str]) -> None:
-        """Take shards out of counts, claims and merges for good; whoever holds one loses it."""
+    def _supersede(self, connection: sa.Connection, pipeline: str, keys: Sequence[str]) -> None:
         gone = {"superseded": True, "holder": None, "lease_until": None, "picture_due": None}
         for start in range(0, len(keys), BATCH):
             chosen = shards.c.key.in_(keys[start : start + BATCH])
-            with self._database.write() as connection:
-                condition = sa.and_(chosen, shards.c.superseded == sa.false())
-                change_shards(connection, pipeline, condition, gone, self._clock())
+            condition = sa.and_(chosen, shards.c.superseded == sa.false())
+            change_shards(connection, pipeline, condition, gone, self._clock())

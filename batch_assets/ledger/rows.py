@@ -23,7 +23,6 @@ class PipelineRow:
     generation: int
     revision: int
     planned: int
-    automation: bool
     stop_requested: bool
     merged_revision: int | None
 

@@ -50,4 +50,4 @@ MOVES: dict[State, frozenset[State]] = {
     State.EXHAUSTED: frozenset({State.READY, State.QUEUED}),  # told to try again
 }  # fmt: skip
 """From each state, where it may go. Any state may become COLLECTED where the root already
-holds a commit marker of the current fingerprint (`Ledger.adopt`)."""
+holds a commit marker of the current fingerprint (`Ledger.adopt_all`)."""

@@ -15,7 +15,7 @@ from batch_assets.executors.registry import ExecutorHost
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import ShardRow
 from batch_assets.ledger.states import State
-from batch_assets.orchestration.mending import missing_materializations, report_dead_runs
+from batch_assets.orchestration.mending import know_partitions, missing_materializations, report_dead_runs
 from batch_assets.orchestration.metadata import NOTES
 from batch_assets.orchestration.partitions import range_tags, shard_ranges
 from batch_assets.orchestration.pipeline import build_pipeline_definitions
@@ -74,6 +74,9 @@ class Driver:
         while left := self._unfinished():
             if self.ledger.stop_requested(self.settings.name):
                 raise RunFailed(f"pipeline {self.settings.name} was stopped; the same command goes on")
+            if any(row.state is State.STOPPED for row in left):
+                # Stopped by an order that was lifted while it was carried out: nobody else starts them.
+                self.ledger.start_again(self.settings.name)
             free = [row.key for row in left if not self._held(row)]
             if not free:
                 holders = sorted({str(row.holder) for row in left if row.holder})
@@ -94,6 +97,8 @@ class Driver:
             if isinstance(failed, StorageError):
                 self.say(f"{failed}; trying again in {2**passes} s")
                 time.sleep(2**passes)
+            elif passes:
+                time.sleep(WAIT_SECONDS)
         # What a crash committed and did not come to report, so that no daemon is needed for a true picture.
         for event in missing_materializations(self.instance, self.ledger):
             self.instance.report_runless_asset_event(event)
@@ -104,6 +109,7 @@ class Driver:
         A store that does not answer ends the pass: in a while it may.
         """
         names = ["input_shards", "submitted_jobs", "embedding_outputs"]
+        know_partitions(self.instance, self.ledger, self.settings.name, keys)
         known = self.instance.get_dynamic_partitions(f"{self.settings.name}_shards")
         failed = None
         for first, last in shard_ranges(known, keys):

@@ -65,12 +65,12 @@ def missing_materializations(
 
 
 def know_partitions(instance: dg.DagsterInstance, ledger: Ledger, pipeline: str, keys: Sequence[str]) -> None:
-    """Make sure that Dagster knows the first and the last of `keys`; if not, tell it all of the pipeline's.
+    """Make sure that Dagster knows all of `keys`; if not, tell it all of the pipeline's, in their order.
 
     It may not: they were planned under another Dagster home, or by a process that died in between.
     """
     name = f"{pipeline}_shards"
-    if not all(instance.has_dynamic_partition(name, key) for key in {keys[0], keys[-1]}):
+    if not set(keys) <= set(instance.get_dynamic_partitions(name)):
         add_partitions(instance, pipeline, [row.key for row in ledger.shards(pipeline, superseded=True)])
 
 

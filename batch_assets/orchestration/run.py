@@ -16,6 +16,7 @@ from batch_assets.orchestration.metadata import PROCESS_TAG
 from batch_assets.settings import PipelineSettings
 
 ADD_SOURCE_TAG = "batch_assets/add_source"
+RETRY_TAG = "dagster/retry_number"  # Dagster's own, on the runs that its run retries start
 
 
 @contextlib.contextmanager
@@ -38,3 +39,12 @@ def opened(
             yield pipeline
     except BatchAssetsError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
+
+
+def runs_of_order(run: dg.DagsterRun) -> set[str]:
+    """The ids of the runs that carry out one order: this one and, where Dagster retries by itself, those before.
+
+    A run that a person starts again is an order of its own.
+    """
+    earlier = (run.root_run_id, run.parent_run_id) if RETRY_TAG in run.tags else ()
+    return {run.run_id, *(run_id for run_id in earlier if run_id is not None)}

@@ -27,13 +27,14 @@ class PlanResult:
     """A generation to be written.
 
     `touched` and `removed` are paths of planned files that have changed or gone; without
-    `replace` they are only named.
+    `replace` they are only named. `unchanged` are those that are listed as they were planned.
     """
 
     summary: PlanSummary
     shards: Sequence[Shard]
     touched: Sequence[str] = ()
     removed: Sequence[str] = ()
+    unchanged: frozenset[str] = frozenset()
 
     @property
     def changes(self) -> bool:
@@ -74,6 +75,7 @@ def plan_generation(
     touched = [
         path for path, file in known.files.items() if path in listed and listed[path].version != file.version
     ]
+    unchanged = frozenset(known.files.keys() & listed.keys()) - set(touched)
     removed = [path for path in known.files if path not in listed] if _whole(known, listing) else []
     superseded = _superseded(known, {*touched, *removed}) if replace else []
     walk.plan(touched if replace else [], superseded)
@@ -99,7 +101,7 @@ def plan_generation(
         left_out=listing.left_out,
         superseded=superseded,
     )
-    return PlanResult(summary, shards, sorted(touched), sorted(removed))
+    return PlanResult(summary, shards, sorted(touched), sorted(removed), unchanged)
 
 
 def source_uri(settings: PipelineSettings) -> str:

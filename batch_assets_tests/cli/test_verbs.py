@@ -119,3 +119,11 @@ def test_what_does_not_exist_is_refused(done: tuple[Machine, Path], arguments: l
     assert result.returncode == 2
     assert result.stderr.strip()
     assert "Traceback" not in result.stderr
+
+
+def test_save_writes_only_what_has_been_checked(done: tuple[Machine, Path], tmp_path: Path) -> None:
+    machine, folder = done
+    adhoc = ["plan", "--output", tmp_path / "out", "--save", "saved", "--max_failed", "0.1"]
+    assert machine.run(*adhoc, "--input", folder / "none.jsonl").returncode == 2
+    assert machine.run(*adhoc, "--input", folder / "in.jsonl", "--dry-run").returncode == 0
+    assert [path.name for path in (folder / "defs").iterdir()] == ["verbs"]

@@ -3,10 +3,11 @@
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any
 
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.ledger import Ledger
-from batch_assets.ledger.rows import Claim
+from batch_assets.ledger.rows import Adoption, Claim
 from batch_assets.ledger.states import State
 
 KEYS = [f"g0001-{ordinal:05d}" for ordinal in range(5)]
@@ -40,3 +41,14 @@ def dead_process() -> Holder:
     child.kill()
     child.wait()
     return replace(ME, pid=child.pid)
+
+
+def holds(ledger: Ledger, claim: Claim) -> bool:
+    """Whether the shard is still this claim's: nobody has claimed it since."""
+    row = ledger.shard(claim.pipeline, claim.shard)
+    return row is not None and (row.fence, row.holder) == (claim.fence, claim.holder)
+
+
+def adopts(ledger: Ledger, key: str, **marker: Any) -> bool:
+    """Whether the ledger believes a commit marker; fields that are not given are those of DONE."""
+    return ledger.adopt_all("texts", [Adoption(**{"key": key, **DONE, **marker})]) == [key]

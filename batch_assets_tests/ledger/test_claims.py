@@ -14,8 +14,10 @@ from batch_assets_tests.ledger.helpers import (
     ELSEWHERE,
     KEYS,
     ME,
+    adopts,
     claimed,
     dead_process,
+    holds,
     make_ready,
     state,
 )
@@ -31,7 +33,7 @@ def test_the_life_of_a_shard(ledger: Ledger) -> None:
     row = ledger.shard("texts", KEY)
     assert row is not None
     assert (row.state, row.holder, row.run_id, row.attempt) == (State.RUNNING, ME, "run-1", 1)
-    assert ledger.holds(claim)
+    assert holds(ledger, claim)
     assert ledger.begin_commit(claim)
     assert state(ledger) == State.COLLECTING
     assert ledger.finish(claim, **DONE)
@@ -39,7 +41,7 @@ def test_the_life_of_a_shard(ledger: Ledger) -> None:
     assert row is not None
     assert (row.state, row.holder, row.error) == (State.COLLECTED, None, None)
     assert (row.fingerprint, row.embedded, row.rejected, row.failed, row.tokens) == ("f1", 97, 2, 1, 1_000)
-    assert not ledger.holds(claim)
+    assert not holds(ledger, claim)
     assert ledger.finish(claim, **DONE), "told twice"
 
 
@@ -56,18 +58,16 @@ def test_a_dead_holder_here_is_void_at_once(ledger: Ledger, collecting: bool) ->
     old = claimed(ledger, holder=dead_process())
     if collecting:
         assert ledger.begin_commit(old)
-    assert [row.key for row in ledger.void_claims(10)] == [KEY]
     new = ledger.claim("texts", KEY, ME)
     assert new is not None
     assert (new.fence, new.attempt) == (2, 2)
     assert state(ledger) == State.RUNNING
-    assert not ledger.holds(old)
+    assert not holds(ledger, old)
     assert not ledger.begin_commit(old)
     assert not ledger.finish(old, **DONE)
     assert not ledger.release(old)
     assert ledger.fail(old, "late", 3) == State.RUNNING
-    assert ledger.holds(new)
-    assert ledger.void_claims(10) == []
+    assert holds(ledger, new)
 
 
 def test_a_holder_elsewhere_is_void_when_its_lease_expires(ledger: Ledger, clock: Clock) -> None:
@@ -78,7 +78,7 @@ def test_a_holder_elsewhere_is_void_when_its_lease_expires(ledger: Ledger, clock
     clock.now += 59
     assert ledger.claim("texts", KEY, ME) is None
     clock.now += 2
-    assert ledger.holds(old), "expired, but nobody took it: a late heartbeat keeps it"
+    assert holds(ledger, old), "expired, but nobody took it: a late heartbeat keeps it"
     assert ledger.claim("texts", KEY, ME) is not None
     assert not ledger.finish(old, **DONE)
     assert ledger.heartbeat(ELSEWHERE) == 0
@@ -115,7 +115,7 @@ def test_release_gives_the_attempt_back(ledger: Ledger) -> None:
 
 def test_a_superseded_shard_is_lost_to_its_holder(ledger: Ledger) -> None:
     claim = claimed(ledger)
-    ledger.supersede("texts", [KEY, KEYS[1]])
+    ledger.add_shards("texts", 1, [], superseded=[KEY, KEYS[1]])
     assert not ledger.begin_commit(claim)
     assert ledger.claim("texts", KEYS[1], ME) is None
     assert ledger.move("texts", [KEYS[1]], [State.PLANNED], State.PREPARED) == []
@@ -127,7 +127,7 @@ def test_a_superseded_shard_is_lost_to_its_holder(ledger: Ledger) -> None:
 def test_a_forgotten_shard_says_so(ledger: Ledger) -> None:
     claim = claimed(ledger)
     ledger.attach("texts", "s3://bucket/elsewhere", 1)
-    assert not ledger.holds(claim)
+    assert not holds(ledger, claim)
     assert not ledger.finish(claim, **DONE)
     with pytest.raises(ClaimLost, match=KEY):
         ledger.fail(claim, "no", 3)
@@ -148,31 +148,27 @@ def test_a_shard_that_a_service_runs_cannot_be_claimed(ledger: Ledger) -> None:
 # Adoption from commit markers
 
 
-def adopt(ledger: Ledger, fence: int, **changes: object) -> bool:
-    return ledger.adopt("texts", KEY, fence=fence, **{**DONE, **changes})
-
-
 def test_a_marker_is_believed_whatever_the_ledger_knew(ledger: Ledger) -> None:
-    assert adopt(ledger, 7)
+    assert adopts(ledger, KEY, fence=7)
     row = ledger.shard("texts", KEY)
     assert row is not None
     assert (row.state, row.fence, row.embedded) == (State.COLLECTED, 7, 97)
-    assert adopt(ledger, 7)
+    assert adopts(ledger, KEY, fence=7)
     again = ledger.shard("texts", KEY)
     assert again == row, "believed twice changes nothing, not even the revision"
-    assert not ledger.adopt("texts", "g0009-00000", fence=1, **DONE)
+    assert not adopts(ledger, "g0009-00000", fence=1)
 
 
 def test_a_marker_ends_the_claim_that_made_it_and_any_void_one(ledger: Ledger, clock: Clock) -> None:
     claim = claimed(ledger, holder=ELSEWHERE)
-    assert adopt(ledger, claim.fence)
+    assert adopts(ledger, KEY, fence=claim.fence)
     assert ledger.finish(claim, **DONE), "its own commit, seen by another before it could tell"
     ledger.recompute("texts", [KEY])
     late = ledger.claim("texts", KEY, ELSEWHERE)
     assert late is not None
     clock.now += 61
-    assert adopt(ledger, 2)
-    assert not ledger.holds(late)
+    assert adopts(ledger, KEY, fence=2)
+    assert not holds(ledger, late)
 
 
 def test_a_marker_does_not_end_a_newer_live_claim(ledger: Ledger) -> None:
@@ -183,33 +179,33 @@ def test_a_marker_does_not_end_a_newer_live_claim(ledger: Ledger) -> None:
         ledger.release(claim)
     claim = ledger.claim("texts", KEY, ELSEWHERE)
     assert claim is not None
-    assert not adopt(ledger, 2)
-    assert ledger.holds(claim)
+    assert not adopts(ledger, KEY, fence=2)
+    assert holds(ledger, claim)
     assert ledger.release(claim)
     mine = ledger.claim("texts", KEY, ME)
     assert mine is not None
-    assert adopt(ledger, 2), "the holder itself finds the marker"
+    assert adopts(ledger, KEY, fence=2), "the holder itself finds the marker"
     row = ledger.shard("texts", KEY)
     assert row is not None
     assert row.fence == mine.fence
 
 
 def test_an_older_marker_does_not_undo_a_newer_commit(ledger: Ledger) -> None:
-    assert adopt(ledger, 5, fingerprint="new")
-    assert not adopt(ledger, 3, fingerprint="old")
+    assert adopts(ledger, KEY, fence=5, fingerprint="new")
+    assert not adopts(ledger, KEY, fence=3, fingerprint="old")
     row = ledger.shard("texts", KEY)
     assert row is not None
     assert row.fingerprint == "new"
 
 
 def test_a_marker_older_than_the_order_to_compute_again_does_not_count(ledger: Ledger) -> None:
-    adopt(ledger, 3)
+    adopts(ledger, KEY, fence=3)
     assert ledger.recompute("texts", KEYS) == [KEY]
-    assert not adopt(ledger, 3)
+    assert not adopts(ledger, KEY, fence=3)
     claim = ledger.claim("texts", KEY, ME)
     assert claim is not None
     assert (claim.fence, claim.attempt) == (4, 1)
-    assert adopt(ledger, 4)
+    assert adopts(ledger, KEY, fence=4)
 
 
 def test_many_markers_at_once(ledger: Ledger) -> None:

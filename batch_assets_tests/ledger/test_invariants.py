@@ -14,7 +14,7 @@ from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import Claim
 from batch_assets.ledger.states import MOVES, State
 from batch_assets_tests.ledger.conftest import Clock
-from batch_assets_tests.ledger.helpers import ELSEWHERE, ME, dead_process
+from batch_assets_tests.ledger.helpers import ELSEWHERE, ME, adopts, dead_process, holds
 
 KEYS = [f"g0001-{ordinal:05d}" for ordinal in range(4)]
 DEAD = dead_process()
@@ -66,7 +66,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(key=keys, holder=holders)
     def claim(self, key: str, holder: object) -> None:
-        before = [claim for claim in self.claims if claim.shard == key and self.ledger.holds(claim)]
+        before = [claim for claim in self.claims if claim.shard == key and holds(self.ledger, claim)]
         row = self.ledger.shard("texts", key)
         assert isinstance(holder, type(ME))
         claim = self.ledger.claim("texts", key, holder)
@@ -75,20 +75,20 @@ class AnyOrder(RuleBasedStateMachine):
         assert row is not None
         assert row.state in (State.READY, State.RUNNING, State.COLLECTING)
         assert claim.fence > row.fence
-        assert not any(self.ledger.holds(old) for old in before)
-        assert self.ledger.holds(claim)
+        assert not any(holds(self.ledger, old) for old in before)
+        assert holds(self.ledger, claim)
         self.claims.append(claim)
 
     @rule(data=st.data())
     def begin_commit(self, data: st.DataObject) -> None:
         if claim := self.some_claim(data):
-            held = self.ledger.holds(claim)
+            held = holds(self.ledger, claim)
             assert not self.ledger.begin_commit(claim) or held
 
     @rule(data=st.data(), fingerprint=fingerprints, embedded=small, tokens=st.none() | small)
     def finish(self, data: st.DataObject, fingerprint: str, embedded: int, tokens: int | None) -> None:
         if claim := self.some_claim(data):
-            held = self.ledger.holds(claim)
+            held = holds(self.ledger, claim)
             before = self.ledger.shard("texts", claim.shard)
             done = self.ledger.finish(
                 claim, fingerprint=fingerprint, embedded=embedded, rejected=1, failed=2, tokens=tokens
@@ -101,7 +101,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(data=st.data(), attempts=st.integers(1, 3))
     def fail(self, data: st.DataObject, attempts: int) -> None:
         if claim := self.some_claim(data):
-            held = self.ledger.holds(claim)
+            held = holds(self.ledger, claim)
             ended = self.ledger.fail(claim, "no", attempts)
             if held:
                 assert ended is (State.READY if claim.attempt < attempts else State.EXHAUSTED)
@@ -109,14 +109,14 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:
         if claim := self.some_claim(data):
-            held = self.ledger.holds(claim)
+            held = holds(self.ledger, claim)
             assert self.ledger.release(claim) is held
 
     @rule(key=keys, fence=st.integers(1, 4), fingerprint=fingerprints, embedded=small)
     def adopt(self, key: str, fence: int, fingerprint: str, embedded: int) -> None:
         fence += (self.epoch - 1) * 1_000_000
-        self.ledger.adopt(
-            "texts",
+        adopts(
+            self.ledger,
             key,
             fence=fence,
             fingerprint=fingerprint,
@@ -149,7 +149,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(key=keys)
     def supersede(self, key: str) -> None:
-        self.ledger.supersede("texts", [key])
+        self.ledger.add_shards("texts", 1, [], superseded=[key])
 
     @rule(seconds=st.sampled_from([5, 59, 61]), holder=holders)
     def time_passes(self, seconds: int, holder: object) -> None:
@@ -190,7 +190,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def one_claim_a_shard_and_holders_are_known(self) -> None:
-        held = Counter(claim.shard for claim in self.claims if self.ledger.holds(claim))
+        held = Counter(claim.shard for claim in self.claims if holds(self.ledger, claim))
         assert all(number == 1 for number in held.values())
         for row in self.ledger.shards("texts", superseded=True):
             assert (row.holder is not None) == (row.key in held)

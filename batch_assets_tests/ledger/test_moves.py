@@ -6,12 +6,22 @@ from batch_assets.errors import SourceError
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import MOVES, State
 from batch_assets_tests.ledger.conftest import Clock
-from batch_assets_tests.ledger.helpers import DONE, ELSEWHERE, KEYS, ME, claimed, make_ready, state
+from batch_assets_tests.ledger.helpers import (
+    DONE,
+    ELSEWHERE,
+    KEYS,
+    ME,
+    adopts,
+    claimed,
+    holds,
+    make_ready,
+    state,
+)
 
 
 def collect(ledger: Ledger, keys: list[str], fingerprint: str = "f1") -> None:
     for key in keys:
-        assert ledger.adopt("texts", key, fence=1, **{**DONE, "fingerprint": fingerprint})
+        assert adopts(ledger, key, fence=1, fingerprint=fingerprint)
 
 
 def test_planning_twice_changes_nothing(ledger: Ledger) -> None:
@@ -29,13 +39,21 @@ def test_planning_twice_changes_nothing(ledger: Ledger) -> None:
         ledger.add_shards("unknown", 1, [("g0001-00000", 0, 1, 1)])
 
 
+def test_a_generation_that_only_supersedes_is_known(ledger: Ledger) -> None:
+    ledger.add_shards("texts", 2, [], superseded=KEYS[:2])
+    row = ledger.pipeline("texts")
+    assert row is not None
+    assert (row.generation, row.planned) == (2, 300)
+    with pytest.raises(LookupError):
+        ledger.add_shards("unknown", 2, [], superseded=KEYS)
+
+
 def test_pipelines(ledger: Ledger) -> None:
     ledger.attach("images", "/data/images", 3)
     ledger.set_fingerprint("texts", "f1")
-    ledger.set_automation("texts", True)
-    assert [(p.name, p.epoch, p.fingerprint, p.automation, p.planned) for p in ledger.pipelines()] == [
-        ("images", 3, None, False, 0),
-        ("texts", 1, "f1", True, 500),
+    assert [(p.name, p.epoch, p.fingerprint, p.planned) for p in ledger.pipelines()] == [
+        ("images", 3, None, 0),
+        ("texts", 1, "f1", 500),
     ]
     assert ledger.pipeline("unknown") is None
     assert ledger.counts("unknown") == {}
@@ -76,7 +94,7 @@ def test_a_move_takes_only_those_that_stand_where_it_says(ledger: Ledger) -> Non
 def test_a_held_shard_moves_by_its_claim_only(ledger: Ledger) -> None:
     claim = claimed(ledger, holder=ELSEWHERE)
     assert ledger.move("texts", KEYS, [State.RUNNING], State.STOPPED) == []
-    assert ledger.holds(claim)
+    assert holds(ledger, claim)
 
 
 def test_every_move_that_is_none_is_refused(ledger: Ledger) -> None:
@@ -101,7 +119,8 @@ def test_stop_and_start_again(ledger: Ledger) -> None:
     assert ledger.stop_requested("texts")
     assert ledger.counts("texts") == {State.RUNNING: 1, State.STOPPED: 2, State.PLANNED: 2}
     assert ledger.claim("texts", KEYS[1], ME) is None
-    assert ledger.start_again("texts") == KEYS[1:3]
+    assert ledger.start_again("texts", KEYS[2:]) == KEYS[2:3]
+    assert ledger.start_again("texts") == KEYS[1:2]
     ledger.clear_stop("texts")
     assert not ledger.stop_requested("texts")
     assert ledger.claim("texts", KEYS[1], ME) is not None
@@ -124,7 +143,7 @@ def test_stale_shards_are_counted_until_they_are_embedded_again(ledger: Ledger) 
     assert (claim.attempt, claim.fence) == (1, 2)
     assert ledger.finish(claim, **{**DONE, "fingerprint": "f2"})
     assert ledger.totals("texts").stale_shards == 2
-    assert ledger.adopt("texts", KEYS[1], fence=2, **{**DONE, "fingerprint": "f2"})
+    assert adopts(ledger, KEYS[1], fence=2, fingerprint="f2")
     assert ledger.totals("texts").stale_shards == 1
 
 
@@ -183,7 +202,7 @@ def test_a_picture_is_owed_for_every_commit(ledger: Ledger) -> None:
     assert claim is not None
     ledger.finish(claim, **DONE)
     assert [row.key for row in ledger.unpictured(10)] == [KEYS[1]]
-    ledger.supersede("texts", [KEYS[1]])
+    ledger.add_shards("texts", 1, [], superseded=[KEYS[1]])
     assert ledger.unpictured(10) == []
 
 
@@ -210,17 +229,14 @@ def test_files(ledger: Ledger) -> None:
     ledger.add_files("other", 1, [("b.jsonl", 9, "v9")])
     paths = [file.path for file in ledger.files("texts")]
     assert paths == sorted(paths) == ["a-b.jsonl", "a/Z.jsonl", "b.jsonl", "Ä.jsonl"]
-    assert ledger.known_files("texts", ["b.jsonl", "c.jsonl"]) == {"b.jsonl": "v1"}
     ledger.mark_files("texts", ["b.jsonl"], "touched")
     assert [file.path for file in ledger.files("texts") if file.state == "touched"] == ["b.jsonl"]
     ledger.add_files("texts", 2, [("b.jsonl", 11, "v2")])
-    assert ledger.known_files("texts", ["b.jsonl"]) == {"b.jsonl": "v2"}
     file = list(ledger.files("texts"))[2]
     assert (file.size, file.generation, file.state) == (11, 2, "planned")
     many = [(f"part/{number:06d}.jsonl", number, "v") for number in range(2_100)]
     ledger.add_files("texts", 3, many)
     assert len(list(ledger.files("texts"))) == 2_104
-    assert len(ledger.known_files("texts", [path for path, *_ in many])) == 2_100
     with pytest.raises(SourceError, match="not valid UTF-8"):
         ledger.add_files("texts", 4, [("bad\udcff.jsonl", 1, "v")])
 

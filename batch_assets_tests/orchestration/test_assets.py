@@ -16,9 +16,11 @@ from batch_assets.ledger.states import State
 from batch_assets.merge import checks
 from batch_assets.orchestration import checks as orchestrated_checks
 from batch_assets.orchestration.metadata import COLLECT_TAG, RECOMPUTE_TAG
+from batch_assets.orchestration.run import runs_of_order
 from batch_assets.sharding.plan import Shard
 from batch_assets_tests.command import published
 from batch_assets_tests.fakes import fake_vector
+from batch_assets_tests.ledger.helpers import holds
 from batch_assets_tests.orchestration.deployments import (
     SHARD_ASSETS,
     Deployment,
@@ -107,6 +109,13 @@ def test_the_recompute_tag_computes_again_once(deployment: Deployment) -> None:
     assert deployment.host.computed.count(key) == 3
 
 
+def test_a_retry_by_dagster_belongs_to_the_order_of_the_run_before() -> None:
+    by_hand = dg.DagsterRun("job", root_run_id="first", parent_run_id="second")
+    assert runs_of_order(by_hand) == {by_hand.run_id}
+    by_dagster = by_hand.with_tags({"dagster/retry_number": "2"})
+    assert runs_of_order(by_dagster) == {by_hand.run_id, "first", "second"}
+
+
 def test_embedding_outputs_alone_and_too_early_reports_what_is_finished(deployment: Deployment) -> None:
     first, second = deployment.keys[:2]
     assert deployment.materialize(*SHARD_ASSETS, shards=(first, second)).success
@@ -145,7 +154,7 @@ def test_a_shard_that_another_process_holds_is_left_to_it(deployment: Deployment
     assert held not in deployment.host.computed
     with_jobs = deployment.materialize(*SHARD_ASSETS, shards=ends)
     assert with_jobs.success
-    assert deployment.ledger.holds(claim)
+    assert holds(deployment.ledger, claim)
 
 
 def test_a_shard_whose_file_is_gone_costs_only_itself(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from batch_assets.errors import StorageError
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import State
-from batch_assets.orchestration.driver import Driver
+from batch_assets.orchestration.driver import WAIT_SECONDS, Driver, RunFailed
 from batch_assets.sharding.plan import Shard
 from batch_assets_tests.fakes import FakeHost
 from batch_assets_tests.orchestration.deployments import make_settings, write_shards
@@ -59,3 +59,47 @@ def test_a_store_that_never_answers_is_given_up_and_no_attempt_is_lost(
             driver.embed()
     assert waited == [1, 2, 4, 8, 16]
     assert [(row.state, row.attempt) for row in ledger.shards("texts")] == [(State.READY, 0)]
+
+
+def test_shards_that_another_home_planned_are_embedded(tmp_path: Path, waited: list[float]) -> None:
+    write_shards(tmp_path, 3)
+    ledger, host = Ledger.open(f"sqlite:///{tmp_path}/ledger.db"), FakeHost()
+    with dg.DagsterInstance.ephemeral() as mine, dg.DagsterInstance.ephemeral() as other:
+        Driver(make_settings(tmp_path), other, ledger, host).plan()
+        Driver(make_settings(tmp_path), mine, ledger, host).embed()
+    assert host.computed == ["g0001-00000", "g0001-00001", "g0001-00002"]
+    assert waited == []
+
+
+def test_shards_that_were_stopped_by_an_order_since_lifted_are_started(
+    tmp_path: Path, waited: list[float]
+) -> None:
+    write_shards(tmp_path, 2)
+    ledger, host = Ledger.open(f"sqlite:///{tmp_path}/ledger.db"), FakeHost()
+
+    def stop_late(shard: Shard) -> None:
+        if not host.computed:
+            ledger.stop("texts")
+            ledger.clear_stop("texts")
+
+    host.before = stop_late
+    with dg.DagsterInstance.ephemeral() as instance:
+        driver = Driver(make_settings(tmp_path), instance, ledger, host)
+        driver.plan()
+        driver.embed()
+    assert host.computed == ["g0001-00000", "g0001-00001"]
+    assert waited == []
+
+
+def test_a_pass_that_gets_nowhere_is_followed_by_a_rest_and_at_last_by_an_error(
+    tmp_path: Path, waited: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_shards(tmp_path, 1)
+    ledger = Ledger.open(f"sqlite:///{tmp_path}/ledger.db")
+    with dg.DagsterInstance.ephemeral() as instance:
+        driver = Driver(make_settings(tmp_path), instance, ledger, FakeHost())
+        driver.plan()
+        monkeypatch.setattr(driver, "_embed", lambda keys: None)
+        with pytest.raises(RunFailed, match="make no progress"):
+            driver.embed()
+    assert waited and set(waited) == {WAIT_SECONDS}

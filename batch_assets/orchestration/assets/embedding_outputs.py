@@ -12,7 +12,7 @@ from batch_assets import paths
 from batch_assets.control.collection import Result, ShardResult, collect_shards
 from batch_assets.orchestration import metadata
 from batch_assets.orchestration.partitions import SHARDS_PER_RUN, shard_partitions
-from batch_assets.orchestration.run import opened
+from batch_assets.orchestration.run import opened, runs_of_order
 from batch_assets.settings import PipelineSettings
 
 NAMED_IN_ERRORS = 5
@@ -41,7 +41,8 @@ def build_embedding_outputs(settings: PipelineSettings) -> dg.AssetsDefinition:
         recompute = context.run.tags.get(metadata.RECOMPUTE_TAG) == "true"
         left: list[ShardResult] = []
         with opened(context, settings) as pipeline:
-            results = collect_shards(pipeline, asked, recompute=recompute, run_id=context.run.run_id)
+            run_id, done_by = context.run.run_id, runs_of_order(context.run)
+            results = collect_shards(pipeline, asked, recompute=recompute, run_id=run_id, done_by=done_by)
             for number, result in enumerate(results, start=1):
                 if result.marker is None:
                     left.append(result)

@@ -12,7 +12,7 @@ from batch_assets import paths
 from batch_assets.control.preparation import queue_shards
 from batch_assets.orchestration import metadata
 from batch_assets.orchestration.partitions import SHARDS_PER_RUN, shard_partitions
-from batch_assets.orchestration.run import opened
+from batch_assets.orchestration.run import opened, runs_of_order
 from batch_assets.settings import PipelineSettings
 
 
@@ -33,7 +33,8 @@ def build_submitted_jobs(settings: PipelineSettings) -> dg.AssetsDefinition:
         with opened(context, settings) as pipeline:
             recompute = context.run.tags.get(metadata.RECOMPUTE_TAG) == "true"
             started = time.perf_counter()
-            rows = queue_shards(pipeline, context.partition_keys, recompute=recompute)
+            done_by = runs_of_order(context.run)
+            rows = queue_shards(pipeline, context.partition_keys, recompute=recompute, done_by=done_by)
             seconds = (time.perf_counter() - started) / max(len(rows), 1)
             for row in rows:
                 found = metadata.common(

@@ -1,0 +1,34 @@
+"""Whose an output root is, where one pipeline name comes with two roots."""
+
+from pathlib import Path
+
+import pytest
+
+from batch_assets.control.collection import collect_shards
+from batch_assets.control.pipeline import open_pipeline
+from batch_assets.errors import ConfigurationError
+from batch_assets.ledger.holder import Holder
+from batch_assets.ledger.states import State
+from batch_assets_tests.control.builders import embed_all, make_settings, open_ledger, run, write_input
+from batch_assets_tests.fakes import FakeHost
+
+
+def test_a_name_does_not_leave_a_root_where_it_is_at_work(tmp_path: Path) -> None:
+    write_input(tmp_path, 2)
+    ledger, host = open_ledger(tmp_path), FakeHost()
+    settings = make_settings(tmp_path)
+    other = make_settings(tmp_path, output={"root": f"{tmp_path}/other"})
+    run(settings, ledger, host)
+    ledger.recompute("texts", ["g0001-00001"])
+    claim = ledger.claim("texts", "g0001-00001", Holder.current())
+    assert claim is not None
+    with pytest.raises(ConfigurationError, match="another `name`") as refused:
+        open_pipeline(other, ledger, host.executor(other))
+    assert f"{tmp_path}/out" in str(refused.value) and f"{tmp_path}/other" in str(refused.value)
+    assert not (tmp_path / "other").exists()
+    assert len(ledger.shards("texts")) == 2
+    ledger.release(claim)
+    pipeline = open_pipeline(settings, ledger, host.executor(settings))
+    list(collect_shards(pipeline, ["g0001-00001"]))
+    embed_all(other, ledger, host)
+    assert [row.state for row in ledger.shards("texts")] == [State.COLLECTED] * 2
