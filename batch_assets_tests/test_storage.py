@@ -239,8 +239,8 @@ def test_a_missing_bucket_is_named(s3: Any) -> None:
 def test_a_server_that_is_not_there(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setattr("batch_assets.storage.objects._RETRY", {"max_retries": 1})
-    with pytest.raises(StorageError, match=r"s3://bucket/root/x.*AWS_ENDPOINT_URL"):
-        open_storage("s3://bucket/root").read("x")
+    with pytest.raises(StorageError, match=r"s3://bucket/prefix/x.*AWS_ENDPOINT_URL"):
+        open_storage("s3://bucket/prefix").read("x")
 
 
 def test_no_credentials_at_all(s3: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
