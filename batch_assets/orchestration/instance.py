@@ -1,16 +1,14 @@
 """The Dagster instance of the home: where runs of the command are recorded, for the UI to show."""
 
 import contextlib
-import fcntl
 import logging
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import dagster as dg
 from dagster._core.instance import InstanceRef
 
 from batch_assets.home import dagster_home, project_root
+from batch_assets.storage.local import locked
 
 OVERRIDES = {
     "telemetry": {"enabled": False},
@@ -35,18 +33,7 @@ def open_instance() -> Iterator[dg.DagsterInstance]:
     # A home without a dagster.yaml is fine; Dagster would warn of it each time.
     logging.getLogger("dagster").setLevel(logging.ERROR)
     # Dagster makes its databases here, and two processes that do so at once trip over each other.
-    with _locked(home):
+    with locked(home):
         opened = dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=OVERRIDES))
     with opened as instance:
         yield instance
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which dies with the process."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

@@ -68,7 +68,7 @@ class LocalStorage:
                 if error.errno not in _NO_LINKS:
                     raise
                 # No hard links here: whoever holds the folder's lock may look, then rename.
-                with _locked(target.parent):
+                with locked(target.parent):
                     if target.exists():
                         return False
                     os.replace(temporary, target)
@@ -79,7 +79,7 @@ class LocalStorage:
         target = self._path(path)
         if not target.parent.is_dir():
             return False
-        with _locked(target.parent):
+        with locked(target.parent):
             found = self.read_versioned(path)
             if found is None or found[1] != version:
                 return False
@@ -244,7 +244,7 @@ def _temporary_with(target: Path, data: bytes) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Hold the folder's lock, which dies with the process."""
     handle = os.open(folder, os.O_RDONLY)
     try:

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,8 @@ from batch_assets_tests.control.builders import (
     write_input,
 )
 from batch_assets_tests.fakes import FakeHost
+
+NOBODY = 65_534
 
 
 def test_on_a_full_disk_the_shard_is_given_back_untried(
@@ -55,10 +59,40 @@ def test_a_root_that_cannot_be_made_is_refused_before_anything_is_written(tmp_pa
         check_configuration(settings, FakeHost().executor(settings))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_root_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    write_input(tmp_path, 1)
-    (tmp_path / "closed").mkdir(mode=0o500)
-    settings = make_settings(tmp_path, output={"root": f"{tmp_path}/closed/out"})
-    with pytest.raises(ConfigurationError, match="closed is read-only for this user"):
-        check_configuration(settings, FakeHost().executor(settings))
+def test_a_read_only_root_is_refused_before_anything_is_written() -> None:
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        folder.chmod(0o755)
+        write_input(folder, 1)
+        (folder / "closed").mkdir(mode=0o555)
+        (folder / "open").mkdir()
+        allowed = make_settings(folder, output={"root": f"{folder}/open/out"})
+        # Also brings in whatever is imported late: another user may not be able to read it.
+        check_configuration(allowed, FakeHost().executor(allowed))
+        settings = make_settings(folder, output={"root": f"{folder}/closed/out"})
+        told = as_a_common_user(lambda: check_configuration(settings, FakeHost().executor(settings)))
+    assert "closed is read-only for this user" in told
+
+
+def as_a_common_user(act: Callable[[], object]) -> str:
+    """Call `act` in a child that is not root; what it raised, in words."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        told = "nothing was raised"
+        try:
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setgid(NOBODY)
+                os.setuid(NOBODY)
+            act()
+        except ConfigurationError as error:
+            told = str(error)
+        except BaseException as error:
+            told = f"{type(error).__name__}: {error}"
+        os.write(writer, told.encode())
+        os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with os.fdopen(reader) as file:
+        return file.read()

@@ -1,5 +1,6 @@
 """What every executor promises. A new one subclasses `ExecutorContract` and says how it is made."""
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +24,11 @@ from batch_assets_tests.command import some_records, write_records
 RECORDS, SHARD_RECORDS, EMPTY_ROW = 60, 25, 7
 
 
-class ExecutorContract:
+class ExecutorContract(ABC):
     """Tests for one executor; subclasses implement `make`."""
 
-    def make(self, settings: PipelineSettings) -> Executor:
-        raise NotImplementedError
+    @abstractmethod
+    def make(self, settings: PipelineSettings) -> Executor: ...
 
     @pytest.fixture
     def settings(self, tmp_path: Path, tiny_model: Path) -> PipelineSettings:

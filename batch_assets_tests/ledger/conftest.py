@@ -1,6 +1,5 @@
 """Every ledger test runs on SQLite and on a real PostgreSQL."""
 
-import os
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,13 +25,11 @@ class Clock:
 
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[str]:
-    if os.environ.get("BATCH_ASSETS_TESTS_POSTGRES") == "skip":
-        pytest.skip("BATCH_ASSETS_TESTS_POSTGRES=skip")
     binaries = find_binaries()
     if binaries is None:
         pytest.fail(
             "no PostgreSQL here (initdb is neither on PATH nor in /usr/lib/postgresql): run `make test`, "
-            "which installs one, or set BATCH_ASSETS_TESTS_POSTGRES=skip to leave these tests out"
+            "which installs one"
         )
     with running_server(binaries) as url:
         yield url
