@@ -47,13 +47,6 @@ def _read_segments(
         ordinal += segment.records
 
 
-def sample_lengths(
-    settings: PipelineSettings, shards: Sequence[Shard], most: int, plan: PlanSummary, root: Storage
-) -> list[int]:
-    """Characters of about `most` valid texts, from the beginnings of up to 16 shards spread over the plan."""
-    return [len(text) for text in sample_texts(settings, shards, most, plan, root)]
-
-
 def sample_texts(
     settings: PipelineSettings, shards: Sequence[Shard], most: int, plan: PlanSummary, root: Storage
 ) -> list[str]:

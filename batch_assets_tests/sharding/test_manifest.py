@@ -7,7 +7,7 @@ import pytest
 from batch_assets.errors import SourceError
 from batch_assets.sharding.manifest import prepare_input, read_input_manifest, write_input_manifest
 from batch_assets.sharding.plan import Shard
-from batch_assets.sharding.reading import sample_lengths
+from batch_assets.sharding.reading import sample_texts
 from batch_assets.sources.base import Segment
 from batch_assets_tests.sharding.planning import plan, write_lines
 
@@ -69,6 +69,5 @@ def test_other_records_than_planned_are_noticed(tmp_path: Path) -> None:
 def test_lengths_are_sampled_from_all_over_the_plan(tmp_path: Path) -> None:
     lines = [f'{{"text": "{"x" * (1 + number // 100)}"}}' for number in range(1_000)]
     planned = plan(write_lines(tmp_path / "a.jsonl", lines), tmp_path / "root", {"records": 100})
-    assert sample_lengths(planned.settings, planned.shards, 20, planned.summary, planned.root) == [
-        number for number in range(1, 11) for _ in range(2)
-    ]
+    sample = sample_texts(planned.settings, planned.shards, 20, planned.summary, planned.root)
+    assert [len(text) for text in sample] == [number for number in range(1, 11) for _ in range(2)]
