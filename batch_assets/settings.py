@@ -157,8 +157,106 @@ class GpuExecutorSettings(Settings):
         return tokens
 
 
-# The place of the other executors: each adds its settings class to this union, told apart by `type`.
-ExecutorSettings = GpuExecutorSettings
+class TokenPrices(Settings):
+    """What a service takes for tokens, in USD per million."""
+
+    input: float = Field(ge=0, description="USD per million input tokens, batch.")
+    output: float = Field(default=0.0, ge=0, description="USD per million output tokens, batch.")
+
+
+class BedrockExecutorSettings(Settings):
+    """Amazon Bedrock batch inference: jobs that a service runs, under its quotas."""
+
+    type: Literal["bedrock"] = Field(description="What computes: bedrock, Amazon Bedrock batch inference.")
+    region: str | None = Field(default=None, description="AWS region; by default that of the environment.")
+    role_arn: str = Field(description="The role that Bedrock takes to read requests and write results.")
+    staging: str | None = Field(
+        default=None,
+        description="Where request and result files lie: s3://bucket/prefix/; by default the output root, if that is on S3.",
+    )
+    model_id: str = Field(description="Model id, inference profile, or their ARN.")
+    queue_url: str | None = Field(
+        default=None,
+        description="SQS queue fed with Bedrock's state changes by EventBridge; by default only polling.",
+    )
+    poll_seconds: float = Field(
+        default=30.0, gt=0, description="How often the service is asked for what no event has told."
+    )
+    timeout_hours: int = Field(default=24, ge=24, le=168, description="When the service gives a job up.")
+    max_jobs: int | None = Field(
+        default=None,
+        ge=1,
+        description="Jobs at once; by default the account's quota, as Service Quotas tells it.",
+    )
+    min_records: int | None = Field(
+        default=None, ge=1, description="Records in a job, at least; by default the model's quota."
+    )
+    max_records: int | None = Field(
+        default=None, ge=1, description="Records in a job, at most; by default the model's quota."
+    )
+    remainder: Literal["on_demand", "pool"] = Field(
+        default="on_demand",
+        description="Fewer records than a job must have: on_demand calls the model for each, "
+        "pool waits to put those of several shards into one job.",
+    )
+    on_demand_rpm: int = Field(default=600, ge=1, description="Calls per minute for remainders, at most.")
+    max_attempts: int = Field(
+        default=3, ge=1, description="How often a record is tried before it counts as failed."
+    )
+    too_long: Literal["truncate", "reject"] = Field(
+        default="truncate", description="What becomes of a text that is longer than the model takes."
+    )
+    budget_usd: float | None = Field(
+        default=None, gt=0, description="The pipeline spends no more than this; by default there is no limit."
+    )
+    priority: int = Field(
+        default=0, description="Among pipelines that share a quota, higher goes first; equal ones by age."
+    )
+    prices: TokenPrices | None = Field(
+        default=None, description="Instead of the package's own price table, which has a date."
+    )
+
+    @pydantic.field_validator("role_arn")
+    @classmethod
+    def _role(cls, arn: str) -> str:
+        if not re.fullmatch(r"arn:aws(-[^:]+)?:iam::([0-9]{12})?:role/.+", arn):
+            raise ValueError("write arn:aws:iam::<account>:role/<name>")
+        return arn
+
+    @pydantic.field_validator("staging")
+    @classmethod
+    def _s3_prefix(cls, uri: str | None) -> str | None:
+        # The pattern is the service's own for s3Uri; it refuses `=`, so no Hive-style folders.
+        if uri is not None and not re.fullmatch(
+            r"s3://[a-z0-9][-.a-z0-9]{1,61}[a-z0-9](/[-!_*'().a-z0-9A-Z]+)*/?", uri
+        ):
+            raise ValueError(
+                "write s3://bucket/prefix/, with letters, digits and -!_*'(). only (Bedrock takes no others)"
+            )
+        return uri
+
+
+EXECUTOR_SETTINGS: dict[str, type[Settings]] = {
+    "gpu": GpuExecutorSettings,
+    "bedrock": BedrockExecutorSettings,
+}
+
+
+def _executor_type(value: Any) -> Any:
+    """Which executor is meant: gpu where nothing is said."""
+    return value.get("type", "gpu") if isinstance(value, Mapping) else getattr(value, "type", None)
+
+
+# Each executor adds its settings class here; `type` tells them apart.
+ExecutorSettings = Annotated[
+    Annotated[GpuExecutorSettings, pydantic.Tag("gpu")]
+    | Annotated[BedrockExecutorSettings, pydantic.Tag("bedrock")],
+    pydantic.Discriminator(
+        _executor_type,
+        custom_error_type="executor_type",
+        custom_error_message="type should be one of gpu, bedrock",
+    ),
+]
 
 
 class ShardSettings(Settings):
@@ -184,6 +282,10 @@ class PipelineSettings(Settings):
 
     name: str = Field(
         default="", description="The pipeline's name; by default the folder's. [a-z][a-z0-9_]{0,23}"
+    )
+    task: Literal["embed", "generate"] | None = Field(
+        default=None,
+        description="embed: a vector for each record; generate: an answer. By default what the executor's model does.",
     )
     source: SourceSettings = Field(description="Where records are read from.")
     model: ModelSettings = Field(default_factory=ModelSettings, description="What embeds them.")
@@ -227,7 +329,10 @@ def describe_errors(error: pydantic.ValidationError) -> str:
     """Put a validation error in words: `field: 'value': what would be right`, joined by `; `."""
     lines: list[str] = []
     for item in error.errors(include_url=False):
-        field = ".".join(str(part) for part in item["loc"]) or "attributes"
+        # What follows `executor` is its type, by which pydantic tells them apart: no field of the YAML.
+        location = item["loc"]
+        location = location[:1] + location[2:] if location[:1] == ("executor",) else location
+        field = ".".join(str(part) for part in location) or "attributes"
         if item["type"] == "extra_forbidden":
             lines.append(f"{field}: there is no such field; known: {', '.join(_siblings(item['loc']))}")
         elif item["type"] == "missing":
@@ -244,6 +349,7 @@ def _siblings(location: tuple[int | str, ...]) -> list[str]:
     for part in location[:-1]:
         field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
         if field is None:
+            model = EXECUTOR_SETTINGS.get(str(part), model)
             break
         model = field.annotation
     return sorted(getattr(model, "model_fields", {}))

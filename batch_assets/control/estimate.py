@@ -49,7 +49,7 @@ def estimate(
     if rate:
         return Estimate(records, len(shards), tokens, round(records / rate, 1))
     operations, peak = _operations_per_token(settings), processor_peak(settings.model.dtype)
-    if operations is None or settings.executor.device.startswith("cuda"):
+    if operations is None or getattr(settings.executor, "device", "cuda").startswith("cuda"):
         return Estimate(records, len(shards), tokens, None)
     return Estimate(records, len(shards), tokens, round(tokens * operations / (peak * SHARE_OF_PEAK), 1))
 

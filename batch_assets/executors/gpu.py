@@ -125,4 +125,5 @@ class GpuExecutor:
 
 
 def _gpu_settings(settings: PipelineSettings) -> GpuExecutorSettings:
+    assert isinstance(settings.executor, GpuExecutorSettings), settings.executor.type
     return settings.executor
