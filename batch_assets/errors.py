@@ -33,5 +33,13 @@ class NotReady(BatchAssetsError):
     """Something was asked for too early; the text says what is missing and what to do."""
 
 
+class SubmissionRefused(BatchAssetsError):
+    """A service will take no job of this pipeline until a person has changed something."""
+
+
+class BudgetReached(BatchAssetsError):
+    """What is left to do does not fit the pipeline's budget (exit code 4)."""
+
+
 class AccountingError(BatchAssetsError):
     """Files and counts do not add up. Nothing is published from them."""

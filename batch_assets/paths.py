@@ -52,6 +52,34 @@ def failures(shard: str, fence: int) -> str:
     return f"shards/{shard}/failures-{fence}.parquet"
 
 
+def job_folder(shard: str, fence: int) -> str:
+    """Of one job: its request files (which may lie on the staging area instead) and its description."""
+    return f"jobs/{shard}/{fence}"
+
+
+def job_description(shard: str, fence: int) -> str:
+    return f"jobs/{shard}/{fence}/job.json"
+
+
+def pool_description(name: str) -> str:
+    """Which jobs share one submission."""
+    return f"jobs/pools/{name}.json"
+
+
+def attempt_folder(shard: str) -> str:
+    return f"shards/{shard}/attempts"
+
+
+def attempt_rows(shard: str, fence: int) -> str:
+    """What a job has settled, of a shard that needs another one."""
+    return f"shards/{shard}/attempts/{fence}/rows.parquet"
+
+
+def attempt_marker(shard: str, fence: int) -> str:
+    """Written last: the attempt's rows count, and so does its cost."""
+    return f"shards/{shard}/attempts/{fence}/attempt.json"
+
+
 def merged_folder(version: str) -> str:
     return f"merged/{version}"
 

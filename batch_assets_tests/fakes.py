@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batch_assets.embeddings.outcomes import Outcomes
+from batch_assets.embeddings.schema import Task
 from batch_assets.errors import ModelError
 from batch_assets.executors.base import (
     JobFacts,
@@ -54,6 +55,7 @@ class FakeExecutor:
     kind: str = "gpu"
     in_place: bool = True
     limits: Limits = field(default_factory=Limits)
+    task: Task = "embed"
 
     def exclusive_device(self) -> str | None:
         return None

@@ -1,29 +1,68 @@
 """docs/configuration.md says of every field and flag what the code says."""
 
-from pathlib import Path
+import re
+from typing import Any
 
 import pytest
+from pydantic.fields import FieldInfo
 
 from batch_assets import settings
 from batch_assets.cli.options import FLAGS
+from batch_assets_tests.module_imports import REPOSITORY
 
-PAGE = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text()
-MODELS = [
-    settings.SourceSettings,
-    settings.ModelSettings,
-    settings.GpuExecutorSettings,
-    settings.ShardSettings,
-    settings.OutputSettings,
-    settings.PipelineSettings,
-]
+PAGE = (REPOSITORY / "docs" / "configuration.md").read_text()
+EXECUTORS_PAGE = (REPOSITORY / "docs" / "executors.md").read_text()
+# Under which heading the fields of a model stand.
+SECTIONS: dict[str, type[settings.Settings]] = {
+    "## source": settings.SourceSettings,
+    "## model": settings.ModelSettings,
+    "## shards": settings.ShardSettings,
+    "## output": settings.OutputSettings,
+    "## The pipeline itself": settings.PipelineSettings,
+    "#### executor.prices": settings.TokenPrices,
+    **{f"### executor: {name}": model for name, model in settings.EXECUTOR_SETTINGS.items()},
+}
 
 
-@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
-def test_every_field_is_on_the_page_with_its_description(model: type[settings.Settings]) -> None:
-    for name, field in model.model_fields.items():
+def section(page: str, heading: str) -> str:
+    """What stands below a heading, up to the next one of any level."""
+    match = re.search(rf"^{re.escape(heading)}$\n(.*?)(?=^#|\Z)", page, re.DOTALL | re.MULTILINE)
+    assert match, f"there is no {heading!r}"
+    return match[1]
+
+
+def default_of(field: FieldInfo) -> str:
+    """A field's default as the tables write it: nothing where something else decides."""
+    if field.is_required():
+        return "required"
+    default: Any = field.default
+    if field.default_factory is not None or default in (None, ""):
+        return ""
+    written = str(default).lower() if isinstance(default, bool) else default
+    return f"`{written:g}`" if isinstance(written, float) else f"`{written}`"
+
+
+def described(text: str) -> str:
+    """A description as Markdown: a backslash is written twice."""
+    return text.replace("\\n", "\\\\n")
+
+
+@pytest.mark.parametrize("heading", SECTIONS)
+def test_every_field_is_in_its_table_with_default_and_description(heading: str) -> None:
+    table = section(PAGE, heading)
+    fields = SECTIONS[heading].model_fields
+    for name, field in fields.items():
         assert field.description, name
-        assert f"| `{name}` |" in PAGE
-        assert field.description.replace("\\n", "\\\\n") in PAGE, name
+        assert f"| `{name}` | {default_of(field)} | {described(field.description)} |" in table, name
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(fields)
+
+
+def test_every_executor_has_its_fields_on_the_executors_page() -> None:
+    for name, model in settings.EXECUTOR_SETTINGS.items():
+        table = section(EXECUTORS_PAGE, f"### Fields of {name}")
+        for field_name, field in model.model_fields.items():
+            assert f"| `{field_name}` | {default_of(field)} | " in table, field_name
+        assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(model.model_fields)
 
 
 def test_every_flag_is_on_the_page() -> None:

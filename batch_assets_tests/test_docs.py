@@ -9,17 +9,28 @@ import typer
 import yaml
 
 from batch_assets.cli.app import app
+from batch_assets.components.attributes import load_file
 from batch_assets.settings import parse_pipeline
 from batch_assets_tests.module_imports import REPOSITORY
 
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+PAGES = [
+    REPOSITORY / "README.md",
+    *sorted((REPOSITORY / "docs").glob("*.md")),
+    *sorted((REPOSITORY / "examples").glob("*/README.md")),
+]
 EXAMPLES = [
     *sorted((REPOSITORY / "examples").glob("*/defs.yaml")),
     *sorted((REPOSITORY / "batch_assets" / "defs").glob("*/defs.yaml")),
 ]
 COMPONENT = "batch_assets.components.EmbeddingPipeline"
+# What examples take from the environment.
+ENVIRONMENT = {
+    "BEDROCK_ROLE_ARN": "arn:aws:iam::123456789012:role/batch-assets",
+    "BEDROCK_STAGING": "s3://bucket/staging/",
+    "BEDROCK_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/batch-assets",
+}
 
-pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
 
 
 def fences(page: Path) -> Iterator[tuple[str, str]]:
@@ -97,10 +108,11 @@ def test_pipelines_shown_are_valid(page: Path) -> None:
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.parent.name)
-def test_example_pipelines_are_valid(file: Path) -> None:
-    values = yaml.safe_load(file.read_text())
-    assert values["type"] == COMPONENT
-    settings = parse_pipeline(values["attributes"], file.parent.name, str(file))
+def test_example_pipelines_are_valid(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    assert yaml.safe_load(file.read_text())["type"] == COMPONENT
+    (settings,) = load_file(file)
     assert settings.name == file.parent.name
 
 

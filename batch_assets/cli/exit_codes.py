@@ -4,4 +4,5 @@ PUBLISHED = 0
 NOTHING_PUBLISHED = 1  # for `verify`: not true
 USAGE = 2  # usage or configuration; nothing was written
 TOO_MANY_BAD = 3  # published, but more records are bad than --max-failed allows
+BUDGET_REACHED = 4  # what is left does not fit budget_usd; what ran is collected
 INTERRUPTED = 130

@@ -61,22 +61,30 @@ def plan(
         preview = preview_plan(settings, executor, open_storage(spool), replace=replace)
     for note in preview.notes:
         errors.print(f"note: {note}", markup=False, soft_wrap=True)
-    found = estimate(settings, preview.shards, preview.sample, ledger.recent_rate(settings.name, 20))
+    rate = ledger.recent_rate(settings.name, 20)
+    found = estimate(settings, executor, preview.shards, preview.sample, rate)
     if json:
         emit(orjson.dumps(asdict(found)).decode())
     else:
-        out.print(_table(found, settings.name, dry_run))
+        out.print(_table(found, settings.name, dry_run, in_place=executor.in_place))
 
 
-def _table(found: Estimate, name: str, dry_run: bool) -> Table:
+def _table(found: Estimate, name: str, dry_run: bool, *, in_place: bool) -> Table:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_row("pipeline", name)
     table.add_row("shards", f"{found.shards:,}")
     table.add_row("records", f"{found.records:,}")
     table.add_row("tokens", f"about {found.tokens:,}")
-    table.add_row(
-        "time",
-        "unknown" if found.seconds is None else f"about {found.seconds:,.0f} s on this machine's processor",
-    )
+    where = " on this machine's processor" if in_place else ", as the last shards went"
+    table.add_row("time", "unknown" if found.seconds is None else f"about {found.seconds:,.0f} s{where}")
+    if not in_place:
+        table.add_row("cost", _dollars(found.usd))
+        table.add_row("on demand", f"{_dollars(found.usd_on_demand)} for the same, record by record")
     table.add_row("written", "nothing (--dry-run)" if dry_run else "the plan")
     return table
+
+
+def _dollars(usd: float | None) -> str:
+    if usd is None:
+        return "unknown: no price of the model; name it in executor.prices"
+    return f"about {usd:,.2f} USD" if usd >= 0.01 or usd == 0 else f"about {usd:.6f} USD"

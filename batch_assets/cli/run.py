@@ -16,7 +16,7 @@ from batch_assets.components.attributes import defs_folder
 from batch_assets.control.preflight import check_configuration, check_model
 from batch_assets.control.status import Status, read_status
 from batch_assets.embeddings.accounting import Accounting
-from batch_assets.errors import BatchAssetsError
+from batch_assets.errors import BatchAssetsError, BudgetReached
 from batch_assets.executors.registry import ExecutorHost, create_host
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.settings import PipelineSettings
@@ -81,7 +81,7 @@ def run_pipeline(
         # What is published, if anything, is an earlier version: the numbers are those of the shards.
         so_far = Accounting(**read_status(settings, ledger).records)
         emit(so_far.line())
-        return exit_codes.NOTHING_PUBLISHED
+        return exit_codes.BUDGET_REACHED if isinstance(error, BudgetReached) else exit_codes.NOTHING_PUBLISHED
     after = read_status(settings, ledger)
     emit(f"published {after.version} under {settings.output.root}")
     emit(after.accounting.line())

@@ -42,8 +42,13 @@ def _table(found: Status) -> Table:
     if found.stale_shards:
         table.add_row("stale", f"{found.stale_shards:,} shards of another fingerprint, to be embedded again")
     table.add_row("running", f"{found.slots['used']} of {found.slots['limit']} slots")
+    if found.cost_usd or found.expected_usd:
+        table.add_row("cost", f"{found.cost_usd:,.4f} USD of about {found.expected_usd:,.4f} expected")
+    if found.blocked:
+        table.add_row("waiting", found.blocked)
     if found.records_per_second:
-        table.add_row("speed", f"{found.records_per_second:,.0f} records/s over the last shards")
+        rate = found.records_per_second
+        table.add_row("speed", f"{rate:,.0f} records/s over the last shards, {rate * 3600:,.0f} an hour")
     left = "unknown" if found.eta_seconds is None else f"{found.eta_seconds:,.0f} s"
     table.add_row("time left", left)
     table.add_row("published", found.version or "nothing yet")

@@ -1,38 +1,43 @@
-"""Collecting shards: claim, compute or fetch, write, commit — each shard once.
+"""Collecting shards: claim, compute or fetch, commit — each shard once.
 
-The order of the commit is what makes a crash harmless: data files under a name of this
-claim's own, then the ledger's COLLECTING, then the marker by a conditional write, then the
-ledger's COLLECTED. Whoever comes after a crash looks for the marker first.
+How results of a service's job are joined is in `job_collection.py`, how a commit is made in
+`committing.py`.
 """
 
 import contextlib
 import logging
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from batch_assets import paths
+from batch_assets.control.committing import ClaimedShard, commit_shard
+from batch_assets.control.job_collection import Continued, collect_job
 from batch_assets.control.leases import exclusive
-from batch_assets.control.pipeline import Pipeline, adopt_marker, now
+from batch_assets.control.pipeline import Pipeline, adopt_marker
 from batch_assets.control.retrying import recompute_shards
 from batch_assets.embeddings.accounting import account_shard
-from batch_assets.embeddings.marker import ShardMarker, commit_marker, read_marker
-from batch_assets.embeddings.shard_writer import ShardFiles, ShardWriter
+from batch_assets.embeddings.marker import ShardMarker, read_marker
+from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.errors import (
     AccountingError,
+    BudgetReached,
     ClaimLost,
     ConfigurationError,
     ModelError,
     SourceError,
     StorageError,
+    SubmissionRefused,
 )
 from batch_assets.executors.base import JobFacts
+from batch_assets.executors.deferred import ResultsNotReady, Unanswered
 from batch_assets.ledger.rows import Claim, ShardRow
 from batch_assets.ledger.states import State
 from batch_assets.sharding.plan import Shard
 
 SPEAK_SECONDS = 30.0
+MOST_FINISHED = 100_000
+AT_THE_SERVICE = (State.QUEUED, State.SUBMITTING, State.SUBMITTED)
 logger = logging.getLogger(__name__)
 
 
@@ -43,6 +48,7 @@ class Result(StrEnum):
     VERIFIED = "verified"  # was committed before; its files are there
     HELD = "held"  # somebody else is at it
     NOT_READY = "not_ready"
+    CONTINUED = "continued"  # some records are tried again; the others are kept
     RETRYING = "retrying"  # failed as a whole, attempts are left
     EXHAUSTED = "exhausted"
     STOPPED = "stopped"
@@ -50,12 +56,16 @@ class Result(StrEnum):
 
 @dataclass(frozen=True)
 class ShardResult:
-    """What became of one shard; `marker` is there for COLLECTED and VERIFIED, `message` otherwise."""
+    """What became of one shard; `marker` is there for COLLECTED and VERIFIED, `message` otherwise.
+
+    `continued` says what CONTINUED means.
+    """
 
     key: str
     result: Result
     marker: ShardMarker | None = None
     message: str = ""
+    continued: Continued | None = None
 
 
 class _StopRequested(Exception):
@@ -89,6 +99,12 @@ def collect_shards(
                 yield ShardResult(key, Result.NOT_READY, message=text)
 
 
+def collectable(pipeline: Pipeline, keys: Sequence[str]) -> list[str]:
+    """Those of `keys` whose job has ended and that nobody has collected yet."""
+    wanted = set(keys)
+    return [row.key for row in pipeline.ledger.finished(pipeline.name, MOST_FINISHED) if row.key in wanted]
+
+
 def _device(pipeline: Pipeline, keys: Sequence[str]) -> contextlib.AbstractContextManager[None]:
     """The lease of the device that only one process may compute on; nothing where nothing is to be computed."""
     rows = pipeline.ledger.shards(pipeline.name, keys=keys)
@@ -112,23 +128,8 @@ def _collect_shard(pipeline: Pipeline, shard: Shard, fingerprint: str, run_id: s
     if claim is None:
         return _unclaimed(ledger.shard(pipeline.name, key), key)
     try:
-        # Looked for again under the claim: its last holder may have committed in between.
-        committed = _committed(pipeline, shard, fingerprint)
-        if committed is not None:
-            return ShardResult(key, Result.VERIFIED, committed)
-        marker = _compute(pipeline, shard, claim, fingerprint)
-    except _StopRequested:
-        ledger.release(claim)
-        ledger.move(pipeline.name, [key], {State.READY}, State.STOPPED)
-        return _unclaimed(ledger.shard(pipeline.name, key), key)
-    except ClaimLost:
-        # To whom? Perhaps to ourselves: a write whose answer was lost is found done when it is tried again.
-        committed = _committed(pipeline, shard, fingerprint)
-        if committed is not None:
-            return ShardResult(key, Result.VERIFIED, committed)
-        ledger.release(claim)
-        return _unclaimed(ledger.shard(pipeline.name, key), key)
-    except (ModelError, ConfigurationError, StorageError):
+        return _bring_on(pipeline, shard, claim, fingerprint)
+    except (ModelError, ConfigurationError, StorageError, SubmissionRefused):
         ledger.release(claim)
         raise
     except SourceError as error:
@@ -144,7 +145,35 @@ def _collect_shard(pipeline: Pipeline, shard: Shard, fingerprint: str, run_id: s
     except BaseException:  # Ctrl-C, termination, a closed generator: somebody may go on at once
         ledger.release(claim)
         raise
-    return ShardResult(key, Result.COLLECTED, marker)
+
+
+def _bring_on(pipeline: Pipeline, shard: Shard, claim: Claim, fingerprint: str) -> ShardResult:
+    """What becomes of a claimed shard, failures aside."""
+    ledger, key = pipeline.ledger, shard.key
+    # Looked for again under the claim: its last holder may have committed in between.
+    committed = _committed(pipeline, shard, fingerprint)
+    if committed is not None:
+        return ShardResult(key, Result.VERIFIED, committed)
+    try:
+        claimed = ClaimedShard(shard, claim, fingerprint)
+        ended = _compute(pipeline, claimed) if pipeline.executor.in_place else collect_job(pipeline, claimed)
+    except (ResultsNotReady, Unanswered, BudgetReached) as error:
+        ledger.postpone(claim, ledger.now() + pipeline.poll_seconds)
+        return ShardResult(key, Result.NOT_READY, message=f"shard {key}: {error}")
+    except _StopRequested:
+        ledger.release(claim)
+        ledger.move(pipeline.name, [key], {State.READY}, State.STOPPED)
+        return _unclaimed(ledger.shard(pipeline.name, key), key)
+    except ClaimLost:
+        # To whom? Perhaps to ourselves: a write whose answer was lost is found done when it is tried again.
+        committed = _committed(pipeline, shard, fingerprint)
+        if committed is not None:
+            return ShardResult(key, Result.VERIFIED, committed)
+        ledger.release(claim)
+        return _unclaimed(ledger.shard(pipeline.name, key), key)
+    if isinstance(ended, Continued):
+        return ShardResult(key, Result.CONTINUED, message=ended.describe(key), continued=ended)
+    return ShardResult(key, Result.COLLECTED, ended)
 
 
 def _committed(pipeline: Pipeline, shard: Shard, fingerprint: str) -> ShardMarker | None:
@@ -176,6 +205,9 @@ def _unclaimed(row: ShardRow | None, key: str) -> ShardResult:
     if row.state is State.EXHAUSTED:
         text = f"shard {key} is given up after {row.attempt} attempts: {row.error}; mend it, then `batch-assets retry`"
         return ShardResult(key, Result.EXHAUSTED, message=text)
+    if row.state in AT_THE_SERVICE or (row.state is State.RUNNING and row.holder is None):
+        text = f"shard {key} is {row.state.value}: its job has not ended; job_completion, or `run`, collects it then"
+        return ShardResult(key, Result.NOT_READY, message=text)
     if row.state in (State.RUNNING, State.COLLECTING):
         return ShardResult(key, Result.HELD, message=f"shard {key} is being embedded by {row.holder}")
     if row.state is State.STOPPED:
@@ -185,91 +217,26 @@ def _unclaimed(row: ShardRow | None, key: str) -> ShardResult:
     return ShardResult(key, Result.NOT_READY, message=text)
 
 
-def _compute(pipeline: Pipeline, shard: Shard, claim: Claim, fingerprint: str) -> ShardMarker:
-    started = time.perf_counter()
-    previous = _marker_version(pipeline, shard.key)
-    facts = JobFacts()
-    summary = pipeline.summary_of(shard.key)
+def _compute(pipeline: Pipeline, claimed: ClaimedShard) -> ShardMarker:
+    """Have an executor in place embed the shard now, and commit what comes of it."""
+    shard, claim = claimed.shard, claimed.claim
+    facts, job = JobFacts(), f"{shard.key}-{claim.fence}"
     prepared = pipeline.executor.prepare(shard, claim.attempt)
-    handle = pipeline.executor.submit([prepared], token=f"{shard.key}-{claim.fence}")[0]
-    settings = pipeline.settings
-    writer = ShardWriter(
-        pipeline.storage,
-        shard.key,
-        claim.fence,
-        summary.columns,
-        settings.output.dtype,
-        normalized=settings.model.normalize,
-    )
-    try:
-        records, said = 0, started
-        for outcomes in pipeline.executor.collect(handle, facts):
-            writer.write(outcomes)
-            records += len(outcomes.records) + len(outcomes.records.rejections)
-            if time.perf_counter() - said >= SPEAK_SECONDS:
-                said = time.perf_counter()
-                rate = records / (said - started)
-                logger.info("shard %s: %d of %d records, %.0f/s", shard.key, records, shard.records, rate)
-            if pipeline.ledger.stop_requested(pipeline.name):
-                raise _StopRequested
-        files = writer.close(facts.dimensions)
-    except BaseException:
-        writer.abort()
-        raise
-    facts.timings["seconds"] = time.perf_counter() - started
-    marker = _marker(pipeline, shard, claim, fingerprint, facts, files)
-    account_shard(pipeline.storage, shard.records, marker)
-    if not pipeline.ledger.begin_commit(claim):
-        raise ClaimLost(f"shard {shard.key}: claimed by somebody else meanwhile")
-    if not commit_marker(pipeline.storage, marker, previous):
-        adopt_marker(pipeline, shard.key)
-        raise ClaimLost(f"shard {shard.key}: committed by somebody else meanwhile")
-    pipeline.ledger.finish(
-        claim,
-        fingerprint=fingerprint,
-        embedded=marker.counts["embedded"],
-        rejected=marker.counts["rejected"],
-        failed=marker.counts["failed"],
-        tokens=marker.tokens,
-    )
-    return marker
+    handle = pipeline.executor.submit([prepared], token=job)[0]
+    outcomes = _watched(pipeline, shard, pipeline.executor.collect(handle, facts))
+    return commit_shard(pipeline, claimed, outcomes, facts, job)
 
 
-def _marker_version(pipeline: Pipeline, key: str) -> str | None:
-    """The version of the marker that this commit will replace, readable or not."""
-    found = pipeline.storage.read_versioned(paths.shard_marker(key))
-    return None if found is None else found[1]
-
-
-def _marker(
-    pipeline: Pipeline, shard: Shard, claim: Claim, fingerprint: str, facts: JobFacts, files: ShardFiles
-) -> ShardMarker:
-    return ShardMarker(
-        shard=shard.key,
-        pipeline=pipeline.name,
-        fingerprint=fingerprint,
-        model=facts.model,
-        executor=pipeline.executor.kind,
-        job=f"{shard.key}-{claim.fence}",
-        attempt=claim.attempt,
-        fence=claim.fence,
-        dtype=facts.dtype,
-        device=facts.device,
-        dimensions=files.dimensions,
-        vector_dtype=files.vector_dtype,
-        normalized=files.normalized,
-        columns=files.columns,
-        files=files.files,
-        counts={
-            "planned": shard.records,
-            "embedded": files.embedded,
-            "rejected": files.rejected,
-            "failed": files.failed,
-        },
-        tokens=files.tokens,
-        created=now(),
-        norms=files.norms,
-        token_histogram=files.token_histogram,
-        cost_usd=facts.cost_usd,
-        timings={name: round(seconds, 3) for name, seconds in facts.timings.items()},
-    )
+def _watched(pipeline: Pipeline, shard: Shard, outcomes: Iterable[Outcomes]) -> Iterator[Outcomes]:
+    """The outcomes, with a word now and then on how far they are; ends where the pipeline is to stop."""
+    started = said = time.perf_counter()
+    records = 0
+    for some in outcomes:
+        yield some
+        records += len(some.records) + len(some.records.rejections)
+        if time.perf_counter() - said >= SPEAK_SECONDS:
+            said = time.perf_counter()
+            rate = records / (said - started)
+            logger.info("shard %s: %d of %d records, %.0f/s", shard.key, records, shard.records, rate)
+        if pipeline.ledger.stop_requested(pipeline.name):
+            raise _StopRequested

@@ -8,11 +8,14 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from batch_assets.encoders.devices import processor_peak
 from batch_assets.encoders.weights import locate_model
+from batch_assets.executors.base import Executor
+from batch_assets.executors.deferred import DeferredExecutor
 from batch_assets.settings import PipelineSettings
 from batch_assets.sharding.plan import Shard
 
@@ -28,23 +31,33 @@ SHARE_OF_PEAK = 0.5  # what small models reach from file to file; see docs/perfo
 
 @dataclass(frozen=True)
 class Estimate:
-    """`seconds` is None where nothing is known of the model; `usd` is 0 on one's own machine."""
+    """`seconds` is None where nothing is known of the model, or of the service's queue.
+
+    `usd` is what a service takes for `tokens` (and as many answers), in batches and on demand; 0
+    on one's own machine, None where no price is known.
+    """
 
     records: int
     shards: int
     tokens: int
     seconds: float | None
-    usd: float = 0.0
-    usd_on_demand: float = 0.0
+    usd: float | None = 0.0
+    usd_on_demand: float | None = 0.0
 
 
 def estimate(
-    settings: PipelineSettings, shards: Sequence[Shard], sample: Sequence[str], rate: float | None
+    settings: PipelineSettings,
+    executor: Executor,
+    shards: Sequence[Shard],
+    sample: Sequence[str],
+    rate: float | None,
 ) -> Estimate:
     """Estimate `shards` by a sample of their texts; `rate` is the records per second of earlier ones, if known."""
     records = sum(shard.records for shard in shards)
     if not records or not sample:
         return Estimate(records, len(shards), 0, 0.0)
+    if not executor.in_place:
+        return _at_service(settings, cast("DeferredExecutor", executor), shards, sample, rate)
     tokens = round(float(np.mean(_count_tokens(settings, sample))) * records)
     if rate:
         return Estimate(records, len(shards), tokens, round(records / rate, 1))
@@ -52,6 +65,34 @@ def estimate(
     if operations is None or getattr(settings.executor, "device", "cuda").startswith("cuda"):
         return Estimate(records, len(shards), tokens, None)
     return Estimate(records, len(shards), tokens, round(tokens * operations / (peak * SHARE_OF_PEAK), 1))
+
+
+def _at_service(
+    settings: PipelineSettings,
+    executor: DeferredExecutor,
+    shards: Sequence[Shard],
+    sample: Sequence[str],
+    rate: float | None,
+) -> Estimate:
+    """A service's tokenizer is not to be had: tokens go by characters, answers by the most that is asked for."""
+    records = sum(shard.records for shard in shards)
+    longest, answer = executor.token_bounds()
+    prompt = len(settings.model.prompt or "")
+    counts = [(prompt + len(text)) / CHARACTERS_PER_TOKEN for text in sample]
+    counts = [min(count, longest) if longest else count for count in counts]
+    tokens = round(float(np.mean(counts)) * records)
+    return Estimate(
+        records,
+        len(shards),
+        tokens,
+        round(records / rate, 1) if rate else None,
+        _cents(executor.cost(tokens, answer * records)),
+        _cents(executor.cost(tokens, answer * records, on_demand=True)),
+    )
+
+
+def _cents(usd: float | None) -> float | None:
+    return None if usd is None else round(usd, 6)
 
 
 def _count_tokens(settings: PipelineSettings, texts: Sequence[str]) -> list[float]:

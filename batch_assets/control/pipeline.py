@@ -9,12 +9,14 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 from batch_assets import paths
 from batch_assets.control.ownership import attach
-from batch_assets.embeddings.marker import read_marker
+from batch_assets.embeddings.marker import ShardMarker, read_marker
 from batch_assets.errors import AccountingError
 from batch_assets.executors.base import Executor
+from batch_assets.executors.deferred import DeferredExecutor
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import Adoption
@@ -55,6 +57,16 @@ class Pipeline:
         row = self.ledger.pipeline(self.name)
         return (row.fingerprint if row else None) or ""
 
+    @property
+    def poll_seconds(self) -> float:
+        """How often a service is asked."""
+        return getattr(self.settings.executor, "poll_seconds", 30.0)
+
+    @property
+    def queue_url(self) -> str | None:
+        """The queue of the service's events, if there is one."""
+        return getattr(self.settings.executor, "queue_url", None)
+
     def summary_of(self, shard: str) -> PlanSummary:
         """What the shard's generation was planned from; each is read once."""
         generation = paths.shard_generation(shard)
@@ -75,6 +87,12 @@ class Pipeline:
         for generation, wanted in by_generation.items():
             found |= {shard.key: shard for shard in read_shards(self.storage, generation, wanted)}
         return found
+
+
+def deferred(pipeline: Pipeline) -> DeferredExecutor:
+    """The pipeline's executor, which must be a deferred one."""
+    assert not pipeline.executor.in_place, pipeline.executor.kind
+    return cast("DeferredExecutor", pipeline.executor)
 
 
 def note_fingerprint(ledger: Ledger, name: str, fingerprint: str) -> None:
@@ -100,9 +118,22 @@ def open_pipeline(
     """
     storage = open_storage(settings.output.root)
     attached = attach(settings, ledger, storage, add_source)
+    ledger.set_deferred(settings.name, not executor.in_place)
     pipeline = Pipeline(settings, storage, ledger, executor, Holder.current())
     _catch_up(pipeline, attached)
     return pipeline
+
+
+def known_pipeline(settings: PipelineSettings, ledger: Ledger, executor: Executor) -> Pipeline | None:
+    """The pipeline where this ledger works on its root already; None where a run must open it first.
+
+    For ticks: nothing is written, and the root is not looked at.
+    """
+    storage = open_storage(settings.output.root)
+    row = ledger.pipeline(settings.name)
+    if row is None or row.root != storage.uri or not row.recovered:
+        return None
+    return Pipeline(settings, storage, ledger, executor, Holder.current())
 
 
 def _catch_up(pipeline: Pipeline, attached: bool) -> None:
@@ -116,11 +147,17 @@ def _catch_up(pipeline: Pipeline, attached: bool) -> None:
         collected = pipeline.ledger.shards(pipeline.name, states=[State.COLLECTED])
         listed = (info.path for info in pipeline.storage.list("shards") if info.path.endswith("/shard.json"))
         keys = (path.split("/")[1] for path in listed)
-        found = map_in_order(lambda key: _read_adoption(pipeline, key), keys, threads_for(pipeline.storage))
-        adoptions = [adoption for adoption in found if adoption is not None]
+        found = map_in_order(lambda key: _marker_of(pipeline, key), keys, threads_for(pipeline.storage))
+        adoptions = [_adoption_of(marker) for marker in found if marker is not None]
         pipeline.ledger.adopt_all(pipeline.name, adoptions)
         gone = {row.key for row in collected} - {adoption.key for adoption in adoptions}
         pipeline.ledger.recompute(pipeline.name, sorted(gone))
+    row = pipeline.ledger.pipeline(pipeline.name)
+    if not pipeline.executor.in_place and row is not None and not row.recovered:
+        from batch_assets.control.recovery import recover_jobs
+
+        recover_jobs(pipeline)
+        pipeline.ledger.set_recovered(pipeline.name)
 
 
 def register_plans(pipeline: Pipeline) -> list[str]:
@@ -144,21 +181,22 @@ def _register_generation(pipeline: Pipeline, generation: int) -> list[str]:
 
 def adopt_marker(pipeline: Pipeline, key: str) -> bool:
     """Tell the ledger what a commit marker says; False where there is none or it does not count."""
-    adoption = _read_adoption(pipeline, key)
-    return adoption is not None and bool(pipeline.ledger.adopt_all(pipeline.name, [adoption]))
+    marker = _marker_of(pipeline, key)
+    return marker is not None and bool(pipeline.ledger.adopt_all(pipeline.name, [_adoption_of(marker)]))
 
 
-def _read_adoption(pipeline: Pipeline, key: str) -> Adoption | None:
+def _marker_of(pipeline: Pipeline, key: str) -> ShardMarker | None:
     try:
         found = read_marker(pipeline.storage, key)
     except AccountingError as error:
         logger.warning("%s", error)
         return None
-    if found is None:
-        return None
-    marker = found[0]
+    return None if found is None else found[0]
+
+
+def _adoption_of(marker: ShardMarker) -> Adoption:
     counts = (marker.counts["embedded"], marker.counts["rejected"], marker.counts["failed"])
-    return Adoption(key, marker.fence, marker.fingerprint, *counts, marker.tokens)
+    return Adoption(marker.shard, marker.fence, marker.fingerprint, *counts, marker.tokens)
 
 
 def now() -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from batch_assets import paths
 from batch_assets.control.pipeline import Pipeline
 from batch_assets.control.retrying import recompute_shards
+from batch_assets.control.uploading import refuse_blocked, upload_shards
 from batch_assets.errors import SourceError
 from batch_assets.ledger.rows import ShardRow
 from batch_assets.ledger.states import State
@@ -82,13 +83,18 @@ def queue_shards(
 ) -> list[ShardRow]:
     """Put prepared shards into the queue; those further on stay as they are. Returns their rows.
 
-    Shards embedded under another fingerprint count as prepared, as do committed ones if
-    `recompute`, unless a run of `done_by` computed them.
+    For a deferred executor that means to render and upload their requests; it ends with a turn of
+    the control loop, so that free slots are used at once. Shards embedded under another
+    fingerprint count as prepared, as do committed ones if `recompute`, unless a run of `done_by`
+    computed them.
     """
     ledger, name = pipeline.ledger, pipeline.name
     _ = pipeline.fingerprint  # a model that cannot be had is refused before anything is queued
     if recompute:
         recompute_shards(ledger, name, keys, done_by)
-    waiting = State.READY if pipeline.executor.in_place else State.QUEUED
-    ledger.move(name, keys, {State.PREPARED}, waiting)
+    if pipeline.executor.in_place:
+        ledger.move(name, keys, {State.PREPARED}, State.READY)
+    else:
+        upload_shards(pipeline, keys)
+        refuse_blocked(pipeline)
     return ledger.shards(name, keys=keys)

@@ -24,11 +24,14 @@ def retry_shards(
                 f"{', '.join(missing)}: no such shard in pipeline {name}; see `batch-assets status {name}`"
             )
     ledger.clear_stop(name)
+    ledger.clear_blocked(name)
     ready = ledger.retry(name, keys or None) + ledger.start_again(name, keys or None)
     committed = ledger.shards(name, keys=keys or None, states=[State.COLLECTED])
     again = [row.key for row in committed if recompute or row.failed]
-    # The old rows stay published until the shard is committed anew.
-    return sorted(set(ready + ledger.recompute(name, again)))
+    # The old rows stay published until the shard is committed anew. What is paid for is not paid
+    # for again: at a service, only the failed records are.
+    keep = settings.executor.type != "gpu" and not recompute
+    return sorted(set(ready + ledger.recompute(name, again, keep=keep)))
 
 
 def recompute_shards(ledger: Ledger, name: str, keys: Sequence[str], done_by: Collection[str]) -> None:

@@ -1,11 +1,15 @@
 """How far a pipeline is, in numbers. How they are shown belongs to `cli/` and the UI."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from batch_assets.embeddings.accounting import Accounting
+from batch_assets.executors.base import Executor
+from batch_assets.executors.deferred import DeferredExecutor
 from batch_assets.executors.registry import create_host
 from batch_assets.ledger.ledger import Ledger
-from batch_assets.ledger.states import State
+from batch_assets.ledger.states import LIVE_SUBMISSION, State
 from batch_assets.merge.publishing import open_current
 from batch_assets.settings import PipelineSettings
 from batch_assets.storage import open_storage
@@ -18,7 +22,8 @@ ACTIVE = (State.SUBMITTING, State.SUBMITTED, State.RUNNING, State.COLLECTING)
 class Status:
     """What `status --json` prints; `accounting` is of the published version where there is one.
 
-    `records_per_second` is over the last shards; `eta_seconds` is None while no rate is known.
+    `blocked` says why nothing more is submitted. `records_per_second` is over the last shards;
+    `eta_seconds` is None while no rate is known.
     """
 
     pipeline: str
@@ -33,6 +38,7 @@ class Status:
     records_per_second: float | None
     stale_shards: int
     accounting: Accounting
+    blocked: str | None = None
 
     @property
     def finished_records(self) -> int:
@@ -56,19 +62,45 @@ def read_status(settings: PipelineSettings, ledger: Ledger) -> Status:
     rate = ledger.recent_rate(name, RECENT_SHARDS)
     collected = totals.embedded + totals.rejected + totals.failed
     left = max(0, totals.planned - collected)
-    used = sum(counts.get(state.value, 0) for state in ACTIVE)
-    limit = create_host(settings.executor.type).executor(settings).limits.jobs
+    executor = create_host(settings.executor.type).executor(settings)
+    money = ledger.money(name) if row is not None else None
+    spent = money.spent_usd if money is not None else 0.0
     return Status(
         pipeline=name,
         generation=row.generation if row else 0,
         shards=counts,
         records=records,
-        slots={"used": used, "limit": max(used, limit or 0)},
-        cost_usd=0.0,
-        expected_usd=0.0,
+        slots=_slots(executor, ledger, counts),
+        cost_usd=spent,
+        expected_usd=_expected(executor, ledger, name, spent, collected, totals.planned),
         eta_seconds=0.0 if not left else (left / rate if rate else None),
         version=manifest.version if manifest else None,
         records_per_second=rate,
         stale_shards=totals.stale_shards,
         accounting=manifest.accounting if manifest else Accounting(**records),
+        blocked=money.blocked if money is not None else None,
     )
+
+
+def _slots(executor: Executor, ledger: Ledger, counts: Mapping[str, int]) -> dict[str, int]:
+    """Slots in use, others' jobs among them, and how many there are, as the ledger saw them last."""
+    if executor.in_place:
+        used = sum(counts.get(state.value, 0) for state in ACTIVE)
+        return {"used": used, "limit": max(used, executor.limits.jobs or 0)}
+    name = cast("DeferredExecutor", executor).scope
+    scope = ledger.scope(name)
+    used = len(ledger.submissions(scope=name, states=LIVE_SUBMISSION)) + scope.foreign_jobs
+    return {"used": used, "limit": max(used, scope.slots or 0)}
+
+
+def _expected(
+    executor: Executor, ledger: Ledger, name: str, spent: float, collected: int, planned: int
+) -> float:
+    """What the whole pipeline will have cost: by what is collected, else by its estimated tokens."""
+    if executor.in_place:
+        return 0.0
+    if spent and collected:
+        return round(spent * planned / collected, 6)
+    deferred = cast("DeferredExecutor", executor)
+    answers = deferred.token_bounds()[1] * planned
+    return round(deferred.cost(ledger.totals(name).tokens, answers) or 0.0, 6)

@@ -12,10 +12,13 @@ import pydantic
 
 from batch_assets import paths
 from batch_assets.embeddings.parquet_files import DataFile
+from batch_assets.embeddings.schema import EMBED, GENERATE, Task
 from batch_assets.errors import AccountingError
 from batch_assets.storage import Storage
 
 FORMAT = 1
+# Left out where the task is `embed`, which is what a marker without them means.
+_OF_GENERATE = ("task", "output_tokens")
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,8 @@ class ShardMarker:
     `dtype` is the precision that really computed, `vector_dtype` the one stored. `columns` maps
     passed-through columns to plan types. `counts` has planned, embedded, rejected, failed;
     `norms` min, max, mean (empty where nothing was embedded); `token_histogram` counts records
-    by the lower end of each doubling of their tokens; `timings` are seconds.
+    by the lower end of each doubling of their tokens; `timings` are seconds. Where the `task` is
+    `generate`, `tokens` are the input ones, `dimensions` is 0 and `vector_dtype` empty.
     """
 
     shard: str
@@ -51,6 +55,8 @@ class ShardMarker:
     cost_usd: float | None = None
     timings: dict[str, float] = field(default_factory=dict)
     format: int = FORMAT
+    task: Task = EMBED
+    output_tokens: int = 0
 
     @property
     def embeddings(self) -> DataFile:
@@ -106,7 +112,11 @@ def commit_marker(storage: Storage, marker: ShardMarker, previous_version: str |
     The data files must be closed before: once this returns True, readers rely on them.
     """
     # Sorted at the top only: the order of `columns` is that of the files.
-    fields = dict(sorted(vars(marker).items()))
+    fields = {
+        name: value
+        for name, value in sorted(vars(marker).items())
+        if marker.task == GENERATE or name not in _OF_GENERATE
+    }
     data = orjson.dumps(fields, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS)
     path = paths.shard_marker(marker.shard)
     if previous_version is None:

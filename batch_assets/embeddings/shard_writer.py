@@ -17,13 +17,16 @@ from batch_assets import paths
 from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.embeddings.parquet_files import DataFile, GroupedWriter
 from batch_assets.embeddings.schema import (
+    EMBED,
     FAILURES_SCHEMA,
+    GENERATE,
     INFERENCE,
     REJECT,
-    embeddings_schema,
+    Task,
+    data_schema,
     refuse_reserved,
 )
-from batch_assets.embeddings.tables import check_complete, embedded_table, failures_table
+from batch_assets.embeddings.tables import check_complete, embedded_table, failures_table, responses_table
 from batch_assets.embeddings.validation import Norms, Vectors, validate_vectors
 from batch_assets.storage import Storage
 
@@ -45,6 +48,8 @@ class ShardFiles:
     columns: dict[str, str]
     norms: dict[str, float]
     token_histogram: dict[int, int] = field(default_factory=dict)
+    task: Task = EMBED
+    output_tokens: int = 0
 
     @property
     def embedded(self) -> int:
@@ -64,7 +69,8 @@ class ShardWriter:
 
     `columns` maps passed-through columns to plan types; `vector_dtype` is float32 or float16;
     `normalized` says whether vectors must have length 1 (normalize in float32: the tolerance
-    is 1e-3). The dimension is that of the first vectors.
+    is 1e-3). The dimension is that of the first vectors. Where the `task` is `generate` there
+    are no vectors, and neither of the two counts.
     """
 
     def __init__(
@@ -76,18 +82,21 @@ class ShardWriter:
         vector_dtype: str,
         *,
         normalized: bool = True,
+        task: Task = EMBED,
     ) -> None:
-        refuse_reserved(columns)
+        refuse_reserved(columns, task)
         self._storage = storage
         self._shard, self._fence = shard, fence
         self._columns = dict(columns)
-        self._vector_dtype = vector_dtype
-        self._normalized = normalized
+        self._task: Task = task
+        self._vector_dtype = vector_dtype if task == EMBED else ""
+        self._normalized = normalized and task == EMBED
         self._dimensions: int | None = None
         self._next_ordinal = 0
         self._norms = Norms()
         self._stages: Counter[str] = Counter()
         self._tokens = 0
+        self._output_tokens = 0
         self._lengths = np.zeros(32, dtype=np.int64)
         self._embeddings: GroupedWriter | None = None
         self._failures = GroupedWriter(storage, paths.failures(shard, fence), FAILURES_SCHEMA)
@@ -100,37 +109,39 @@ class ShardWriter:
         Raises ValueError (VectorError for unsound vectors) before anything of it is stored, and
         whatever the storage raised over an earlier one.
         """
-        rejected = check_complete(outcomes, self._next_ordinal, self._shard)
-        vectors = self._to_store(outcomes)
-        norms = (
-            validate_vectors(vectors, self._dimensions or 0, self._normalized) if len(vectors) else Norms()
-        )
-        embedded = None
-        if len(vectors):
-            schema = embeddings_schema(self._columns, vectors.shape[1], self._vector_dtype)
-            embedded = embedded_table(outcomes, vectors, schema)
+        rejected = check_complete(outcomes, self._next_ordinal, self._shard, self._task)
+        norms, found = Norms(), None
+        if len(outcomes.rows) and self._task == GENERATE:
+            found = responses_table(outcomes, self._schema())
+        elif len(outcomes.rows):
+            vectors = self._to_store(outcomes)
+            norms = validate_vectors(vectors, self._dimensions or 0, self._normalized)
+            found = embedded_table(outcomes, vectors, self._schema())
         failures = failures_table(outcomes)
         self._next_ordinal += len(outcomes.records) + rejected
         self._norms.add(norms)
         self._stages.update({REJECT: rejected, INFERENCE: len(outcomes.failures)})
         self._tokens += int(outcomes.token_counts.sum(dtype=np.int64))
+        if outcomes.output_tokens is not None:
+            self._output_tokens += int(outcomes.output_tokens.sum(dtype=np.int64))
         self._lengths += np.bincount(_bit_lengths(outcomes.token_counts), minlength=32)
         while len(self._behind) >= BATCHES_BEHIND:
             self._behind.popleft().result()
-        self._behind.append(self._thread.submit(self._store, embedded, failures))
+        self._behind.append(self._thread.submit(self._store, found, failures))
+
+    def _schema(self) -> pa.Schema:
+        return data_schema(self._columns, self._dimensions or 0, self._vector_dtype, self._task)
 
     def _to_store(self, outcomes: Outcomes) -> Vectors:
-        if not len(outcomes.rows):
-            return outcomes.vectors
         if self._dimensions is None:
             self._dimensions = outcomes.vectors.shape[1]
         # An element beyond float16's range becomes infinite, which the check then refuses.
         with np.errstate(over="ignore"):
             return np.ascontiguousarray(outcomes.vectors, dtype=self._vector_dtype)
 
-    def _store(self, embedded: pa.Table | None, failures: pa.Table) -> None:
-        if embedded is not None:
-            self._open_embeddings(embedded.schema).append(embedded)
+    def _store(self, found: pa.Table | None, failures: pa.Table) -> None:
+        if found is not None:
+            self._open_embeddings(found.schema).append(found)
         self._failures.append(failures)
 
     def _open_embeddings(self, schema: pa.Schema) -> GroupedWriter:
@@ -145,7 +156,9 @@ class ShardWriter:
         `dimensions` is what the model has; it is needed where no record was embedded, and checked
         where one was.
         """
-        if self._dimensions is None:
+        if self._task == GENERATE:
+            self._dimensions = 0
+        elif self._dimensions is None:
             self._dimensions = dimensions
         elif dimensions and dimensions != self._dimensions:
             raise ValueError(
@@ -153,8 +166,7 @@ class ShardWriter:
             )
         while self._behind:
             self._behind.popleft().result()
-        schema = embeddings_schema(self._columns, self._dimensions or 0, self._vector_dtype)
-        embeddings = self._open_embeddings(schema).close()
+        embeddings = self._open_embeddings(self._schema()).close()
         failures = self._failures.close()
         self._thread.shutdown()
         return ShardFiles(
@@ -169,6 +181,8 @@ class ShardWriter:
             columns=self._columns,
             norms=self._norms.summary(),
             token_histogram=_histogram(self._lengths),
+            task=self._task,
+            output_tokens=self._output_tokens,
         )
 
     def abort(self) -> None:

@@ -10,12 +10,26 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from batch_assets.embeddings.outcomes import Outcomes
-from batch_assets.embeddings.schema import EMBEDDING, FAILURES_SCHEMA, INFERENCE, REJECT, TOKEN_COUNT
+from batch_assets.embeddings.schema import (
+    EMBED,
+    EMBEDDING,
+    FAILURES_SCHEMA,
+    INFERENCE,
+    INPUT_TOKENS,
+    OUTPUT_TOKENS,
+    REJECT,
+    RESPONSE,
+    TOKEN_COUNT,
+    Task,
+)
 from batch_assets.embeddings.validation import Vectors
 
 
-def check_complete(outcomes: Outcomes, first: int, shard: str) -> int:
-    """Check that the outcomes cover the ordinals from `first` on, each once; returns the rejections."""
+def check_complete(outcomes: Outcomes, first: int, shard: str, task: Task = EMBED) -> int:
+    """Check that the outcomes are of `task` and cover the ordinals from `first` on, each once.
+
+    Returns the number of rejections. Raises ValueError.
+    """
     records = outcomes.records
     count = len(records)
     if not len(outcomes.rows) == len(outcomes.vectors) == len(outcomes.token_counts):
@@ -23,6 +37,7 @@ def check_complete(outcomes: Outcomes, first: int, shard: str) -> int:
             f"shard {shard}: {len(outcomes.rows)} embedded rows with {len(outcomes.vectors)} vectors and "
             f"{len(outcomes.token_counts)} token counts"
         )
+    _check_responses(outcomes, shard, task)
     if len(outcomes.rows) > 1 and not np.all(np.diff(outcomes.rows) > 0):
         raise ValueError(f"shard {shard}: embedded rows are not in source order")
     failed = np.fromiter((failure.row for failure in outcomes.failures), dtype=np.int64)
@@ -40,17 +55,53 @@ def check_complete(outcomes: Outcomes, first: int, shard: str) -> int:
     return len(rejected)
 
 
+def _check_responses(outcomes: Outcomes, shard: str, task: Task) -> None:
+    responses, counts = outcomes.responses, outcomes.output_tokens
+    if task == EMBED:
+        if responses is not None or counts is not None:
+            raise ValueError(f"shard {shard}: responses, where the task is {EMBED}")
+        return
+    expected = len(outcomes.rows)
+    found = 0 if responses is None else len(responses)
+    counted = 0 if counts is None else len(counts)
+    if not found == counted == expected:
+        raise ValueError(
+            f"shard {shard}: {expected} answered rows with {found} responses and {counted} output token counts"
+        )
+    # The type promises it, but answers come from services.
+    if not all(isinstance(response, str) for response in responses or ()):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"shard {shard}: a response is no text")
+
+
 def embedded_table(outcomes: Outcomes, vectors: Vectors, schema: pa.Schema) -> pa.Table:
     """The embedded records; `vectors` are the outcomes' in the type in which they are stored."""
+    vector_type = schema.field(EMBEDDING).type
+    found = {
+        EMBEDDING: pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), type=vector_type),
+        TOKEN_COUNT: pa.array(outcomes.token_counts, type=pa.int32()),
+    }
+    return _data_table(outcomes, found, schema)
+
+
+def responses_table(outcomes: Outcomes, schema: pa.Schema) -> pa.Table:
+    """The answered records of a task `generate`."""
+    found = {
+        RESPONSE: pa.array([_text(response) for response in outcomes.responses or ()], type=pa.string()),
+        INPUT_TOKENS: pa.array(outcomes.token_counts, type=pa.int32()),
+        OUTPUT_TOKENS: pa.array(outcomes.output_tokens, type=pa.int32()),
+    }
+    return _data_table(outcomes, found, schema)
+
+
+def _data_table(outcomes: Outcomes, found: dict[str, Any], schema: pa.Schema) -> pa.Table:
+    """The columns `found` of the rows that came out well, beside where each row is from."""
     records, rows = outcomes.records, outcomes.rows
     taken = pa.array(rows)
-    vector_type = schema.field(EMBEDDING).type
-    arrays: dict[str, pa.Array] = {
+    arrays: dict[str, Any] = {
         "record_id": pa.array(_take(records.record_ids, rows), type=pa.string()),
         "source_file": pa.array(_take(records.source_files, rows), type=pa.string()),
         "source_row": pa.array(_take(records.source_rows, rows), type=pa.int64()),
-        EMBEDDING: pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), type=vector_type),
-        TOKEN_COUNT: pa.array(outcomes.token_counts, type=pa.int32()),
+        **found,
     }
     for name in schema.names:
         if name not in arrays:
@@ -82,7 +133,7 @@ def failures_table(outcomes: Outcomes) -> pa.Table:
 
 
 def _text(text: str) -> str:
-    """What Parquet can hold: a rejected record may be rejected just for its lone surrogates."""
+    """What Parquet can hold: a record may be rejected just for its lone surrogates, an answer may have some."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 

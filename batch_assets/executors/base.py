@@ -14,6 +14,8 @@ from enum import StrEnum
 from typing import Protocol
 
 from batch_assets.embeddings.outcomes import Outcomes
+from batch_assets.embeddings.schema import Task
+from batch_assets.executors.jobs import JobDescription
 from batch_assets.sharding.plan import Shard
 
 Progress = Callable[[int, int], None]
@@ -45,11 +47,15 @@ class Limits:
 
 @dataclass(frozen=True)
 class PreparedJob:
-    """One attempt at a shard, its request files rendered (an executor in place needs none)."""
+    """One attempt at a shard, its request files rendered (an executor in place needs none).
+
+    `attempt` tells the attempts at a shard apart; for a deferred executor it is the fence of the
+    claim under which the request files were rendered, and `description` says what is in them.
+    """
 
     shard: Shard
     attempt: int
-    request_files: Sequence[str] = ()
+    description: JobDescription | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,8 @@ class JobFacts:
     dimensions: int = 0
     timings: dict[str, float] = field(default_factory=dict)
     cost_usd: float | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
 
 
 class Executor(Protocol):
@@ -86,7 +94,16 @@ class Executor(Protocol):
 
     kind: str
     in_place: bool
-    limits: Limits
+
+    @property
+    def limits(self) -> Limits:
+        """What it takes at once; may have to be asked for."""
+        ...
+
+    @property
+    def task(self) -> Task:
+        """Whether records become vectors or answers. Raises ConfigurationError where that cannot be."""
+        ...
 
     def exclusive_device(self) -> str | None:
         """The device of this machine that only one process may compute on at a time; None: there is none."""

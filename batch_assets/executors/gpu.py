@@ -13,8 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from batch_assets.embeddings.outcomes import Outcomes
+from batch_assets.embeddings.schema import EMBED, GENERATE, Task
 from batch_assets.encoders.base import Encoder
 from batch_assets.encoders.fingerprint import fingerprint
+from batch_assets.errors import ConfigurationError
 from batch_assets.executors.base import (
     JobFacts,
     JobHandle,
@@ -88,7 +90,16 @@ class GpuExecutor:
         device = self.machine.pick_device(self.settings)
         return device if device.startswith("cuda") else None
 
+    @property
+    def task(self) -> Task:
+        if self.settings.task == GENERATE:
+            raise ConfigurationError(
+                "task: executor gpu makes embeddings, not answers; leave task out, or name another executor.type"
+            )
+        return EMBED
+
     def fingerprint(self) -> str:
+        _ = self.task
         return fingerprint(self.settings)
 
     def check(self) -> None:

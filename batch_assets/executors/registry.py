@@ -8,6 +8,7 @@ from typing import Protocol
 
 from batch_assets.errors import ConfigurationError
 from batch_assets.executors.base import Executor, Progress
+from batch_assets.executors.bedrock.account import BedrockAccount
 from batch_assets.executors.gpu import GpuMachine
 from batch_assets.settings import PipelineSettings
 
@@ -23,7 +24,7 @@ class ExecutorHost(Protocol):
     def executor(self, settings: PipelineSettings) -> Executor: ...
 
 
-EXECUTOR_HOSTS: Mapping[str, type[ExecutorHost]] = {"gpu": GpuMachine}
+EXECUTOR_HOSTS: Mapping[str, type[ExecutorHost]] = {"gpu": GpuMachine, "bedrock": BedrockAccount}
 
 
 def create_host(kind: str) -> ExecutorHost:

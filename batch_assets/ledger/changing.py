@@ -20,6 +20,9 @@ TALLIED = ("key", "state", "fingerprint", "superseded", *SUMMED)
 
 Values = Mapping[str, Any]
 
+WAITING_FOR_NOTHING: Values = {"collect_after": None, "queued_at": None, "queued_records": None}
+"""What is set only in some states: to be collected from then on, and a place in the queue."""
+
 
 def reserve_revisions(connection: sa.Connection, pipeline: str, count: int) -> int:
     """Take `count` consecutive revisions for rows of `pipeline`; the first of them."""
@@ -65,6 +68,7 @@ def change_shards(
 
     Returns their keys, sorted. A summed column's new value must be a plain number; the others
     may be expressions. A shard that becomes collected owes a picture; any other owes none.
+    A shard that gets a state leaves the queue, and is not to be collected, unless `values` say so.
     """
     rows = connection.execute(
         sa.select(*(shards.c[name] for name in TALLIED))
@@ -85,6 +89,7 @@ def change_shards(
     set_now: dict[str, Any] = {**values, "revision": revision, "updated_at": now}
     if "state" in values:
         set_now["picture_due"] = revision if values["state"] == State.COLLECTED else None
+        set_now = {**WAITING_FOR_NOTHING, **set_now}
     connection.execute(
         sa.update(shards).where(shards.c.pipeline == pipeline, shards.c.key == numbered.c.key).values(set_now)
     )

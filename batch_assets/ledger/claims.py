@@ -1,7 +1,8 @@
 """Claims on shards: leases with a fence, and what their holder may do while the fence is theirs.
 
 A process that was taken for dead, or paused too long, finds a higher fence and can commit
-nothing: every verb below compares before it sets.
+nothing: every verb below compares before it sets. How a claim puts a shard into the queue of a
+service is in `queue.py`.
 """
 
 from typing import Any
@@ -13,46 +14,64 @@ from batch_assets.ledger.changing import change_shards
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.leases import LEASE_SECONDS, is_void
 from batch_assets.ledger.rows import Claim
-from batch_assets.ledger.schema import FENCES_PER_EPOCH, pipelines, shards
-from batch_assets.ledger.states import State
+from batch_assets.ledger.schema import FENCES_PER_EPOCH, jobs, pipelines, shards, submissions
+from batch_assets.ledger.states import ENDED, ENDED_SUBMISSION, State
 from batch_assets.ledger.store import Store
 
-_HELD = (State.RUNNING, State.COLLECTING)
-_NOBODY: dict[str, Any] = {"holder": None, "lease_until": None}
+HELD = (State.RUNNING, State.COLLECTING)
+NOBODY: dict[str, Any] = {"holder": None, "lease_until": None, "before": None}
+BACKOFF_SECONDS = 30.0
+"""How long a finished job is left alone after the first failure to collect it; then twice as long, and so on."""
+LONGEST_BACKOFF_SECONDS = 3_600.0
 _ERROR_CHARACTERS = 4_000
 
 
 class Claims(Store):
-    """The part of the Ledger that says who computes a shard."""
+    """The part of the Ledger that says who works on a shard."""
 
     def claim(self, pipeline: str, key: str, holder: Holder, run_id: str | None = None) -> Claim | None:
-        """Take a READY shard, or one whose holder is void; None where it is not to be had.
+        """Take a shard that is READY or has ended at its service, or whose holder is void.
 
-        Counts an attempt. A shard that a service runs (RUNNING, held by nobody) is not to be had.
+        None where it is not to be had. A READY shard becomes RUNNING, and an attempt is counted;
+        one that has ended becomes COLLECTING, and none is. A shard that a service runs (RUNNING,
+        held by nobody) is not to be had, nor is one STOPPED that no service ever had.
         """
         with self._database.write() as connection:
-            one = sa.select(shards).where(shards.c.pipeline == pipeline, shards.c.key == key)
-            row = connection.execute(one).one_or_none()
             now = self._clock()
-            if row is None or row.superseded:
+            row = _row(connection, pipeline, key)
+            before = _claimable(connection, row, now) if row is not None else None
+            if row is None or before is None:
                 return None
-            held = row.state in _HELD and row.holder is not None
-            if row.state != State.READY and not (held and is_void(row.holder, row.lease_until, now)):
+            computes = before is State.READY
+            attempt = row.attempt + 1 if computes else row.attempt
+            claim = Claim(pipeline, key, _next_fence(connection, row), attempt, holder, before)
+            state = State.RUNNING if computes else State.COLLECTING
+            change_shards(
+                connection, pipeline, shards.c.key == key, {"state": state, **_held(claim, run_id, now)}, now
+            )
+            return claim
+
+    def claim_preparation(
+        self, pipeline: str, key: str, holder: Holder, run_id: str | None = None
+    ) -> Claim | None:
+        """Take a PREPARED shard to render its requests; None where it is not to be had.
+
+        It stays PREPARED until `enqueue`. `attempt` is the one that this job will be.
+        """
+        with self._database.write() as connection:
+            now = self._clock()
+            row = _row(connection, pipeline, key)
+            if row is None or row.state != State.PREPARED or not _is_free(row, now):
                 return None
-            epoch = connection.scalar(sa.select(pipelines.c.epoch).where(pipelines.c.name == pipeline)) or 1
-            # Above what was there, and in this ledger's own range: no other one writes files of that name.
-            fence = max(row.fence, (epoch - 1) * FENCES_PER_EPOCH) + 1
-            claim = Claim(pipeline, key, fence, row.attempt + 1, holder)
-            values = {
-                "state": State.RUNNING, "fence": claim.fence, "attempt": claim.attempt,
-                "holder": holder.encode(), "lease_until": now + LEASE_SECONDS, "run_id": run_id,
-            }  # fmt: skip
+            fence = _next_fence(connection, row)
+            claim = Claim(pipeline, key, fence, row.attempt + 1, holder, State.PREPARED)
+            values = {**_held(claim, run_id, now), "attempt": row.attempt}
             change_shards(connection, pipeline, shards.c.key == key, values, now)
             return claim
 
     def begin_commit(self, claim: Claim) -> bool:
-        """RUNNING → COLLECTING: the commit marker may be put. False: the claim is lost, put nothing."""
-        return self._change(claim, (State.RUNNING,), {"state": State.COLLECTING})
+        """→ COLLECTING: the commit marker may be put. False: the claim is lost, put nothing."""
+        return self._change(claim, {"state": State.COLLECTING})
 
     def finish(
         self,
@@ -70,9 +89,10 @@ class Claims(Store):
         """
         values = {
             "state": State.COLLECTED, "fingerprint": fingerprint, "embedded": embedded,
-            "rejected": rejected, "failed": failed, "tokens": tokens, "error": None, **_NOBODY,
+            "rejected": rejected, "failed": failed, "tokens": tokens, "error": None,
+            "collections": 0, "commit_fence": claim.fence, "keep_fence": None, **NOBODY,
         }  # fmt: skip
-        if self._change(claim, _HELD, values):
+        if self._change(claim, values):
             return True
         with self._database.read() as connection:
             known = sa.select(shards.c.key).where(
@@ -85,33 +105,104 @@ class Claims(Store):
             return connection.execute(known).one_or_none() is not None
 
     def fail(self, claim: Claim, error: str, max_attempts: int) -> State:
-        """The attempt failed: READY for the next one, or EXHAUSTED after `max_attempts`; where it ended.
+        """What the claim was for failed: back to where the shard was, or EXHAUSTED; where it ended.
 
-        A lost claim changes nothing; the state is then another's doing. ClaimLost where the
-        ledger has forgotten the shard.
+        A READY shard has `max_attempts`; one that was prepared, or is to be collected, is tried
+        as often too, with a pause before each collection, and costs no attempt. A lost claim
+        changes nothing; the state is then another's doing. ClaimLost where the ledger has
+        forgotten the shard.
         """
         kept = error.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()[:_ERROR_CHARACTERS]
-        to = State.READY if claim.attempt < max_attempts else State.EXHAUSTED
-        if self._change(claim, _HELD, {"state": to, "error": kept, **_NOBODY}):
-            return to
-        with self._database.read() as connection:
-            here = (shards.c.pipeline == claim.pipeline, shards.c.key == claim.shard)
-            state = connection.scalar(sa.select(shards.c.state).where(*here))
-        if state is None:
+        with self._database.write() as connection:
+            now = self._clock()
+            row = _row(connection, claim.pipeline, claim.shard)
+            if row is not None and _is_held_by(row, claim):
+                if claim.before is State.READY:
+                    values, again = {}, claim.attempt < max_attempts
+                else:
+                    values = {"collections": row.collections + 1}
+                    again = row.collections + 1 < max_attempts
+                pause = min(BACKOFF_SECONDS * 2**row.collections, LONGEST_BACKOFF_SECONDS)
+                after = now if claim.before is State.READY else now + pause
+                back = _back(claim, after) if again else {"state": State.EXHAUSTED}
+                values |= {"error": kept, **NOBODY, **back}
+                change_shards(connection, claim.pipeline, shards.c.key == claim.shard, values, now)
+                return State(values["state"])
+        if row is None:
             raise ClaimLost(f"shard {claim.shard} of {claim.pipeline}: the ledger does not know it any more")
-        return State(state)
+        return State(row.state)
 
     def release(self, claim: Claim) -> bool:
-        """Give the shard back untried (READY), the attempt with it. False: the claim is lost."""
-        return self._change(claim, _HELD, {"state": State.READY, "attempt": shards.c.attempt - 1, **_NOBODY})
+        """Give the shard back as it was, an attempt that was counted with it. False: the claim is lost."""
+        return self._give_back(claim, self._clock())
 
-    def _change(self, claim: Claim, frm: tuple[State, ...], values: dict[str, Any]) -> bool:
+    def postpone(self, claim: Claim, until: float) -> bool:
+        """As `release`, and the shard is not to be collected before `until` (unix seconds)."""
+        return self._give_back(claim, until)
+
+    def _give_back(self, claim: Claim, after: float) -> bool:
+        values = {**NOBODY, **_back(claim, after)}
+        if claim.before is State.READY:
+            values["attempt"] = shards.c.attempt - 1
+        return self._change(claim, values, (*HELD, State.PREPARED))
+
+    def _change(self, claim: Claim, values: dict[str, Any], frm: tuple[State, ...] = HELD) -> bool:
         with self._database.write() as connection:
-            condition = sa.and_(_mine(claim), shards.c.state.in_(frm))
+            condition = sa.and_(held_by(claim), shards.c.state.in_(frm))
             return bool(change_shards(connection, claim.pipeline, condition, values, self._clock()))
 
 
-def _mine(claim: Claim) -> sa.ColumnElement[bool]:
+def held_by(claim: Claim) -> sa.ColumnElement[bool]:
+    """Whether the shard is the claim's; without its pipeline, which `change_shards` adds."""
     return sa.and_(
         shards.c.key == claim.shard, shards.c.fence == claim.fence, shards.c.holder == claim.holder.encode()
     )
+
+
+def _is_held_by(row: Any, claim: Claim) -> bool:
+    return row.fence == claim.fence and row.holder == claim.holder.encode()
+
+
+def _row(connection: sa.Connection, pipeline: str, key: str) -> Any:
+    one = sa.select(shards).where(shards.c.pipeline == pipeline, shards.c.key == key)
+    return connection.execute(one).one_or_none()
+
+
+def _is_free(row: Any, now: float) -> bool:
+    return not row.superseded and is_void(row.holder, row.lease_until, now)
+
+
+def _claimable(connection: sa.Connection, row: Any, now: float) -> State | None:
+    """Where the shard goes when this claim on it is given back; None: it is not to be had."""
+    if not _is_free(row, now):
+        return None
+    if row.state in HELD and row.holder is not None:
+        return State(row.before or State.READY)
+    if row.state == State.STOPPED:
+        ended = sa.select(jobs.c.submission).join(submissions, submissions.c.token == jobs.c.submission)
+        job = (jobs.c.pipeline == row.pipeline, jobs.c.shard == row.key, jobs.c.fence == row.job)
+        found = connection.scalar(ended.where(*job, submissions.c.state.in_(ENDED_SUBMISSION)))
+        return State.STOPPED if found is not None else None
+    return State(row.state) if row.state in (State.READY, *ENDED) else None
+
+
+def _next_fence(connection: sa.Connection, row: Any) -> int:
+    epoch = connection.scalar(sa.select(pipelines.c.epoch).where(pipelines.c.name == row.pipeline)) or 1
+    # Above what was there, and in this ledger's own range: no other one writes files of that name.
+    return max(row.fence, (epoch - 1) * FENCES_PER_EPOCH) + 1
+
+
+def _held(claim: Claim, run_id: str | None, now: float) -> dict[str, Any]:
+    return {
+        "fence": claim.fence, "attempt": claim.attempt, "before": claim.before,
+        "holder": claim.holder.encode(), "lease_until": now + LEASE_SECONDS, "run_id": run_id,
+    }  # fmt: skip
+
+
+def _back(claim: Claim, after: float) -> dict[str, Any]:
+    """The values of a shard that is back where the claim found it, to be collected from `after` on."""
+    if claim.before is State.PREPARED:
+        return {"state": State.PREPARED}
+    # One that is READY without a job is computed in place: nothing to be collected.
+    due = sa.case((shards.c.job.is_not(None), after)) if claim.before is State.READY else after
+    return {"state": claim.before, "collect_after": due}

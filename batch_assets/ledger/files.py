@@ -12,7 +12,7 @@ from batch_assets.errors import SourceError
 from batch_assets.ledger.changing import BATCH
 from batch_assets.ledger.rows import FileRow
 from batch_assets.ledger.schema import files
-from batch_assets.ledger.store import Store
+from batch_assets.ledger.store import Store, batches
 
 FileState = Literal["planned", "touched", "removed"]
 
@@ -35,7 +35,7 @@ class Files(Store):
         if not rows:
             return
         with self._database.write() as connection:
-            for some in _batches(list(rows)):
+            for some in batches(list(rows)):
                 connection.execute(
                     sa.delete(files).where(files.c.pipeline == pipeline, files.c.path.in_(some))
                 )
@@ -71,13 +71,9 @@ class Files(Store):
         if not paths:
             return
         with self._database.write() as connection:
-            for some in _batches(paths):
+            for some in batches(paths):
                 row = (files.c.pipeline == pipeline, files.c.path.in_(some))
                 connection.execute(sa.update(files).where(*row).values(state=state))
-
-
-def _batches(paths: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (paths[start : start + BATCH] for start in range(0, len(paths), BATCH))
 
 
 def _checked(path: str) -> str:

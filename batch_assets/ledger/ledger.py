@@ -1,7 +1,8 @@
 """The ledger: the truth about every shard of every pipeline, in one database.
 
 This class only puts the parts together; each part is a file: `planning`, `files`, `moves`,
-`claims`, `leases`, `reading`. All writes are short transactions, safe among many processes.
+`claims`, `leases`, `reading`; and for jobs at a service `queue`, `submissions`, `jobs`, `money`,
+`scopes`, `notices`. All writes are short transactions, safe among many processes.
 """
 
 import time
@@ -12,14 +13,22 @@ from sqlalchemy.exc import DBAPIError
 from batch_assets.ledger.claims import Claims
 from batch_assets.ledger.database import Database
 from batch_assets.ledger.files import Files
+from batch_assets.ledger.jobs import Jobs
 from batch_assets.ledger.leases import Leases
 from batch_assets.ledger.migrations import migrate
+from batch_assets.ledger.money import Accounts
 from batch_assets.ledger.moves import Moves
+from batch_assets.ledger.notices import Notices
 from batch_assets.ledger.planning import Planning
+from batch_assets.ledger.queue import Queue
 from batch_assets.ledger.reading import Reading
+from batch_assets.ledger.scopes import Scopes
+from batch_assets.ledger.submissions import Submissions
 
 
-class Ledger(Planning, Files, Moves, Claims, Leases, Reading):
+class Ledger(
+    Planning, Files, Moves, Claims, Leases, Reading, Queue, Submissions, Jobs, Accounts, Scopes, Notices
+):
     """What became of every shard. Threads may share one; processes open their own."""
 
     @classmethod

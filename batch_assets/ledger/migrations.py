@@ -111,3 +111,56 @@ def m001_tables(connection: sa.Connection) -> None:
 def m002_merged_revision(connection: sa.Connection) -> None:
     """What `merge_ready` compares, so that nothing is merged twice."""
     _execute(connection, "ALTER TABLE ledger_pipelines ADD COLUMN merged_revision BIGINT")
+
+
+@migration
+def m003_deferred(connection: sa.Connection) -> None:
+    """Jobs at a service: their queue, submissions, slots and money; notices given once."""
+    _execute(
+        connection,
+        "ALTER TABLE ledger_pipelines ADD COLUMN deferred BOOLEAN NOT NULL DEFAULT FALSE",
+        "ALTER TABLE ledger_pipelines ADD COLUMN recovered BOOLEAN NOT NULL DEFAULT FALSE",
+        "ALTER TABLE ledger_pipelines ADD COLUMN held_usd DOUBLE PRECISION NOT NULL DEFAULT 0",
+        "ALTER TABLE ledger_pipelines ADD COLUMN spent_usd DOUBLE PRECISION NOT NULL DEFAULT 0",
+        "ALTER TABLE ledger_pipelines ADD COLUMN blocked {text}",
+        "ALTER TABLE ledger_pipelines ADD COLUMN blocked_kind {text}",
+        "ALTER TABLE ledger_shards ADD COLUMN job BIGINT",
+        "ALTER TABLE ledger_shards ADD COLUMN before {text}",
+        "ALTER TABLE ledger_shards ADD COLUMN collect_after DOUBLE PRECISION",
+        "ALTER TABLE ledger_shards ADD COLUMN collections BIGINT NOT NULL DEFAULT 0",
+        "ALTER TABLE ledger_shards ADD COLUMN commit_fence BIGINT",
+        "ALTER TABLE ledger_shards ADD COLUMN keep_fence BIGINT",
+        "ALTER TABLE ledger_shards ADD COLUMN queued_at DOUBLE PRECISION",
+        "ALTER TABLE ledger_shards ADD COLUMN queued_records BIGINT",
+        """CREATE INDEX ledger_shards_by_collect_after ON ledger_shards (pipeline, collect_after, key)
+            WHERE collect_after IS NOT NULL""",
+        """CREATE INDEX ledger_shards_by_queued_at ON ledger_shards (pipeline, queued_at, key)
+            WHERE queued_at IS NOT NULL""",
+        """CREATE INDEX ledger_shards_by_queued_records
+            ON ledger_shards (pipeline, queued_records, queued_at, key) WHERE queued_records IS NOT NULL""",
+        """CREATE TABLE ledger_jobs (
+            pipeline {text} NOT NULL, shard {text} NOT NULL, fence BIGINT NOT NULL, kind {text} NOT NULL,
+            records BIGINT NOT NULL, bytes BIGINT NOT NULL, bound_usd DOUBLE PRECISION NOT NULL,
+            held_usd DOUBLE PRECISION, cost_usd DOUBLE PRECISION, submission {text},
+            digest {text} NOT NULL DEFAULT '',
+            queued_at DOUBLE PRECISION NOT NULL, PRIMARY KEY (pipeline, shard, fence))""",
+        "CREATE INDEX ledger_jobs_by_submission ON ledger_jobs (submission) WHERE submission IS NOT NULL",
+        """CREATE INDEX ledger_jobs_by_held_usd ON ledger_jobs (pipeline, shard, fence)
+            WHERE held_usd IS NOT NULL""",
+        """CREATE TABLE ledger_submissions (
+            token {text} PRIMARY KEY, pipeline {text} NOT NULL, scope {text} NOT NULL, name {text} NOT NULL,
+            service_id {text}, state {text} NOT NULL, message {text}, jobs BIGINT NOT NULL,
+            records BIGINT NOT NULL, bound_usd DOUBLE PRECISION NOT NULL,
+            claimed_at DOUBLE PRECISION NOT NULL, submitted_at DOUBLE PRECISION,
+            ended_at DOUBLE PRECISION)""",
+        "CREATE INDEX ledger_submissions_by_scope ON ledger_submissions (scope, state)",
+        "CREATE INDEX ledger_submissions_by_pipeline ON ledger_submissions (pipeline, state)",
+        "CREATE INDEX ledger_submissions_by_service_id ON ledger_submissions (service_id)",
+        "CREATE INDEX ledger_submissions_by_name ON ledger_submissions (name)",
+        """CREATE TABLE ledger_scopes (
+            name {text} PRIMARY KEY, slots BIGINT, foreign_jobs BIGINT NOT NULL DEFAULT 0,
+            observed_at DOUBLE PRECISION, oldest_active DOUBLE PRECISION,
+            paused_until DOUBLE PRECISION NOT NULL DEFAULT 0, rejections BIGINT NOT NULL DEFAULT 0,
+            calls_from DOUBLE PRECISION NOT NULL DEFAULT 0)""",
+        "CREATE TABLE ledger_notices (key {text} PRIMARY KEY, at DOUBLE PRECISION NOT NULL)",
+    )

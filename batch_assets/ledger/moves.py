@@ -8,20 +8,38 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from batch_assets.ledger.changing import BATCH, SUMMED, change_shards, reserve_revisions, shift_tallies
+from batch_assets.ledger.changing import (
+    BATCH,
+    SUMMED,
+    WAITING_FOR_NOTHING,
+    change_shards,
+    reserve_revisions,
+    shift_tallies,
+)
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.leases import is_void
 from batch_assets.ledger.rows import Adoption
-from batch_assets.ledger.schema import pipelines, shards
-from batch_assets.ledger.states import MOVES, State
+from batch_assets.ledger.schema import jobs, pipelines, shards, submissions
+from batch_assets.ledger.states import AT_SERVICE, ENDED, MOVES, State
 from batch_assets.ledger.store import Store
 
 _MOVE_VALUES = frozenset({"rejected", "tokens", "error", "run_id"})
-# These need a fence: claim, begin_commit and finish make them.
-_BY_CLAIM = frozenset({State.COLLECTING, State.COLLECTED})
-_FREE = sa.and_(shards.c.holder.is_(None), shards.c.superseded == sa.false())
+# These need a fence, or a job: the claims make them, and the submissions.
+_NOT_BY_MOVE = frozenset({State.QUEUED, *AT_SERVICE, *ENDED, State.COLLECTING, State.COLLECTED}) - {
+    State.STOPPED
+}
+# What a service has, held by nobody, moves as the service says.
+_FREE = sa.and_(
+    shards.c.holder.is_(None), shards.c.superseded == sa.false(), shards.c.state.not_in(AT_SERVICE)
+)
 # A shard to be computed again counts as not embedded; what its input rejects stays known.
-_AFRESH: dict[str, Any] = {"state": State.READY, "attempt": 0, "embedded": 0, "failed": 0, "error": None}
+_AFRESH: dict[str, Any] = {
+    "attempt": 0, "embedded": 0, "failed": 0, "error": None,
+    "job": None, "collections": 0, "keep_fence": None,
+}  # fmt: skip
+_JOB = sa.and_(
+    jobs.c.pipeline == shards.c.pipeline, jobs.c.shard == shards.c.key, jobs.c.fence == shards.c.job
+)
 
 
 class Moves(Store):
@@ -32,15 +50,15 @@ class Moves(Store):
     ) -> list[str]:
         """Move those of `keys` that stand in one of `frm`; the keys moved.
 
-        A shard that somebody holds, or that is superseded, stays where it is. `values`:
-        rejected, tokens, error, run_id. ValueError for a move that `MOVES` does not have or that
-        needs a claim, before anything moves.
+        A shard that somebody holds, a service included, or that is superseded, stays where it is.
+        `values`: rejected, tokens, error, run_id. ValueError for a move that `MOVES` does not have
+        or that needs a claim or a job, before anything moves.
         """
         for state in frm:
             if to not in MOVES[state]:
                 raise ValueError(f"a shard cannot move from {state} to {to}")
-        if to in _BY_CLAIM or (to is State.RUNNING and State.READY in frm):
-            raise ValueError(f"a shard becomes {to} by its claim only")
+        if to in _NOT_BY_MOVE:
+            raise ValueError(f"a shard becomes {to} by its claim only, or as its job does")
         if unknown := values.keys() - _MOVE_VALUES:
             raise ValueError(f"a move does not set {', '.join(sorted(unknown))}")
         moved: list[str] = []
@@ -52,21 +70,41 @@ class Moves(Store):
         return moved
 
     def retry(self, pipeline: str, keys: Sequence[str] | None = None) -> list[str]:
-        """Exhausted shards become READY with all their attempts again; None: every one."""
-        return self._again(pipeline, keys, State.EXHAUSTED, {"state": State.READY, "attempt": 0})
+        """Exhausted shards start anew, with all their attempts again; None: every one.
 
-    def recompute(self, pipeline: str, keys: Sequence[str]) -> list[str]:
-        """Collected shards become READY: the commit markers they have now count no longer."""
-        values = {**_AFRESH, "outdated_fence": shards.c.fence}
+        One whose job ended at the service, and was never paid for in the books, is to be
+        collected again instead: its results are there.
+        """
+        values = {"attempt": 0, "collections": 0}
+        moved: list[str] = []
+        for state in sorted(ENDED):
+            ended = _has_job(jobs.c.cost_usd.is_(None), submissions.c.state == state)
+            now = {**values, "state": state, "collect_after": self._clock()}
+            moved += self._again(pipeline, keys, State.EXHAUSTED, now, ended)
+        start = self._start(pipeline)
+        return sorted(moved + self._again(pipeline, keys, State.EXHAUSTED, {**values, "state": start}))
+
+    def recompute(self, pipeline: str, keys: Sequence[str], *, keep: bool = False) -> list[str]:
+        """Collected shards start anew: the commit markers they have now count no longer.
+
+        With `keep` their rows do: `keep_fence` is then the fence of the commit that has them.
+        """
+        values = {**_AFRESH, "state": self._start(pipeline), "outdated_fence": shards.c.fence}
+        if keep:
+            values["keep_fence"] = sa.func.coalesce(shards.c.commit_fence, shards.c.fence)
         return self._again(pipeline, keys, State.COLLECTED, values)
 
     def mark_stale(self, pipeline: str, fingerprint: str) -> list[str]:
-        """Collected shards of another fingerprint than `fingerprint` become READY; their keys."""
+        """Collected shards of another fingerprint than `fingerprint` start anew; their keys."""
         other = shards.c.fingerprint.is_distinct_from(fingerprint)
-        return self._change_all(pipeline, sa.and_(shards.c.state == State.COLLECTED, _FREE, other), _AFRESH)
+        condition = sa.and_(shards.c.state == State.COLLECTED, _FREE, other)
+        return self._change_all(pipeline, condition, {**_AFRESH, "state": self._start(pipeline)})
 
     def stop(self, pipeline: str) -> list[str]:
-        """Waiting shards become STOPPED, and runs are asked to stop (`stop_requested`); the keys stopped."""
+        """Waiting shards become STOPPED, and runs are asked to stop (`stop_requested`); the keys stopped.
+
+        What a service has is stopped there, by others.
+        """
         with self._database.write() as connection:
             named = sa.update(pipelines).where(pipelines.c.name == pipeline)
             if connection.execute(named.values(stop_requested=True)).rowcount:
@@ -75,13 +113,41 @@ class Moves(Store):
         return self._change_all(pipeline, sa.and_(waiting, _FREE), {"state": State.STOPPED})
 
     def start_again(self, pipeline: str, keys: Sequence[str] | None = None) -> list[str]:
-        """Stopped shards become READY, None: every one; the order to stop is lifted by `clear_stop`."""
-        return self._again(pipeline, keys, State.STOPPED, {"state": State.READY})
+        """Stopped shards go on, None: every one; the order to stop is lifted by `clear_stop`.
+
+        A job that was never submitted is in place again, where it stood in the queue. One that
+        ended at the service stays STOPPED: `claim` takes it to be collected.
+        """
+        never = jobs.c.submission.is_(None)
+        of_job = sa.select(jobs.c.queued_at, jobs.c.records).where(_JOB).correlate(shards)
+        queued = {
+            "state": State.QUEUED,
+            "queued_at": of_job.with_only_columns(jobs.c.queued_at).scalar_subquery(),
+            "queued_records": of_job.with_only_columns(jobs.c.records).scalar_subquery(),
+        }
+        on_demand = {"state": State.READY, "collect_after": self._clock()}
+        started: list[str] = []
+        for kind, values in (("batch", queued), ("on_demand", on_demand)):
+            waits = _has_job(never, jobs.c.kind == kind)
+            started += self._again(pipeline, keys, State.STOPPED, values, waits)
+        start = {"state": self._start(pipeline)}
+        return sorted(started + self._again(pipeline, keys, State.STOPPED, start, shards.c.job.is_(None)))
+
+    def _start(self, pipeline: str) -> State:
+        """Where a shard begins whose input is prepared."""
+        with self._database.read() as connection:
+            query = sa.select(pipelines.c.deferred).where(pipelines.c.name == pipeline)
+            return State.PREPARED if connection.scalar(query) else State.READY
 
     def _again(
-        self, pipeline: str, keys: Sequence[str] | None, state: State, values: dict[str, Any]
+        self,
+        pipeline: str,
+        keys: Sequence[str] | None,
+        state: State,
+        values: dict[str, Any],
+        further: sa.ColumnElement[bool] | None = None,
     ) -> list[str]:
-        condition = sa.and_(shards.c.state == state, _FREE)
+        condition = sa.and_(shards.c.state == state, _FREE, *([] if further is None else [further]))
         if keys is None:
             return self._change_all(pipeline, condition, values)
         changed: list[str] = []
@@ -117,7 +183,8 @@ class Moves(Store):
                 shards.c.pipeline == pipeline, shards.c.key == sa.bindparam("shard_key")
             )
             columns = ("fence", "fingerprint", "embedded", "rejected", "failed", "tokens", "revision")
-            constant = {"state": State.COLLECTED, "holder": None, "lease_until": None, "error": None,
+            constant = {"state": State.COLLECTED, "holder": None, "lease_until": None, "before": None,
+                        "error": None, "collections": 0, "keep_fence": None, **WAITING_FOR_NOTHING,
                         "updated_at": now}  # fmt: skip
             bound: dict[str, Any] = {name: sa.bindparam(f"new_{name}") for name in columns}
             values = [
@@ -125,15 +192,30 @@ class Moves(Store):
                     "shard_key": marker.key,
                     "new_fence": max(row["fence"], marker.fence),
                     "new_revision": first + place,
+                    "marker_fence": marker.fence,
                     **{f"new_{name}": getattr(marker, name) for name in columns[1:-1]},
                 }
                 for place, (row, marker) in enumerate(fresh)
             ]
             connection.execute(
-                update.values({**constant, **bound, "picture_due": sa.bindparam("new_revision")}), values
+                update.values(
+                    {
+                        **constant,
+                        **bound,
+                        "commit_fence": sa.bindparam("marker_fence"),
+                        "picture_due": sa.bindparam("new_revision"),
+                    }
+                ),
+                values,
             )
             shift_tallies(connection, pipeline, ((row, _adopted(row, marker)) for row, marker in fresh))
             return [marker.key for _, marker in believed]
+
+
+def _has_job(*conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    """Whether the shard's newest job is such, with its submission where it has one."""
+    joined = sa.select(jobs.c.fence).outerjoin(submissions, submissions.c.token == jobs.c.submission)
+    return joined.where(_JOB, *conditions).correlate(shards).exists()
 
 
 def _believes(row: dict[str, Any], marker: Adoption, now: float) -> bool:

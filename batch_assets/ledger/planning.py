@@ -7,10 +7,25 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from batch_assets.ledger.changing import BATCH, SUMMED, change_shards, reserve_revisions, shift_tallies
+from batch_assets.ledger.changing import (
+    BATCH,
+    SUMMED,
+    WAITING_FOR_NOTHING,
+    change_shards,
+    reserve_revisions,
+    shift_tallies,
+)
 from batch_assets.ledger.rows import PipelineRow
-from batch_assets.ledger.schema import FENCES_PER_EPOCH, files, pipelines, shards, tallies
-from batch_assets.ledger.states import State
+from batch_assets.ledger.schema import (
+    FENCES_PER_EPOCH,
+    files,
+    jobs,
+    pipelines,
+    shards,
+    submissions,
+    tallies,
+)
+from batch_assets.ledger.states import LIVE_SUBMISSION, State
 from batch_assets.ledger.store import Store
 
 
@@ -46,7 +61,8 @@ class Planning(Store):
         fences of two ledgers never meet. Where the name stood for another root, or the root has
         moved on to a later epoch, what this ledger knew is forgotten: the root's files are the
         truth. With `keep` it stays known: another ledger works on the same plans. An earlier
-        epoch than the one known is an answer that came late, and is ignored.
+        epoch than the one known is an answer that came late, and is ignored. Submissions that
+        are not known to have ended stay known either way, for they have a slot.
         """
         with self._database.write() as connection:
             query = sa.select(pipelines.c.root, pipelines.c.epoch).where(pipelines.c.name == name)
@@ -54,15 +70,20 @@ class Planning(Store):
             if known is not None and known.root == root and known.epoch >= epoch:
                 return
             if keep and known is not None and known.root == root:
-                connection.execute(sa.update(pipelines).where(pipelines.c.name == name).values(epoch=epoch))
+                named = sa.update(pipelines).where(pipelines.c.name == name)
+                # The other ledger may have put jobs in place that this one has not heard of.
+                connection.execute(named.values(epoch=epoch, recovered=False))
                 return
-            for table in (shards, files, tallies):
+            for table in (shards, files, tallies, jobs):
                 connection.execute(sa.delete(table).where(table.c.pipeline == name))
+            ended = submissions.c.state.not_in(LIVE_SUBMISSION)
+            connection.execute(sa.delete(submissions).where(submissions.c.pipeline == name, ended))
             if known is None:
                 connection.execute(sa.insert(pipelines).values(name=name, root=root, epoch=epoch))
             else:
                 forgotten = {"fingerprint": None, "generation": 0, "stop_requested": False,
-                             "merged_revision": None}  # fmt: skip
+                             "merged_revision": None, "held_usd": 0.0, "spent_usd": 0.0,
+                             "blocked": None, "blocked_kind": None, "recovered": False}  # fmt: skip
                 update = sa.update(pipelines).where(pipelines.c.name == name)
                 connection.execute(update.values(root=root, epoch=epoch, **forgotten))
             reserve_revisions(connection, name, 1)
@@ -145,7 +166,8 @@ class Planning(Store):
             )
 
     def _supersede(self, connection: sa.Connection, pipeline: str, keys: Sequence[str]) -> None:
-        gone = {"superseded": True, "holder": None, "lease_until": None, "picture_due": None}
+        gone = {"superseded": True, "holder": None, "lease_until": None, "before": None, "picture_due": None,
+                **WAITING_FOR_NOTHING}  # fmt: skip
         for start in range(0, len(keys), BATCH):
             chosen = shards.c.key.in_(keys[start : start + BATCH])
             condition = sa.and_(chosen, shards.c.superseded == sa.false())

@@ -2,18 +2,23 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from batch_assets.ledger import schema
 from batch_assets.ledger.holder import Holder
-from batch_assets.ledger.states import State
+from batch_assets.ledger.states import State, SubmissionState
+
+JobKind = Literal["batch", "on_demand"]
+BlockedKind = Literal["budget", "refused"]
 
 
 @dataclass(frozen=True)
 class PipelineRow:
     """A pipeline. `planned` counts the records of its shards, superseded ones left out.
 
-    `merged_revision` is the revision that the published version was made from.
+    `merged_revision` is the revision that the published version was made from. `deferred`: its
+    shards are jobs at a service, and `recovered` that this ledger knows all of them. `blocked` says
+    why nothing more is submitted.
     """
 
     name: str
@@ -25,13 +30,23 @@ class PipelineRow:
     planned: int
     stop_requested: bool
     merged_revision: int | None
+    deferred: bool
+    recovered: bool
+    held_usd: float
+    spent_usd: float
+    blocked: str | None
+    blocked_kind: BlockedKind | None
 
 
 @dataclass(frozen=True)
 class ShardRow:
     """A shard. `records`, `rejected`, `embedded`, `failed` count records; `updated_at` is unix seconds.
 
-    `fingerprint` is that of the last commit, also while the shard is computed again.
+    `fingerprint` is that of the last commit, also while the shard is computed again. `job` is
+    the fence of the newest job. `before` is where a claim that is given back puts the shard.
+    `collect_after` is set while there is something to collect, and says from when on.
+    `collections` counts the claims that failed since. The rows of the commit with the fence
+    `keep_fence` are kept when the shard is done again.
     """
 
     pipeline: str
@@ -55,6 +70,11 @@ class ShardRow:
     picture: str | None
     revision: int
     updated_at: float
+    job: int | None
+    before: State | None
+    collect_after: float | None
+    collections: int
+    keep_fence: int | None
 
 
 SHARD_COLUMNS = tuple(schema.shards.c[name] for name in ShardRow.__dataclass_fields__)
@@ -64,19 +84,24 @@ def shard_row(values: Mapping[Any, Any]) -> ShardRow:
     """A ShardRow from a row of SHARD_COLUMNS."""
     holder = Holder.decode(values["holder"]) if values["holder"] is not None else None
     fields: dict[str, Any] = {name: values[name] for name in ShardRow.__dataclass_fields__}
-    fields |= {"state": State(values["state"]), "holder": holder}
+    before = State(values["before"]) if values["before"] is not None else None
+    fields |= {"state": State(values["state"]), "holder": holder, "before": before}
     return ShardRow(**fields)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to compute one shard, until another claim has a higher fence."""
+    """The right to work on one shard, until another claim has a higher fence.
+
+    `before` is where the shard stood, and goes when the claim is given back.
+    """
 
     pipeline: str
     shard: str
     fence: int
     attempt: int
     holder: Holder
+    before: State = State.READY
 
 
 @dataclass(frozen=True)
@@ -119,3 +144,114 @@ class FileRow:
     version: str
     generation: int
     state: str
+
+
+@dataclass(frozen=True)
+class JobRow:
+    """One attempt at a shard, or at what is left of it. `fence` is that of the claim that rendered it.
+
+    `bound_usd` is the most that it can cost, `held_usd` the same while that is reserved,
+    `cost_usd` what it did cost, once. `submission` is a token, `digest` that of its requests.
+    """
+
+    pipeline: str
+    shard: str
+    fence: int
+    kind: JobKind
+    records: int
+    bytes: int
+    bound_usd: float
+    held_usd: float | None = None
+    cost_usd: float | None = None
+    submission: str | None = None
+    queued_at: float = 0.0
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class SubmissionRow:
+    """One call to the service that starts work, known by its token. Times are unix seconds.
+
+    `jobs` and `records` count; `bound_usd` is the most that all of it can cost.
+    """
+
+    token: str
+    pipeline: str
+    scope: str
+    name: str
+    service_id: str | None
+    state: SubmissionState
+    message: str | None
+    jobs: int
+    records: int
+    bound_usd: float
+    claimed_at: float
+    submitted_at: float | None
+    ended_at: float | None
+
+
+@dataclass(frozen=True)
+class SubmissionRules:
+    """What a pipeline's settings and the service's limits say of its submissions.
+
+    The highest priority goes first. `budget_usd`: spent and held may not pass it together. A job
+    of fewer than `min_records` goes with others, of at most `max_records` together.
+    """
+
+    priority: int = 0
+    budget_usd: float | None = None
+    min_records: int = 0
+    max_records: int | None = None
+
+
+@dataclass(frozen=True)
+class SubmissionClaim:
+    """A slot, and the jobs that are to be submitted in it under this token and name."""
+
+    token: str
+    name: str
+    pipeline: str
+    scope: str
+    jobs: list[JobRow]
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Nothing is to be submitted now. `until` (unix seconds) is known for a pause alone.
+
+    paused: the service asked for patience; full: no free slot; budget: the next job does not
+    fit; pool: too few records are queued for a submission; empty: nothing is queued.
+    """
+
+    reason: Literal["paused", "full", "budget", "pool", "empty"]
+    until: float | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class ScopeRow:
+    """Jobs of one scope share `slots` (None: not known yet), also with `foreign_jobs` of others.
+
+    `foreign_jobs` and `oldest_active` (when the oldest active job was made) were seen at
+    `observed_at`. `rejections` counts the pauses since a job last ended; from `calls_from` on
+    the next call may be made. Times are unix seconds.
+    """
+
+    name: str
+    slots: int | None = None
+    foreign_jobs: int = 0
+    observed_at: float | None = None
+    oldest_active: float | None = None
+    paused_until: float = 0.0
+    rejections: int = 0
+    calls_from: float = 0.0
+
+
+@dataclass(frozen=True)
+class Money:
+    """A pipeline's dollars: reserved by jobs that are not settled, and spent by those that are."""
+
+    held_usd: float
+    spent_usd: float
+    blocked: str | None
+    blocked_kind: BlockedKind | None

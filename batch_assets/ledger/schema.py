@@ -26,6 +26,15 @@ pipelines = sa.Table(
     sa.Column("automation", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("stop_requested", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("merged_revision", sa.BigInteger),
+    sa.Column("deferred", sa.Boolean, nullable=False, server_default=sa.false()),
+    # Whether the root's and the service's jobs have been told to this ledger since it came to the root.
+    sa.Column("recovered", sa.Boolean, nullable=False, server_default=sa.false()),
+    # US dollars: reserved by jobs that are not settled, and paid for those that are.
+    sa.Column("held_usd", sa.Double, nullable=False, server_default="0"),
+    sa.Column("spent_usd", sa.Double, nullable=False, server_default="0"),
+    # Why nothing more is submitted, and of which kind that is: budget or refused.
+    sa.Column("blocked", _text),
+    sa.Column("blocked_kind", _text),
 )
 
 shards = sa.Table(
@@ -57,6 +66,78 @@ shards = sa.Table(
     sa.Column("picture_due", sa.BigInteger),
     sa.Column("revision", sa.BigInteger, nullable=False),
     sa.Column("updated_at", sa.Double, nullable=False),
+    # The fence of the newest job; null before the first, and when all is to be done again.
+    sa.Column("job", sa.BigInteger),
+    # While held: where a claim that is given back puts the shard.
+    sa.Column("before", _text),
+    # Set exactly while there is something to collect that nobody holds: from when on.
+    sa.Column("collect_after", sa.Double),
+    # Claims that failed since the last success, beside the attempts at the service.
+    sa.Column("collections", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("commit_fence", sa.BigInteger),
+    # The good rows of the commit with this fence are kept when the shard is done again.
+    sa.Column("keep_fence", sa.BigInteger),
+    # Set exactly while the shard waits for a slot: its place in the queue, and its job's records.
+    sa.Column("queued_at", sa.Double),
+    sa.Column("queued_records", sa.BigInteger),
+)
+
+# One attempt at one shard at a service; `fence` is that of the claim that rendered its requests.
+jobs = sa.Table(
+    "ledger_jobs",
+    metadata,
+    sa.Column("pipeline", _text, primary_key=True),
+    sa.Column("shard", _text, primary_key=True),
+    sa.Column("fence", sa.BigInteger, primary_key=True),
+    sa.Column("kind", _text, nullable=False),
+    sa.Column("records", sa.BigInteger, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("bound_usd", sa.Double, nullable=False),
+    # The bound while it is reserved; null before and after.
+    sa.Column("held_usd", sa.Double),
+    sa.Column("cost_usd", sa.Double),
+    sa.Column("submission", _text),
+    # Of its request files: in its name at the service, so that a name met again means the same.
+    sa.Column("digest", _text, nullable=False, server_default=""),
+    sa.Column("queued_at", sa.Double, nullable=False),
+)
+
+submissions = sa.Table(
+    "ledger_submissions",
+    metadata,
+    sa.Column("token", _text, primary_key=True),
+    sa.Column("pipeline", _text, nullable=False),
+    sa.Column("scope", _text, nullable=False),
+    sa.Column("name", _text, nullable=False),
+    sa.Column("service_id", _text),
+    sa.Column("state", _text, nullable=False),
+    sa.Column("message", _text),
+    sa.Column("jobs", sa.BigInteger, nullable=False),
+    sa.Column("records", sa.BigInteger, nullable=False),
+    sa.Column("bound_usd", sa.Double, nullable=False),
+    sa.Column("claimed_at", sa.Double, nullable=False),
+    sa.Column("submitted_at", sa.Double),
+    sa.Column("ended_at", sa.Double),
+)
+
+scopes = sa.Table(
+    "ledger_scopes",
+    metadata,
+    sa.Column("name", _text, primary_key=True),
+    sa.Column("slots", sa.BigInteger),
+    sa.Column("foreign_jobs", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("observed_at", sa.Double),
+    sa.Column("oldest_active", sa.Double),
+    sa.Column("paused_until", sa.Double, nullable=False, server_default="0"),
+    sa.Column("rejections", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("calls_from", sa.Double, nullable=False, server_default="0"),
+)
+
+notices = sa.Table(
+    "ledger_notices",
+    metadata,
+    sa.Column("key", _text, primary_key=True),
+    sa.Column("at", sa.Double, nullable=False),
 )
 
 # Sums over shards that are not superseded, kept in the transaction of every change, so that a

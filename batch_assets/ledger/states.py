@@ -1,7 +1,8 @@
-"""The states of a shard and the moves between them.
+"""The states of a shard and of a submission, and the moves between them.
 
 A shard's state is that of its newest job. The moves themselves, by compare-and-set, are in
-`moves.py` and `claims.py`; who makes them is in `control/` and `orchestration/`.
+`moves.py`, `claims.py`, `queue.py` and `submissions.py`; who makes them is in `control/` and
+`orchestration/`.
 """
 
 from enum import StrEnum
@@ -16,38 +17,61 @@ class State(StrEnum):
     QUEUED = "queued"  # deferred: request files lie at the service, waiting for a slot
     SUBMITTING = "submitting"  # intent written, the call to the service not yet known to have succeeded
     SUBMITTED = "submitted"
-    RUNNING = "running"  # in place: claimed, being computed
+    RUNNING = "running"  # in place: claimed, being computed; deferred: the service computes
+    SUCCEEDED = "succeeded"  # this and the next four: ended at the service, not collected yet
+    PARTIAL = "partial"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    STOPPED = "stopped"  # at the service, or before it was ever there
+    COLLECTING = "collecting"  # results are fetched, or data files written and the commit marker being put
+    COLLECTED = "collected"  # committed
+    EXHAUSTED = "exhausted"  # attempts spent
+
+
+class SubmissionState(StrEnum):
+    """Where a submission stands. It never goes back, and never leaves where it ended."""
+
+    SUBMITTING = "submitting"  # intent written; whether it exists at the service is not known yet
+    SUBMITTED = "submitted"
+    RUNNING = "running"
     SUCCEEDED = "succeeded"
     PARTIAL = "partial"
     FAILED = "failed"
     EXPIRED = "expired"
     STOPPED = "stopped"
-    COLLECTING = "collecting"  # data files written, the commit marker is being put
-    COLLECTED = "collected"  # committed
-    EXHAUSTED = "exhausted"  # attempts spent
+    REFUSED = "refused"  # nothing exists at the service; its jobs are in the queue again
 
+
+ENDED = frozenset({State.SUCCEEDED, State.PARTIAL, State.FAILED, State.EXPIRED, State.STOPPED})
+"""What a shard becomes when its job ends at the service."""
+
+AT_SERVICE = frozenset({State.SUBMITTING, State.SUBMITTED, State.RUNNING})
+"""Where a shard stands while its submission has a slot (RUNNING: if nobody holds it)."""
+
+LIVE_SUBMISSION = frozenset(SubmissionState(state) for state in AT_SERVICE)
+"""These have a slot at the service."""
+
+ENDED_SUBMISSION = frozenset(SubmissionState(state) for state in ENDED)
 
 MOVES: dict[State, frozenset[State]] = {
-    State.PLANNED: frozenset({State.PREPARED}),
-    State.PREPARED: frozenset({State.READY, State.QUEUED}),
-    State.READY: frozenset({State.RUNNING, State.STOPPED}),
-    State.QUEUED: frozenset({State.SUBMITTING, State.STOPPED}),
-    State.SUBMITTING: frozenset({State.SUBMITTED, State.QUEUED, State.FAILED}),
-    State.SUBMITTED: frozenset(
-        {State.RUNNING, State.SUCCEEDED, State.PARTIAL, State.FAILED, State.EXPIRED, State.STOPPED}
-    ),
+    # From PLANNED on a lost ledger goes straight to where the job is.
+    State.PLANNED: frozenset({State.PREPARED, State.READY, State.QUEUED, State.SUBMITTED}),
+    State.PREPARED: frozenset({State.READY, State.QUEUED, State.SUBMITTED, State.EXHAUSTED}),
+    State.READY: frozenset({State.PREPARED, State.RUNNING, State.STOPPED}),
+    State.QUEUED: frozenset({State.READY, State.SUBMITTING, State.SUBMITTED, State.STOPPED}),
+    State.SUBMITTING: frozenset({State.QUEUED, State.SUBMITTED, State.RUNNING, *ENDED}),
+    State.SUBMITTED: frozenset({State.RUNNING, *ENDED}),
     State.RUNNING: frozenset(
-        {State.READY, State.SUCCEEDED, State.PARTIAL, State.FAILED, State.EXPIRED, State.STOPPED,
-         State.COLLECTING, State.COLLECTED}
+        {State.READY, State.QUEUED, *ENDED, State.COLLECTING, State.COLLECTED, State.EXHAUSTED}
     ),
     State.SUCCEEDED: frozenset({State.COLLECTING}),
     State.PARTIAL: frozenset({State.COLLECTING}),
-    State.FAILED: frozenset({State.READY, State.QUEUED, State.EXHAUSTED}),
-    State.EXPIRED: frozenset({State.QUEUED, State.COLLECTING, State.EXHAUSTED}),
-    State.STOPPED: frozenset({State.READY, State.QUEUED, State.COLLECTING}),
-    State.COLLECTING: frozenset({State.COLLECTED, State.READY, State.QUEUED, State.FAILED}),
-    State.COLLECTED: frozenset({State.READY, State.QUEUED}),  # told to compute again
-    State.EXHAUSTED: frozenset({State.READY, State.QUEUED}),  # told to try again
-}  # fmt: skip
+    State.FAILED: frozenset({State.COLLECTING}),
+    State.EXPIRED: frozenset({State.COLLECTING}),
+    State.STOPPED: frozenset({State.PREPARED, State.READY, State.QUEUED, State.SUBMITTED, State.COLLECTING}),
+    State.COLLECTING: frozenset({State.COLLECTED, State.READY, State.QUEUED, *ENDED, State.EXHAUSTED}),
+    State.COLLECTED: frozenset({State.PREPARED, State.READY}),  # told to compute again
+    State.EXHAUSTED: frozenset({State.PREPARED, State.READY, *ENDED}),  # told to try again
+}
 """From each state, where it may go. Any state may become COLLECTED where the root already
 holds a commit marker of the current fingerprint (`Ledger.adopt_all`)."""

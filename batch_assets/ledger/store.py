@@ -1,12 +1,14 @@
 """What every part of the Ledger stands on: a database and a clock."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from batch_assets.ledger.changing import BATCH, change_shards
 from batch_assets.ledger.database import Database
+
+T = TypeVar("T")
 
 
 class Store:
@@ -15,6 +17,10 @@ class Store:
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database = database
         self._clock = clock
+
+    def now(self) -> float:
+        """Unix seconds, by the ledger's clock."""
+        return self._clock()
 
     def _change_all(
         self, pipeline: str, condition: sa.ColumnElement[bool], values: Mapping[str, Any]
@@ -27,3 +33,8 @@ class Store:
             changed += batch
             if len(batch) < BATCH:
                 return changed
+
+
+def batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """The items in pieces of at most BATCH: what one statement takes."""
+    return (items[start : start + BATCH] for start in range(0, len(items), BATCH))

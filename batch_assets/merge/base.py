@@ -12,6 +12,7 @@ import pydantic
 
 from batch_assets import paths
 from batch_assets.embeddings.accounting import Accounting
+from batch_assets.embeddings.schema import EMBED, Task
 from batch_assets.errors import AccountingError
 from batch_assets.storage import Storage
 
@@ -57,7 +58,9 @@ class Manifest:
     """`manifest.json` of one merged version; `parts` are in source order.
 
     `digest` names the content: the same committed shards give the same. `columns` are plan
-    types; `norms` are min, max, mean as measured when each vector was written.
+    types; `norms` are min, max, mean as measured when each vector was written. Where the `task`
+    is `generate`, `tokens` are the input ones, `dimensions` is 0 and `vector_dtype` empty.
+    `cost_usd` is what the shards' jobs cost together, None where nothing was paid for.
     """
 
     version: str
@@ -77,6 +80,9 @@ class Manifest:
     tokens: int
     created: str
     norms: dict[str, float] = field(default_factory=dict)
+    task: Task = EMBED
+    output_tokens: int = 0
+    cost_usd: float | None = None
 
     @property
     def accounting(self) -> Accounting:

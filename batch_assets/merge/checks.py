@@ -1,5 +1,6 @@
 """The two checks of a merged version that stop publishing: accounting and vectors.
 
+Where the task is `generate`, `vectors` looks at the answers, of which none may be null.
 Both read the merged files themselves. The third, parity, needs the model and lies above.
 `verification.py` asks the same and more from outside, of the whole root.
 """
@@ -9,7 +10,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from batch_assets.embeddings.accounting import Accounting, count_stages
-from batch_assets.embeddings.parquet_files import count_rows, iter_vectors, open_parquet
+from batch_assets.embeddings.marker import ShardMarker
+from batch_assets.embeddings.parquet_files import VECTOR_BATCH, count_rows, iter_vectors, open_parquet
+from batch_assets.embeddings.schema import GENERATE, RESPONSE
 from batch_assets.embeddings.validation import Norms, VectorError, unsound, validate_vectors
 from batch_assets.errors import AccountingError
 from batch_assets.merge.base import CheckOutcome, Manifest, Part
@@ -56,8 +59,10 @@ def check_vectors(storage: Storage, manifest: Manifest) -> CheckOutcome:
     since; the lengths found then are in the manifest, and are checked here. Read again are all
     vectors of a version with up to `ALL_READ` of them, of a larger one those of every
     `READ_EVERY`th row group, on an object store only of `SAMPLED_PARTS` parts: to read all would
-    take as long as the merge. `verify` reads all.
+    take as long as the merge. `verify` reads all. Of answers as many are read, and none may be null.
     """
+    if manifest.task == GENERATE:
+        return _check_responses(storage, manifest)
     norms = Norms()
     try:
         if manifest.norms:
@@ -82,6 +87,24 @@ def check_vectors(storage: Storage, manifest: Manifest) -> CheckOutcome:
         f"written, and so are the {norms.count} read again"
     )
     return CheckOutcome(True, message, metadata | lengths)
+
+
+def _check_responses(storage: Storage, manifest: Manifest) -> CheckOutcome:
+    try:
+        read = sum(
+            map_in_order(
+                lambda one: count_responses(storage, manifest.path(one[0]), *one[1:]),
+                _sample(storage, manifest),
+                THREADS,
+            )
+        )
+    except AccountingError as error:
+        return CheckOutcome(False, str(error), {"responses": manifest.rows})
+    message = (
+        f"there are no vectors: the task is {manifest.task}. Of {manifest.rows} responses {read} were "
+        "read, and none is null"
+    )
+    return CheckOutcome(True, message, {"responses": manifest.rows, "responses_read": read})
 
 
 def _sample(storage: Storage, manifest: Manifest) -> Iterator[tuple[Part, int, int]]:
@@ -115,3 +138,28 @@ def file_norms(
                     raise VectorError(f"{path}: {error}") from None
                 row += len(vectors)
     return norms
+
+
+def count_responses(storage: Storage, path: str, first: int = 0, every: int = 1) -> int:
+    """Answers in the row groups that `file_norms` would read; AccountingError where one is null."""
+    count = 0
+    with open_parquet(storage, path) as file:
+        if RESPONSE not in file.schema_arrow.names:
+            raise AccountingError(f"{path}: has no column {RESPONSE!r}, only {file.schema_arrow.names}")
+        groups = range(first, file.num_row_groups, every)
+        for batch in file.iter_batches(
+            VECTOR_BATCH, row_groups=groups, columns=[RESPONSE], use_threads=False
+        ):
+            column = batch.column(RESPONSE)
+            if column.null_count:
+                raise AccountingError(f"{path}: {column.null_count} responses are null")
+            count += len(column)
+    return count
+
+
+def check_results(storage: Storage, path: str, written: ShardMarker | Manifest) -> None:
+    """Read all of a file's vectors, or answers; VectorError or AccountingError where one is unsound."""
+    if written.task == GENERATE:
+        count_responses(storage, path)
+    else:
+        file_norms(storage, path, written.dimensions, written.normalized)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from batch_assets.embeddings.marker import ShardMarker, read_marker
 from batch_assets.embeddings.parquet_files import DataFile
+from batch_assets.embeddings.schema import EMBED, Task
 from batch_assets.embeddings.validation import Norms
 from batch_assets.errors import NotReady
 from batch_assets.storage import Storage
@@ -25,6 +26,7 @@ class Layout:
     columns: tuple[tuple[str, str], ...]
     dimensions: int
     vector_dtype: str
+    task: Task = EMBED
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +50,21 @@ class Inputs:
     model: str = ""
     normalized: bool = True
     tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = None
     norms: Norms = field(default_factory=Norms)
 
     def add(self, planned: int, marker: ShardMarker) -> None:
-        layout = Layout(tuple(marker.columns.items()), marker.dimensions, marker.vector_dtype)
+        columns = tuple(marker.columns.items())
+        layout = Layout(columns, marker.dimensions, marker.vector_dtype, marker.task)
         layout = self.layouts.setdefault(layout, layout)
         self.shards.append(Input(marker.shard, planned, layout, marker.embeddings, marker.failures))
         self.model = marker.model
         self.normalized = self.normalized and marker.normalized
         self.tokens += marker.tokens
+        self.output_tokens += marker.output_tokens
+        if marker.cost_usd is not None:
+            self.cost_usd = (self.cost_usd or 0.0) + marker.cost_usd
         if marker.norms:
             count = marker.embeddings.rows
             low, high, mean = (marker.norms[name] for name in ("min", "max", "mean"))

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from batch_assets import paths
 from batch_assets.embeddings.accounting import count_stages_of
 from batch_assets.embeddings.parquet_files import GROUP_ROWS, DataFile, GroupedWriter, open_parquet
-from batch_assets.embeddings.schema import FAILURES_SCHEMA, embeddings_schema, plan_columns
+from batch_assets.embeddings.schema import FAILURES_SCHEMA, GENERATE, data_schema, plan_columns
 from batch_assets.errors import AccountingError
 from batch_assets.merge.base import (
     FailuresPart,
@@ -68,14 +68,25 @@ def merge(
         "model": (metadata or {}).get("model", inputs.model),
         "timestamp": manifest.created,
         "fingerprint": fingerprint,
-        "dimensions": manifest.dimensions,
-        "dtype": manifest.vector_dtype,
+        **_results(manifest),
+        "cost_usd": manifest.cost_usd,
         **vars(manifest.accounting),
     }
     data = orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS, default=str)
     storage.write(paths.merged_metadata(version), data + b"\n")
     write_manifest(storage, manifest)
     return MergeResult(manifest, reused=False, expected_current=published)
+
+
+def _results(manifest: Manifest) -> dict[str, Any]:
+    """What `metadata.json` says of the vectors, or of the answers."""
+    if manifest.task == GENERATE:
+        return {
+            "task": manifest.task,
+            "input_tokens": manifest.tokens,
+            "output_tokens": manifest.output_tokens,
+        }
+    return {"dimensions": manifest.dimensions, "dtype": manifest.vector_dtype}
 
 
 @dataclass(frozen=True)
@@ -125,6 +136,9 @@ def _write_version(storage: Storage, version: str, inputs: Inputs, progress: Pro
         tokens=inputs.tokens,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         norms=inputs.norms.summary(),
+        task=inputs.shards[0].layout.task,
+        output_tokens=inputs.output_tokens,
+        cost_usd=inputs.cost_usd,
     )
 
 
@@ -132,7 +146,7 @@ def _merge_shard(storage: Storage, version: str, schema: pa.Schema, item: tuple[
     number, shard = item
     target = paths.merged_part(version, number)
     layout = shard.layout
-    own = embeddings_schema(dict(layout.columns), layout.dimensions, layout.vector_dtype)
+    own = data_schema(dict(layout.columns), layout.dimensions, layout.vector_dtype, layout.task)
     if own.equals(schema, check_metadata=True):
         file = copy_file(storage, shard.embeddings, target)
     else:

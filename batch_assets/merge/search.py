@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from batch_assets import paths
 from batch_assets.embeddings.parquet_files import iter_vectors, open_parquet
-from batch_assets.embeddings.schema import EMBEDDING
+from batch_assets.embeddings.schema import EMBEDDING, GENERATE, RESPONSE
 from batch_assets.embeddings.validation import vector_norms
 from batch_assets.errors import ConfigurationError, NotReady
 from batch_assets.merge.base import Manifest, Part
@@ -42,17 +43,26 @@ class _Candidate:
 
 
 def open_published(storage: Storage) -> Manifest:
-    """The manifest of the published version. Raises NotReady where there is none."""
+    """The manifest of the published version.
+
+    Raises NotReady where there is none, ConfigurationError where it holds answers in place of vectors.
+    """
     manifest = open_current(storage)
     if manifest is None:
         raise NotReady(f"nothing is published under {storage.uri} yet; merge first: `batch-assets run`")
+    if manifest.task == GENERATE:
+        raise ConfigurationError(
+            f"the pipeline of {storage.uri} generates answers: there are no vectors to search; read the column "
+            f"`{RESPONSE}` of the Parquet files in {paths.merged_folder(manifest.version)}"
+        )
     return manifest
 
 
 def search(root: str | Storage, query_vector: npt.ArrayLike, k: int = 10) -> list[Hit]:
     """The `k` records of the published version nearest to `query_vector` (dimensions,), best first.
 
-    Raises NotReady where nothing is published, ConfigurationError for a vector of another dimension.
+    Raises NotReady where nothing is published, ConfigurationError for a vector of another dimension
+    and where there are answers in place of vectors.
     """
     storage = open_storage(root) if isinstance(root, str) else root
     manifest = open_published(storage)

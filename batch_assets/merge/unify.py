@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_assets.embeddings.parquet_files import open_parquet
-from batch_assets.embeddings.schema import embeddings_schema, plan_columns
+from batch_assets.embeddings.schema import Task, data_schema, plan_columns
 from batch_assets.errors import AccountingError
 from batch_assets.merge.inputs import Inputs
 from batch_assets.storage import Storage
@@ -24,8 +24,13 @@ def unified_schema(storage: Storage, inputs: Inputs) -> tuple[pa.Schema, str]:
     """Schema that every shard's rows can be put into, and its vector type; columns as they first appear.
 
     float16 and float32 vectors together are float32. Raises AccountingError for vectors of
-    different dimensions.
+    different dimensions, and for vectors beside answers.
     """
+    tasks: set[Task] = {layout.task for layout in inputs.layouts}
+    if len(tasks) != 1:
+        first = {shard.layout.task: shard.shard for shard in reversed(inputs.shards)}
+        found = ", ".join(f"{task} in shard {shard}" for task, shard in sorted(first.items()))
+        raise AccountingError(f"shards to be merged are of different tasks: {found}")
     dimensions = {layout.dimensions for layout in inputs.layouts}
     if len(dimensions) != 1:
         first = {shard.layout.dimensions: shard.shard for shard in reversed(inputs.shards)}
@@ -37,7 +42,7 @@ def unified_schema(storage: Storage, inputs: Inputs) -> tuple[pa.Schema, str]:
             types.setdefault(name, set()).add(plan_type)
     columns = {name: _unified_type(storage, inputs, name, found) for name, found in types.items()}
     vector_dtype = max(layout.vector_dtype for layout in inputs.layouts)  # "float16" < "float32"
-    return embeddings_schema(columns, dimensions.pop(), vector_dtype), vector_dtype
+    return data_schema(columns, dimensions.pop(), vector_dtype, tasks.pop()), vector_dtype
 
 
 def _unified_type(storage: Storage, inputs: Inputs, name: str, types: set[str]) -> str:

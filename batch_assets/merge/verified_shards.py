@@ -6,7 +6,7 @@ from batch_assets.embeddings.accounting import Accounting, account_shard
 from batch_assets.embeddings.marker import ShardMarker, read_marker
 from batch_assets.embeddings.validation import VectorError
 from batch_assets.errors import AccountingError
-from batch_assets.merge.checks import file_norms
+from batch_assets.merge.checks import check_results
 from batch_assets.merge.copying import check_file
 from batch_assets.merge.provenance import check_provenance
 from batch_assets.sharding.plan import Shard
@@ -32,7 +32,7 @@ class VerifiedShard:
 
 
 def verify_shard(storage: Storage, shard: Shard, merged_sha256: str | None) -> VerifiedShard:
-    """Check digests, counts, records and vectors of a shard against its marker and the plan.
+    """Check digests, counts, records and vectors (or answers) of a shard against its marker and the plan.
 
     `merged_sha256` is the digest of its merged part: where that has the same bytes, vectors are
     left to whoever reads the part.
@@ -48,7 +48,7 @@ def verify_shard(storage: Storage, shard: Shard, merged_sha256: str | None) -> V
             check_file(storage, file)
         check_provenance(storage, shard, marker)
         if marker.embeddings.sha256 != merged_sha256:
-            file_norms(storage, marker.embeddings.path, marker.dimensions, marker.normalized)
+            check_results(storage, marker.embeddings.path, marker)
     except (AccountingError, VectorError) as error:
         return VerifiedShard(shard, marker, accounting, str(error))
     return VerifiedShard(shard, marker, accounting)

@@ -10,7 +10,7 @@ from batch_assets.embeddings.parquet_files import DataFile, count_rows
 from batch_assets.embeddings.validation import VectorError
 from batch_assets.errors import AccountingError
 from batch_assets.merge.base import FailuresPart, Manifest, Part
-from batch_assets.merge.checks import file_norms
+from batch_assets.merge.checks import check_results
 from batch_assets.merge.copying import check_file
 from batch_assets.merge.inputs import digest_of, name_some
 from batch_assets.merge.verified_shards import VerifiedShard
@@ -71,7 +71,7 @@ def _verify_part(storage: Storage, manifest: Manifest, part: Part) -> tuple[int,
         check_file(storage, _data_file(manifest, part))
         if rows != part.rows:
             raise AccountingError(f"{manifest.path(part)}: holds {rows} rows, its manifest says {part.rows}")
-        file_norms(storage, manifest.path(part), manifest.dimensions, manifest.normalized)
+        check_results(storage, manifest.path(part), manifest)
     except (AccountingError, VectorError) as error:
         return rows, str(error)
     return rows, None

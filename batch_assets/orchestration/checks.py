@@ -1,4 +1,7 @@
-"""The check that stands beside an asset: parity. Those that block publishing are within `merged_embeddings`."""
+"""The check that stands beside an asset: parity, of executors in place.
+
+Those that block publishing are within `merged_embeddings`.
+"""
 
 import dagster as dg
 

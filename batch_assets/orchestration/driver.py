@@ -10,11 +10,19 @@ from dataclasses import dataclass, field
 import dagster as dg
 
 from batch_assets.control.pipeline import note_fingerprint
-from batch_assets.errors import BatchAssetsError, ConfigurationError, ModelError, SourceError, StorageError
+from batch_assets.errors import (
+    BatchAssetsError,
+    ConfigurationError,
+    ModelError,
+    SourceError,
+    StorageError,
+    SubmissionRefused,
+)
 from batch_assets.executors.registry import ExecutorHost
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import ShardRow
 from batch_assets.ledger.states import State
+from batch_assets.orchestration.deferred_driver import embed_at_service
 from batch_assets.orchestration.mending import know_partitions, missing_materializations, report_dead_runs
 from batch_assets.orchestration.metadata import NOTES
 from batch_assets.orchestration.partitions import range_tags, shard_ranges
@@ -23,7 +31,8 @@ from batch_assets.settings import PipelineSettings
 
 WAIT_SECONDS = 1.0
 PASSES_WITHOUT_PROGRESS = 5
-TOLD_APART = (ConfigurationError, ModelError, SourceError, StorageError)
+TOLD_APART = (ConfigurationError, ModelError, SourceError, StorageError, SubmissionRefused)
+ASSETS = ("input_shards", "submitted_jobs", "embedding_outputs")
 ENDED = (State.COLLECTED, State.EXHAUSTED)
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -55,6 +64,8 @@ class Driver:
         """Materialize `shard_plan`; an order to stop that was given before is lifted."""
         self.ledger.clear_stop(self.settings.name)
         self.ledger.start_again(self.settings.name)
+        if self.ledger.pipeline(self.settings.name) is not None:
+            self.ledger.clear_blocked(self.settings.name)
         report_dead_runs(self.instance, self.ledger)
         result = self._materialize(["shard_plan"], {})
         for event in result.get_asset_materialization_events():
@@ -68,16 +79,25 @@ class Driver:
         Shards that another run holds are waited for. A shard that fails is tried again for as
         long as the ledger gives it attempts. Raises RunFailed where that gets nowhere.
         """
-        fingerprint = self.host.executor(self.settings).fingerprint()
-        note_fingerprint(self.ledger, self.settings.name, fingerprint)
+        executor = self.host.executor(self.settings)
+        note_fingerprint(self.ledger, self.settings.name, executor.fingerprint())
+        if executor.in_place:
+            self._embed_in_place()
+        else:
+            embed_at_service(self)
+        # What a crash committed and did not come to report, so that no daemon is needed for a true picture.
+        for event in missing_materializations(self.instance, self.ledger):
+            self.instance.report_runless_asset_event(event)
+
+    def _embed_in_place(self) -> None:
         fewest, passes, told = None, 0, ""
-        while left := self._unfinished():
+        while left := self.unfinished():
             if self.ledger.stop_requested(self.settings.name):
                 raise RunFailed(f"pipeline {self.settings.name} was stopped; the same command goes on")
             if any(row.state is State.STOPPED for row in left):
                 # Stopped by an order that was lifted while it was carried out: nobody else starts them.
                 self.ledger.start_again(self.settings.name)
-            free = [row.key for row in left if not self._held(row)]
+            free = [row.key for row in left if not self.held(row)]
             if not free:
                 holders = sorted({str(row.holder) for row in left if row.holder})
                 news = f"waiting for {len(left)} shards held by {', '.join(holders)}"
@@ -86,7 +106,7 @@ class Driver:
                 told = news
                 time.sleep(WAIT_SECONDS)
                 continue
-            failed = self._embed(free)
+            failed = self.materialize_shards(ASSETS, free)
             passes = passes + 1 if fewest is not None and len(left) >= fewest else 0
             fewest = len(left)
             if passes >= max(PASSES_WITHOUT_PROGRESS, self.settings.executor.max_attempts + 1):
@@ -99,21 +119,19 @@ class Driver:
                 time.sleep(2**passes)
             elif passes:
                 time.sleep(WAIT_SECONDS)
-        # What a crash committed and did not come to report, so that no daemon is needed for a true picture.
-        for event in missing_materializations(self.instance, self.ledger):
-            self.instance.report_runless_asset_event(event)
 
-    def _embed(self, keys: Sequence[str]) -> Exception | None:
-        """One pass over these shards; returns the last failure. Raises what no shard would ever escape.
+    def materialize_shards(
+        self, names: Sequence[str], keys: Sequence[str], tags: Mapping[str, str] | None = None
+    ) -> Exception | None:
+        """Materialize these assets of these shards; returns the last failure. Raises what no shard would ever escape.
 
         A store that does not answer ends the pass: in a while it may.
         """
-        names = ["input_shards", "submitted_jobs", "embedding_outputs"]
         know_partitions(self.instance, self.ledger, self.settings.name, keys)
         known = self.instance.get_dynamic_partitions(f"{self.settings.name}_shards")
         failed = None
         for first, last in shard_ranges(known, keys):
-            result = self._materialize(names, range_tags(first, last), may_fail=True)
+            result = self._materialize(names, {**range_tags(first, last), **(tags or {})}, may_fail=True)
             if not result.success:
                 failed = _cause(result)
                 if isinstance(failed, StorageError):
@@ -138,11 +156,13 @@ class Driver:
         if not result.success:
             self.say(f"a check could not be made: {_cause(result)}")
 
-    def _unfinished(self) -> list[ShardRow]:
+    def unfinished(self) -> list[ShardRow]:
+        """Shards that are neither committed nor given up."""
         states = [state for state in State if state not in ENDED]
         return self.ledger.shards(self.settings.name, states=states)
 
-    def _held(self, row: ShardRow) -> bool:
+    def held(self, row: ShardRow) -> bool:
+        """Whether somebody alive is at the shard."""
         return row.state in (State.RUNNING, State.COLLECTING) and self.ledger.is_held(row.pipeline, row.key)
 
     def _materialize(

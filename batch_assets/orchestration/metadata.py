@@ -10,7 +10,15 @@ from typing import Any
 import dagster as dg
 
 from batch_assets.embeddings.marker import ShardMarker
-from batch_assets.embeddings.schema import EMBEDDING, TOKEN_COUNT, embeddings_schema
+from batch_assets.embeddings.schema import (
+    EMBEDDING,
+    GENERATE,
+    INPUT_TOKENS,
+    OUTPUT_TOKENS,
+    RESPONSE,
+    TOKEN_COUNT,
+    data_schema,
+)
 from batch_assets.merge.base import Manifest
 from batch_assets.orchestration.pictures import bar_chart
 
@@ -38,6 +46,8 @@ LENGTHS = "lengths"
 THROUGHPUT = "throughput"
 REASONS = "reasons"
 STATE = "state"
+TRIED_AGAIN = "tried_again"
+BOUND_USD = "bound_usd"
 VERSION = "version"
 LOWEST_COSINE = "lowest_cosine"
 THRESHOLD = "threshold"
@@ -48,6 +58,7 @@ SETTINGS = "batch_assets/settings"
 RECOMPUTE_TAG = "batch_assets/recompute"
 COLLECT_TAG = "batch_assets/collect"
 PROCESS_TAG = "batch_assets/process"
+PIPELINE_TAG = "batch_assets/pipeline"
 
 
 def common(
@@ -101,13 +112,17 @@ def shard_metadata(marker: ShardMarker, uri: str) -> dict[str, Any]:
         fingerprint=marker.fingerprint,
         cost_usd=marker.cost_usd,
     )
-    return found | {
-        MODEL: marker.model,
-        DTYPE: marker.dtype,
-        DEVICE: marker.device,
-        ATTEMPT: marker.attempt,
-        LENGTHS: length_picture(marker.token_histogram, "tokens"),
-    }
+    return (
+        found
+        | _usage(marker)
+        | {
+            MODEL: marker.model,
+            DTYPE: marker.dtype,
+            DEVICE: marker.device,
+            ATTEMPT: marker.attempt,
+            LENGTHS: length_picture(marker.token_histogram, _unit(marker)),
+        }
+    )
 
 
 def merge_metadata(
@@ -124,14 +139,30 @@ def merge_metadata(
         tokens=manifest.tokens,
         uri=uri,
         fingerprint=manifest.fingerprint,
+        cost_usd=manifest.cost_usd,
         partition=False,
     )
-    return found | {
-        SHARDS: len(manifest.parts),
-        VERSION: manifest.version,
-        THROUGHPUT: bar_chart("Records per second, by shard", rates),
-        "dagster/column_schema": _column_schema(manifest),
-    }
+    return (
+        found
+        | _usage(manifest)
+        | {
+            SHARDS: len(manifest.parts),
+            VERSION: manifest.version,
+            THROUGHPUT: bar_chart("Records per second, by shard", rates),
+            "dagster/column_schema": _column_schema(manifest),
+        }
+    )
+
+
+def _usage(written: ShardMarker | Manifest) -> dict[str, Any]:
+    """Tokens by direction, where the task is `generate`; `tokens` are then the input ones."""
+    if written.task != GENERATE:
+        return {}
+    return {INPUT_TOKENS: written.tokens, OUTPUT_TOKENS: written.output_tokens}
+
+
+def _unit(marker: ShardMarker) -> str:
+    return "input tokens" if marker.task == GENERATE else "tokens"
 
 
 def length_picture(histogram: Mapping[int, int], unit: str) -> dg.MetadataValue:
@@ -151,17 +182,19 @@ COLUMN_DESCRIPTIONS = {
     "source_row": "Where it was read: the row in that file, from 0.",
     EMBEDDING: "The record's vector.",
     TOKEN_COUNT: "Tokens that the model saw, special ones included.",
+    RESPONSE: "The model's answer.",
+    INPUT_TOKENS: "Tokens that the model read.",
+    OUTPUT_TOKENS: "Tokens that the model wrote.",
 }
 
 
 def _column_schema(manifest: Manifest) -> dg.TableSchema:
-    fields = embeddings_schema(manifest.columns, manifest.dimensions, manifest.vector_dtype)
+    fields = data_schema(manifest.columns, manifest.dimensions, manifest.vector_dtype, manifest.task)
     types = {EMBEDDING: f"{manifest.vector_dtype}[{manifest.dimensions}]"}
-    passed = "Passed through from the source."
+    # By the manifest's columns: one that is passed through may be called `response` where vectors are made.
+    described = COLUMN_DESCRIPTIONS | dict.fromkeys(manifest.columns, "Passed through from the source.")
     columns = [
-        dg.TableColumn(
-            field.name, types.get(field.name, str(field.type)), COLUMN_DESCRIPTIONS.get(field.name, passed)
-        )
+        dg.TableColumn(field.name, types.get(field.name, str(field.type)), described[field.name])
         for field in fields
     ]
     return dg.TableSchema(columns)

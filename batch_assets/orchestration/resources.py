@@ -1,14 +1,19 @@
-"""Dagster resources: the ledger and the hosts of executors, seen in the UI, replaced in tests.
+"""Dagster resources: the ledger, the hosts of executors and notifications, seen in the UI, replaced in tests.
 
 Each only builds a plain object of a lower layer; no logic here.
 """
 
+from collections.abc import Sequence
+
 import dagster as dg
 from pydantic import Field
 
+from batch_assets.executors.bedrock.account import BedrockAccount, shared_account
 from batch_assets.executors.gpu import GpuMachine
 from batch_assets.home import ledger_url
 from batch_assets.ledger.ledger import Ledger
+from batch_assets.notifications.base import Notifier
+from batch_assets.notifications.registry import create_notifiers
 
 
 class LedgerResource(dg.ConfigurableResource):
@@ -37,6 +42,35 @@ class GpuExecutorResource(dg.ConfigurableResource):
         return GpuMachine(device=self.device, batch_tokens=self.batch_tokens)
 
 
+class BedrockResource(dg.ConfigurableResource):
+    """The AWS account that runs Amazon Bedrock batch inference jobs, by AWS's own chain of credentials."""
+
+    region: str = Field(
+        default="", description="For pipelines that name none; by default that of the environment."
+    )
+
+    def create_resource(self, context: dg.InitResourceContext) -> BedrockAccount:
+        return shared_account(self.region or None)
+
+
+class NotificationsResource(dg.ConfigurableResource):
+    """Where a person is told of failed jobs and runs, of spent budgets and published versions."""
+
+    targets: str = Field(
+        default="",
+        description="Targets with spaces between: log, sns:<topic ARN>, slack:<URL>, webhook:<URL>; by default "
+        "$BATCH_ASSETS_NOTIFY, else log. Take URLs from the environment, since they are secrets: dg.EnvVar.",
+    )
+
+    def create_resource(self, context: dg.InitResourceContext) -> Sequence[Notifier]:
+        return create_notifiers(self.targets)
+
+
 def default_resources() -> dict[str, dg.ConfigurableResource]:
-    """The resources that the assets and sensors ask for, by key: `ledger` and each executor's type."""
-    return {"ledger": LedgerResource(), "gpu": GpuExecutorResource()}
+    """The resources that the assets and sensors ask for, by key: `ledger`, `notifications`, executors' types."""
+    return {
+        "ledger": LedgerResource(),
+        "gpu": GpuExecutorResource(),
+        "bedrock": BedrockResource(),
+        "notifications": NotificationsResource(),
+    }

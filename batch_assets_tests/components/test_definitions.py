@@ -82,8 +82,13 @@ def test_what_a_code_location_holds(
 def test_the_repositorys_own_pipelines(monkeypatch: pytest.MonkeyPatch) -> None:
     found = described(load(monkeypatch, None))
     assert "quickstart/merged_embeddings" in found["assets"]
-    assert list(found["sensors"]) == ["new_input", "job_completion", "merge_ready"]
-    assert found["resources"] == ["gpu", "ledger"]
+    assert list(found["sensors"]) == [
+        "new_input",
+        "job_completion",
+        "merge_ready",
+        "failure_notification",
+    ]
+    assert found["resources"] == ["gpu", "ledger", "notifications"]
 
 
 def test_an_empty_folder_is_a_code_location_without_pipelines(
@@ -91,7 +96,7 @@ def test_an_empty_folder_is_a_code_location_without_pipelines(
 ) -> None:
     found = described(load(monkeypatch, tmp_path))
     assert found["assets"] == {}
-    assert len(found["sensors"]) == 3
+    assert len(found["sensors"]) == 4
 
 
 def test_wrong_folders_are_refused_in_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from batch_assets.embeddings.marker import ShardMarker, commit_marker, read_marker
 from batch_assets.embeddings.outcomes import Failure, Outcomes
-from batch_assets.embeddings.schema import PLAN_TYPES
+from batch_assets.embeddings.schema import GENERATE, PLAN_TYPES, Task
 from batch_assets.embeddings.shard_writer import ShardFiles, ShardWriter
 from batch_assets.sources.base import Records, Rejection
 from batch_assets.storage import Storage
@@ -72,8 +72,22 @@ def make_outcomes(
     )
 
 
+def make_answers(kinds: str, first: int = 0, **stretch: Any) -> Outcomes:
+    """What `make_outcomes` gives, answered in place of embedded; `stretch` are its arguments."""
+    outcomes = make_outcomes(kinds, first, **stretch)
+    outcomes.vectors = np.empty((len(outcomes.rows), 0), dtype=np.float32)
+    outcomes.responses = [f"answer to {outcomes.records.record_ids[row]}" for row in outcomes.rows]
+    outcomes.output_tokens = outcomes.token_counts + np.int32(100)
+    return outcomes
+
+
 def marker_of(
-    files: ShardFiles, shard: str, fence: int, planned: int, fingerprint: str = "f" * 16
+    files: ShardFiles,
+    shard: str,
+    fence: int,
+    planned: int,
+    fingerprint: str = "f" * 16,
+    cost_usd: float | None = None,
 ) -> ShardMarker:
     counts = {
         "planned": planned,
@@ -102,6 +116,9 @@ def marker_of(
         created="2026-01-01T00:00:00+00:00",
         norms=files.norms,
         token_histogram=files.token_histogram,
+        cost_usd=cost_usd,
+        task=files.task,
+        output_tokens=files.output_tokens,
     )
 
 
@@ -118,13 +135,14 @@ def write_shard(
     dimensions: int = DIMENSIONS,
     vector_dtype: str = "float32",
     fingerprint: str = "f" * 16,
+    task: Task = "embed",
+    cost_usd: float | None = None,
 ) -> ShardMarker:
     """Write and commit a shard, over what was committed before."""
-    writer = ShardWriter(storage, shard, fence, columns or {}, vector_dtype)
-    writer.write(
-        make_outcomes(kinds, base=base, file=file, columns=columns, values=values, dimensions=dimensions)
-    )
-    marker = marker_of(writer.close(dimensions), shard, fence, len(kinds), fingerprint)
+    writer = ShardWriter(storage, shard, fence, columns or {}, vector_dtype, task=task)
+    make = make_answers if task == GENERATE else make_outcomes
+    writer.write(make(kinds, base=base, file=file, columns=columns, values=values, dimensions=dimensions))
+    marker = marker_of(writer.close(dimensions), shard, fence, len(kinds), fingerprint, cost_usd)
     found = read_marker(storage, shard)
     assert commit_marker(storage, marker, found[1] if found else None)
     return marker

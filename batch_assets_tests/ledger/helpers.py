@@ -7,7 +7,7 @@ from typing import Any
 
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.ledger import Ledger
-from batch_assets.ledger.rows import Adoption, Claim
+from batch_assets.ledger.rows import Adoption, Claim, JobRow, SubmissionClaim, SubmissionRules
 from batch_assets.ledger.states import State
 
 KEYS = [f"g0001-{ordinal:05d}" for ordinal in range(5)]
@@ -52,3 +52,41 @@ def holds(ledger: Ledger, claim: Claim) -> bool:
 def adopts(ledger: Ledger, key: str, **marker: Any) -> bool:
     """Whether the ledger believes a commit marker; fields that are not given are those of DONE."""
     return ledger.adopt_all("texts", [Adoption(**{"key": key, **DONE, **marker})]) == [key]
+
+
+SCOPE = "bedrock/1/us-east-1/titan"
+RULES = {"texts": SubmissionRules()}
+
+
+def named(jobs: list[JobRow]) -> tuple[str, str]:
+    """A token and a name that tell which jobs they are of."""
+    token = "+".join(f"{job.pipeline}/{job.shard}/{job.fence}" for job in jobs)
+    return token, f"name-{token}"
+
+
+def queue(
+    ledger: Ledger, keys: list[str], records: int = 100, bound_usd: float = 1.0, pipeline: str = "texts"
+) -> list[Claim]:
+    """Prepare shards of a deferred pipeline, and put a job of each into the queue, in this order."""
+    ledger.set_deferred(pipeline, True)
+    ledger.move(pipeline, keys, [State.PLANNED], State.PREPARED)
+    claims = []
+    for key in keys:
+        claim = ledger.claim_preparation(pipeline, key, ME)
+        assert claim is not None
+        assert ledger.enqueue(claim, "batch", records, records * 50, bound_usd)
+        claims.append(claim)
+    return claims
+
+
+def take(ledger: Ledger, rules: dict[str, SubmissionRules] | None = None, slots: int = 10) -> SubmissionClaim:
+    ledger.set_scope(SCOPE, slots=slots)
+    claim = ledger.claim_submission(SCOPE, rules or RULES, named)
+    assert isinstance(claim, SubmissionClaim), claim
+    return claim
+
+
+def submit(ledger: Ledger, keys: list[str]) -> str:
+    """Queue and claim shards, one submission each; the last one's token."""
+    queue(ledger, keys)
+    return [take(ledger).token for _ in keys][-1]

@@ -7,7 +7,7 @@ import pytest
 from batch_assets.errors import ClaimLost
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import Adoption
-from batch_assets.ledger.states import State
+from batch_assets.ledger.states import State, SubmissionState
 from batch_assets_tests.ledger.conftest import Clock
 from batch_assets_tests.ledger.helpers import (
     DONE,
@@ -20,6 +20,7 @@ from batch_assets_tests.ledger.helpers import (
     holds,
     make_ready,
     state,
+    submit,
 )
 
 KEY = KEYS[0]
@@ -133,16 +134,15 @@ def test_a_forgotten_shard_says_so(ledger: Ledger) -> None:
         ledger.fail(claim, "no", 3)
 
 
-def test_a_shard_that_a_service_runs_cannot_be_claimed(ledger: Ledger) -> None:
-    ledger.move("texts", [KEY], [State.PLANNED], State.PREPARED)
-    for frm, to in [
-        (State.PREPARED, State.QUEUED),
-        (State.QUEUED, State.SUBMITTING),
-        (State.SUBMITTING, State.SUBMITTED),
-        (State.SUBMITTED, State.RUNNING),
-    ]:
-        assert ledger.move("texts", [KEY], [frm], to) == [KEY]
+@pytest.mark.parametrize("seen", [None, SubmissionState.SUBMITTED, SubmissionState.RUNNING])
+def test_a_shard_that_a_service_runs_cannot_be_claimed(ledger: Ledger, seen: SubmissionState | None) -> None:
+    token = submit(ledger, [KEY])
+    if seen is not None:
+        assert ledger.observe(token, seen) == [KEY]
+    assert state(ledger) == State(seen or "submitting")
     assert ledger.claim("texts", KEY, ME) is None
+    assert ledger.claim_preparation("texts", KEY, ME) is None
+    assert ledger.move("texts", [KEY], [state(ledger)], State.STOPPED) == []
 
 
 # Adoption from commit markers

@@ -22,8 +22,7 @@ HOLDERS = [ME, replace(ME, host="there"), ELSEWHERE, DEAD]
 UNCLAIMED_MOVES = sorted(
     (frm, to)
     for frm, targets in MOVES.items()
-    for to in targets - {State.COLLECTING, State.COLLECTED}
-    if (frm, to) != (State.READY, State.RUNNING)
+    for to in targets & {State.PREPARED, State.READY, State.STOPPED, State.EXHAUSTED}
 )
 
 keys = st.sampled_from(KEYS)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from batch_assets import paths
-from batch_assets.control.collection import Result, ShardResult, collect_shards
+from batch_assets.control.collection import Result, ShardResult, collect_shards, collectable
 from batch_assets.orchestration import metadata
 from batch_assets.orchestration.partitions import SHARDS_PER_RUN, shard_partitions
 from batch_assets.orchestration.run import opened, runs_of_order
@@ -36,14 +36,23 @@ def build_embedding_outputs(settings: PipelineSettings) -> dg.AssetsDefinition:
         required_resource_keys={"ledger", settings.executor.type},
         kinds={"parquet"},
     )
-    def embedding_outputs(context: dg.AssetExecutionContext) -> Iterator[dg.AssetMaterialization]:
+    def embedding_outputs(
+        context: dg.AssetExecutionContext,
+    ) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
         asked = context.partition_keys
         recompute = context.run.tags.get(metadata.RECOMPUTE_TAG) == "true"
         left: list[ShardResult] = []
+        lenient = context.run.tags.get(metadata.COLLECT_TAG) == "finished" or _also_submits(context, settings)
         with opened(context, settings) as pipeline:
+            if lenient and not pipeline.executor.in_place and not recompute:
+                asked = collectable(pipeline, asked)
             run_id, done_by = context.run.run_id, runs_of_order(context.run)
             results = collect_shards(pipeline, asked, recompute=recompute, run_id=run_id, done_by=done_by)
             for number, result in enumerate(results, start=1):
+                if result.continued is not None:
+                    yield _observation(key, result)
+                    context.log.info(result.message)
+                    continue
                 if result.marker is None:
                     left.append(result)
                     context.log.warning(result.message)
@@ -54,10 +63,25 @@ def build_embedding_outputs(settings: PipelineSettings) -> dg.AssetsDefinition:
                 yield dg.AssetMaterialization(key, partition=result.key, metadata=found)
                 pipeline.ledger.set_pictured(settings.name, [result.key])
                 context.log.info(f"shard {result.key} {result.result.value} ({number} of {len(asked)})")
-        lenient = context.run.tags.get(metadata.COLLECT_TAG) == "finished" or _also_submits(context, settings)
         _end(left, len(asked), lenient)
 
     return embedding_outputs
+
+
+def _observation(key: dg.AssetKey, result: ShardResult) -> dg.AssetObservation:
+    """What a shard that is not finished has come to: the rows kept, and those tried again."""
+    assert result.continued is not None
+    return dg.AssetObservation(
+        key,
+        partition=result.key,
+        description=result.message,
+        metadata={
+            metadata.ATTEMPT: result.continued.attempt,
+            metadata.ROWS: result.continued.kept,
+            metadata.TRIED_AGAIN: result.continued.again,
+            metadata.REASONS: dg.MetadataValue.json(result.continued.reasons),
+        },
+    )
 
 
 def _also_submits(context: dg.AssetExecutionContext, settings: PipelineSettings) -> bool:

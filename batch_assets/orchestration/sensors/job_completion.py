@@ -1,13 +1,25 @@
-"""`job_completion`: the control loop's turn, and Dagster's picture in line with the ledger.
+"""`job_completion`: the control loop's turn for all pipelines, and Dagster's picture in line with the ledger.
 
-For executors in place that is all there is to it: runs of dead processes are reported failed,
-and committed shards that Dagster does not show are reported to it. Events and polling of
-services come with the executors that need them.
+Events of services are heard, their jobs asked about, free slots used, and `embedding_outputs`
+requested for what has ended. Runs of dead processes are reported failed, and committed shards
+that Dagster does not show are reported to it.
 """
+
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
+from batch_assets.control.alerts import alerts_of
+from batch_assets.control.loop import Turn, take_turn
+from batch_assets.control.pipeline import Pipeline, known_pipeline
+from batch_assets.errors import BatchAssetsError
+from batch_assets.executors.registry import ExecutorHost
 from batch_assets.ledger.ledger import Ledger
+from batch_assets.notifications.base import Notifier
+from batch_assets.notifications.delivery import notify
+from batch_assets.orchestration import metadata
+from batch_assets.orchestration.catalog import located_pipelines
+from batch_assets.orchestration.collecting import collection_requests
 from batch_assets.orchestration.mending import missing_materializations, report_dead_runs
 
 
@@ -19,17 +31,69 @@ def build_job_completion() -> dg.SensorDefinition:
         asset_selection="*",
         minimum_interval_seconds=5,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Reports dead runs as failed and committed shards as materialized. Starts nothing.",
+        description="Follows jobs at services, starts queued ones in free slots, and has ended ones collected. "
+        "Reports dead runs as failed and committed shards as materialized.",
     )
     def job_completion(
-        context: dg.SensorEvaluationContext, ledger: dg.ResourceParam[Ledger]
+        context: dg.SensorEvaluationContext,
+        ledger: dg.ResourceParam[Ledger],
+        bedrock: dg.ResourceParam[ExecutorHost],
+        notifications: dg.ResourceParam[Sequence[Notifier]],
     ) -> dg.SensorResult | dg.SkipReason:
         dead = report_dead_runs(context.instance, ledger)
-        events = missing_materializations(context.instance, ledger)
-        if events:
-            return dg.SensorResult(asset_events=events)
-        if dead:
-            return dg.SkipReason(f"runs of dead processes, reported failed: {', '.join(dead)}")
-        return dg.SkipReason("every run is alive and every committed shard is shown")
+        events: list[dg.AssetMaterialization | dg.AssetObservation] = []
+        events += missing_materializations(context.instance, ledger)
+        said = [f"runs of dead processes, reported failed: {', '.join(dead)}"] if dead else []
+        pipelines, problems = _at_work(context, ledger, {"bedrock": bedrock})
+        turn = take_turn(pipelines)
+        requests: list[dg.RunRequest] = []
+        for pipeline in pipelines:
+            for alert in alerts_of(pipeline, turn):
+                if notify(ledger.notice_once, notifications, alert):
+                    events.append(_shown(pipeline.name, alert.happened))
+            requests += collection_requests(context.instance, ledger, pipeline.name)
+        said += [*_told(turn), *problems]
+        for sentence in said:
+            context.log.info(sentence)
+        if events or requests:
+            return dg.SensorResult(run_requests=requests, asset_events=events)
+        return dg.SkipReason(
+            "; ".join(said) or "every run is alive, every job is known, every shard is shown"
+        )
 
     return job_completion
+
+
+def _at_work(
+    context: dg.SensorEvaluationContext, ledger: Ledger, hosts: Mapping[str, ExecutorHost]
+) -> tuple[list[Pipeline], list[str]]:
+    """Pipelines that have something at a service, or waiting for it; and what keeps others from it."""
+    found: list[Pipeline] = []
+    problems: list[str] = []
+    for settings in located_pipelines(context):
+        if settings.executor.type not in hosts:
+            continue
+        try:
+            pipeline = known_pipeline(settings, ledger, hosts[settings.executor.type].executor(settings))
+        except BatchAssetsError as error:
+            problems.append(f"{settings.name}: {error}")
+            continue
+        if pipeline is not None:
+            found.append(pipeline)
+    return found, problems
+
+
+def _shown(pipeline: str, sentence: str) -> dg.AssetObservation:
+    """A notice beside the pipeline's jobs, for people who look at the UI."""
+    return dg.AssetObservation(
+        dg.AssetKey([pipeline, "submitted_jobs"]),
+        description=sentence,
+        metadata={metadata.NOTES: dg.MetadataValue.md(sentence)},
+    )
+
+
+def _told(turn: Turn) -> list[str]:
+    told = [f"{turn.started} jobs started"] if turn.started else []
+    told += [f"{len(turn.ended)} jobs ended"] if turn.ended else []
+    told += [f"{name}: {waiting.message}" for name, waiting in turn.waiting.items() if waiting.message]
+    return [*told, *(f"{name}: {text}" for name, text in turn.refused.items()), *turn.problems]

@@ -1,0 +1,34 @@
+"""Events: wake-ups that say which job to ask about. What they say of its state is not believed.
+
+They may be lost, doubled, late, out of order, or of somebody else's jobs; nothing of that
+changes anything but how early an end is noticed.
+"""
+
+from batch_assets.control.pipeline import Pipeline, deferred
+from batch_assets.control.reconciler import ACTIVE, note
+from batch_assets.ledger.rows import SubmissionRow
+
+EVENTS_A_TURN = 200
+
+
+def drain_events(pipeline: Pipeline) -> tuple[list[SubmissionRow], bool]:
+    """Ask about every job that an event names, then delete the events.
+
+    Returns the submissions that have ended, and whether others' jobs were among the events: a
+    slot of theirs may be free. Raises Unanswered, with the events still in the queue.
+    """
+    ledger, executor = pipeline.ledger, deferred(pipeline)
+    events = executor.events(EVENTS_A_TURN)
+    ended: list[SubmissionRow] = []
+    others = False
+    # A job in one batch of events is asked about once, however many there are.
+    for job_id in dict.fromkeys(event.job_id for event in events if event.job_id is not None):
+        submission = ledger.submission_by_service_id(job_id)
+        others |= submission is None
+        if submission is None or submission.state not in ACTIVE:
+            continue  # somebody else's job, or one whose end is known
+        job = executor.look_up(job_id)
+        if job is not None:
+            ended += note(pipeline, submission, job)
+    executor.delete_events(events)
+    return ended, others

@@ -1,0 +1,187 @@
+"""Collecting a job that ran at a service: its results fetched, joined, and either committed or completed.
+
+Each record of the job is settled, or goes into the next attempt with the ones like it; what is
+settled is kept and never paid for again. The commit itself is `committing.py`.
+"""
+
+import logging
+import time
+from dataclasses import dataclass
+
+from batch_assets import paths
+from batch_assets.control.committing import ClaimedShard, commit_shard
+from batch_assets.control.keeping import AttemptMarker, load_commit, read_attempt, write_attempt
+from batch_assets.control.pipeline import Pipeline, deferred
+from batch_assets.control.reconciler import BY_ORDER
+from batch_assets.control.submission import describe
+from batch_assets.control.uploading import queue_job
+from batch_assets.embeddings.job_rows import JobRows
+from batch_assets.embeddings.marker import ShardMarker
+from batch_assets.errors import BudgetReached, ClaimLost
+from batch_assets.executors.base import JobFacts, PreparedJob
+from batch_assets.executors.deferred import Order
+from batch_assets.executors.jobs import JobDescription
+from batch_assets.ledger.rows import JobRow, SubmissionRow
+from batch_assets.sharding.reading import read_shard
+
+PATIENCE_POLLS = 10
+PATIENCE_SECONDS = 60.0
+TOO_LONG = "too_long"
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Continued:
+    """What became of a shard of which records are tried again: `kept` rows stay, `again` are queued."""
+
+    attempt: int
+    kept: int
+    again: int
+    reasons: dict[str, int]
+
+    def describe(self, shard: str) -> str:
+        why = ", ".join(f"{count} {code}" for code, count in self.reasons.items())
+        done = f"attempt {self.attempt} settled {self.kept} records"
+        return f"shard {shard}: {done}; {self.again} are tried again ({why})"
+
+
+def collect_job(pipeline: Pipeline, shard: ClaimedShard) -> ShardMarker | Continued:
+    """Bring the shard's newest job to its end: a commit, or the next attempt.
+
+    Raises ResultsNotReady where results are late, Unanswered where the service is silent,
+    BudgetReached where what must be called one by one does not fit, ClaimLost.
+    """
+    ledger, claim = pipeline.ledger, shard.claim
+    row = ledger.shard(pipeline.name, claim.shard)
+    job = ledger.job(pipeline.name, claim.shard, row.job) if row is not None and row.job is not None else None
+    if job is None:
+        raise ClaimLost(f"shard {claim.shard}: it has no job any more")
+    description = describe(pipeline, job)
+    submission = ledger.submission(job.submission) if job.submission is not None else None
+    started, facts = time.perf_counter(), JobFacts()
+    with JobRows(shard.shard.records) as rows:
+        _load_kept(pipeline, shard, description, rows)
+        prepared = PreparedJob(shard.shard, description.fence, description)
+        if job.kind == "on_demand":
+            _answer(pipeline, job, prepared, rows, facts)
+        else:
+            _fetch(pipeline, submission, prepared, rows, facts)
+        facts.timings["fetch_seconds"] = time.perf_counter() - started
+        ledger.settle(pipeline.name, claim.shard, description.fence, facts.cost_usd or 0.0)
+        tried = description.attempt
+        if rows.counts.again and tried < pipeline.settings.executor.max_attempts:
+            return _continue(pipeline, shard, description, submission, rows, facts)
+        rows.give_up(tried)
+        _add_earlier(pipeline, description, facts)
+        facts.timings["seconds"] = _seconds_of(submission, started)
+        records = read_shard(
+            pipeline.settings, shard.shard, pipeline.summary_of(claim.shard), pipeline.storage
+        )
+        outcomes = (rows.outcomes(some) for some in records)
+        return commit_shard(pipeline, shard, outcomes, facts, job=_job_name(description, submission))
+
+
+def _load_kept(pipeline: Pipeline, shard: ClaimedShard, description: JobDescription, rows: JobRows) -> None:
+    for fence in description.earlier:
+        rows.load(pipeline.storage, paths.attempt_rows(description.shard, fence))
+    if description.keep_fence is not None:
+        load_commit(pipeline, shard.shard, description.keep_fence, rows)
+
+
+def _fetch(
+    pipeline: Pipeline, submission: SubmissionRow | None, job: PreparedJob, rows: JobRows, facts: JobFacts
+) -> None:
+    executor = deferred(pipeline)
+    found = None
+    if submission is not None and submission.service_id is not None:
+        found = executor.look_up(submission.service_id)
+    ended = submission.ended_at if submission is not None else None
+    waited = pipeline.ledger.now() - ended if ended is not None else float("inf")
+    patience = max(PATIENCE_SECONDS, PATIENCE_POLLS * pipeline.poll_seconds)
+    executor.fetch(job, found, rows, facts, final=waited >= patience)
+
+
+def _answer(pipeline: Pipeline, job: JobRow, prepared: PreparedJob, rows: JobRows, facts: JobFacts) -> None:
+    ledger, executor = pipeline.ledger, deferred(pipeline)
+    budget = getattr(pipeline.settings.executor, "budget_usd", None)
+    if not ledger.reserve(pipeline.name, job.shard, job.fence, budget):
+        raise BudgetReached(
+            ledger.money(pipeline.name).blocked or f"pipeline {pipeline.name}: budget reached"
+        )
+    per_minute = getattr(pipeline.settings.executor, "on_demand_rpm", 600)
+
+    def pace(calls: int) -> None:
+        start = ledger.reserve_calls(executor.scope, calls, per_minute)
+        time.sleep(max(0.0, start - ledger.now()))
+
+    executor.answer(prepared, rows, facts, pace)
+
+
+def _continue(
+    pipeline: Pipeline,
+    shard: ClaimedShard,
+    description: JobDescription,
+    submission: SubmissionRow | None,
+    rows: JobRows,
+    facts: JobFacts,
+) -> Continued:
+    """Keep what is settled and queue a job for the rest."""
+    claim, again = shard.claim, rows.ordinals_again()
+    kept = rows.save(pipeline.storage, paths.attempt_rows(claim.shard, claim.fence))
+    counts, reasons = rows.counts, rows.reasons_again()
+    marker = AttemptMarker(
+        shard=claim.shard,
+        fence=claim.fence,
+        job=description.fence,
+        attempt=description.attempt,
+        service_job=submission.service_id or "" if submission is not None else "",
+        embedded=counts.embedded,
+        failed=counts.failed,
+        again=counts.again,
+        reasons=reasons,
+        input_tokens=facts.input_tokens,
+        output_tokens=facts.output_tokens,
+        cost_usd=facts.cost_usd,
+    )
+    write_attempt(pipeline.storage, marker)
+    logger.debug("shard %s: %d rows kept in %s", claim.shard, kept.rows, kept.path)
+    times = description.shortened
+    shortened = {ordinal: times.get(ordinal, 0) + 1 for ordinal in rows.ordinals_again(TOO_LONG).tolist()}
+    stopped = submission is not None and submission.message == BY_ORDER
+    order = Order(
+        fence=claim.fence,
+        # Stopped by a person's order: nothing was wrong with the records.
+        attempt=description.attempt + (0 if stopped else 1),
+        ordinals=again.tolist(),
+        shortened=times | shortened,
+        earlier=(*description.earlier, claim.fence),
+        keep_fence=description.keep_fence,
+    )
+    if not queue_job(pipeline, shard.shard, claim, order):
+        raise ClaimLost(f"shard {claim.shard}: claimed by somebody else meanwhile")
+    return Continued(description.attempt, counts.embedded + counts.failed, counts.again, reasons)
+
+
+def _add_earlier(pipeline: Pipeline, description: JobDescription, facts: JobFacts) -> None:
+    """A shard's tokens and cost are those of all its attempts."""
+    for fence in description.earlier:
+        attempt = read_attempt(pipeline.storage, description.shard, fence)
+        if attempt is None:
+            continue
+        facts.input_tokens += attempt.input_tokens
+        facts.output_tokens += attempt.output_tokens
+        if attempt.cost_usd is not None:
+            facts.cost_usd = (facts.cost_usd or 0.0) + attempt.cost_usd
+
+
+def _seconds_of(submission: SubmissionRow | None, started: float) -> float:
+    """How long the shard's last job took: at the service, as far as the ledger saw it, or here."""
+    if submission is not None and submission.submitted_at is not None and submission.ended_at is not None:
+        return max(submission.ended_at - submission.submitted_at, 0.001)
+    return time.perf_counter() - started
+
+
+def _job_name(description: JobDescription, submission: SubmissionRow | None) -> str:
+    if submission is not None and submission.service_id:
+        return submission.service_id
+    return f"{description.shard}-{description.fence}"

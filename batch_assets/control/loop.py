@@ -1,0 +1,96 @@
+"""The control loop of deferred executors: one bounded turn at a time.
+
+A turn hears events, asks the service for the truth where that is due, moves the ledger, and
+starts queued jobs in free slots. Turns may overlap, in one process or in many: every step is
+compare-and-set in the ledger. Collecting results is a run's work (`collection.py`).
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from batch_assets.control.completion import drain_events
+from batch_assets.control.pipeline import Pipeline, deferred
+from batch_assets.control.pooling import release_pool
+from batch_assets.control.reconciler import Snapshots, is_due, reconcile
+from batch_assets.control.submission import submit_queued
+from batch_assets.errors import BatchAssetsError, SubmissionRefused
+from batch_assets.executors.deferred import SlotsFull, Unanswered
+from batch_assets.ledger.rows import SubmissionRow, Waiting
+from batch_assets.ledger.states import State
+
+SUBMISSIONS_A_TURN = 100
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Turn:
+    """What a turn came to: jobs started, submissions that have ended, why the queue waits, what went wrong."""
+
+    started: int = 0
+    ended: list[SubmissionRow] = field(default_factory=list)
+    waiting: dict[str, Waiting] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+def take_turn(pipelines: Sequence[Pipeline], *, submit: bool = True) -> Turn:
+    """One turn for these pipelines, which share one ledger; those with an executor in place have none.
+
+    A service that does not answer costs its own pipelines this turn, nobody else. `submit=False`
+    starts nothing.
+    """
+    turn = Turn()
+    by_scope: dict[str, list[Pipeline]] = defaultdict(list)
+    for pipeline in pipelines:
+        if not pipeline.executor.in_place:
+            by_scope[deferred(pipeline).scope].append(pipeline)
+    queues: set[str] = set()
+    snapshots = Snapshots()
+    for scope, sharing in by_scope.items():
+        try:
+            _take_turn(scope, sharing, queues, snapshots, turn, submit)
+        except (Unanswered, SlotsFull) as error:
+            turn.problems.append(f"{scope}: the service does not answer ({error}); asked again soon")
+        except BatchAssetsError as error:
+            turn.problems.append(f"{scope}: {error}")
+            for pipeline in sharing:
+                if isinstance(error, SubmissionRefused):
+                    turn.refused[pipeline.name] = str(error)
+    return turn
+
+
+def _take_turn(
+    scope: str, sharing: list[Pipeline], queues: set[str], snapshots: Snapshots, turn: Turn, submit: bool
+) -> None:
+    first, ledger = sharing[0], sharing[0].ledger
+    others = False
+    for pipeline in sharing:
+        queue = pipeline.queue_url
+        if queue is not None and queue not in queues:
+            queues.add(queue)
+            ended, others = drain_events(pipeline)
+            turn.ended += ended
+    waiting = any(_is_waiting(pipeline) for pipeline in sharing)
+    now = ledger.now()
+    if (others and waiting) or is_due(first, waiting=waiting, now=now):
+        turn.ended += reconcile(first, sharing, snapshots, now)
+    if not waiting or not submit:
+        return
+    done = submit_queued(scope, sharing, SUBMISSIONS_A_TURN)
+    turn.started += done.started
+    for pipeline, message in done.refused:
+        turn.refused[pipeline.name] = message
+    if done.waiting is not None:
+        for pipeline in sharing:
+            turn.waiting[pipeline.name] = done.waiting
+    for pipeline in sharing:
+        release_pool(pipeline)
+        money = ledger.money(pipeline.name)
+        if money.blocked_kind == "refused" and money.blocked:
+            turn.refused.setdefault(pipeline.name, money.blocked)
+
+
+def _is_waiting(pipeline: Pipeline) -> bool:
+    return pipeline.ledger.counts(pipeline.name)[State.QUEUED] > 0

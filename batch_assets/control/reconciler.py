@@ -1,0 +1,170 @@
+"""What the service says of all its jobs, brought into the ledger: states, slots, and calls without an answer.
+
+One listing serves all of it. Events only say earlier what is found here anyway (`completion.py`);
+new jobs are started in `submission.py`.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from batch_assets.control.pipeline import Pipeline, deferred
+from batch_assets.control.submission import members_of, start
+from batch_assets.executors.base import JobState
+from batch_assets.executors.deferred import ServiceJob, SlotsFull, Unanswered
+from batch_assets.ledger.rows import SubmissionRow
+from batch_assets.ledger.states import SubmissionState
+
+FRESH_SECONDS = 5.0
+"""A view of the slots older than this is renewed before a free one is used."""
+
+CALM = 10.0
+"""With a queue, polling only finds what events have lost: so many times more seldom."""
+
+MARGIN_SECONDS = 60.0
+INTENT_SECONDS = 15.0
+BY_ORDER = "stopped by order"
+LOOKED_UP_AT_ONCE = 20
+ACTIVE = (SubmissionState.SUBMITTING, SubmissionState.SUBMITTED, SubmissionState.RUNNING)
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Snapshots:
+    """Listings of one turn: pipelines of one account and region share them."""
+
+    by_place: dict[str, list[ServiceJob]] = field(default_factory=dict)
+
+    def of(self, pipeline: Pipeline, since: float | None) -> list[ServiceJob]:
+        executor = deferred(pipeline)
+        place = executor.scope.rsplit("/", 1)[0]
+        if place not in self.by_place:
+            self.by_place[place] = executor.snapshot(since)
+        return self.by_place[place]
+
+
+def is_due(pipeline: Pipeline, *, waiting: bool, now: float) -> bool:
+    """Whether the service must be asked: at its interval, or before a slot that seems free is used."""
+    executor = deferred(pipeline)
+    scope = pipeline.ledger.scope(executor.scope)
+    if scope.observed_at is None:
+        return True
+    age = now - scope.observed_at
+    active = len(pipeline.ledger.submissions(scope=executor.scope, states=ACTIVE))
+    free = active + scope.foreign_jobs < executor.slots() and scope.paused_until <= now
+    if waiting and free and age >= min(FRESH_SECONDS, pipeline.poll_seconds):
+        return True
+    interval = pipeline.poll_seconds * (1.0 if pipeline.queue_url is None else CALM)
+    return (active > 0 or waiting) and age >= interval
+
+
+def reconcile_now(pipeline: Pipeline) -> list[SubmissionRow]:
+    """Ask the service whether or not it is due. Raises Unanswered."""
+    return reconcile(pipeline, [pipeline], Snapshots(), pipeline.ledger.now())
+
+
+def reconcile(
+    pipeline: Pipeline, sharing: Sequence[Pipeline], snapshots: Snapshots, now: float
+) -> list[SubmissionRow]:
+    """Bring one scope's submissions in line with the service; those that have ended now.
+
+    `sharing` are the pipelines at hand whose jobs share the scope. Raises Unanswered.
+    """
+    ledger, executor = pipeline.ledger, deferred(pipeline)
+    scope = ledger.scope(executor.scope)
+    jobs = snapshots.of(pipeline, scope.oldest_active)
+    by_id = {job.id: job for job in jobs}
+    by_name = {job.name: job for job in jobs}
+    ours = ledger.submissions(scope=executor.scope, states=ACTIVE)
+    ended: list[SubmissionRow] = []
+    looked_up = 0
+    for submission in ours:
+        job = by_id.get(submission.service_id or "") or by_name.get(submission.name)
+        if job is None and submission.service_id is not None and looked_up < LOOKED_UP_AT_ONCE:
+            looked_up += 1
+            job = executor.look_up(submission.service_id)
+            # A service may need a moment before it knows what it has just taken.
+            if job is None and now - submission.claimed_at >= MARGIN_SECONDS:
+                job = ServiceJob(
+                    submission.service_id, submission.name, "", JobState.FAILED,
+                    "the service does not know this job any more",
+                )  # fmt: skip
+        if job is not None:
+            ended += note(pipeline, submission, job)
+        elif submission.state is SubmissionState.SUBMITTING and now - submission.claimed_at >= INTENT_SECONDS:
+            resolve(submission, sharing)
+    known = {submission.service_id for submission in ours} | {submission.name for submission in ours}
+    foreign = [
+        job
+        for job in jobs
+        if job.active and executor.is_same_model(job) and job.id not in known and job.name not in known
+    ]
+    for job in foreign:
+        remember(job, sharing)
+    active = [job.submitted_at for job in jobs if job.active]
+    newest = max((job.submitted_at for job in jobs), default=None)
+    # Whatever was submitted before the oldest active job has ended: the next listing may begin there.
+    since = min(active) if active else newest
+    ledger.set_scope(
+        executor.scope,
+        slots=executor.slots(),
+        foreign_jobs=len(foreign),
+        observed_at=now,
+        oldest_active=since - MARGIN_SECONDS if since is not None else scope.oldest_active,
+    )
+    return ended
+
+
+def remember(job: ServiceJob, sharing: Sequence[Pipeline]) -> None:
+    """Adopt a job of ours that the ledger believes was never taken: an answer said no, or none came."""
+    for pipeline in sharing:
+        if job.name.startswith(deferred(pipeline).name_prefix):
+            refused = pipeline.ledger.submission_by_name(job.name)
+            if refused is not None and refused.state is SubmissionState.REFUSED:
+                logger.warning("submission %s runs at the service after all, as %s", job.name, job.id)
+                carried = [
+                    job_row
+                    for member in members_of(pipeline, job.name)
+                    if (job_row := pipeline.ledger.job(pipeline.name, *member)) is not None
+                ]
+                if carried:
+                    executor = deferred(pipeline)
+                    pipeline.ledger.adopt_submission(
+                        refused.token, job.name, executor.scope, job.id, carried, job.submitted_at
+                    )
+
+
+def note(pipeline: Pipeline, submission: SubmissionRow, job: ServiceJob) -> list[SubmissionRow]:
+    """Tell the ledger what the service says of a submission; the submission, if it has ended by that."""
+    state = SubmissionState(job.state.value)
+    if state is submission.state and submission.service_id:
+        return []
+    ended_at = pipeline.ledger.now() if not job.active else None
+    # That it was stopped by order matters later: it costs no attempt.
+    message = None if submission.message == BY_ORDER else job.message or None
+    pipeline.ledger.observe(
+        submission.token, state, message=message, ended_at=ended_at, service_id=job.id or None
+    )
+    found = pipeline.ledger.submission(submission.token)
+    return [found] if found is not None and found.state not in ACTIVE else []
+
+
+def resolve(submission: SubmissionRow, sharing: Sequence[Pipeline]) -> None:
+    """A call of which no answer is known: adopt the job if it exists, else make the same call again.
+
+    The token is the same, so a job that exists after all is not started twice.
+    """
+    pipeline = next((each for each in sharing if each.name == submission.pipeline), None)
+    if pipeline is None:
+        return  # another process has this pipeline's settings
+    executor = deferred(pipeline)
+    found = executor.find(submission.name)
+    if found is not None:
+        logger.info("submission %s: found at the service as %s", submission.name, found.id)
+        note(pipeline, submission, found)
+        return
+    try:
+        jobs = pipeline.ledger.jobs_of(submission.token)
+        start(pipeline, submission.token, submission.name, jobs, unsure=True)
+    except (SlotsFull, Unanswered) as error:
+        logger.info("submission %s: %s", submission.name, error)

@@ -1,0 +1,196 @@
+"""After a lost ledger: the jobs that the root and the service know of, told to the new one.
+
+Nothing is submitted before this is done, so no job runs twice and none is forgotten. Commit
+markers are taken up in `pipeline.py`.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import orjson
+
+from batch_assets.control.keeping import read_attempt
+from batch_assets.control.pipeline import Pipeline, deferred
+from batch_assets.embeddings.marker import read_marker
+from batch_assets.errors import AccountingError, StorageError
+from batch_assets.executors.deferred import ServiceJob, Unanswered
+from batch_assets.executors.jobs import JobDescription, read_description
+from batch_assets.ledger.rows import JobRow, ShardRow
+from batch_assets.ledger.states import State, SubmissionState
+from batch_assets.storage.threads import map_in_order, threads_for
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _AtService:
+    """A submission that exists at the service, with the jobs (shard, fence) that it carries."""
+
+    job: ServiceJob
+    members: tuple[tuple[str, int], ...]
+
+
+def recover_jobs(pipeline: Pipeline) -> None:
+    """Tell the ledger of every job that was described under the root, and where each stands.
+
+    Raises StorageError where the service is silent: then nothing may be submitted yet.
+    """
+    try:
+        _recover(pipeline)
+    except Unanswered as error:
+        raise StorageError(
+            f"pipeline {pipeline.name}: which of its jobs exist cannot be asked ({error}), so none is "
+            "started; try again"
+        ) from error
+
+
+def _recover(pipeline: Pipeline) -> None:
+    descriptions = _newest_descriptions(pipeline)
+    spent = _spent_on_commits(pipeline) + _spent_on_attempts(pipeline, descriptions)
+    if spent:
+        pipeline.ledger.set_spent(pipeline.name, spent)
+    if not descriptions:
+        return
+    at_service = _at_service(pipeline, descriptions)
+    rows = {row.key: row for row in pipeline.ledger.shards(pipeline.name, keys=sorted(descriptions))}
+    adopted: set[str] = set()
+    for key, description in descriptions.items():
+        if key not in rows or not _counts(rows[key], description):
+            continue
+        found = at_service.get((key, description.fence))
+        if found is None:
+            _restore(pipeline, rows[key], description)
+        elif found.job.name not in adopted:
+            adopted.add(found.job.name)
+            _adopt(pipeline, found, rows, descriptions)
+    logger.info(
+        "pipeline %s: %d jobs are known again, %d submissions of them at the service",
+        pipeline.name, len(descriptions), len(adopted),
+    )  # fmt: skip
+
+
+def _counts(row: ShardRow, description: JobDescription) -> bool:
+    """Whether the job is newer than what is committed."""
+    return row.state is not State.COLLECTED or description.fence > row.fence
+
+
+def _newest_descriptions(pipeline: Pipeline) -> dict[str, JobDescription]:
+    """The newest job of each shard, by the highest fence."""
+    newest: dict[str, int] = {}
+    for info in pipeline.storage.list("jobs"):
+        parts = info.path.split("/")
+        if len(parts) == 4 and parts[3] == "job.json" and parts[2].isdigit():
+            newest[parts[1]] = max(newest.get(parts[1], -1), int(parts[2]))
+
+    def read(item: tuple[str, int]) -> JobDescription | None:
+        try:
+            return read_description(pipeline.storage, *item)
+        except ValueError as error:
+            logger.warning("shard %s: job %d is not to be read: %s", *item, error)
+            return None
+
+    found = map_in_order(read, sorted(newest.items()), threads_for(pipeline.storage))
+    return {description.shard: description for description in found if description is not None}
+
+
+def _spent_on_commits(pipeline: Pipeline) -> float:
+    """What the committed shards have cost, by their markers."""
+
+    def cost(key: str) -> float:
+        try:
+            found = read_marker(pipeline.storage, key)
+        except AccountingError:
+            return 0.0
+        return (found[0].cost_usd or 0.0) if found is not None else 0.0
+
+    committed = [row.key for row in pipeline.ledger.shards(pipeline.name, states=[State.COLLECTED])]
+    return sum(map_in_order(cost, committed, threads_for(pipeline.storage)))
+
+
+def _spent_on_attempts(pipeline: Pipeline, descriptions: Mapping[str, JobDescription]) -> float:
+    """What earlier attempts of shards that are not committed yet have cost."""
+    committed = {row.key for row in pipeline.ledger.shards(pipeline.name, states=[State.COLLECTED])}
+    spent = 0.0
+    for description in descriptions.values():
+        if description.shard in committed:
+            continue
+        for fence in description.earlier:
+            attempt = read_attempt(pipeline.storage, description.shard, fence)
+            spent += (attempt.cost_usd or 0.0) if attempt is not None else 0.0
+    return spent
+
+
+def _at_service(
+    pipeline: Pipeline, descriptions: Mapping[str, JobDescription]
+) -> dict[tuple[str, int], _AtService]:
+    """Which of the jobs the service has, by (shard, fence)."""
+    executor = deferred(pipeline)
+    by_name = {job.name: job for job in executor.own_jobs()}
+    found: dict[tuple[str, int], _AtService] = {}
+    for info in pipeline.storage.list("jobs/pools"):
+        pool = orjson.loads(pipeline.storage.read(info.path))
+        job = by_name.get(pool["name"])
+        members = tuple((member["shard"], int(member["fence"])) for member in pool["jobs"])
+        if job is not None:
+            found |= {member: _AtService(job, members) for member in members}
+    for key, description in descriptions.items():
+        job = by_name.get(executor.submission_name([description.key])[1])
+        if job is not None:
+            member = (key, description.fence)
+            found[member] = _AtService(job, (member,))
+    return found
+
+
+def _restore(pipeline: Pipeline, row: ShardRow, description: JobDescription) -> None:
+    """Its requests are uploaded and the service has no such job: it waits in the queue again."""
+    if row.state is State.COLLECTED:
+        return  # another try that nobody has started: whoever wanted it says so again
+    pipeline.ledger.restore_queued(
+        pipeline.name,
+        description.shard,
+        description.fence,
+        description.kind,
+        description.records,
+        description.bytes,
+        description.bound_usd,
+        description.digest,
+    )
+
+
+def _adopt(
+    pipeline: Pipeline,
+    found: _AtService,
+    rows: Mapping[str, ShardRow],
+    descriptions: Mapping[str, JobDescription],
+) -> None:
+    ledger, executor = pipeline.ledger, deferred(pipeline)
+    jobs = [descriptions[key] for key, fence in found.members
+            if key in descriptions and descriptions[key].fence == fence]  # fmt: skip
+    for description in jobs:
+        if description.shard in rows and rows[description.shard].state is State.COLLECTED:
+            ledger.recompute(pipeline.name, [description.shard], keep=description.keep_fence is not None)
+    token, _ = executor.submission_name([description.key for description in jobs])
+    carried = [
+        JobRow(
+            pipeline.name,
+            job.shard,
+            job.fence,
+            job.kind,
+            job.records,
+            job.bytes,
+            job.bound_usd,
+            digest=job.digest,
+        )
+        for job in jobs
+    ]
+    ledger.adopt_submission(
+        token, found.job.name, executor.scope, found.job.id, carried, found.job.submitted_at or None
+    )
+    if not found.job.active:
+        ledger.observe(
+            token,
+            SubmissionState(found.job.state.value),
+            message=found.job.message or None,
+            ended_at=ledger.now(),
+        )

@@ -1,0 +1,139 @@
+"""Starting queued jobs while slots are free: the claim first, the call to the service after it.
+
+The claim is one transaction of the ledger: a slot, the job, and the most that it can cost. A
+crash between the two leaves an intent, which `reconciler.py` resolves.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import orjson
+
+from batch_assets import paths
+from batch_assets.control.pipeline import Pipeline, deferred
+from batch_assets.errors import ConfigurationError, ModelError, StorageError, SubmissionRefused
+from batch_assets.executors.base import PreparedJob
+from batch_assets.executors.deferred import SlotsFull, Unanswered
+from batch_assets.executors.jobs import JobDescription, JobKey, read_description
+from batch_assets.ledger.rows import JobRow, SubmissionRules, Waiting
+
+PAUSE_SECONDS = 2.0
+LONGEST_PAUSE_SECONDS = 300.0
+UNANSWERED_IN_A_ROW = 3
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Submitted:
+    """What a round of submissions came to; `waiting` is why it went no further."""
+
+    started: int = 0
+    waiting: Waiting | None = None
+    refused: list[tuple[Pipeline, str]] = field(default_factory=list)
+
+
+def submit_queued(scope: str, pipelines: Sequence[Pipeline], most: int) -> Submitted:
+    """Start at most `most` queued jobs of these pipelines, which share the slots of `scope`."""
+    ledger = pipelines[0].ledger
+    by_name = {pipeline.name: pipeline for pipeline in pipelines}
+    rules = {name: _rules(pipeline) for name, pipeline in by_name.items()}
+    done, unanswered = Submitted(), 0
+    while done.started < most:
+        claim = ledger.claim_submission(scope, rules, lambda jobs: _named(by_name[jobs[0].pipeline], jobs))
+        if isinstance(claim, Waiting):
+            done.waiting = claim
+            return done
+        pipeline = by_name[claim.pipeline]
+        try:
+            start(pipeline, claim.token, claim.name, claim.jobs)
+            done.started += 1
+        except SlotsFull as error:
+            done.waiting = Waiting("full", message=str(error))
+            return done
+        except SubmissionRefused as error:
+            done.refused.append((pipeline, str(error)))
+        except Unanswered as error:
+            logger.warning("submission %s: no answer (%s); it is looked for", claim.name, error)
+            unanswered += 1
+            if unanswered == UNANSWERED_IN_A_ROW:
+                return done
+    return done
+
+
+def start(pipeline: Pipeline, token: str, name: str, jobs: Sequence[JobRow], *, unsure: bool = False) -> None:
+    """Make the call of a claimed submission and tell the ledger what came of it.
+
+    Raises SlotsFull or SubmissionRefused after giving the claim back, Unanswered with the intent
+    left. `unsure`: the call was made before and its answer is not known, so that "slow down" says
+    nothing about the job and the intent stays.
+    """
+    ledger, executor = pipeline.ledger, deferred(pipeline)
+    try:
+        shards = pipeline.plan_shards([job.shard for job in jobs])
+        prepared = [PreparedJob(shards[job.shard], job.fence, describe(pipeline, job)) for job in jobs]
+        if len(prepared) > 1:
+            _write_pool(pipeline, name, prepared)
+        handle = executor.submit(prepared, token)[0]
+    except SlotsFull as error:
+        if unsure:
+            raise
+        rejections = ledger.scope(executor.scope).rejections
+        pause = min(min(PAUSE_SECONDS, pipeline.poll_seconds) * 2**rejections, LONGEST_PAUSE_SECONDS)
+        ledger.refused(token, str(error), pause=pause)
+        raise
+    except (SubmissionRefused, ConfigurationError, ModelError) as error:
+        ledger.refused(token, str(error), block=str(error))
+        raise SubmissionRefused(str(error)) from error
+    except FileNotFoundError as error:
+        # Nothing was asked of the service yet: what was uploaded is gone, and is rendered again.
+        logger.warning("submission %s: %s is gone; its shards are prepared again", name, error)
+        if ledger.refused(token, f"{error} is gone"):
+            ledger.prepare_again(pipeline.name, [job.shard for job in jobs])
+        return
+    except StorageError as error:
+        if not unsure:
+            ledger.refused(token, str(error), pause=PAUSE_SECONDS)
+        raise SlotsFull(str(error)) from error
+    ledger.submitted(token, handle.job_id)
+
+
+def describe(pipeline: Pipeline, job: JobRow) -> JobDescription:
+    """What a job asks for. Raises FileNotFoundError where its description is gone."""
+    found = read_description(pipeline.storage, job.shard, job.fence)
+    if found is None:
+        raise FileNotFoundError(f"{pipeline.storage.uri}/{paths.job_description(job.shard, job.fence)}")
+    return found
+
+
+def members_of(pipeline: Pipeline, name: str) -> list[tuple[str, int]]:
+    """The jobs (shard, fence) that a submission of this name carries."""
+    tail = name.removeprefix(deferred(pipeline).name_prefix)
+    if not tail.startswith("pool-"):
+        shard, fence, _ = tail.rsplit("-", 2)
+        return [(shard, int(fence))]
+    found = pipeline.storage.read_versioned(paths.pool_description(name))
+    jobs = orjson.loads(found[0])["jobs"] if found is not None else []
+    return [(job["shard"], int(job["fence"])) for job in jobs]
+
+
+def _named(pipeline: Pipeline, jobs: Sequence[JobRow]) -> tuple[str, str]:
+    return deferred(pipeline).submission_name([JobKey(job.shard, job.fence, job.digest) for job in jobs])
+
+
+def _rules(pipeline: Pipeline) -> SubmissionRules:
+    limits, settings = pipeline.executor.limits, pipeline.settings.executor
+    return SubmissionRules(
+        priority=getattr(settings, "priority", 0),
+        budget_usd=getattr(settings, "budget_usd", None),
+        min_records=limits.min_records,
+        max_records=limits.records,
+    )
+
+
+def _write_pool(pipeline: Pipeline, name: str, jobs: Sequence[PreparedJob]) -> None:
+    """Say which jobs share the submission, for whoever must find out without the ledger."""
+    members = [{"shard": job.shard.key, "fence": job.attempt} for job in jobs]
+    pipeline.storage.write(
+        paths.pool_description(name), orjson.dumps({"name": name, "jobs": members}) + b"\n"
+    )

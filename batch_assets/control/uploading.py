@@ -1,0 +1,106 @@
+"""Putting jobs into the queue of a deferred executor: requests rendered and uploaded under a claim.
+
+First attempts of prepared shards, and what is left of collected ones (`job_collection.py`), both
+come this way. Starting them is the control loop's.
+"""
+
+import contextlib
+import logging
+import time
+from collections.abc import Sequence
+
+from batch_assets.control.keeping import load_commit
+from batch_assets.control.loop import take_turn
+from batch_assets.control.pipeline import Pipeline, deferred
+from batch_assets.embeddings.job_rows import JobRows
+from batch_assets.errors import ConfigurationError, ModelError, SourceError, StorageError, SubmissionRefused
+from batch_assets.executors.deferred import Order
+from batch_assets.executors.jobs import JobDescription, write_description
+from batch_assets.ledger.rows import Claim
+from batch_assets.sharding.plan import Shard
+
+SECONDS_BETWEEN_TURNS = 5.0
+logger = logging.getLogger(__name__)
+
+
+def upload_shards(pipeline: Pipeline, keys: Sequence[str]) -> list[str]:
+    """Render and upload the first job of each prepared shard of `keys`; the keys queued by this call.
+
+    A shard that somebody else has, or that is further on, is left as it is. One that cannot be
+    rendered is given up with its reason, and costs no other one.
+    """
+    queued: list[str] = []
+    shards = pipeline.plan_shards(keys)
+    turned = 0.0
+    for key in keys:
+        if key not in shards or not _upload(pipeline, shards[key]):
+            continue
+        queued.append(key)
+        # At once after the first: what is wrong for every shard is to be known before the others are uploaded.
+        if time.monotonic() - turned >= SECONDS_BETWEEN_TURNS:
+            take_turn([pipeline])
+            refuse_blocked(pipeline)
+            turned = time.monotonic()
+    take_turn([pipeline])
+    return queued
+
+
+def refuse_blocked(pipeline: Pipeline) -> None:
+    """Raise SubmissionRefused where the service has refused this pipeline's jobs for good."""
+    money = pipeline.ledger.money(pipeline.name)
+    if money.blocked_kind == "refused" and money.blocked:
+        raise SubmissionRefused(money.blocked)
+
+
+def _upload(pipeline: Pipeline, shard: Shard) -> bool:
+    ledger = pipeline.ledger
+    claim = ledger.claim_preparation(pipeline.name, shard.key, pipeline.holder)
+    if claim is None:
+        return False
+    try:
+        row = ledger.shard(pipeline.name, shard.key)
+        order = Order(claim.fence, claim.attempt)
+        if row is not None and row.keep_fence is not None:
+            order = _order_of_failed(pipeline, shard, claim, row.keep_fence)
+        return queue_job(pipeline, shard, claim, order)
+    except SourceError as error:
+        ledger.fail(claim, str(error), max_attempts=0)
+        return False
+    except (ModelError, ConfigurationError, StorageError):
+        ledger.release(claim)
+        raise
+    except Exception as error:
+        logger.exception("shard %s failed", shard.key)
+        ledger.fail(claim, f"{type(error).__name__}: {error}", pipeline.settings.executor.max_attempts)
+        return False
+    except BaseException:  # Ctrl-C, termination: somebody may go on at once
+        with contextlib.suppress(Exception):
+            ledger.release(claim)
+        raise
+
+
+def queue_job(pipeline: Pipeline, shard: Shard, claim: Claim, order: Order) -> bool:
+    """Render a job, describe it under the root, and queue it; False where the claim was lost meanwhile."""
+    description = deferred(pipeline).render(shard, order)
+    write_description(pipeline.storage, description)
+    return enqueue(pipeline, claim, description)
+
+
+def enqueue(pipeline: Pipeline, claim: Claim, description: JobDescription) -> bool:
+    """Queue a job whose requests are uploaded and described."""
+    return pipeline.ledger.enqueue(
+        claim,
+        kind=description.kind,
+        records=description.records,
+        bytes=description.bytes,
+        bound_usd=description.bound_usd,
+        digest=description.digest,
+    )
+
+
+def _order_of_failed(pipeline: Pipeline, shard: Shard, claim: Claim, keep_fence: int) -> Order:
+    """A job for the records of a commit that failed; the others' rows stay."""
+    with JobRows(shard.records) as rows:
+        valid = load_commit(pipeline, shard, keep_fence, rows)
+        left = rows.unknown(valid)
+    return Order(claim.fence, claim.attempt, ordinals=left.tolist(), keep_fence=keep_fence)

@@ -1,0 +1,175 @@
+"""The results of a job that has ended: found, counted against the manifest and the requests, joined.
+
+What a line of a result file means is in `results.py`. Here it is decided whether all files are
+there, and what becomes of a record of which no line tells.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from batch_assets import paths
+from batch_assets.embeddings.job_rows import MISSING, JobRows
+from batch_assets.executors.base import JobFacts, JobState
+from batch_assets.executors.bedrock.results import ManifestCounts, Tally, read_manifest, read_results
+from batch_assets.executors.deferred import ResultsNotReady, ServiceJob
+from batch_assets.executors.jobs import JobDescription
+from batch_assets.storage import Storage, open_storage
+
+if TYPE_CHECKING:
+    from batch_assets.executors.bedrock.executor import BedrockExecutor
+
+MANIFEST = "manifest.json.out"
+SUFFIX = ".out"
+# Of a record that the job has not come to, by how the job ended.
+_UNTOLD = {
+    JobState.PARTIAL: ("not_processed", "the job's time was up before the record's turn"),
+    JobState.STOPPED: ("job_stopped", "the job was stopped before the record's turn"),
+    JobState.EXPIRED: ("job_expired", "the job never began before its time was up"),
+}
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class ResultFiles:
+    """What lies where the job writes: a result file for each request file, and the manifest."""
+
+    storage: Storage
+    results: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    manifest: ManifestCounts | None = None
+
+
+def fetch_results(
+    executor: "BedrockExecutor",
+    job: JobDescription,
+    service_job: ServiceJob | None,
+    rows: JobRows,
+    facts: JobFacts,
+    *,
+    final: bool,
+) -> None:
+    """Settle every record of `job` by its results, or say that it is to be tried again.
+
+    Raises ResultsNotReady where results may still come, unless this is the `final` look.
+    """
+    for ordinal, code, message in job.refused:
+        rows.fail(ordinal, code, message, job.attempt)
+    asked = np.fromiter(job.asked(), dtype=np.int64)
+    rows.forget(asked)
+    state = service_job.state if service_job is not None else JobState.FAILED
+    found = _find(executor, job, service_job)
+    tally = Tally()
+    if found is not None:
+        tally = read_results(found.storage, found.results, rows, executor.family)
+    left = rows.unknown(asked)
+    whole = found is not None and not found.missing and found.manifest is not None
+    if len(left) and not whole and not final and _may_come(state, service_job):
+        what = "the manifest" if found is None or not found.missing else ", ".join(found.missing)
+        raise ResultsNotReady(f"job {job.shard}-{job.fence} has ended, and {what} is not to be seen yet")
+    code, message = _untold(state, service_job)
+    for ordinal in left.tolist():
+        rows.again(ordinal, code, message)
+    _compare(job, found, tally, len(asked), len(left))
+    _count(executor, job, found, tally, len(left), facts, state)
+
+
+def _may_come(state: JobState, service_job: ServiceJob | None) -> bool:
+    """Whether the service has processed anything that it should have written."""
+    if state in (JobState.SUCCEEDED, JobState.PARTIAL):
+        return True
+    return state is JobState.STOPPED and bool(service_job and service_job.records)
+
+
+def _find(
+    executor: "BedrockExecutor", job: JobDescription, service_job: ServiceJob | None
+) -> ResultFiles | None:
+    """List where the job writes: `<results>/<job id>/<request file>.out`; None where there is nothing."""
+    folder = service_job.results if service_job is not None else ""
+    storage, prefix = executor.staging, f"{paths.job_folder(job.shard, job.fence)}/results"
+    if folder and not folder.rstrip("/").endswith(f"{storage.uri}/{prefix}"):
+        storage, prefix = (
+            open_storage(folder),
+            "",
+        )  # a pool's, or where another deployment had its staging area
+    by_name: dict[str, list[str]] = {}
+    for info in storage.list(prefix):
+        by_name.setdefault(info.path.rsplit("/", 1)[-1], []).append(info.path)
+    if not by_name:
+        return None
+    own = service_job.id.rsplit("/", 1)[-1] if service_job is not None else ""
+    found = ResultFiles(storage)
+    for file in job.files:
+        name = file.path.rsplit("/", 1)[-1]
+        path = _of_job(by_name.get(name + SUFFIX, ()), own)
+        if path is None:
+            found.missing.append(name + SUFFIX)
+        else:
+            found.results.append(path)
+    manifest = _of_job(by_name.get(MANIFEST, ()), own)
+    if manifest is not None:
+        found.manifest = read_manifest(storage.read(manifest))
+    return found
+
+
+def _of_job(candidates: Sequence[str], job_id: str) -> str | None:
+    """The file in the folder named after the job; else the only one that there is."""
+    named = [path for path in candidates if job_id and job_id in path.split("/")]
+    return next(iter(named or candidates), None)
+
+
+def _untold(state: JobState, service_job: ServiceJob | None) -> tuple[str, str]:
+    if service_job is None:
+        return "job_lost", "the service does not know the job any more"
+    if state is JobState.FAILED:
+        return "job_failed", service_job.message or "the job failed, and the service does not say why"
+    return _UNTOLD.get(state, (MISSING, "the results have no line for this record"))
+
+
+def _compare(job: JobDescription, found: ResultFiles | None, tally: Tally, asked: int, left: int) -> None:
+    """Say where the manifest, the requests and the results do not agree."""
+    where = f"shard {job.shard}, job {job.fence}"
+    manifest = found.manifest if found is not None else None
+    if manifest is not None and manifest.total is not None and manifest.total < job.records:
+        logger.warning("%s: the manifest counts %d records, %d were sent", where, manifest.total, job.records)
+    for count, what in (
+        (left, "have no readable result"),
+        (tally.unreadable, "lines cannot be read"),
+        (tally.foreign, "lines are of no record of the shard"),
+        (tally.doubled, "lines tell what is known"),
+    ):
+        if count and found is not None:
+            logger.warning("%s: %d of %d %s", where, count, asked, what)
+
+
+def _count(
+    executor: "BedrockExecutor",
+    job: JobDescription,
+    found: ResultFiles | None,
+    tally: Tally,
+    left: int,
+    facts: JobFacts,
+    state: JobState,
+) -> None:
+    """Tokens and dollars as the service reports them: by the manifest, else by the lines.
+
+    Of records processed without a readable line only the bound is known; it counts, so that a
+    budget is never passed by what cannot be seen.
+    """
+    tokens, answers = tally.input_tokens, tally.output_tokens
+    manifest = found.manifest if found is not None else None
+    pooled = found is not None and found.storage is not executor.staging
+    told = manifest is not None and manifest.input_tokens is not None and not pooled
+    if manifest is not None and told:
+        tokens = max(tokens, manifest.input_tokens or 0)
+        answers = max(answers, manifest.output_tokens or 0)
+    facts.input_tokens += tokens
+    facts.output_tokens += answers
+    cost = executor.cost(tokens, answers)
+    if cost is not None and not told and left and state in (JobState.SUCCEEDED, JobState.PARTIAL):
+        cost += job.bound_usd * left / max(job.records, 1)
+    if cost is not None:
+        facts.cost_usd = (facts.cost_usd or 0.0) + cost

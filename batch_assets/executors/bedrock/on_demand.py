@@ -1,0 +1,132 @@
+"""What is too little for a batch job: the model called for each record, here and now.
+
+Each answer is kept as a file as soon as it is there, so that a crash pays twice for no more than
+the calls that were under way. How fast calls may be made is for `control/` to say.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+
+from batch_assets import paths
+from batch_assets.embeddings.job_rows import JobRows
+from batch_assets.errors import SubmissionRefused
+from batch_assets.executors.base import JobFacts
+from batch_assets.executors.bedrock.results import ResultSorter
+from batch_assets.executors.bedrock.service_errors import error_code, error_message, status_code
+from batch_assets.executors.deferred import Pace
+from batch_assets.executors.jobs import JobDescription
+
+if TYPE_CHECKING:
+    from batch_assets.executors.bedrock.executor import BedrockExecutor
+
+CALLS_AT_ONCE = 4
+TRIES = 4
+REFUSED = ("AccessDeniedException", "UnrecognizedClientException", "ExpiredTokenException")
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class _Caller:
+    """Asks the model for one record, and keeps what it says."""
+
+    executor: "BedrockExecutor"
+    client: Any
+    folder: str
+    pace: Pace
+
+    def __call__(self, record: str, request: dict[str, Any]) -> dict[str, Any]:
+        """What a result line would say of the record: its modelOutput, or its error."""
+        found: dict[str, Any] = {}
+        for _ in range(TRIES):
+            self.pace(1)
+            try:
+                found = {"recordId": record, "modelOutput": self._ask(request)}
+                break
+            except Exception as error:
+                if error_code(error) in REFUSED or type(error).__name__ == "NoCredentialsError":
+                    raise SubmissionRefused(
+                        f"Bedrock refuses calls of {self.executor.options.model_id}: {error_message(error)}; allow "
+                        "bedrock:InvokeModel, or write executor.remainder: pool"
+                    ) from error
+                status = status_code(error)
+                found = {
+                    "recordId": record,
+                    "error": {
+                        "errorCode": status or 503,
+                        "errorMessage": f"{error_code(error)}: {error_message(error)}",
+                    },
+                }
+                if status and status not in (408, 424, 429) and status < 500:
+                    break
+        if "modelOutput" in found:
+            self.executor.staging.write(f"{self.folder}/{record}.json", orjson.dumps(found))
+        return found
+
+    def _ask(self, request: dict[str, Any]) -> Any:
+        model = self.executor.options.model_id
+        if self.executor.family.invocation_type == "Converse":
+            answer = self.client.converse(modelId=model, **request)
+            return {name: answer.get(name) for name in ("output", "stopReason", "usage")}
+        answer = self.client.invoke_model(
+            modelId=model,
+            body=orjson.dumps(request),
+            contentType="application/json",
+            accept="application/json",
+        )
+        return orjson.loads(answer["body"].read())
+
+
+def answer_requests(
+    executor: "BedrockExecutor",
+    client: Any,
+    job: JobDescription,
+    rows: JobRows,
+    facts: JobFacts,
+    pace: Pace,
+) -> None:
+    """Settle every record of an on_demand job by a call of its own; answers that are there already are taken."""
+    rows.forget(np.fromiter(job.asked(), dtype=np.int64))
+    for ordinal, code, message in job.refused:
+        rows.fail(ordinal, code, message, job.attempt)
+    folder = f"{paths.job_folder(job.shard, job.fence)}/answers"
+    known = {
+        info.path.rsplit("/", 1)[-1].removesuffix(".json"): info.path
+        for info in executor.staging.list(folder)
+    }
+    sorter = ResultSorter(rows, executor.family)
+    calls: deque[Future[dict[str, Any]]] = deque()
+    with ThreadPoolExecutor(CALLS_AT_ONCE, "on-demand") as pool:
+        caller = _Caller(executor, client, folder, pace)
+        try:
+            for request in _requests(executor, job):
+                record = request["recordId"]
+                if record in known:
+                    sorter.add_line(executor.staging.read(known[record]))
+                    continue
+                calls.append(pool.submit(caller, record, request["modelInput"]))
+                if len(calls) >= CALLS_AT_ONCE:
+                    sorter.add_line(orjson.dumps(calls.popleft().result()))
+            while calls:
+                sorter.add_line(orjson.dumps(calls.popleft().result()))
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    sorter.flush()
+    facts.input_tokens += sorter.tally.input_tokens
+    facts.output_tokens += sorter.tally.output_tokens
+    cost = executor.cost(sorter.tally.input_tokens, sorter.tally.output_tokens, on_demand=True)
+    if cost is not None:
+        facts.cost_usd = (facts.cost_usd or 0.0) + cost
+
+
+def _requests(executor: "BedrockExecutor", job: JobDescription) -> Iterator[dict[str, Any]]:
+    """The job's requests as they were uploaded; they are few."""
+    for file in job.files:
+        for line in executor.staging.read(file.path).splitlines():
+            yield orjson.loads(line)

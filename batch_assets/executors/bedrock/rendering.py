@@ -1,0 +1,55 @@
+"""A job's request files and its description, from a shard's records.
+
+How a request is written is in `requests.py`; when a job is rendered, in `control/`.
+"""
+
+from typing import TYPE_CHECKING
+
+from batch_assets import paths
+from batch_assets.executors.bedrock.requests import TOO_LONG, RequestFiles, render
+from batch_assets.executors.deferred import Order
+from batch_assets.executors.jobs import JobDescription, JobKind, digest_of, runs_of
+from batch_assets.sharding.plan import Shard
+from batch_assets.sharding.reading import read_shard
+
+if TYPE_CHECKING:
+    from batch_assets.executors.bedrock.executor import BedrockExecutor
+
+
+def render_job(executor: "BedrockExecutor", shard: Shard, order: Order) -> JobDescription:
+    """Upload the requests of the records that `order` names and say what they are.
+
+    Fewer than the service's minimum become an `on_demand` job, unless remainders are pooled.
+    Raises SourceError, StorageError, ConfigurationError.
+    """
+    folder = f"{paths.job_folder(shard.key, order.fence)}/requests"
+    out = RequestFiles(executor.staging, folder, f"{shard.key}-{order.fence}", executor.quotas)
+    records = read_shard(executor.settings, shard)
+    rendered = render(records, executor.family, out, order.ordinals, order.shortened)
+    kind: JobKind = "batch"
+    if not rendered.records or (
+        rendered.records < executor.quotas.min_records and executor.options.remainder == "on_demand"
+    ):
+        kind = "on_demand"
+    bound = executor.cost(
+        rendered.input_token_bound, rendered.output_token_bound, on_demand=kind == "on_demand"
+    )
+    return JobDescription(
+        pipeline=executor.settings.name,
+        shard=shard.key,
+        fence=order.fence,
+        attempt=order.attempt,
+        kind=kind,
+        fingerprint=executor.fingerprint(),
+        digest=digest_of(rendered.files),
+        staging=executor.staging.uri,
+        files=rendered.files,
+        records=rendered.records,
+        bytes=rendered.bytes,
+        bound_usd=bound or 0.0,
+        ordinals=runs_of(rendered.ordinals),
+        shortened={int(ordinal): times for ordinal, times in (order.shortened or {}).items()},
+        refused=[(ordinal, TOO_LONG, message) for ordinal, message in rendered.too_long],
+        earlier=tuple(order.earlier),
+        keep_fence=order.keep_fence,
+    )

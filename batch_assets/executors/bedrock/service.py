@@ -1,0 +1,238 @@
+"""Bedrock's four calls for batch jobs, and the queue of its events, in this project's words.
+
+Which call is made when is in `control/`; what a refusal means, in `service_errors.py`.
+"""
+
+import datetime
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from batch_assets.errors import ConfigurationError, SubmissionRefused
+from batch_assets.executors.base import JobState
+from batch_assets.executors.bedrock.service_errors import (
+    CONFLICT,
+    error_code,
+    error_message,
+    explain_refusal,
+    status_code,
+)
+from batch_assets.executors.deferred import Event, ServiceJob, Unanswered
+from batch_assets.settings import BedrockExecutorSettings
+
+PAGE = 1000
+EVENTS_AT_ONCE = 10  # the most that SQS hands out or deletes in one call
+
+# Stopping still takes a slot; it ends as Stopped, or as Completed where it came too late.
+STATES = {
+    "Submitted": JobState.SUBMITTED,
+    "Validating": JobState.SUBMITTED,
+    "Scheduled": JobState.SUBMITTED,
+    "InProgress": JobState.RUNNING,
+    "Stopping": JobState.RUNNING,
+    "Completed": JobState.SUCCEEDED,
+    "PartiallyCompleted": JobState.PARTIAL,
+    "Failed": JobState.FAILED,
+    "Stopped": JobState.STOPPED,
+    "Expired": JobState.EXPIRED,
+}
+FORBIDDEN = ("AccessDeniedException", "AccessDenied", "UnrecognizedClientException", "ExpiredTokenException")
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class BedrockService:
+    """Batch inference jobs with one model in one region."""
+
+    client: Any
+    client_once: Any  # tries nothing twice: what it raises is about the one call that was made
+    options: BedrockExecutorSettings
+    region: str
+
+    def create(self, name: str, token: str, requests: str, results: str, invocation_type: str) -> str:
+        """Start a job; its ARN. A job of that name and token that exists is the same job.
+
+        Raises SlotsFull, Unanswered (it may or may not exist now) or SubmissionRefused.
+        """
+        call: dict[str, Any] = {
+            "jobName": name,
+            "clientRequestToken": token,
+            "roleArn": self.options.role_arn,
+            "modelId": self.options.model_id,
+            "inputDataConfig": {"s3InputDataConfig": {"s3Uri": requests, "s3InputFormat": "JSONL"}},
+            "outputDataConfig": {"s3OutputDataConfig": {"s3Uri": results}},
+            "timeoutDurationInHours": self.options.timeout_hours,
+        }
+        if invocation_type != "InvokeModel":
+            call["modelInvocationType"] = invocation_type
+        try:
+            return str(self.client_once.create_model_invocation_job(**call)["jobArn"])
+        except Exception as error:
+            if error_code(error) == CONFLICT or "already" in error_message(error).lower():
+                found = self.find(name)
+                if found is not None:
+                    return found.id
+                raise Unanswered(error_message(error)) from error
+            raise explain_refusal(error, self.options.model_id, self.options.role_arn, self.region) from error
+
+    def get(self, job_id: str) -> ServiceJob | None:
+        """The truth about a job; None where the service does not know it. Raises Unanswered."""
+        try:
+            return _service_job(self.client.get_model_invocation_job(jobIdentifier=job_id))
+        except Exception as error:
+            if error_code(error) == "ResourceNotFoundException":
+                return None
+            raise _unanswered(error) from error
+
+    def jobs_since(self, since: float | None) -> list[ServiceJob]:
+        """Every job of the account, of all models and states, submitted after `since`, newest first."""
+        call: dict[str, Any] = {"maxResults": PAGE, "sortBy": "CreationTime", "sortOrder": "Descending"}
+        if since is not None:
+            call["submitTimeAfter"] = datetime.datetime.fromtimestamp(since, datetime.UTC)
+        return self._list(call)
+
+    def find(self, name: str) -> ServiceJob | None:
+        """The job of that name. Raises Unanswered."""
+        for job in self._list({"nameContains": name, "maxResults": PAGE}):
+            if job.name == name:
+                return job
+        return None
+
+    def named(self, prefix: str) -> list[ServiceJob]:
+        """All jobs whose name begins so. Raises Unanswered."""
+        found = self._list({"nameContains": prefix.rstrip("-"), "maxResults": PAGE})
+        return [job for job in found if job.name.startswith(prefix)]
+
+    def _list(self, call: dict[str, Any]) -> list[ServiceJob]:
+        jobs: list[ServiceJob] = []
+        try:
+            while True:
+                answer = self.client.list_model_invocation_jobs(**call)
+                jobs += [_service_job(summary) for summary in answer.get("invocationJobSummaries", ())]
+                if not answer.get("nextToken"):
+                    return jobs
+                call["nextToken"] = answer["nextToken"]
+        except Exception as error:
+            raise _unanswered(error) from error
+
+    def stop(self, job_id: str) -> None:
+        """Stop a job; one that has ended is left as it is. Raises Unanswered."""
+        try:
+            self.client.stop_model_invocation_job(jobIdentifier=job_id)
+        except Exception as error:
+            # Ended meanwhile: told as ValidationException ("State was: Completed") or as ConflictException.
+            if status_code(error) in (400, 404, 409) and error_code(error) not in ("ThrottlingException",):
+                logger.debug("job %s: not stopped: %s", job_id, error_message(error))
+                return
+            raise _unanswered(error) from error
+
+    def receive(self, sqs: Any, most: int) -> list[Event]:
+        """Events that wait in the queue, at most `most`. Raises Unanswered."""
+        events: list[Event] = []
+        try:
+            while len(events) < most:
+                answer = sqs.receive_message(
+                    QueueUrl=self.options.queue_url, MaxNumberOfMessages=EVENTS_AT_ONCE, WaitTimeSeconds=0
+                )
+                messages = answer.get("Messages", ())
+                events += [
+                    Event(_job_of(message.get("Body", "")), message["ReceiptHandle"]) for message in messages
+                ]
+                if len(messages) == 0:
+                    break
+        except Exception as error:
+            if events:  # what came is worth its turn; the rest comes again
+                return events
+            raise _unanswered(error) from error
+        return events
+
+    def delete(self, sqs: Any, events: Sequence[Event]) -> None:
+        """Take events out of the queue; one that stays comes again and changes nothing."""
+        for start in range(0, len(events), EVENTS_AT_ONCE):
+            some = events[start : start + EVENTS_AT_ONCE]
+            entries = [
+                {"Id": str(number), "ReceiptHandle": event.receipt} for number, event in enumerate(some)
+            ]
+            try:
+                sqs.delete_message_batch(QueueUrl=self.options.queue_url, Entries=entries)
+            except Exception as error:
+                logger.warning(
+                    "queue %s: events not deleted: %s", self.options.queue_url, error_message(error)
+                )
+
+    def check_bucket(self, s3: Any, uri: str) -> None:
+        """Raise ConfigurationError where the staging bucket is missing, forbidden, or in another region."""
+        bucket = uri.removeprefix("s3://").split("/", 1)[0]
+        try:
+            answer = s3.head_bucket(Bucket=bucket)
+        except Exception as error:
+            if status_code(error) == 404:
+                raise ConfigurationError(
+                    f"executor.staging: there is no bucket {bucket}; create it, or name another"
+                ) from error
+            if status_code(error) in (301, 307, 400):
+                raise self._wrong_region(bucket, "another region") from error
+            # Forbidden to look at is not forbidden to write to: the upload will tell.
+            logger.debug("bucket %s: %s", bucket, error_message(error))
+            return
+        region = answer.get("BucketRegion")
+        if region and region != self.region:
+            raise self._wrong_region(bucket, region)
+
+    def _wrong_region(self, bucket: str, region: str) -> ConfigurationError:
+        return ConfigurationError(
+            f"executor.staging: bucket {bucket} is in {region}, jobs run in {self.region}, and Bedrock wants both "
+            "in one; name a bucket there, or that region in executor.region"
+        )
+
+
+def _service_job(answer: dict[str, Any]) -> ServiceJob:
+    status = answer.get("status", "Submitted")
+    if status not in STATES:
+        logger.warning("job %s: status %r is not known; it counts as running", answer["jobArn"], status)
+    results = answer.get("outputDataConfig", {}).get("s3OutputDataConfig", {}).get("s3Uri", "")
+    return ServiceJob(
+        id=str(answer["jobArn"]),
+        name=str(answer.get("jobName", "")),
+        model=str(answer.get("modelId", "")),
+        state=STATES.get(status, JobState.RUNNING),
+        message=str(answer.get("message") or ""),
+        submitted_at=answer["submitTime"].timestamp() if "submitTime" in answer else 0.0,
+        ended_at=answer["endTime"].timestamp() if "endTime" in answer else None,
+        records=answer.get("processedRecordCount"),
+        results=str(results),
+    )
+
+
+def _unanswered(error: Exception) -> Exception:
+    """Forbidden and malformed calls are a person's to mend; everything else may pass."""
+    if error_code(error) in (
+        "AccessDeniedException",
+        "AccessDenied",
+        "UnrecognizedClientException",
+        "ExpiredTokenException",
+    ):
+        return SubmissionRefused(
+            f"Bedrock refuses to tell of its jobs: {error_code(error)}: {error_message(error)}; allow "
+            "bedrock:ListModelInvocationJobs and bedrock:GetModelInvocationJob, or renew the credentials"
+        )
+    if not error_code(error) and type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
+        return ConfigurationError(
+            f"AWS: {error}; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+    return Unanswered(error_message(error))
+
+
+def _job_of(body: str) -> str | None:
+    """The ARN in an event, plain or within an SNS envelope; None for anything else."""
+    try:
+        event = orjson.loads(body)
+        if isinstance(event, dict) and isinstance(event.get("Message"), str):
+            event = orjson.loads(event["Message"])
+        detail = event["detail"]
+        return str(detail.get("batchJobArn") or event["resources"][0])
+    except (orjson.JSONDecodeError, KeyError, TypeError, IndexError, AttributeError):
+        return None

@@ -1,0 +1,160 @@
+"""What a deferred executor adds to the five verbs: slots, names, events, and what a service answers.
+
+Work is started at a service and fetched later, so between the two somebody must ask how it
+goes. Who asks, and what follows from it, is in `control/`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from batch_assets.embeddings.job_rows import JobRows
+from batch_assets.executors.base import Executor, JobFacts, JobState, PreparedJob
+from batch_assets.executors.jobs import JobDescription, JobKey
+from batch_assets.sharding.plan import Shard
+
+ENDED = frozenset({JobState.SUCCEEDED, JobState.PARTIAL, JobState.FAILED, JobState.EXPIRED, JobState.STOPPED})
+
+
+class SlotsFull(Exception):
+    """The service takes no more jobs now: its quota is used up, or it asks to slow down."""
+
+
+class Unanswered(Exception):
+    """It is not known whether the service has taken the job: no answer, or an error of its own."""
+
+
+class ResultsNotReady(Exception):
+    """The job has ended and its results are not all to be seen yet."""
+
+
+@dataclass(frozen=True)
+class ServiceJob:
+    """A job as the service tells of it. Times are unix seconds.
+
+    `records` counts what it has processed, None where it does not say; `results` is where it writes.
+    """
+
+    id: str
+    name: str
+    model: str
+    state: JobState
+    message: str = ""
+    submitted_at: float = 0.0
+    ended_at: float | None = None
+    records: int | None = None
+    results: str = ""
+
+    @property
+    def active(self) -> bool:
+        """Whether it takes a slot."""
+        return self.state not in ENDED
+
+
+@dataclass(frozen=True)
+class Event:
+    """A wake-up: something has happened to the job `job_id`. `receipt` deletes the message."""
+
+    job_id: str | None
+    receipt: str
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a job is to hold: `ordinals` None are all the shard's valid records.
+
+    `earlier` and `keep_fence` are where the other records' rows are, see `JobDescription`.
+    """
+
+    fence: int
+    attempt: int
+    ordinals: Sequence[int] | None = None
+    shortened: Mapping[int, int] | None = None
+    earlier: Sequence[int] = ()
+    keep_fence: int | None = None
+
+
+class DeferredExecutor(Executor, Protocol):
+    """An executor whose work goes on at a service."""
+
+    @property
+    def scope(self) -> str:
+        """Jobs of one scope share slots: account, region and model."""
+        ...
+
+    def slots(self) -> int:
+        """Jobs of the scope that may be active at once."""
+        ...
+
+    def render(self, shard: Shard, order: Order) -> JobDescription:
+        """Render and upload the requests of a job and write its description. Repeatable under another fence."""
+        ...
+
+    @property
+    def name_prefix(self) -> str:
+        """How the names of all this pipeline's jobs begin at the service."""
+        ...
+
+    def submission_name(self, jobs: Sequence[JobKey]) -> tuple[str, str]:
+        """(token, name) of the submission of these jobs: always the same for the same jobs."""
+        ...
+
+    def snapshot(self, since: float | None) -> list[ServiceJob]:
+        """Every job in the account, of any model and state, submitted after `since` (unix seconds; None: ever)."""
+        ...
+
+    def is_same_model(self, job: ServiceJob) -> bool:
+        """Whether the job takes slots of this executor's scope."""
+        ...
+
+    def find(self, name: str) -> ServiceJob | None:
+        """The job of that name, or None where the service knows none."""
+        ...
+
+    def own_jobs(self) -> list[ServiceJob]:
+        """Every job that this pipeline under this output root ever had at the service."""
+        ...
+
+    def look_up(self, job_id: str) -> ServiceJob | None:
+        """The truth about one job; None where the service does not know it."""
+        ...
+
+    def stop_job(self, job_id: str) -> None:
+        """Stop a job; one that has ended is left as it is. Raises Unanswered."""
+        ...
+
+    def cost(self, input_tokens: int, output_tokens: int, *, on_demand: bool = False) -> float | None:
+        """USD for so many tokens; None where no price is known."""
+        ...
+
+    def token_bounds(self) -> tuple[int | None, int]:
+        """The most tokens that the model takes of a record (None: no limit), and the most that it answers."""
+        ...
+
+    def events(self, most: int) -> list[Event]:
+        """Wake-ups that wait in the queue; none where there is no queue."""
+        ...
+
+    def delete_events(self, events: Sequence[Event]) -> None:
+        """The ledger has moved: these need not come again."""
+        ...
+
+    def fetch(
+        self, job: PreparedJob, service_job: ServiceJob | None, rows: JobRows, facts: JobFacts, *, final: bool
+    ) -> None:
+        """Read the results of a job that has ended into `rows`.
+
+        Every record asked for is settled by it or is to be tried again. `facts` gets tokens and
+        cost. Raises ResultsNotReady where more may still come, unless this is the `final` look.
+        """
+        ...
+
+    def answer(self, job: PreparedJob, rows: JobRows, facts: JobFacts, pace: "Pace") -> None:
+        """Do an on_demand job here and now, record by record."""
+        ...
+
+
+class Pace(Protocol):
+    """Waits until so many calls may be made."""
+
+    def __call__(self, calls: int) -> None: ...

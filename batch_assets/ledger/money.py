@@ -1,0 +1,120 @@
+"""Dollars: bounds reserved before anything is paid for, costs settled once, budgets never passed.
+
+Prices belong to the executors; when a cost is known, to `control/`. Amounts are kept to the
+billionth of a dollar, so that many small sums leave no remainder.
+"""
+
+import sqlalchemy as sa
+
+from batch_assets.ledger.rows import Money
+from batch_assets.ledger.schema import jobs, pipelines
+from batch_assets.ledger.store import Store
+
+_DIGITS = 9
+
+
+class Accounts(Store):
+    """The part of the Ledger that counts dollars."""
+
+    def settle(self, pipeline: str, shard: str, fence: int, cost_usd: float) -> bool:
+        """Note what a job has cost, and give back what was reserved for it; once: False if it was noted before."""
+        job = (jobs.c.pipeline == pipeline, jobs.c.shard == shard, jobs.c.fence == fence)
+        with self._database.write() as connection:
+            row = connection.execute(sa.select(jobs).where(*job)).one_or_none()
+            if row is None or row.cost_usd is not None:
+                return False
+            cost = rounded_usd(cost_usd)
+            connection.execute(sa.update(jobs).where(*job).values(cost_usd=cost, held_usd=None))
+            add_money(connection, pipeline, held=-(row.held_usd or 0.0), spent=cost)
+            return True
+
+    def reserve(self, pipeline: str, shard: str, fence: int, budget_usd: float | None) -> bool:
+        """Reserve an on-demand job's bound, once; False, and the pipeline blocked, if it does not fit.
+
+        True also for a job that is settled. LookupError for an unknown job.
+        """
+        job = (jobs.c.pipeline == pipeline, jobs.c.shard == shard, jobs.c.fence == fence)
+        with self._database.write() as connection:
+            row = connection.execute(sa.select(jobs).where(*job)).one_or_none()
+            if row is None:
+                raise LookupError(f"shard {shard} of {pipeline}: the ledger knows no job {fence}")
+            if row.held_usd is not None or row.cost_usd is not None:
+                return True
+            if check_budget(connection, pipeline, row.bound_usd, budget_usd) is not None:
+                return False
+            connection.execute(sa.update(jobs).where(*job).values(held_usd=row.bound_usd))
+            add_money(connection, pipeline, held=row.bound_usd)
+            return True
+
+    def set_spent(self, pipeline: str, usd: float) -> None:
+        """After a lost ledger: what the pipeline has spent, as its commit markers tell."""
+        with self._database.write() as connection:
+            named = sa.update(pipelines).where(pipelines.c.name == pipeline)
+            connection.execute(named.values(spent_usd=rounded_usd(usd)))
+
+    def money(self, pipeline: str) -> Money:
+        """What is held and spent, and why nothing more is submitted. LookupError for an unknown pipeline."""
+        with self._database.read() as connection:
+            return _money(connection, pipeline)
+
+    def clear_blocked(self, pipeline: str) -> None:
+        """Forget why nothing was submitted: a person has mended it, or says to try again."""
+        with self._database.write() as connection:
+            set_blocked(connection, pipeline, None, None)
+
+
+def rounded_usd(usd: float) -> float:
+    """The amount as it is kept."""
+    return round(usd, _DIGITS)
+
+
+def add_money(connection: sa.Connection, pipeline: str, held: float = 0.0, spent: float = 0.0) -> None:
+    """Add to what the pipeline holds and has spent. Writers wait for each other, so reading first is safe."""
+    money = _money(connection, pipeline)
+    connection.execute(
+        sa.update(pipelines)
+        .where(pipelines.c.name == pipeline)
+        .values(held_usd=rounded_usd(money.held_usd + held), spent_usd=rounded_usd(money.spent_usd + spent))
+    )
+
+
+def check_budget(
+    connection: sa.Connection, pipeline: str, bound_usd: float, budget_usd: float | None
+) -> str | None:
+    """None if `bound_usd` more fits the budget; else why not, and the pipeline is blocked for that.
+
+    A pipeline that was blocked by its budget is so no longer when something fits.
+    """
+    money = _money(connection, pipeline)
+    if budget_usd is None or rounded_usd(money.spent_usd + money.held_usd + bound_usd) <= budget_usd:
+        if money.blocked_kind == "budget":
+            set_blocked(connection, pipeline, None, None)
+        return None
+    text = (
+        f"budget reached: {_shown(money.spent_usd)} USD are spent, {_shown(money.held_usd)} USD are reserved "
+        f"by jobs that run, the next needs up to {_shown(bound_usd)} USD, and budget_usd is "
+        f"{_shown(budget_usd)}; raise budget_usd to go on"
+    )
+    # A refusal is the graver reason: it stays until a person has seen it.
+    if money.blocked != text and money.blocked_kind != "refused":
+        set_blocked(connection, pipeline, text, "budget")
+    return text
+
+
+def set_blocked(connection: sa.Connection, pipeline: str, text: str | None, kind: str | None) -> None:
+    """Say why nothing more is submitted; None: nothing stands in the way."""
+    named = sa.update(pipelines).where(pipelines.c.name == pipeline)
+    connection.execute(named.values(blocked=text, blocked_kind=kind))
+
+
+def _money(connection: sa.Connection, pipeline: str) -> Money:
+    columns = [pipelines.c[name] for name in Money.__dataclass_fields__]
+    row = connection.execute(sa.select(*columns).where(pipelines.c.name == pipeline)).mappings().one_or_none()
+    if row is None:
+        raise LookupError(f"pipeline {pipeline!r} is not attached to this ledger")
+    return Money(**row)
+
+
+def _shown(usd: float) -> str:
+    """Cents, and more digits only where there would be none to see."""
+    return f"{usd:,.2f}" if usd == 0 or usd >= 0.01 else f"{usd:.9f}".rstrip("0")

@@ -1,0 +1,152 @@
+"""What there is to tell a person: one function for each kind of event, its words and its key.
+
+Whether it has happened is for the caller to know, whether it was told before for `delivery.notify`.
+What may come back with the same words, such as a refusal, is told once an hour: a key holds the hour.
+"""
+
+import hashlib
+import re
+import time
+from collections.abc import Sequence
+
+from batch_assets.notifications.base import Notification
+
+REASON_CHARACTERS = 500
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
+# Run ids, request ids, shard keys, counts: what differs between two tellings of one error.
+PARTICULARS = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\w*\d\w*")
+
+
+def job_failed(pipeline: str, shard: str, job: str, message: str, attempts_left: int) -> Notification:
+    """A job ended without all its records; `job` is its name at the service, which no other attempt has."""
+    if attempts_left > 0:
+        meaning = (
+            f"What it has done is kept. The rest is tried again by itself, {attempts_left} "
+            f"time{'s' if attempts_left > 1 else ''} at most; there is nothing to do."
+        )
+        command = f"batch-assets status {pipeline}"
+    else:
+        meaning = (
+            "No attempt is left. What is not done counts as failed, and if that is more than the pipeline's "
+            "max_failed_fraction, nothing is published."
+        )
+        command = f"batch-assets retry {pipeline} {shard} && batch-assets run {pipeline}"
+    return Notification(
+        key=f"job:{pipeline}:{shard}:{job}",
+        title=f"{pipeline}: the job of shard {shard} failed",
+        happened=f"Job {job}: {shorten(message)}",
+        meaning=meaning,
+        command=command,
+        pipeline=pipeline,
+        severity="warning" if attempts_left > 0 else "error",
+    )
+
+
+def budget_reached(pipeline: str, budget_usd: float, message: str) -> Notification:
+    """The next job does not fit into the budget; told once for each budget. `message`: the ledger's sum."""
+    return Notification(
+        key=f"budget:{pipeline}:{budget_usd!r}",
+        title=f"{pipeline}: the budget of {budget_usd:g} USD is reached",
+        happened=shorten(message),
+        meaning="What runs is collected; nothing more is submitted until executor.budget_usd is raised.",
+        command=f"batch-assets run {pipeline}  # after raising executor.budget_usd in its defs.yaml",
+        pipeline=pipeline,
+        severity="warning",
+    )
+
+
+def submission_refused(pipeline: str, message: str) -> Notification:
+    """The service takes no job of this pipeline, for a reason that waiting does not mend."""
+    return Notification(
+        key=f"refused:{pipeline}:{_this_hour()}:{gist(message)}",
+        title=f"{pipeline}: the service refuses its jobs",
+        happened=shorten(message),
+        meaning="Nothing was started and nothing is lost: the jobs stay queued, their files uploaded. "
+        "None is submitted until this is mended.",
+        command=f"batch-assets run {pipeline}  # after mending it",
+        pipeline=pipeline,
+        severity="error",
+    )
+
+
+def publishing_blocked(pipeline: str, message: str) -> Notification:
+    """All is collected, and yet no new version may be published."""
+    return Notification(
+        key=f"blocked:{pipeline}:{_this_hour()}:{gist(message)}",
+        title=f"{pipeline}: nothing new is published",
+        happened=shorten(message),
+        meaning="Every shard stays as it is. Readers keep the version that is published, if there is one.",
+        command=f"batch-assets retry {pipeline} && batch-assets run {pipeline}",
+        pipeline=pipeline,
+        severity="error",
+    )
+
+
+def published(pipeline: str, version: str, embedded: int, bad: int, uri: str) -> Notification:
+    """A new version is what readers get; `bad` counts its rejected and failed records, `uri` is its folder."""
+    return Notification(
+        key=f"published:{pipeline}:{version}",
+        title=f"{pipeline}: version {version} is published",
+        happened=f"{embedded:,} records are in {uri}; {bad:,} are rejected or failed, each with its reason in "
+        "failures.parquet.",
+        meaning="Readers get this version from now on.",
+        command=f"batch-assets verify {pipeline}",
+        pipeline=pipeline,
+        severity="info",
+    )
+
+
+def run_failed(
+    pipelines: Sequence[str], run_id: str, reason: str, *, backfill: str = "", sensor: str = "", family: str
+) -> Notification:
+    """A Dagster run failed; `family` is the id of the first of its re-executions.
+
+    The runs of one `backfill` are one event; so are, for an hour, those that one error makes fail of
+    the runs that a `sensor` starts.
+    """
+    names = ", ".join(pipelines)
+    if backfill:
+        key = f"backfill:{backfill}"
+        title = f"{names}: runs of backfill {backfill} fail"
+        meaning = "Other runs of this backfill may fail too; this is its only notification."
+    elif sensor:
+        key = f"runs:{names}:{_this_hour()}:{gist(reason)}"
+        title = f"{names}: a run that {sensor} started failed"
+        meaning = "The same error is told again after an hour at the earliest."
+    else:
+        key = family_key(family)
+        title = f"{names}: a run failed"
+        meaning = "It is told once, however often the run is executed again."
+    return Notification(
+        key=key,
+        title=title,
+        happened=f"/runs/{run_id}: {shorten(reason)}",
+        meaning=f"What is committed stays. {meaning}",
+        command=" && ".join(f"batch-assets run {name}" for name in pipelines),
+        pipeline=names,
+        severity="error",
+    )
+
+
+def family_key(family: str) -> str:
+    """The key of a run and all that execute it again."""
+    return f"run:{family}"
+
+
+def shorten(message: str) -> str:
+    """The first sentence of an error, in at most 500 characters that every target can carry."""
+    first = next((line for line in message.splitlines() if line.strip()), "no reason was given")
+    sentence = SENTENCE_END.split(first.strip(), maxsplit=1)[0]
+    if len(sentence) > REASON_CHARACTERS:
+        sentence = sentence[: REASON_CHARACTERS - 1] + "…"
+    return sentence.encode("utf-8", "replace").decode("utf-8")
+
+
+def gist(message: str) -> str:
+    """Sixteen hex digits that two tellings of one error share, whatever shard, run or request they name."""
+    general = PARTICULARS.sub("#", shorten(message).lower())
+    return hashlib.sha256(general.encode()).hexdigest()[:16]
+
+
+def _this_hour() -> int:
+    return int(time.time() // 3600)

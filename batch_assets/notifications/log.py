@@ -1,0 +1,21 @@
+"""Target `log`: Python's logging, at the level of the notification's severity."""
+
+import logging
+from dataclasses import dataclass
+
+from batch_assets.notifications.base import Notification
+
+logger = logging.getLogger(__name__)
+
+LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+@dataclass(frozen=True)
+class LogNotifier:
+    """Writes to the log of whatever process noticed the event."""
+
+    target: str = "log"
+
+    def send(self, notification: Notification) -> None:
+        """Never fails."""
+        logger.log(LEVELS[notification.severity], "%s", notification.text())

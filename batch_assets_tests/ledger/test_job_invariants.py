@@ -1,0 +1,347 @@
+"""Jobs in whatever order: one alive a shard, no slot and no budget passed, the books equal a recount."""
+
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from batch_assets.ledger import schema
+from batch_assets.ledger.ledger import Ledger
+from batch_assets.ledger.rows import Claim, JobRow, SubmissionClaim, SubmissionRow, SubmissionRules
+from batch_assets.ledger.states import ENDED, ENDED_SUBMISSION, LIVE_SUBMISSION, State, SubmissionState
+from batch_assets_tests.ledger.conftest import Clock
+from batch_assets_tests.ledger.helpers import ELSEWHERE, ME, SCOPE, adopts, dead_process, holds, named
+
+KEYS = [f"g0001-{ordinal:05d}" for ordinal in range(4)]
+BUDGET = 10.0
+RULES = {"texts": SubmissionRules(budget_usd=BUDGET, min_records=3, max_records=6)}
+HOLDERS = st.sampled_from([ME, ELSEWHERE, dead_process()])
+
+keys = st.sampled_from(KEYS)
+some_keys = st.lists(keys, unique=True)
+kinds = st.sampled_from(["batch", "batch", "on_demand"])
+observable = st.sampled_from(sorted(set(SubmissionState) - {SubmissionState.REFUSED}))
+
+
+class AnyOrderOfJobs(RuleBasedStateMachine):
+    """Every verb for jobs at a service, and those that get in their way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.clock = Clock()
+        self.ledger = Ledger.open(f"sqlite:///{Path(self.folder.name)}/ledger.db", clock=self.clock)
+        self.claims: list[Claim] = []
+        self.at_service: dict[str, SubmissionClaim] = {}  # what would run on if the ledger were lost
+        self.ended: dict[str, SubmissionRow] = {}
+        self.epoch = 1
+        self.ledger.attach("texts", "/out", 1)
+        self.ledger.set_deferred("texts", True)
+        self.ledger.set_scope(SCOPE, slots=2)
+        self.plan()
+
+    def teardown(self) -> None:
+        self.ledger.dispose()
+        self.folder.cleanup()
+
+    def plan(self) -> None:
+        self.ledger.add_shards("texts", 1, [(key, ordinal, 5, 100) for ordinal, key in enumerate(KEYS)])
+        self.ledger.move("texts", KEYS, [State.PLANNED], State.PREPARED)
+
+    def row(self, key: str) -> Any:
+        row = self.ledger.shard("texts", key)
+        assert row is not None
+        return row
+
+    def table(self, table: sa.Table) -> list[Any]:
+        with self.ledger._database.read() as connection:
+            return list(connection.execute(sa.select(table)))
+
+    def some(self, data: st.DataObject, items: Any) -> Any:
+        return data.draw(st.sampled_from(sorted(items, key=str))) if items else None
+
+    # On the way to the service
+
+    @rule(key=keys, holder=HOLDERS, records=st.integers(1, 5), bound=st.integers(0, 40), kind=kinds)
+    def queue(self, key: str, holder: Any, records: int, bound: int, kind: Any) -> None:
+        if claim := self.ledger.claim_preparation("texts", key, holder):
+            assert claim.before is State.PREPARED
+            assert self.ledger.enqueue(claim, kind, records, 50, bound / 10)
+            assert not holds(self.ledger, claim)
+
+    @rule(key=keys, holder=HOLDERS)
+    def begin_to_prepare(self, key: str, holder: Any) -> None:
+        if claim := self.ledger.claim_preparation("texts", key, holder):
+            self.claims.append(claim)
+
+    @rule(foreign=st.integers(0, 2))
+    def others_come_and_go(self, foreign: int) -> None:
+        self.ledger.set_scope(SCOPE, foreign_jobs=foreign)
+
+    @rule()
+    def submit(self) -> None:
+        before = self.ledger.submissions(states=LIVE_SUBMISSION)
+        claim = self.ledger.claim_submission(SCOPE, RULES, named)
+        if not isinstance(claim, SubmissionClaim):
+            assert self.ledger.submissions(states=LIVE_SUBMISSION) == before
+            return
+        scope = self.ledger.scope(SCOPE)
+        assert scope.slots is not None
+        assert len(before) + 1 + scope.foreign_jobs <= scope.slots
+        assert scope.paused_until <= self.clock.now
+        assert 3 <= sum(job.records for job in claim.jobs) <= 6
+        assert not self.ledger.stop_requested("texts")
+        self.at_service[claim.token] = claim
+
+    @rule(data=st.data(), pause=st.none() | st.just(50.0))
+    def refuse(self, data: st.DataObject, pause: float | None) -> None:
+        if token := self.some(data, self.at_service):
+            before = {job.shard: self.row(job.shard) for job in self.at_service[token].jobs}
+            if self.ledger.refused(token, "no", pause=pause):
+                del self.at_service[token]
+                for key, old in before.items():
+                    if old.state is State.SUBMITTING and not old.superseded:
+                        assert (self.row(key).state, self.row(key).attempt) == (State.QUEUED, old.attempt - 1)
+
+    @rule(data=st.data(), state=observable)
+    def observe(self, data: st.DataObject, state: SubmissionState) -> None:
+        if token := self.some(data, self.at_service):
+            known = self.ledger.submission(token)
+            assert known is not None
+            moved = self.ledger.observe(token, state, service_id=f"arn:{token}")
+            assert {self.row(key).state for key in moved} <= {State(state)}
+            if state in ENDED_SUBMISSION:
+                del self.at_service[token]
+
+    @rule(data=st.data())
+    def answer_late(self, data: st.DataObject) -> None:
+        if token := self.some(data, self.ended):
+            assert not self.ledger.submitted(token, "another")
+            assert not self.ledger.refused(token, "late")
+            for state in set(SubmissionState) - {SubmissionState.REFUSED}:
+                assert self.ledger.observe(token, state, "late", 1.0) == []
+
+    # Collecting
+
+    @rule(key=keys, holder=HOLDERS)
+    def claim(self, key: str, holder: Any) -> None:
+        old = self.row(key)
+        claim = self.ledger.claim("texts", key, holder)
+        if claim is None:
+            return
+        assert claim.before == (old.state if old.holder is None else old.before)
+        assert claim.before in {State.READY, *ENDED}
+        ready = claim.before is State.READY
+        new = self.row(key)
+        assert new.state == (State.RUNNING if ready else State.COLLECTING)
+        assert (new.attempt, new.attempt) == (old.attempt + ready, claim.attempt)
+        self.claims.append(claim)
+
+    @rule(data=st.data())
+    def begin_commit(self, data: st.DataObject) -> None:
+        if claim := self.some(data, self.claims):
+            held = holds(self.ledger, claim) and claim.before is not State.PREPARED
+            assert self.ledger.begin_commit(claim) is held
+
+    @rule(data=st.data())
+    def finish(self, data: st.DataObject) -> None:
+        if claim := self.some(data, self.claims):
+            self.ledger.finish(claim, fingerprint="f", embedded=4, rejected=1, failed=0, tokens=9)
+
+    @rule(data=st.data(), later=st.none() | st.just(40.0))
+    def give_back(self, data: st.DataObject, later: float | None) -> None:
+        if claim := self.some(data, self.claims):
+            held = holds(self.ledger, claim)
+            before = self.row(claim.shard)
+            until = self.clock.now + (later or 0.0)
+            done = self.ledger.release(claim) if later is None else self.ledger.postpone(claim, until)
+            assert done is held
+            if held:
+                after = self.row(claim.shard)
+                given = claim.before is State.READY
+                assert (after.state, after.attempt) == (claim.before, before.attempt - given)
+                assert after.collect_after in (None, until)
+
+    @rule(data=st.data(), attempts=st.integers(0, 3))
+    def fail(self, data: st.DataObject, attempts: int) -> None:
+        if claim := self.some(data, self.claims):
+            held = holds(self.ledger, claim)
+            before = self.row(claim.shard)
+            ended = self.ledger.fail(claim, "no", attempts)
+            if held:
+                tried = before.attempt if claim.before is State.READY else before.collections + 1
+                assert ended is (claim.before if tried < attempts else State.EXHAUSTED)
+            else:
+                assert self.row(claim.shard) == before
+
+    @rule(data=st.data(), records=st.integers(1, 2), kind=kinds)
+    def try_the_rest_again(self, data: st.DataObject, records: int, kind: Any) -> None:
+        if claim := self.some(data, self.claims):
+            held = holds(self.ledger, claim)
+            assert self.ledger.enqueue(claim, kind, records, 10, 0.5) is held
+
+    @rule(data=st.data(), share=st.sampled_from([0.0, 0.3, 1.0]))
+    def settle(self, data: st.DataObject, share: float) -> None:
+        jobs = [job for job in self.table(schema.jobs) if job.held_usd is not None]
+        if job := self.some(data, jobs):
+            assert self.ledger.settle("texts", job.shard, job.fence, job.bound_usd * share)
+            assert not self.ledger.settle("texts", job.shard, job.fence, 99.0)
+
+    @rule(data=st.data())
+    def reserve(self, data: st.DataObject) -> None:
+        jobs = [job for job in self.table(schema.jobs) if job.kind == "on_demand"]
+        if job := self.some(data, jobs):
+            self.ledger.reserve("texts", job.shard, job.fence, BUDGET)
+
+    # What people and crashes do
+
+    @rule(stopped=st.booleans())
+    def stop_or_start(self, stopped: bool) -> None:
+        if stopped:
+            self.ledger.stop("texts")
+        else:
+            self.ledger.clear_stop("texts")
+            self.ledger.start_again("texts")
+
+    @rule(some=st.none() | some_keys)
+    def retry(self, some: list[str] | None) -> None:
+        self.ledger.retry("texts", some)
+
+    @rule(some=some_keys, keep=st.booleans())
+    def recompute(self, some: list[str], keep: bool) -> None:
+        for key in self.ledger.recompute("texts", some, keep=keep):
+            row = self.row(key)
+            assert (row.state, row.job, row.keep_fence is not None) == (State.PREPARED, None, keep)
+
+    @rule(key=keys)
+    def supersede(self, key: str) -> None:
+        self.ledger.add_shards("texts", 1, [], superseded=[key])
+
+    @rule(key=keys, fence=st.integers(1, 9))
+    def find_a_marker(self, key: str, fence: int) -> None:
+        fence += (self.epoch - 1) * schema.FENCES_PER_EPOCH
+        adopts(self.ledger, key, fence=fence)
+
+    @rule(seconds=st.sampled_from([5, 61]))
+    def time_passes(self, seconds: int) -> None:
+        self.clock.now += seconds
+
+    @rule()
+    def lose_the_ledger(self) -> None:
+        """Plans and jobs are forgotten; then the service is asked what it has."""
+        self.epoch += 1
+        self.ledger.attach("texts", "/out", self.epoch)
+        self.ended.clear()
+        self.plan()
+        for claim in self.at_service.values():
+            bare = [
+                JobRow(job.pipeline, job.shard, job.fence, job.kind, job.records, job.bytes, job.bound_usd)
+                for job in claim.jobs
+            ]
+            for _ in range(2):
+                moved = self.ledger.adopt_submission(
+                    claim.token, claim.name, SCOPE, f"arn:{claim.token}", bare
+                )
+            assert moved == []
+
+    @rule(key=keys)
+    def find_request_files(self, key: str) -> None:
+        fence = self.row(key).fence + 1
+        assert not self.ledger.restore_queued("texts", key, 0, "batch", 3, 30, 0.5) or self.row(key).job == 0
+        if self.ledger.restore_queued("texts", key, fence, "batch", 3, 30, 0.5):
+            assert (self.row(key).state, self.row(key).fence) == (State.QUEUED, fence)
+
+    @invariant()
+    def one_job_alive_a_shard(self) -> None:
+        alive = {row.token for row in self.ledger.submissions(states=LIVE_SUBMISSION)}
+        assert alive == set(self.at_service)
+        carried = Counter(job.shard for job in self.table(schema.jobs) if job.submission in alive)
+        assert all(number == 1 for number in carried.values())
+
+    @invariant()
+    def the_books_equal_a_recount(self) -> None:
+        money = self.ledger.money("texts")
+        jobs = self.table(schema.jobs)
+        held = [job for job in jobs if job.held_usd is not None]
+        assert money.held_usd == pytest.approx(sum(job.bound_usd for job in held), abs=1e-12)
+        assert money.spent_usd == pytest.approx(sum(job.cost_usd or 0.0 for job in jobs), abs=1e-12)
+        assert money.held_usd + money.spent_usd <= BUDGET + 1e-12
+        for job in jobs:
+            if job.kind == "batch":
+                assert (job.held_usd is not None) == (job.submission is not None and job.cost_usd is None)
+        for job in self.ledger.unsettled("texts"):
+            row = self.row(job.shard)
+            assert job.submission not in self.at_service
+            assert row.superseded or row.job != job.fence or row.state is State.COLLECTED
+
+    @invariant()
+    def what_has_ended_never_changes(self) -> None:
+        for row in self.ledger.submissions(states=ENDED_SUBMISSION):
+            assert self.ended.setdefault(row.token, row) == row
+
+    @invariant()
+    def shards_stand_where_their_jobs_do(self) -> None:
+        submissions = {row.token: row for row in self.table(schema.submissions)}
+        jobs = {(job.shard, job.fence): job for job in self.table(schema.jobs)}
+        for row in self.table(schema.shards):
+            job = jobs.get((row.key, row.job))
+            submission = submissions.get(job.submission) if job is not None else None
+            if row.superseded:
+                assert (row.queued_at, row.collect_after, row.holder) == (None, None, None)
+                continue
+            assert (row.state == State.QUEUED) == (row.queued_at is not None)
+            assert (row.before is None) == (row.holder is None)
+            if row.state == State.QUEUED:
+                assert job is not None
+                assert (row.queued_at, row.queued_records) == (job.queued_at, job.records)
+                assert submission is None
+            if row.state in (State.SUBMITTING, State.SUBMITTED) or (
+                row.state == State.RUNNING and row.holder is None
+            ):
+                assert submission is not None
+                assert submission.state == row.state
+            stopped_there = submission is not None and submission.state == row.state
+            to_collect = row.holder is None and (
+                (row.state in ENDED and (row.state != State.STOPPED or stopped_there))
+                or row.state == State.READY
+            )
+            assert (row.collect_after is not None) == to_collect
+
+    @invariant()
+    def what_is_finished_is_what_a_claim_may_have(self) -> None:
+        now, stopped = self.clock.now, self.ledger.stop_requested("texts")
+        due = {
+            row.key
+            for row in self.table(schema.shards)
+            if row.collect_after is not None
+            and row.collect_after <= now
+            and not (stopped and row.state == State.STOPPED)
+        }
+        found = {row.key for row in self.ledger.finished("texts", 10)}
+        void = {
+            row.key for row in self.ledger.shards("texts") if row.holder and row.before is not State.PREPARED
+        }
+        assert due <= found <= due | void
+        assert len(self.ledger.finished("texts", 1)) == min(len(found), 1)
+        later = [row.collect_after for row in self.table(schema.shards) if (row.collect_after or 0) > now]
+        assert self.ledger.next_wakeup("texts") == min(later, default=None)
+
+    @invariant()
+    def tallies_equal_a_recount(self) -> None:
+        rows = self.ledger.shards("texts")
+        assert self.ledger.counts("texts") == Counter(row.state for row in rows)
+        assert self.ledger.totals("texts").embedded == sum(row.embedded for row in rows)
+        assert all(row.attempt >= 0 for row in rows)
+
+
+AnyOrderOfJobs.TestCase.settings = settings(
+    max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestAnyOrderOfJobs = AnyOrderOfJobs.TestCase
+TestAnyOrderOfJobs.pytestmark = [pytest.mark.timeout(600)]  # making a failure small takes minutes
