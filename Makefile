@@ -16,10 +16,10 @@ export DAGSTER_HOME := $(CURDIR)/.dagster
 # PostgreSQL only: events are written in batches, which more than halves the time of wide runs.
 export DAGSTER_EVENT_BATCH_SIZE := 500
 
-.PHONY: help demo ui test lint format bench clean
+.PHONY: help demo rehearsal ui test lint format bench clean
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.installed-demo .dagster/dagster.yaml ## Embed 8,000 docstrings of this Python, offline, and search them
 	@$(BIN)/python examples/make_docstrings.py .dagster/demo/docstrings
@@ -28,6 +28,10 @@ demo: .venv/.installed-demo .dagster/dagster.yaml ## Embed 8,000 docstrings of t
 	  printf '\nbatch-assets search quickstart "%s"\n' "$$query"; \
 	  $(BIN)/batch-assets search quickstart "$$query"; \
 	done
+
+rehearsal: .venv/.installed-rehearsal .dagster/dagster.yaml ## Run a pipeline on a Bedrock of localhost, faults on, in the UI (FLAGS=--once ends by itself)
+	@$(BIN)/python examples/make_docstrings.py .dagster/demo/docstrings
+	@exec $(BIN)/batch-assets rehearse -f examples/rehearsal/defs.yaml --slots 8 --ui --port $(PORT) $(FLAGS)
 
 ui: .venv/.installed-demo .dagster/dagster.yaml ## Open the Dagster UI on 127.0.0.1:3000 (PORT=4000 for another port)
 	@exec $(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p $(PORT)
@@ -75,11 +79,17 @@ clean: ## Remove .venv and caches; what runs have made stays in .dagster
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[demo]"
 	@touch $@
 
+.venv/.installed-rehearsal: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing what the rehearsal needs into .venv (the first time this takes some minutes)"
+	@$(BIN)/python -m pip --version > /dev/null 2>&1 || .ci/make-venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[rehearsal]"
+	@touch $@
+
 .venv/.installed-dev: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "Installing what the tests need into .venv (the first time this takes some minutes)"
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || .ci/make-venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[demo,dev,postgres]"
-	@touch $@ .venv/.installed-demo
+	@touch $@ .venv/.installed-demo .venv/.installed-rehearsal
 
 # Dagster writes beside its dagster.yaml: a link keeps the top level of the repository clean.
 .dagster/dagster.yaml:

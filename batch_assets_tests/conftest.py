@@ -1,13 +1,28 @@
-"""What all tests share: one tiny model, made once."""
+"""What all tests share: one tiny model, made once, and AWS on this machine."""
 
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from batch_assets_tests.builders import make_tiny_model
+from batch_assets_tests.rehearsed import Rehearsal, rehearsed
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a small random BERT in the sentence-transformers layout."""
     return make_tiny_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture
+def rehearse(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Rehearsal]]:
+    """Starts a rehearsed AWS with the faults it is given, until the test ends."""
+    with contextlib.ExitStack() as stack:
+
+        def start(**faults: Any) -> Rehearsal:
+            return stack.enter_context(rehearsed(monkeypatch, **faults))
+
+        yield start

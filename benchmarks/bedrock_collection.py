@@ -23,7 +23,7 @@ import simdjson
 from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.executors.bedrock.families.titan_text import TitanText
 from batch_assets.executors.bedrock.requests import record_id
-from batch_assets.executors.bedrock.results import read_results
+from batch_assets.executors.bedrock.results import read_results, split_lines
 from batch_assets.storage import open_storage
 from benchmarks.measure import Comparison, report, take_turns
 
@@ -97,9 +97,8 @@ def parse_lines(path: Path) -> None:
 
 def parse_only(path: Path) -> None:
     parser = simdjson.Parser()
-    with path.open("rb") as file:
-        for line in file:
-            parser.parse(line)
+    for line in split_lines(open_storage(str(path.parent)).stream(path.name)):
+        parser.parse(line)
 
 
 def collect(path: Path, records: int, dimensions: int) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from batch_assets.cli import exit_codes
 from batch_assets.cli.console import errors
 from batch_assets.cli.plan import plan
+from batch_assets.cli.rehearse import rehearse
 from batch_assets.cli.retry import retry
 from batch_assets.cli.run import run
 from batch_assets.cli.search import search
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (run, plan, status, verify, retry, stop, search):
+for verb in (run, plan, status, verify, retry, stop, search, rehearse):
     app.command()(verb)
 
 

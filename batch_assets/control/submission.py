@@ -54,7 +54,7 @@ def submit_queued(scope: str, pipelines: Sequence[Pipeline], most: int) -> Submi
         except SubmissionRefused as error:
             done.refused.append((pipeline, str(error)))
         except Unanswered as error:
-            logger.warning("submission %s: no answer (%s); it is looked for", claim.name, error)
+            logger.info("submission %s: no answer (%s); it is looked for", claim.name, error)
             unanswered += 1
             if unanswered == UNANSWERED_IN_A_ROW:
                 return done

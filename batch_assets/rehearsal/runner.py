@@ -88,7 +88,7 @@ class S3Runner:
     def _upload(self, results: IO[bytes], bucket: str, key: str) -> None:
         with results:
             results.seek(0)
-            self.s3.upload_fileobj(results, bucket, key)
+            self.s3.put_object(Bucket=bucket, Key=key, Body=results)
 
     def _bill(self, job: Job, work: FileWork, spoiled: bool) -> None:
         for entry in work.entries:

@@ -7,8 +7,8 @@ from typing import Any
 
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.ledger import Ledger
-from batch_assets.ledger.rows import Adoption, Claim, JobRow, SubmissionClaim, SubmissionRules
-from batch_assets.ledger.states import State
+from batch_assets.ledger.rows import Adoption, Claim, JobRow, SubmissionClaim, SubmissionRules, Waiting
+from batch_assets.ledger.states import State, SubmissionState
 
 KEYS = [f"g0001-{ordinal:05d}" for ordinal in range(5)]
 DONE = {"fingerprint": "f1", "embedded": 97, "rejected": 2, "failed": 1, "tokens": 1_000}
@@ -90,3 +90,18 @@ def submit(ledger: Ledger, keys: list[str]) -> str:
     """Queue and claim shards, one submission each; the last one's token."""
     queue(ledger, keys)
     return [take(ledger).token for _ in keys][-1]
+
+
+def waits(ledger: Ledger, rules: dict[str, SubmissionRules] | None = None) -> str:
+    """Why nothing is to be submitted."""
+    answer = ledger.claim_submission(SCOPE, rules or RULES, named)
+    assert isinstance(answer, Waiting), answer
+    return answer.reason
+
+
+def ended(ledger: Ledger, key: str = KEYS[0], state: SubmissionState = SubmissionState.SUCCEEDED) -> str:
+    """Have a shard's job end at the service; its token."""
+    token = submit(ledger, [key])
+    assert ledger.submitted(token, f"arn:{token}")
+    assert ledger.observe(token, state) == [key]
+    return token

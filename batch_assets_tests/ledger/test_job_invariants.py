@@ -19,7 +19,7 @@ from batch_assets_tests.ledger.conftest import Clock
 from batch_assets_tests.ledger.helpers import ELSEWHERE, ME, SCOPE, adopts, dead_process, holds, named
 
 KEYS = [f"g0001-{ordinal:05d}" for ordinal in range(4)]
-BUDGET = 10.0
+BUDGET = 2.0
 RULES = {"texts": SubmissionRules(budget_usd=BUDGET, min_records=3, max_records=6)}
 HOLDERS = st.sampled_from([ME, ELSEWHERE, dead_process()])
 
@@ -43,7 +43,7 @@ class AnyOrderOfJobs(RuleBasedStateMachine):
         self.epoch = 1
         self.ledger.attach("texts", "/out", 1)
         self.ledger.set_deferred("texts", True)
-        self.ledger.set_scope(SCOPE, slots=2)
+        self.ledger.set_scope(SCOPE, slots=3)
         self.plan()
 
     def teardown(self) -> None:
@@ -66,14 +66,27 @@ class AnyOrderOfJobs(RuleBasedStateMachine):
     def some(self, data: st.DataObject, items: Any) -> Any:
         return data.draw(st.sampled_from(sorted(items, key=str))) if items else None
 
+    def some_claim(self, data: st.DataObject) -> Claim | None:
+        held = [claim for claim in self.claims if holds(self.ledger, claim)]
+        late = data.draw(st.integers(0, 4)) == 0
+        return self.some(data, self.claims if late else held)
+
     # On the way to the service
 
-    @rule(key=keys, holder=HOLDERS, records=st.integers(1, 5), bound=st.integers(0, 40), kind=kinds)
+    @rule(key=keys, holder=HOLDERS, records=st.integers(1, 5), bound=st.integers(0, 20), kind=kinds)
     def queue(self, key: str, holder: Any, records: int, bound: int, kind: Any) -> None:
+        self.queue_one(key, holder, records, bound, kind)
+
+    def queue_one(self, key: str, holder: Any, records: int, bound: int, kind: Any) -> None:
         if claim := self.ledger.claim_preparation("texts", key, holder):
             assert claim.before is State.PREPARED
             assert self.ledger.enqueue(claim, kind, records, 50, bound / 10)
             assert not holds(self.ledger, claim)
+
+    @rule(records=st.integers(1, 5))
+    def queue_all(self, records: int) -> None:
+        for key in KEYS:
+            self.queue_one(key, ME, records, 5, "batch")
 
     @rule(key=keys, holder=HOLDERS)
     def begin_to_prepare(self, key: str, holder: Any) -> None:
@@ -99,6 +112,13 @@ class AnyOrderOfJobs(RuleBasedStateMachine):
         assert not self.ledger.stop_requested("texts")
         self.at_service[claim.token] = claim
 
+    @rule(data=st.data(), state=st.sampled_from(sorted(ENDED_SUBMISSION)))
+    def the_service_works(self, data: st.DataObject, state: SubmissionState) -> None:
+        """Without it, few jobs would ever come to their end."""
+        self.start_again()
+        self.submit()
+        self.observe_one(data, state)
+
     @rule(data=st.data(), pause=st.none() | st.just(50.0))
     def refuse(self, data: st.DataObject, pause: float | None) -> None:
         if token := self.some(data, self.at_service):
@@ -111,6 +131,9 @@ class AnyOrderOfJobs(RuleBasedStateMachine):
 
     @rule(data=st.data(), state=observable)
     def observe(self, data: st.DataObject, state: SubmissionState) -> None:
+        self.observe_one(data, state)
+
+    def observe_one(self, data: st.DataObject, state: SubmissionState) -> None:
         if token := self.some(data, self.at_service):
             known = self.ledger.submission(token)
             assert known is not None
@@ -129,8 +152,17 @@ class AnyOrderOfJobs(RuleBasedStateMachine):
 
     # Collecting
 
+    @rule(data=st.data(), holder=HOLDERS)
+    def claim_finished(self, data: st.DataObject, holder: Any) -> None:
+        if row := self.some(data, self.ledger.finished("texts", 10)):
+            self.claim_one(row.key, holder)
+            assert holds(self.ledger, self.claims[-1])
+
     @rule(key=keys, holder=HOLDERS)
     def claim(self, key: str, holder: Any) -> None:
+        self.claim_one(key, holder)
+
+    def claim_one(self, key: str, holder: Any) -> None:
         old = self.row(key)
         claim = self.ledger.claim("texts", key, holder)
         if claim is None:
@@ -145,18 +177,18 @@ class AnyOrderOfJobs(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def begin_commit(self, data: st.DataObject) -> None:
-        if claim := self.some(data, self.claims):
+        if claim := self.some_claim(data):
             held = holds(self.ledger, claim) and claim.before is not State.PREPARED
             assert self.ledger.begin_commit(claim) is held
 
     @rule(data=st.data())
     def finish(self, data: st.DataObject) -> None:
-        if claim := self.some(data, self.claims):
+        if claim := self.some_claim(data):
             self.ledger.finish(claim, fingerprint="f", embedded=4, rejected=1, failed=0, tokens=9)
 
     @rule(data=st.data(), later=st.none() | st.just(40.0))
     def give_back(self, data: st.DataObject, later: float | None) -> None:
-        if claim := self.some(data, self.claims):
+        if claim := self.some_claim(data):
             held = holds(self.ledger, claim)
             before = self.row(claim.shard)
             until = self.clock.now + (later or 0.0)
@@ -170,7 +202,7 @@ class AnyOrderOfJobs(RuleBasedStateMachine):
 
     @rule(data=st.data(), attempts=st.integers(0, 3))
     def fail(self, data: st.DataObject, attempts: int) -> None:
-        if claim := self.some(data, self.claims):
+        if claim := self.some_claim(data):
             held = holds(self.ledger, claim)
             before = self.row(claim.shard)
             ended = self.ledger.fail(claim, "no", attempts)
@@ -182,13 +214,14 @@ class AnyOrderOfJobs(RuleBasedStateMachine):
 
     @rule(data=st.data(), records=st.integers(1, 2), kind=kinds)
     def try_the_rest_again(self, data: st.DataObject, records: int, kind: Any) -> None:
-        if claim := self.some(data, self.claims):
+        if claim := self.some_claim(data):
             held = holds(self.ledger, claim)
             assert self.ledger.enqueue(claim, kind, records, 10, 0.5) is held
 
     @rule(data=st.data(), share=st.sampled_from([0.0, 0.3, 1.0]))
     def settle(self, data: st.DataObject, share: float) -> None:
         jobs = [job for job in self.table(schema.jobs) if job.held_usd is not None]
+        jobs = [job for job in jobs if job.submission not in self.at_service]
         if job := self.some(data, jobs):
             assert self.ledger.settle("texts", job.shard, job.fence, job.bound_usd * share)
             assert not self.ledger.settle("texts", job.shard, job.fence, 99.0)
@@ -201,13 +234,14 @@ class AnyOrderOfJobs(RuleBasedStateMachine):
 
     # What people and crashes do
 
-    @rule(stopped=st.booleans())
-    def stop_or_start(self, stopped: bool) -> None:
-        if stopped:
-            self.ledger.stop("texts")
-        else:
-            self.ledger.clear_stop("texts")
-            self.ledger.start_again("texts")
+    @rule()
+    def stop(self) -> None:
+        self.ledger.stop("texts")
+
+    @rule()
+    def start_again(self) -> None:
+        self.ledger.clear_stop("texts")
+        self.ledger.start_again("texts")
 
     @rule(some=st.none() | some_keys)
     def retry(self, some: list[str] | None) -> None:
@@ -219,8 +253,10 @@ class AnyOrderOfJobs(RuleBasedStateMachine):
             row = self.row(key)
             assert (row.state, row.job, row.keep_fence is not None) == (State.PREPARED, None, keep)
 
-    @rule(key=keys)
-    def supersede(self, key: str) -> None:
+    @rule(key=keys, number=st.integers(0, 5))
+    def supersede(self, key: str, number: int) -> None:
+        if number != 5:  # for good: not too often
+            return
         self.ledger.add_shards("texts", 1, [], superseded=[key])
 
     @rule(key=keys, fence=st.integers(1, 9))
@@ -341,7 +377,7 @@ class AnyOrderOfJobs(RuleBasedStateMachine):
 
 
 AnyOrderOfJobs.TestCase.settings = settings(
-    max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=25, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestAnyOrderOfJobs = AnyOrderOfJobs.TestCase
 TestAnyOrderOfJobs.pytestmark = [pytest.mark.timeout(600)]  # making a failure small takes minutes

@@ -52,6 +52,13 @@ def test_a_ledger_of_the_first_version_is_upgraded(tmp_path: Path, opened: Opene
         ("g0001-00002", State.READY, 0),
     ]
     assert ledger.claim("texts", "g0001-00001", ME) is not None
+    ledger.set_deferred("texts", True)
+    ledger.recompute("texts", ["g0001-00000"], keep=True)
+    assert [(s.key, s.state, s.keep_fence) for s in ledger.shards("texts")] == [
+        ("g0001-00000", State.PREPARED, 1),
+        ("g0001-00001", State.RUNNING, None),
+        ("g0001-00002", State.PREPARED, None),
+    ]
 
 
 def test_a_later_step_is_applied_once_and_keeps_what_is_there(

@@ -78,22 +78,23 @@ class Aws:
     def get(self, arn: str) -> dict[str, Any]:
         return self.bedrock.get_model_invocation_job(jobIdentifier=arn)
 
-    def reach(self, arn: str, *statuses: str, step: float = 30) -> dict[str, Any]:
-        """Move the clock until the job is in one of these states (default: any end)."""
+    def reach(self, arn: str, *statuses: str, step: float | None = None) -> dict[str, Any]:
+        """Move the clock by steps of seconds until the job is in one of these states (default: any end)."""
         wanted = set(statuses) or ENDED
+        step = step or (30 if statuses else 200)
         deadline = time.monotonic() + 20
-        while (job := self.get(arn))["status"] not in wanted:
-            assert job["status"] not in ENDED, job
-            assert time.monotonic() < deadline, job
+        job = self.server.jobs.by_id[arn.rsplit("/", 1)[1]]
+        while job.status not in wanted:
+            assert job.status not in ENDED and time.monotonic() < deadline, job
             self.server.set_clock(advance=step)
-            time.sleep(0.005)
-        return job
+            time.sleep(0.003)
+        return self.get(arn)
 
     def run(self, **changes: Any) -> dict[str, Any]:
         """Create a job and see it end."""
         return self.reach(self.create(**changes))
 
-    def keys(self, prefix: str = "out/") -> list[str]:
+    def written(self, prefix: str = "out/") -> list[str]:
         found = self.s3.list_objects_v2(Bucket=self.bucket, Prefix=prefix).get("Contents", [])
         return [item["Key"] for item in found]
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from batch_assets import paths
-from batch_assets.embeddings.job_rows import MISSING, JobRows
+from batch_assets.embeddings.job_rows import JobRows
+from batch_assets.embeddings.job_states import MISSING
 from batch_assets.executors.base import JobFacts, JobState
 from batch_assets.executors.bedrock.results import ManifestCounts, Tally, read_manifest, read_results
 from batch_assets.executors.deferred import ResultsNotReady, ServiceJob
@@ -64,7 +65,7 @@ def fetch_results(
     found = _find(executor, job, service_job)
     tally = Tally()
     if found is not None:
-        tally = read_results(found.storage, found.results, rows, executor.family)
+        tally = read_results(found.storage, found.results, rows, executor.family, job.attempt)
     left = rows.unknown(asked)
     whole = found is not None and not found.missing and found.manifest is not None
     if len(left) and not whole and not final and _may_come(state, service_job):
@@ -142,7 +143,7 @@ def _compare(job: JobDescription, found: ResultFiles | None, tally: Tally, asked
         (tally.doubled, "lines tell what is known"),
     ):
         if count and found is not None:
-            logger.warning("%s: %d of %d %s", where, count, asked, what)
+            logger.info("%s: %d of %d %s", where, count, asked, what)
 
 
 def _count(

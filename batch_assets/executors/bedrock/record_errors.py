@@ -9,7 +9,8 @@ from batch_assets.executors.bedrock.requests import TOO_LONG
 
 _AGAIN_CODES = frozenset({408, 429, *range(500, 600)})
 _AGAIN_WORDS = re.compile(
-    r"throttl|too many requests|time[- ]?d?[- ]?out|timeout|unavailable|not ?ready|internal ?(server|failure)",
+    r"throttl|too many requests|time[- ]?d?[- ]?out|timeout|unavailable|not ?ready|\bexpired\b"
+    r"|internal ?(server|failure)",
     re.IGNORECASE,
 )
 # Seen: "Too many input tokens. Max input tokens: 8192, request input token count: 9001",

@@ -91,13 +91,13 @@ def read_results(
     """
     sorter = ResultSorter(rows, family, attempt)
     for path in paths:
-        for line in _lines(storage.stream(path)):
+        for line in split_lines(storage.stream(path)):
             sorter.add_line(line)
     sorter.flush()
     return sorter.tally
 
 
-def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def split_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Lines without their ends, blank ones left out; one beyond all reason comes cut, and so unreadable."""
     rest = b""
     skipping = False

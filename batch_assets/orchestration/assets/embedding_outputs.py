@@ -29,7 +29,8 @@ def build_embedding_outputs(settings: PipelineSettings) -> dg.AssetsDefinition:
         partitions_def=shard_partitions(settings.name),
         backfill_policy=dg.BackfillPolicy.multi_run(SHARDS_PER_RUN),
         output_required=False,
-        pool=settings.executor.type,
+        # Runs that compute here take turns; to fetch what a service has computed they need not.
+        pool=settings.executor.type if settings.executor.type == "gpu" else None,
         description=f"Embeds each record of a shard with `{settings.model.id}`, writes embeddings and failures as "
         "Parquet, then the commit marker `shards/<shard>/shard.json`. A shard that is committed already is "
         f'verified and reported again; the run tag `{metadata.RECOMPUTE_TAG}: "true"` has it computed again.',

@@ -20,6 +20,7 @@ from batch_assets_tests.executors.bedrock.builders import error
         (error("AccessDeniedException", "no"), True, "service_AccessDeniedException"),
         (error(400, "whatever", retryable=True), False, "service_400"),
         (error(403, "whatever", expired=True), False, "expired"),
+        (error(400, "The record expired before it was processed."), False, "service_400"),
         (error(408, "model timeout"), False, "service_408"),
         (error(429, "Too many requests"), False, "service_429"),
         (error("429", "Too many tokens, please wait before trying again."), False, "service_429"),

@@ -138,14 +138,14 @@ def test_lines_across_chunks() -> None:
     content = b"a\n\n \r\nbb\nccc\r\ndddd"
     for size in range(1, len(content) + 1):
         chunks = [content[start : start + size] for start in range(0, len(content), size)]
-        assert list(results._lines(chunks)) == [b"a", b"bb", b"ccc\r", b"dddd"]
+        assert list(results.split_lines(chunks)) == [b"a", b"bb", b"ccc\r", b"dddd"]
 
 
 def test_a_line_beyond_all_reason_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "_LONGEST_LINE", 1000)
     content = b"a\n" + b"x" * 5000 + b"\nb\n" + b"y" * 5000
     chunks = [content[start : start + 64] for start in range(0, len(content), 64)]
-    found = list(results._lines(chunks))
+    found = list(results.split_lines(chunks))
     assert [one[:1] for one in found] == [b"a", b"x", b"b", b"y"]
     assert max(map(len, found)) <= 1000
 

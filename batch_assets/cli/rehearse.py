@@ -1,0 +1,183 @@
+"""`batch-assets rehearse`: a pipeline run against an AWS of localhost, with faults, before it costs money."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from batch_assets.cli import exit_codes, options
+from batch_assets.cli.console import errors, open_ledger, out
+from batch_assets.cli.rehearsing import (
+    Rehearsal,
+    make_folder,
+    make_resources,
+    take_sample,
+    write_pipeline,
+)
+from batch_assets.cli.target import choose_pipeline
+from batch_assets.control.status import Status, read_status
+from batch_assets.errors import ConfigurationError
+from batch_assets.ledger.ledger import Ledger
+from batch_assets.rehearsal.faults import Scenario
+from batch_assets.rehearsal.server import RehearsalServer
+from batch_assets.settings import BedrockExecutorSettings
+
+COMMAND = (sys.executable, "-c", "from batch_assets.cli import main; main()")
+TOLD_SECONDS = 3.0
+END_SECONDS = 20.0
+
+
+def rehearse(
+    pipeline: options.OptionalTarget = None,
+    file: options.File = None,
+    defs: options.Defs = None,
+    sample: Annotated[int, typer.Option(min=1, help="So many of its records, the first ones.")] = 8_000,
+    scenario: Annotated[
+        str, typer.Option(help="calm, stormy, or a YAML file that says which faults befall it.")
+    ] = "stormy",
+    speed: Annotated[float, typer.Option(min=1, help="The service's clock, times real time.")] = 120.0,
+    slots: Annotated[int | None, typer.Option(min=1, help="Jobs at once, instead of the scenario's.")] = None,
+    ui: Annotated[bool, typer.Option("--ui", help="In the Dagster UI, by its daemon and sensors.")] = False,
+    port: Annotated[int, typer.Option(help="Of the UI, on 127.0.0.1.")] = 3000,
+    once: Annotated[
+        bool, typer.Option("--once", help="With --ui: end when the result is published.")
+    ] = False,
+) -> None:
+    """Run a pipeline on a sample of its records against an AWS of localhost, faults on. Nothing is paid for."""
+    ledger = open_ledger()
+    settings = choose_pipeline(pipeline, file, defs, {}, ledger)
+    if not isinstance(settings.executor, BedrockExecutorSettings):
+        raise ConfigurationError(
+            f"{settings.name}: executor {settings.executor.type} runs on this machine and costs nothing; "
+            "`batch-assets run` with --max-samples is its rehearsal"
+        )
+    faults = Scenario.load(scenario)
+    if slots is not None:
+        quotas = faults.quotas.model_copy(update={"concurrent_jobs": slots})
+        faults = faults.model_copy(update={"quotas": quotas})
+    rehearsal = make_folder(settings)
+    records = take_sample(settings, rehearsal, sample)
+    with RehearsalServer(scenario=faults, speed=speed) as server:
+        queue_url = make_resources(server.endpoint)
+        written = write_pipeline(settings, rehearsal, records, queue_url, automation=ui)
+        errors.print(
+            f"rehearsing {settings.name} with {records:,} records, scenario {scenario}, "
+            f"AWS at {server.endpoint}; everything lies under {rehearsal.folder}",
+            markup=False,
+            soft_wrap=True,
+        )
+        environment = rehearsal.environment(server.endpoint)
+        if ui:
+            code = _in_the_ui(rehearsal, environment, port, once=once)
+        else:
+            run = subprocess.run([*COMMAND, "run", "-f", str(written)], env=environment, check=False)
+            code = run.returncode
+        _tell_books(server)
+    raise typer.Exit(code)
+
+
+def _in_the_ui(rehearsal: Rehearsal, environment: dict[str, str], port: int, *, once: bool) -> int:
+    """The webserver and the daemon, until the result is published, and then until Ctrl-C."""
+    planned = subprocess.run(
+        [*COMMAND, "plan", rehearsal.name], env=environment, check=False, capture_output=True
+    )
+    if planned.returncode:
+        errors.print(planned.stderr.decode(), markup=False, soft_wrap=True)
+        return planned.returncode
+    command = [sys.executable, "-m", "dagster", "dev", "-m", "batch_assets.definitions"]
+    log = rehearsal.folder / "dagster.log"
+    with log.open("wb") as writing:
+        dagster = subprocess.Popen(
+            [*command, "-h", "127.0.0.1", "-p", str(port)],
+            env=environment,
+            cwd=rehearsal.folder,
+            stdout=writing,
+            stderr=writing,
+            start_new_session=True,
+        )
+        errors.print(f"the UI is at http://127.0.0.1:{port} in a moment; its log is {log}", soft_wrap=True)
+        try:
+            return _watch(rehearsal, environment, dagster, once=once)
+        finally:
+            _end(dagster)
+
+
+def _watch(
+    rehearsal: Rehearsal, environment: dict[str, str], dagster: "subprocess.Popen[bytes]", *, once: bool
+) -> int:
+    settings = choose_pipeline(rehearsal.name, None, str(rehearsal.defs), {}, _ledger(rehearsal))
+    told = ""
+    while dagster.poll() is None:
+        with _environment(environment):
+            found = read_status(settings, _ledger(rehearsal))
+        line = _line(found)
+        if line != told:
+            out.print(line, soft_wrap=True)
+            told = line
+        if found.version is not None:
+            out.print(f"published {found.version} under {rehearsal.output}", soft_wrap=True)
+            if once:
+                return exit_codes.PUBLISHED
+            errors.print("the UI stays up until Ctrl-C")
+            dagster.wait()
+        time.sleep(TOLD_SECONDS)
+    errors.print(f"Dagster has ended with {dagster.returncode}; see {rehearsal.folder / 'dagster.log'}")
+    return exit_codes.NOTHING_PUBLISHED
+
+
+def _ledger(rehearsal: Rehearsal) -> Ledger:
+    return Ledger.open(f"sqlite:///{rehearsal.home / 'batch_assets' / 'ledger.db'}")
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """The rehearsal's environment, in this process."""
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _line(found: Status) -> str:
+    shards = ", ".join(f"{count} {state}" for state, count in found.shards.items()) or "nothing planned"
+    return (
+        f"{shards}; {found.records['embedded']:,} of {found.records['planned']:,} records embedded; "
+        f"{found.slots['used']} of {found.slots['limit']} slots; {found.cost_usd:.4f} USD"
+    )
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Stop the webserver, the daemon and what they have started."""
+    for number, patience in ((signal.SIGINT, END_SECONDS), (signal.SIGKILL, END_SECONDS)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
+            return
+
+
+def _tell_books(server: RehearsalServer) -> None:
+    """What the rehearsal's AWS has counted: the other side of the accounting."""
+    books = server.books.as_dict()
+    records, calls = books["records"], books["calls"]
+    table = Table(title="The service's own books", show_header=False, box=None, title_justify="left")
+    table.add_row("jobs", f"{len(books['jobs']):,}")
+    table.add_row("records paid for", f"{records['paid']:,}, {records['distinct']:,} different ones")
+    table.add_row("spoiled by the service", f"{records['spoiled']:,} (paid for, and no result came of it)")
+    table.add_row("paid for twice by us", f"{records['paid_again']:,}")
+    table.add_row("tokens", f"{books['input_tokens']:,} in, {books['output_tokens']:,} out")
+    table.add_row("dollars", f"{books['usd']:.6f}")
+    for operation, outcomes in sorted(calls.items()):
+        table.add_row(operation, ", ".join(f"{count:,} {outcome}" for outcome, count in outcomes.items()))
+    out.print()
+    out.print(table)
