@@ -7,7 +7,7 @@ its description.
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
 from pydantic import Field
@@ -133,6 +133,7 @@ class ModelSettings(Settings):
 class GpuExecutorSettings(Settings):
     """The machine the run is on: its GPU, or its CPU where there is none."""
 
+    in_place: ClassVar[bool] = True
     type: Literal["gpu"] = Field(default="gpu", description="What computes: gpu, this machine.")
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
     batch_tokens: int | Literal["auto"] = Field(
@@ -164,15 +165,21 @@ class TokenPrices(Settings):
     output: float = Field(default=0.0, ge=0, description="USD per million output tokens, batch.")
 
 
+# The service's own pattern of an s3Uri (botocore's model of CreateModelInvocationJob).
+S3_URI = re.compile(r"s3://[a-z0-9][-.a-z0-9]{1,61}[a-z0-9](/[-!_*'().a-z0-9A-Z]+)*/?")
+
+
 class BedrockExecutorSettings(Settings):
     """Amazon Bedrock batch inference: jobs that a service runs, under its quotas."""
 
+    in_place: ClassVar[bool] = False
     type: Literal["bedrock"] = Field(description="What computes: bedrock, Amazon Bedrock batch inference.")
     region: str | None = Field(default=None, description="AWS region; by default that of the environment.")
     role_arn: str = Field(description="The role that Bedrock takes to read requests and write results.")
     staging: str | None = Field(
         default=None,
-        description="Where request and result files lie: s3://bucket/prefix/; by default the output root, if that is on S3.",
+        description="Where request and result files lie: s3://bucket/prefix/; by default the output root, if that "
+        "is on S3.",
     )
     model_id: str = Field(description="Model id, inference profile, or their ARN.")
     queue_url: str | None = Field(
@@ -226,10 +233,7 @@ class BedrockExecutorSettings(Settings):
     @pydantic.field_validator("staging")
     @classmethod
     def _s3_prefix(cls, uri: str | None) -> str | None:
-        # The pattern is the service's own for s3Uri; it refuses `=`, so no Hive-style folders.
-        if uri is not None and not re.fullmatch(
-            r"s3://[a-z0-9][-.a-z0-9]{1,61}[a-z0-9](/[-!_*'().a-z0-9A-Z]+)*/?", uri
-        ):
+        if uri is not None and not S3_URI.fullmatch(uri):
             raise ValueError(
                 "write s3://bucket/prefix/, with letters, digits and -!_*'(). only (Bedrock takes no others)"
             )

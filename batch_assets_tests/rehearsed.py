@@ -188,6 +188,7 @@ class Site:
         pipeline, deadline = self.plan(), time.monotonic() + seconds
         self.ledger.clear_stop(pipeline.name)
         self.ledger.start_again(pipeline.name)
+        self.ledger.clear_blocked(pipeline.name)
         while not (until() if until is not None else self.done()):
             assert time.monotonic() < deadline, f"no end: {self.states()}, {self.ledger.money(pipeline.name)}"
             self.step(pipeline)

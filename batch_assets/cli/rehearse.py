@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated
 
 import typer
@@ -75,15 +75,22 @@ def rehearse(
         )
         environment = rehearsal.environment(server.endpoint)
         if ui:
-            code = _in_the_ui(rehearsal, environment, port, once=once)
+            code = _in_the_ui(rehearsal, environment, port, lambda: _tell_books(server), once=once)
         else:
             run = subprocess.run([*COMMAND, "run", "-f", str(written)], env=environment, check=False)
             code = run.returncode
-        _tell_books(server)
+            _tell_books(server)
     raise typer.Exit(code)
 
 
-def _in_the_ui(rehearsal: Rehearsal, environment: dict[str, str], port: int, *, once: bool) -> int:
+def _in_the_ui(
+    rehearsal: Rehearsal,
+    environment: dict[str, str],
+    port: int,
+    tell_books: Callable[[], None],
+    *,
+    once: bool,
+) -> int:
     """The webserver and the daemon, until the result is published, and then until Ctrl-C."""
     planned = subprocess.run(
         [*COMMAND, "plan", rehearsal.name], env=environment, check=False, capture_output=True
@@ -104,14 +111,19 @@ def _in_the_ui(rehearsal: Rehearsal, environment: dict[str, str], port: int, *, 
         )
         errors.print(f"the UI is at http://127.0.0.1:{port} in a moment; its log is {log}", soft_wrap=True)
         try:
-            return _watch(rehearsal, environment, dagster, once=once)
+            code = _watch(rehearsal, environment, dagster)
+            tell_books()
+            if code == exit_codes.PUBLISHED and not once:
+                errors.print(f"\nthe UI stays up at http://127.0.0.1:{port} until Ctrl-C")
+                with contextlib.suppress(KeyboardInterrupt):
+                    dagster.wait()
+            return code
         finally:
             _end(dagster)
 
 
-def _watch(
-    rehearsal: Rehearsal, environment: dict[str, str], dagster: "subprocess.Popen[bytes]", *, once: bool
-) -> int:
+def _watch(rehearsal: Rehearsal, environment: dict[str, str], dagster: "subprocess.Popen[bytes]") -> int:
+    """Tell how far it is until the result is published, or Dagster ends."""
     settings = choose_pipeline(rehearsal.name, None, str(rehearsal.defs), {}, _ledger(rehearsal))
     told = ""
     while dagster.poll() is None:
@@ -123,10 +135,7 @@ def _watch(
             told = line
         if found.version is not None:
             out.print(f"published {found.version} under {rehearsal.output}", soft_wrap=True)
-            if once:
-                return exit_codes.PUBLISHED
-            errors.print("the UI stays up until Ctrl-C")
-            dagster.wait()
+            return exit_codes.PUBLISHED
         time.sleep(TOLD_SECONDS)
     errors.print(f"Dagster has ended with {dagster.returncode}; see {rehearsal.folder / 'dagster.log'}")
     return exit_codes.NOTHING_PUBLISHED

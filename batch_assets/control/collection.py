@@ -99,10 +99,12 @@ def collect_shards(
                 yield ShardResult(key, Result.NOT_READY, message=text)
 
 
-def collectable(pipeline: Pipeline, keys: Sequence[str]) -> list[str]:
-    """Those of `keys` whose job has ended and that nobody has collected yet."""
+def collectable(pipeline: Pipeline, keys: Sequence[str], kind: str | None = None) -> list[str]:
+    """Those of `keys` whose job (of this kind) has ended and that nobody has collected; calls one by one last."""
     wanted = set(keys)
-    return [row.key for row in pipeline.ledger.finished(pipeline.name, MOST_FINISHED) if row.key in wanted]
+    rows = [row for row in pipeline.ledger.finished(pipeline.name, MOST_FINISHED) if row.key in wanted]
+    called = [row.key for row in rows if row.state is State.READY and kind != "batch"]
+    return [row.key for row in rows if row.state is not State.READY and kind != "on_demand"] + called
 
 
 def _device(pipeline: Pipeline, keys: Sequence[str]) -> contextlib.AbstractContextManager[None]:

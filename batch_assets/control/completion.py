@@ -8,11 +8,11 @@ from batch_assets.control.pipeline import Pipeline, deferred
 from batch_assets.control.reconciler import ACTIVE, note
 from batch_assets.ledger.rows import SubmissionRow
 
-EVENTS_A_TURN = 200
+EVENTS_A_TURN = 100
 
 
 def drain_events(pipeline: Pipeline) -> tuple[list[SubmissionRow], bool]:
-    """Ask about every job that an event names, then delete the events.
+    """Ask about every job whose end an event tells of, then delete the events.
 
     Returns the submissions that have ended, and whether others' jobs were among the events: a
     slot of theirs may be free. Raises Unanswered, with the events still in the queue.
@@ -21,8 +21,10 @@ def drain_events(pipeline: Pipeline) -> tuple[list[SubmissionRow], bool]:
     events = executor.events(EVENTS_A_TURN)
     ended: list[SubmissionRow] = []
     others = False
-    # A job in one batch of events is asked about once, however many there are.
-    for job_id in dict.fromkeys(event.job_id for event in events if event.job_id is not None):
+    # A job in one batch of events is asked about once, however many there are, and only for its end:
+    # where else it stands is told by the next list, and asking each time would double the calls.
+    ends = (event.job_id for event in events if event.job_id is not None and not event.under_way)
+    for job_id in dict.fromkeys(ends):
         submission = ledger.submission_by_service_id(job_id)
         others |= submission is None
         if submission is None or submission.state not in ACTIVE:

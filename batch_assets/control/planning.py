@@ -51,7 +51,7 @@ def plan_source(pipeline: Pipeline, *, replace: bool = False) -> PlanningResult:
     """
     try:
         result = plan_generation(
-            pipeline.settings,
+            within_limits(pipeline.settings, pipeline.executor),
             pipeline.storage,
             min_records=pipeline.executor.limits.min_records,
             replace=replace,
@@ -86,6 +86,17 @@ def plan_source(pipeline: Pipeline, *, replace: bool = False) -> PlanningResult:
     )
 
 
+def within_limits(settings: PipelineSettings, executor: Executor) -> PipelineSettings:
+    """The settings with shards no larger than one job of the executor takes."""
+    most = executor.limits.records
+    if most is None or settings.shards.records <= most:
+        return settings
+    logger.info(
+        "shards.records: %d is more than a job takes; shards have %d records", settings.shards.records, most
+    )
+    return settings.model_copy(update={"shards": settings.shards.model_copy(update={"records": most})})
+
+
 @dataclass(frozen=True)
 class Preview:
     """All shards that count, with those that planning now would add, which nobody has written."""
@@ -103,8 +114,9 @@ def preview_plan(
     The sample is of valid texts, from all over the new shards, or over the old ones if none is new.
     """
     storage = open_storage(settings.output.root)
+    limited = within_limits(settings, executor)
     result = plan_generation(
-        settings, storage, min_records=executor.limits.min_records, replace=replace, spool=spool
+        limited, storage, min_records=executor.limits.min_records, replace=replace, spool=spool
     )
     shards: dict[str, Shard] = {}
     summaries: dict[int, PlanSummary] = {}

@@ -95,6 +95,8 @@ def queue_shards(
     if pipeline.executor.in_place:
         ledger.move(name, keys, {State.PREPARED}, State.READY)
     else:
+        # Whoever asks has mended what the service refused before, or will be told again.
+        ledger.clear_blocked(name)
         upload_shards(pipeline, keys)
         refuse_blocked(pipeline)
     return ledger.shards(name, keys=keys)

@@ -30,7 +30,7 @@ def retry_shards(
     again = [row.key for row in committed if recompute or row.failed]
     # The old rows stay published until the shard is committed anew. What is paid for is not paid
     # for again: at a service, only the failed records are.
-    keep = settings.executor.type != "gpu" and not recompute
+    keep = not settings.executor.in_place and not recompute
     return sorted(set(ready + ledger.recompute(name, again, keep=keep)))
 
 

@@ -5,6 +5,7 @@ crash between the two leaves an intent, which `reconciler.py` resolves.
 """
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +18,9 @@ from batch_assets.executors.base import PreparedJob
 from batch_assets.executors.deferred import SlotsFull, Unanswered
 from batch_assets.executors.jobs import JobDescription, JobKey, read_description
 from batch_assets.ledger.rows import JobRow, SubmissionRules, Waiting
+
+SECONDS = 20.0
+"""A round of submissions ends after so long: a sensor's tick has 60."""
 
 PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 300.0
@@ -39,7 +43,8 @@ def submit_queued(scope: str, pipelines: Sequence[Pipeline], most: int) -> Submi
     by_name = {pipeline.name: pipeline for pipeline in pipelines}
     rules = {name: _rules(pipeline) for name, pipeline in by_name.items()}
     done, unanswered = Submitted(), 0
-    while done.started < most:
+    deadline = time.monotonic() + SECONDS
+    while done.started < most and time.monotonic() < deadline:
         claim = ledger.claim_submission(scope, rules, lambda jobs: _named(by_name[jobs[0].pipeline], jobs))
         if isinstance(claim, Waiting):
             done.waiting = claim

@@ -27,8 +27,10 @@ def upload_shards(pipeline: Pipeline, keys: Sequence[str]) -> list[str]:
     """Render and upload the first job of each prepared shard of `keys`; the keys queued by this call.
 
     A shard that somebody else has, or that is further on, is left as it is. One that cannot be
-    rendered is given up with its reason, and costs no other one.
+    rendered is given up with its reason, and costs no other one. Raises SubmissionRefused, with
+    nothing uploaded, where the service has refused this pipeline's jobs before.
     """
+    refuse_blocked(pipeline)
     queued: list[str] = []
     shards = pipeline.plan_shards(keys)
     turned = 0.0

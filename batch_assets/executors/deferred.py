@@ -53,10 +53,14 @@ class ServiceJob:
 
 @dataclass(frozen=True)
 class Event:
-    """A wake-up: something has happened to the job `job_id`. `receipt` deletes the message."""
+    """A wake-up: something has happened to the job `job_id`. `receipt` deletes the message.
+
+    `under_way`: it tells of a job that goes on, so nobody need be asked about it.
+    """
 
     job_id: str | None
     receipt: str
+    under_way: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """The ledger: the truth about every shard of every pipeline, in one database.
 
 This class only puts the parts together; each part is a file: `planning`, `files`, `moves`,
-`claims`, `leases`, `reading`; and for jobs at a service `queue`, `submissions`, `jobs`, `money`,
-`scopes`, `notices`. All writes are short transactions, safe among many processes.
+`claims`, `leases`, `reading`; and for jobs at a service `queue`, `submissions`, `recovery`, `jobs`,
+`money`, `scopes`, `notices`. All writes are short transactions, safe among many processes.
 """
 
 import time
@@ -22,12 +22,25 @@ from batch_assets.ledger.notices import Notices
 from batch_assets.ledger.planning import Planning
 from batch_assets.ledger.queue import Queue
 from batch_assets.ledger.reading import Reading
+from batch_assets.ledger.recovery import Recovery
 from batch_assets.ledger.scopes import Scopes
 from batch_assets.ledger.submissions import Submissions
 
 
 class Ledger(
-    Planning, Files, Moves, Claims, Leases, Reading, Queue, Submissions, Jobs, Accounts, Scopes, Notices
+    Planning,
+    Files,
+    Moves,
+    Claims,
+    Leases,
+    Reading,
+    Queue,
+    Submissions,
+    Recovery,
+    Jobs,
+    Accounts,
+    Scopes,
+    Notices,
 ):
     """What became of every shard. Threads may share one; processes open their own."""
 

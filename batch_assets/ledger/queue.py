@@ -66,42 +66,6 @@ class Queue(Store):
             )  # fmt: skip
             return True
 
-    def restore_queued(
-        self,
-        pipeline: str,
-        key: str,
-        fence: int,
-        kind: JobKind,
-        records: int,
-        bytes: int,
-        bound_usd: float,
-        digest: str = "",
-    ) -> bool:
-        """After a lost ledger: put a job in place that was rendered under `fence`; whether it is.
-
-        False for a shard that is further on, held, superseded, or has a newer job.
-        """
-        with self._database.write() as connection:
-            now = self._clock()
-            values = {**waiting_for_job(kind, fence, records, now), "fence": at_least(fence)}
-            condition = sa.and_(
-                shards.c.key == key, shards.c.holder.is_(None), shards.c.superseded == sa.false(),
-                shards.c.state.in_((State.PLANNED, State.PREPARED)),
-                sa.or_(shards.c.job.is_(None), shards.c.job < fence),
-            )  # fmt: skip
-            one = (jobs.c.pipeline == pipeline, jobs.c.shard == key, jobs.c.fence == fence)
-            if connection.scalar(sa.select(jobs.c.fence).where(*one)) is not None:
-                return False
-            if not change_shards(connection, pipeline, condition, values, now):
-                return False
-            connection.execute(
-                sa.insert(jobs).values(
-                    pipeline=pipeline, shard=key, fence=fence, kind=kind, records=records, bytes=bytes,
-                    bound_usd=rounded_usd(bound_usd), queued_at=now, digest=digest,
-                )
-            )  # fmt: skip
-            return True
-
     def call_one_by_one(self, pipeline: str, keys: Sequence[str]) -> list[str]:
         """Queued jobs too small for the service become READY on-demand ones; the keys moved."""
         return self._leave_queue(pipeline, keys, "on_demand")
@@ -130,12 +94,6 @@ class Queue(Store):
                     connection.execute(sa.update(jobs).where(*ours, newest).values(kind=kind))
                 moved += change_shards(connection, pipeline, queued, values, now)
         return moved
-
-    def set_recovered(self, pipeline: str) -> None:
-        """All jobs under the pipeline's root, and at its service, are known to this ledger."""
-        with self._database.write() as connection:
-            named = sa.update(pipelines).where(pipelines.c.name == pipeline)
-            connection.execute(named.values(recovered=True))
 
     def finished(self, pipeline: str, limit: int) -> list[ShardRow]:
         """Shards that can be collected now, at most `limit`: those that died in it first, then as they ended.
@@ -187,8 +145,3 @@ def waiting_for_job(kind: JobKind, fence: int, records: int, now: float) -> dict
     if kind == "on_demand":
         return {**values, "state": State.READY, "collect_after": now}
     return {**values, "state": State.QUEUED, "queued_at": now, "queued_records": records}
-
-
-def at_least(fence: int) -> sa.ColumnElement[int]:
-    """The shard's fence, or this one if that is higher: fences never fall."""
-    return sa.case((shards.c.fence < fence, fence), else_=shards.c.fence)

@@ -58,7 +58,7 @@ MOVES: dict[State, frozenset[State]] = {
     State.PLANNED: frozenset({State.PREPARED, State.READY, State.QUEUED, State.SUBMITTED}),
     State.PREPARED: frozenset({State.READY, State.QUEUED, State.SUBMITTED, State.EXHAUSTED}),
     State.READY: frozenset({State.PREPARED, State.RUNNING, State.STOPPED}),
-    State.QUEUED: frozenset({State.READY, State.SUBMITTING, State.SUBMITTED, State.STOPPED}),
+    State.QUEUED: frozenset({State.PREPARED, State.READY, State.SUBMITTING, State.SUBMITTED, State.STOPPED}),
     State.SUBMITTING: frozenset({State.QUEUED, State.SUBMITTED, State.RUNNING, *ENDED}),
     State.SUBMITTED: frozenset({State.RUNNING, *ENDED}),
     State.RUNNING: frozenset(

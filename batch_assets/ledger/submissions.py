@@ -1,7 +1,8 @@
 """Submissions: a slot taken before the service is called, and what the service then says.
 
 A row is written before the call, so that a crash at any instruction leaves a trace to look for.
-Which jobs come next is in `choosing.py`; how a job gets into the queue, in `queue.py`.
+Which jobs come next is in `choosing.py`; how a job gets into the queue, in `queue.py`; what is
+found at a service that the ledger does not know, in `recovery.py`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,6 @@ import sqlalchemy as sa
 from batch_assets.ledger.changing import change_shards
 from batch_assets.ledger.choosing import choose_jobs, read_jobs
 from batch_assets.ledger.money import add_money, rounded_usd, set_blocked
-from batch_assets.ledger.queue import at_least
 from batch_assets.ledger.rows import JobRow, SubmissionClaim, SubmissionRules, Waiting
 from batch_assets.ledger.schema import jobs, shards, submissions
 from batch_assets.ledger.scopes import pause_until, read_scope, write_scope
@@ -28,7 +28,6 @@ from batch_assets.ledger.store import Store, batches
 
 _ORDER = {SubmissionState.SUBMITTING: 0, SubmissionState.SUBMITTED: 1, SubmissionState.RUNNING: 2,
           **dict.fromkeys(ENDED_SUBMISSION, 3)}  # fmt: skip
-_BEFORE_SERVICE = (State.PLANNED, State.PREPARED, State.QUEUED, State.STOPPED)
 
 
 class Submissions(Store):
@@ -59,15 +58,17 @@ class Submissions(Store):
             if isinstance(chosen, Waiting):
                 return chosen
             token, name = make(chosen)
-            known = _read(connection, token)
+            known = read_submission(connection, token)
             if known is not None and known.state != SubmissionState.REFUSED:
                 raise ValueError(f"token {token} is that of a submission that is {known.state}")
             pipeline = chosen[0].pipeline
-            _insert(connection, token, name, scope, chosen, state=SubmissionState.SUBMITTING, claimed_at=now)
+            insert_submission(
+                connection, token, name, scope, chosen, state=SubmissionState.SUBMITTING, claimed_at=now
+            )
             bound = sum(job.bound_usd for job in chosen)
             add_money(connection, pipeline, held=bound)
             values = {"state": State.SUBMITTING, "attempt": shards.c.attempt + 1}
-            taken = [_bind(connection, job, token) for job in chosen]
+            taken = [bind_job(connection, job, token) for job in chosen]
             for keys in batches([job.shard for job in taken]):
                 change_shards(connection, pipeline, shards.c.key.in_(keys), values, now)
             return SubmissionClaim(token, name, pipeline, scope, taken)
@@ -76,7 +77,7 @@ class Submissions(Store):
         """The service has taken it: → submitted. False for one that is unknown, refused, or known by another id."""
         self.observe(token, SubmissionState.SUBMITTED, service_id=service_id)
         with self._database.read() as connection:
-            row = _read(connection, token)
+            row = read_submission(connection, token)
         return row is not None and row.state != SubmissionState.REFUSED and row.service_id == service_id
 
     def refused(
@@ -89,7 +90,7 @@ class Submissions(Store):
         """
         with self._database.write() as connection:
             now = self._clock()
-            row = _read(connection, token)
+            row = read_submission(connection, token)
             if row is None or row.state != SubmissionState.SUBMITTING:
                 return False
             carried = read_jobs(connection, jobs.c.submission == token)
@@ -105,7 +106,7 @@ class Submissions(Store):
                 sa.update(jobs).where(jobs.c.submission == token).values(submission=None, held_usd=None)
             )
             add_money(connection, row.pipeline, held=-sum(job.held_usd or 0.0 for job in carried))
-            _update(connection, token, state=SubmissionState.REFUSED, message=message, ended_at=now)
+            update_submission(connection, token, state=SubmissionState.REFUSED, message=message, ended_at=now)
             if pause is not None:
                 _pause(connection, row.scope, now + pause)
             if block is not None:
@@ -130,11 +131,11 @@ class Submissions(Store):
         if state is SubmissionState.REFUSED:
             raise ValueError("a submission is refused by `refused`, which gives its jobs back")
         with self._database.read() as connection:
-            if not _news(_read(connection, token), state, message, service_id):
+            if not _news(read_submission(connection, token), state, message, service_id):
                 return []
         with self._database.write() as connection:
             now = self._clock()
-            row = _read(connection, token)
+            row = read_submission(connection, token)
             if not (values := _news(row, state, message, service_id)):
                 return []
             if "state" in values:
@@ -143,68 +144,21 @@ class Submissions(Store):
                 if state in ENDED_SUBMISSION:
                     values["ended_at"] = now if ended_at is None else ended_at
                     write_scope(connection, row.scope, paused_until=0.0, rejections=0)
-            _update(connection, token, **values)
+            update_submission(connection, token, **values)
             if "state" not in values:
                 return []
             ended = {"collect_after": now} if state in ENDED_SUBMISSION else {}
             carried = read_jobs(connection, jobs.c.submission == token)
             return _follow(connection, row, carried, {"state": State(state), **ended}, now)
 
-    def adopt_submission(
-        self,
-        token: str,
-        name: str,
-        scope: str,
-        service_id: str,
-        carried: Sequence[JobRow],
-        submitted_at: float | None = None,
-    ) -> list[str]:
-        """Remember a submission that exists at the service, with its jobs, after a lost ledger.
 
-        What is known stays as it is. Shards that were not known to be at the service become
-        SUBMITTED, an attempt counted; `observe` then says more. Returns the keys of the shards
-        moved. The jobs, all of one pipeline, need no more than their first fields.
-        """
-        with self._database.write() as connection:
-            now = self._clock()
-            pipeline = carried[0].pipeline
-            row = _read(connection, token)
-            if row is not None and row.state in ENDED_SUBMISSION:
-                return []
-            if row is None or row.state == SubmissionState.REFUSED:
-                _insert(
-                    connection, token, name, scope, carried, state=SubmissionState.SUBMITTED,
-                    service_id=service_id, submitted_at=now if submitted_at is None else submitted_at,
-                    claimed_at=now if submitted_at is None else submitted_at,
-                )  # fmt: skip
-            elif row.state == SubmissionState.SUBMITTING:
-                _update(connection, token, state=SubmissionState.SUBMITTED, service_id=service_id,
-                        submitted_at=now if submitted_at is None else submitted_at)  # fmt: skip
-            row = _read(connection, token)
-            moved: list[str] = []
-            for job in carried:
-                if not _adopt_job(connection, job, token, now):
-                    continue
-                values: dict[str, Any] = {"state": State(row.state)}
-                waits = sa.and_(
-                    shards.c.state.in_(_BEFORE_SERVICE),
-                    sa.or_(shards.c.job.is_(None), shards.c.job <= job.fence),
-                )
-                here = sa.and_(
-                    shards.c.key == job.shard, shards.c.holder.is_(None), shards.c.superseded == sa.false()
-                )
-                known = sa.and_(shards.c.state == State.SUBMITTING, shards.c.job == job.fence)
-                moved += change_shards(connection, pipeline, sa.and_(here, known), values, now)
-                values |= {"attempt": shards.c.attempt + 1, "job": job.fence, "fence": at_least(job.fence)}
-                moved += change_shards(connection, pipeline, sa.and_(here, waits), values, now)
-            return moved
-
-
-def _read(connection: sa.Connection, token: str) -> Any:
+def read_submission(connection: sa.Connection, token: str) -> Any:
+    """The submission's row, or None."""
     return connection.execute(sa.select(submissions).where(submissions.c.token == token)).one_or_none()
 
 
-def _update(connection: sa.Connection, token: str, **values: Any) -> None:
+def update_submission(connection: sa.Connection, token: str, **values: Any) -> None:
+    """Set columns of a submission."""
     connection.execute(sa.update(submissions).where(submissions.c.token == token).values(**values))
 
 
@@ -215,7 +169,7 @@ def _active(connection: sa.Connection, scope: str) -> int:
     return connection.scalar(count) or 0
 
 
-def _insert(
+def insert_submission(
     connection: sa.Connection, token: str, name: str, scope: str, carried: Sequence[JobRow], **values: Any
 ) -> None:
     """Write a submission; one of this token that was refused is forgotten."""
@@ -229,32 +183,16 @@ def _insert(
     )  # fmt: skip
 
 
-def _bind(connection: sa.Connection, job: JobRow, token: str) -> JobRow:
+def bind_job(connection: sa.Connection, job: JobRow, token: str) -> JobRow:
     """Give a job to a submission, and reserve its bound."""
-    connection.execute(sa.update(jobs).where(*_is(job)).values(submission=token, held_usd=jobs.c.bound_usd))
+    connection.execute(
+        sa.update(jobs).where(*is_job(job)).values(submission=token, held_usd=jobs.c.bound_usd)
+    )
     return replace(job, submission=token, held_usd=job.bound_usd)
 
 
-def _adopt_job(connection: sa.Connection, job: JobRow, token: str, now: float) -> bool:
-    """Whether the job is this submission's: it was, it is new, or it was given to none."""
-    known = next(iter(read_jobs(connection, sa.and_(*_is(job)))), None)
-    if known is None:
-        bound = rounded_usd(job.bound_usd)
-        connection.execute(
-            sa.insert(jobs).values(
-                pipeline=job.pipeline, shard=job.shard, fence=job.fence, kind=job.kind, records=job.records,
-                bytes=job.bytes, bound_usd=bound, queued_at=now, digest=job.digest,
-            )
-        )  # fmt: skip
-        known = replace(job, bound_usd=bound, submission=None, held_usd=None, cost_usd=None)
-    if known.submission is None:
-        add_money(connection, job.pipeline, held=known.bound_usd - (known.held_usd or 0.0))
-        _bind(connection, known, token)
-        return True
-    return known.submission == token
-
-
-def _is(job: JobRow) -> tuple[sa.ColumnElement[bool], ...]:
+def is_job(job: JobRow) -> tuple[sa.ColumnElement[bool], ...]:
+    """Whether a row of the jobs is this one's."""
     return (jobs.c.pipeline == job.pipeline, jobs.c.shard == job.shard, jobs.c.fence == job.fence)
 
 

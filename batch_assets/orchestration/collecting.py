@@ -10,11 +10,12 @@ import dagster as dg
 
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import ShardRow
+from batch_assets.ledger.states import State
 from batch_assets.orchestration import metadata
 from batch_assets.orchestration.mending import know_partitions
 from batch_assets.orchestration.partitions import RANGE_END, RANGE_START, SHARDS_PER_RUN, range_tags
 
-RUNS_AT_ONCE = 2
+RUNS_AT_ONCE = {"batch": 2, "on_demand": 1}  # what is called for one by one holds nothing else up
 LOOKED_AT = 1_000
 ASKED_AGAIN_SECONDS = 600
 UNDER_WAY = [
@@ -34,30 +35,38 @@ def collection_requests(
     Jobs end out of order: a run's range may hold shards that have not ended, and leaves them.
     """
     rows = sorted(ledger.finished(pipeline, LOOKED_AT), key=lambda row: row.key)
-    if not rows:
-        return
-    runs = _under_way(instance, pipeline)
+    for kind in RUNS_AT_ONCE:
+        some = [row for row in rows if (row.state is State.READY) == (kind == "on_demand")]
+        if some:
+            yield from _requests(instance, ledger, pipeline, kind, some)
+
+
+def _requests(
+    instance: dg.DagsterInstance, ledger: Ledger, pipeline: str, kind: str, rows: Sequence[ShardRow]
+) -> Iterator[dg.RunRequest]:
+    runs = _under_way(instance, pipeline, kind)
     ranges = [(run.tags.get(RANGE_START, ""), run.tags.get(RANGE_END, "")) for run in runs]
     left = [row for row in rows if not any(first <= row.key <= last for first, last in ranges)]
-    for group in list(_spans(left))[: max(RUNS_AT_ONCE - len(runs), 0)]:
+    for group in list(_spans(left))[: max(RUNS_AT_ONCE[kind] - len(runs), 0)]:
         keys = [row.key for row in group]
         know_partitions(instance, ledger, pipeline, keys)
         newest = max(row.revision for row in group)
         yield dg.RunRequest(
             # What failed without changing anything is asked for again, ten minutes later.
-            run_key=f"{pipeline}:collect:{keys[0]}:{keys[-1]}:{newest}:{int(time.time() // ASKED_AGAIN_SECONDS)}",
+            run_key=f"{pipeline}:{kind}:{keys[0]}:{keys[-1]}:{newest}:{int(time.time() // ASKED_AGAIN_SECONDS)}",
             asset_selection=[dg.AssetKey([pipeline, "embedding_outputs"])],
             tags={
                 **range_tags(keys[0], keys[-1]),
                 metadata.COLLECT_TAG: "finished",
                 metadata.PIPELINE_TAG: pipeline,
+                metadata.JOB_KIND_TAG: kind,
             },
         )
 
 
-def _under_way(instance: dg.DagsterInstance, pipeline: str) -> Sequence[dg.DagsterRun]:
-    tags = {metadata.COLLECT_TAG: "finished", metadata.PIPELINE_TAG: pipeline}
-    return instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY, tags=tags), limit=RUNS_AT_ONCE)
+def _under_way(instance: dg.DagsterInstance, pipeline: str, kind: str) -> Sequence[dg.DagsterRun]:
+    tags = {metadata.PIPELINE_TAG: pipeline, metadata.JOB_KIND_TAG: kind}
+    return instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY, tags=tags), limit=RUNS_AT_ONCE[kind])
 
 
 def _spans(rows: Sequence[ShardRow]) -> Iterator[list[ShardRow]]:

@@ -1,91 +1,162 @@
 """The command's way with a deferred executor: upload, take turns of the control loop, collect what has ended.
 
-The same loop as the `job_completion` sensor's, in this process, so that no daemon is needed.
+The same loop as the `job_completion` sensor's, in a thread of this process, so that no daemon
+is needed and slots are filled while shards are uploaded and collected.
 """
 
+import contextlib
+import threading
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from batch_assets.control.alerts import alerts_of
 from batch_assets.control.loop import Turn, take_turn
 from batch_assets.control.pipeline import Pipeline, open_pipeline
 from batch_assets.errors import BudgetReached, StorageError, SubmissionRefused
-from batch_assets.ledger.rows import ShardRow
-from batch_assets.ledger.states import AT_SERVICE, State
+from batch_assets.ledger.states import AT_SERVICE, ENDED, State
 from batch_assets.notifications.delivery import notify
 from batch_assets.notifications.registry import create_notifiers
-from batch_assets.orchestration.metadata import COLLECT_TAG
+from batch_assets.orchestration.metadata import COLLECT_TAG, JOB_KIND_TAG
 from batch_assets.orchestration.partitions import SHARDS_PER_RUN
 
 if TYPE_CHECKING:
     from batch_assets.orchestration.driver import Driver
 
-LONGEST_WAIT_SECONDS = 5.0
+LONGEST_WAIT_SECONDS = 2.0
 COLLECTED_AT_ONCE = 1_000
+CALLED_AT_ONCE = 1  # shards whose records are called for one by one: what has ended meanwhile goes first
 FAILED_PASSES = 8
-FINISHED = {COLLECT_TAG: "finished"}
 
 
 def embed_at_service(driver: "Driver") -> None:
     """Bring every shard to its end. Raises BudgetReached, SubmissionRefused, RunFailed."""
-    from batch_assets.orchestration.driver import RunFailed
-
     settings, ledger = driver.settings, driver.ledger
     pipeline = open_pipeline(settings, ledger, driver.host.executor(settings))
-    notifiers = create_notifiers()
-    known, failures, said = _Known(driver), 0, ""
-    while left := driver.unfinished():
-        if ledger.stop_requested(settings.name):
-            raise RunFailed(f"pipeline {settings.name} was stopped; the same command goes on")
-        if any(row.state is State.STOPPED and row.job is None for row in left):
-            ledger.start_again(settings.name)
-        fresh = [row.key for row in left if _is_fresh(row) and not driver.held(row)]
-        failed = None
-        if fresh:
-            failed = driver.materialize_shards(("input_shards", "submitted_jobs"), fresh[:SHARDS_PER_RUN])
-        turn = take_turn([pipeline])
-        for alert in alerts_of(pipeline, turn):
-            notify(ledger.notice_once, notifiers, alert)
-        said = _say(driver, turn, said)
-        ready = [row.key for row in ledger.finished(settings.name, COLLECTED_AT_ONCE)]
-        if ready:
-            failed = driver.materialize_shards(("embedding_outputs",), ready, FINISHED) or failed
-        known.tell()
-        failures = failures + 1 if failed is not None else 0
-        if failed is not None and (failures >= FAILED_PASSES or not isinstance(failed, StorageError)):
-            raise failed
-        if failed is not None:
-            driver.say(f"{failed}; trying again")
-        if not fresh and not ready:
-            _refuse_to_wait_for_ever(pipeline, turn)
-        if (not fresh and not ready) or failed is not None:
-            time.sleep(min(max(pipeline.poll_seconds / 10, 0.1), LONGEST_WAIT_SECONDS) * 2**failures)
+    known, failures = _Known(driver), 0
+    with _Turns(driver, pipeline).taken() as turns:
+        while _unfinished(pipeline):
+            _refuse_stopped(pipeline)
+            done, failed = _upload(driver), None
+            if done is None:
+                done, failed = _collect(driver)
+            known.tell()
+            if failed is not None:
+                failures += 1
+                if failures >= FAILED_PASSES or not isinstance(failed, StorageError):
+                    raise failed
+                driver.say(f"{failed}; trying again")
+                time.sleep(2**failures)
+                continue
+            failures = 0
+            if not done:
+                turns.check()
+                time.sleep(turns.seconds)
 
 
-def _is_fresh(row: ShardRow) -> bool:
-    return row.state in (State.PLANNED, State.PREPARED)
+def _unfinished(pipeline: Pipeline) -> bool:
+    counts = pipeline.ledger.counts(pipeline.name)
+    return any(counts[state] for state in State if state not in (State.COLLECTED, State.EXHAUSTED))
 
 
-def _refuse_to_wait_for_ever(pipeline: Pipeline, turn: Turn) -> None:
-    """Raise where nothing that runs, and nothing that is postponed, could let the queue go on."""
-    ledger, name = pipeline.ledger, pipeline.name
-    if ledger.next_wakeup(name) is not None and ledger.money(name).blocked_kind != "budget":
-        return
-    if any(ledger.counts(name)[state] for state in (*AT_SERVICE, State.COLLECTING)):
-        return
-    if name in turn.refused:
-        raise SubmissionRefused(turn.refused[name])
-    money = ledger.money(name)
-    if money.blocked_kind == "budget" and money.blocked:
-        raise BudgetReached(f"pipeline {name}: {money.blocked}")
+def _refuse_stopped(pipeline: Pipeline) -> None:
+    from batch_assets.orchestration.driver import RunFailed
+
+    if pipeline.ledger.stop_requested(pipeline.name):
+        raise RunFailed(f"pipeline {pipeline.name} was stopped; the same command goes on")
+    if pipeline.ledger.counts(pipeline.name)[State.STOPPED]:
+        # Stopped by an order that was lifted while it was carried out: nobody else starts them.
+        pipeline.ledger.start_again(pipeline.name)
 
 
-def _say(driver: "Driver", turn: Turn, said: str) -> str:
-    """Tell what the service would not do, once as long as it stays the same."""
-    news = "; ".join([*turn.problems, *dict.fromkeys(turn.refused.values())])
-    if news and news != said:
-        driver.say(news)
-    return news
+def _upload(driver: "Driver") -> bool | None:
+    """Upload a run's worth of shards that wait for it; None where there are none."""
+    rows = driver.ledger.shards(
+        driver.settings.name, states=(State.PLANNED, State.PREPARED), limit=2 * SHARDS_PER_RUN
+    )
+    fresh = [row.key for row in rows if not driver.held(row)][:SHARDS_PER_RUN]
+    if not fresh:
+        return None
+    failed = driver.materialize_shards(("input_shards", "submitted_jobs"), fresh)
+    if failed is not None:
+        raise failed
+    return True
+
+
+def _collect(driver: "Driver") -> tuple[bool, Exception | None]:
+    """Collect what has ended at the service, else call for a shard of few records."""
+    rows = driver.ledger.finished(driver.settings.name, COLLECTED_AT_ONCE)
+    ended = [row.key for row in rows if row.state is not State.READY]
+    kind, keys = "batch", ended
+    if not ended:
+        kind, keys = "on_demand", [row.key for row in rows][:CALLED_AT_ONCE]
+    if not keys:
+        return False, None
+    tags = {COLLECT_TAG: "finished", JOB_KIND_TAG: kind}
+    return True, driver.materialize_shards(("embedding_outputs",), keys, tags)
+
+
+class _Turns:
+    """Turns of the control loop, taken in a thread until the block ends."""
+
+    def __init__(self, driver: "Driver", pipeline: Pipeline) -> None:
+        self._driver = driver
+        self._pipeline = pipeline
+        self._notifiers = create_notifiers()
+        self._stop = threading.Event()
+        self._error: BaseException | None = None
+        self._said = ""
+        self.seconds = min(max(pipeline.poll_seconds / 10, 0.1), LONGEST_WAIT_SECONDS)
+
+    @contextlib.contextmanager
+    def taken(self) -> Iterator["_Turns"]:
+        thread = threading.Thread(target=self._take, name="control-loop", daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._stop.set()
+            thread.join()
+
+    def _take(self) -> None:
+        while not self._stop.wait(self.seconds):
+            try:
+                turn = take_turn([self._pipeline])
+                for alert in alerts_of(self._pipeline, turn):
+                    notify(self._driver.ledger.notice_once, self._notifiers, alert)
+                self._say(turn)
+            except BaseException as error:
+                self._error = error
+                return
+
+    def _say(self, turn: Turn) -> None:
+        """Tell what the service would not do, once as long as it stays the same."""
+        news = "; ".join([*turn.problems, *dict.fromkeys(turn.refused.values())])
+        if news and news != self._said:
+            self._driver.say(news)
+        self._said = news
+
+    def check(self) -> None:
+        """Raise what the thread has met, and where nothing that runs could let the queue go on."""
+        if self._error is not None:
+            raise self._error
+        ledger, name = self._pipeline.ledger, self._pipeline.name
+        if self._moves():
+            return
+        # What was collected last may have given money or slots back: only a turn from now on tells.
+        turn = take_turn([self._pipeline])
+        if self._moves() or turn.started:
+            return
+        money = ledger.money(name)
+        if money.blocked_kind == "budget" and money.blocked:
+            raise BudgetReached(f"pipeline {name}: {money.blocked}")
+        if name in turn.refused:
+            raise SubmissionRefused(turn.refused[name])
+
+    def _moves(self) -> bool:
+        """Whether anything runs, or has ended and is not collected."""
+        counts = self._pipeline.ledger.counts(self._pipeline.name)
+        return any(counts[state] for state in (*AT_SERVICE, *ENDED, State.COLLECTING))
 
 
 class _Known:

@@ -108,7 +108,8 @@ class Jobs:
         """Begin to stop the job; False if its state does not allow it any more."""
         with self.lock:
             if job.status == "InProgress" and job.fate.stop_race and not job.finishing:
-                self._finish_now(job)
+                job.finishing = True
+                self._produce(job, 1.0, "Completed")
             if not job.active or job.status == "Stopping":
                 return False
             self._move(job, "Stopping")
@@ -234,11 +235,6 @@ class Jobs:
             self._move(job, status)
         else:
             self._pool.submit(self._produce, job, share, status)
-
-    def _finish_now(self, job: Job) -> None:
-        """Complete the job within a stop request: it was done before the request came."""
-        job.finishing = True
-        self._produce(job, 1.0, "Completed")
 
     def _produce(self, job: Job, share: float, status: str) -> None:
         try:

@@ -140,8 +140,8 @@ def test_few_failed_records_are_published_with_reasons_and_many_block(
     assert len(rows) == RECORDS - failed
     reasons = site.failures()
     assert len(reasons) == failed
-    assert reasons["reason_code"].unique().to_list() == ["service_400"]
-    assert "content filters" in reasons["message"][0]
+    assert reasons["error_code"].unique().to_list() == ["service_400"]
+    assert "content filters" in reasons["error_message"][0]
     # Refused once is refused for good: no second job.
     assert len(site.rehearsal.jobs) == SHARDS
     assert set(rows["record_id"]) & set(reasons["record_id"]) == set()

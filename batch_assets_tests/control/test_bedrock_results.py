@@ -17,7 +17,7 @@ SHARDS = 2
 @pytest.mark.parametrize("what", ["late", "late_manifest"])
 def test_what_is_late_is_waited_for(rehearse: Rehearse, tmp_path: Path, what: str) -> None:
     faults = {what: 1, "late_seconds": (10**6, 10**6)} | ({"cut_tail": 1} if what == "late_manifest" else {})
-    site = make_site(rehearse(output=faults), tmp_path, SHARDS)
+    site = make_site(rehearse(output=faults), tmp_path, SHARDS, executor={"poll_seconds": 5})
     pipeline = site.first_round()
     results = site.collect(pipeline)
     assert [result.result for result in results] == [Result.NOT_READY] * SHARDS

@@ -41,12 +41,13 @@ class BedrockAccount:
 
     def region_of(self, settings: BedrockExecutorSettings) -> str:
         """The pipeline's region, else this account's, else the environment's. Raises ConfigurationError."""
-        region = settings.region or self.region
-        if region is None:
+        # boto3 itself looks at AWS_DEFAULT_REGION alone.
+        region = settings.region or self.region or os.environ.get("AWS_REGION")
+        if not region:
             import boto3
 
             region = boto3.Session().region_name
-        if region is None:
+        if not region:
             raise ConfigurationError(
                 "executor.region: no region is named and the environment has none; write executor.region: us-east-1"
             )

@@ -5,7 +5,6 @@ follows from its end, in `control/`.
 """
 
 import hashlib
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -38,15 +37,13 @@ from batch_assets.executors.bedrock.rendering import render_job
 from batch_assets.executors.bedrock.service import BedrockService
 from batch_assets.executors.deferred import Event, Order, Pace, ServiceJob
 from batch_assets.executors.jobs import JobDescription, JobKey
-from batch_assets.settings import BedrockExecutorSettings, PipelineSettings
+from batch_assets.settings import S3_URI, BedrockExecutorSettings, PipelineSettings
 from batch_assets.sharding.plan import Shard
 from batch_assets.sharding.reading import read_shard
 from batch_assets.storage import Storage, join_uri, open_storage
 
 VERSION = 1
 """Raised when requests are rendered otherwise, so that the same text gives another vector."""
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -91,6 +88,13 @@ class BedrockExecutor:
             return open_storage(uri)
         # A staging area may be shared: the root's own digits keep pipelines apart.
         return open_storage(join_uri(uri, f"{_slug(self.settings.name)}-{self.root_digits}"))
+
+    def _check_staging(self) -> None:
+        if not S3_URI.fullmatch(self.staging.uri):
+            raise ConfigurationError(
+                f"executor.staging: {self.staging.uri} has characters that Bedrock does not take (letters, digits and "
+                "-!_*'(). only, so no Hive-style folders); name executor.staging: s3://bucket/prefix/"
+            )
 
     @cached_property
     def root_digits(self) -> str:
@@ -151,6 +155,7 @@ class BedrockExecutor:
     def check(self) -> None:
         """Look at everything that costs nothing: the model's settings, its price, the staging bucket."""
         _ = self.family, self.scope
+        self._check_staging()
         if self.options.budget_usd is not None and self.price is None:
             raise ConfigurationError(
                 f"executor.budget_usd: no price is known for {self.options.model_id}, so no budget can be kept; "

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
-from batch_assets.executors.bedrock.service_errors import error_message
+from batch_assets.executors.bedrock.service_errors import error_code, error_message
 
 SERVICE = "bedrock"
 logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def read_quotas(client: Any, model_id: str) -> Quotas:
                 found[field] = _value(field, quota)
     except Exception as error:  # no permission, no such service here: defaults do
         logger.info("quotas of %s cannot be listed: %s", model_id, error_message(error))
-        found = _by_code(client, model)
+        found = _by_code(client, model) if error_code(error) else {}
     if missing := [field.name for field in fields(Quotas) if field.name not in found]:
         defaults = ", ".join(f"{name}={getattr(Quotas, name):,}" for name in missing)
         logger.info("quotas of %s not told by Service Quotas; taken as %s", model_id, defaults)
@@ -95,9 +95,10 @@ def _field_of(quota: dict[str, Any], model: str) -> str | None:
     for field, code in _CODES.get(model, {}).items():
         if quota.get("QuotaCode") == code:
             return field
-    name = str(quota.get("QuotaName", "")).lower()
+    # "… size (in GB) for X" and "… size for X (in GB)" are both met.
+    name = re.sub(r"\(?(in )?gb\)?", "", str(quota.get("QuotaName", "")).lower())
     for field, pattern in _NAMES.items():
-        match = re.match(rf"\W*{pattern}\W*(\(in gb\)|\(gb\)|in gb)?\W*(for|using)?\W*(?P<model>.*)", name)
+        match = re.match(rf"\W*{pattern}\W*(for|using)?\W*(?P<model>.*)", name)
         if match and _squeezed(match["model"]) == model:
             return field
     return None

@@ -39,6 +39,7 @@ STATES = {
     "Stopped": JobState.STOPPED,
     "Expired": JobState.EXPIRED,
 }
+UNDER_WAY = (JobState.SUBMITTED, JobState.RUNNING)
 FORBIDDEN = ("AccessDeniedException", "AccessDenied", "UnrecognizedClientException", "ExpiredTokenException")
 logger = logging.getLogger(__name__)
 
@@ -138,9 +139,7 @@ class BedrockService:
                     QueueUrl=self.options.queue_url, MaxNumberOfMessages=EVENTS_AT_ONCE, WaitTimeSeconds=0
                 )
                 messages = answer.get("Messages", ())
-                events += [
-                    Event(_job_of(message.get("Body", "")), message["ReceiptHandle"]) for message in messages
-                ]
+                events += [_event(message) for message in messages]
                 if len(messages) == 0:
                     break
         except Exception as error:
@@ -226,13 +225,15 @@ def _unanswered(error: Exception) -> Exception:
     return Unanswered(error_message(error))
 
 
-def _job_of(body: str) -> str | None:
-    """The ARN in an event, plain or within an SNS envelope; None for anything else."""
+def _event(message: dict[str, Any]) -> Event:
+    """An event of a job, plain or within an SNS envelope; one of no job for anything else."""
+    receipt = message["ReceiptHandle"]
     try:
-        event = orjson.loads(body)
+        event = orjson.loads(message.get("Body", ""))
         if isinstance(event, dict) and isinstance(event.get("Message"), str):
             event = orjson.loads(event["Message"])
         detail = event["detail"]
-        return str(detail.get("batchJobArn") or event["resources"][0])
+        job_id = str(detail.get("batchJobArn") or event["resources"][0])
+        return Event(job_id, receipt, STATES.get(str(detail.get("status"))) in UNDER_WAY)
     except (orjson.JSONDecodeError, KeyError, TypeError, IndexError, AttributeError):
-        return None
+        return Event(None, receipt)

@@ -30,7 +30,7 @@ def build_embedding_outputs(settings: PipelineSettings) -> dg.AssetsDefinition:
         backfill_policy=dg.BackfillPolicy.multi_run(SHARDS_PER_RUN),
         output_required=False,
         # Runs that compute here take turns; to fetch what a service has computed they need not.
-        pool=settings.executor.type if settings.executor.type == "gpu" else None,
+        pool=settings.executor.type if settings.executor.in_place else None,
         description=f"Embeds each record of a shard with `{settings.model.id}`, writes embeddings and failures as "
         "Parquet, then the commit marker `shards/<shard>/shard.json`. A shard that is committed already is "
         f'verified and reported again; the run tag `{metadata.RECOMPUTE_TAG}: "true"` has it computed again.',
@@ -46,7 +46,7 @@ def build_embedding_outputs(settings: PipelineSettings) -> dg.AssetsDefinition:
         lenient = context.run.tags.get(metadata.COLLECT_TAG) == "finished" or _also_submits(context, settings)
         with opened(context, settings) as pipeline:
             if lenient and not pipeline.executor.in_place and not recompute:
-                asked = collectable(pipeline, asked)
+                asked = collectable(pipeline, asked, context.run.tags.get(metadata.JOB_KIND_TAG))
             run_id, done_by = context.run.run_id, runs_of_order(context.run)
             results = collect_shards(pipeline, asked, recompute=recompute, run_id=run_id, done_by=done_by)
             for number, result in enumerate(results, start=1):

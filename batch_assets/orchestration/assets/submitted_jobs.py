@@ -5,11 +5,14 @@ computes it.
 """
 
 import time
+from typing import Any
 
 import dagster as dg
 
 from batch_assets import paths
+from batch_assets.control.pipeline import Pipeline
 from batch_assets.control.preparation import queue_shards
+from batch_assets.ledger.rows import ShardRow
 from batch_assets.orchestration import metadata
 from batch_assets.orchestration.partitions import SHARDS_PER_RUN, shard_partitions
 from batch_assets.orchestration.run import opened, runs_of_order
@@ -25,7 +28,7 @@ def build_submitted_jobs(settings: PipelineSettings) -> dg.AssetsDefinition:
         deps=[dg.AssetKey([settings.name, "input_shards"])],
         partitions_def=shard_partitions(settings.name),
         backfill_policy=dg.BackfillPolicy.multi_run(SHARDS_PER_RUN),
-        description="Puts a shard's job into the ledger's queue; for an executor in place it is ready at once.",
+        description=_describe(settings),
         required_resource_keys={"ledger", settings.executor.type},
         kinds={settings.executor.type},
     )
@@ -49,7 +52,31 @@ def build_submitted_jobs(settings: PipelineSettings) -> dg.AssetsDefinition:
                     fingerprint=pipeline.fingerprint,
                 )
                 found |= {metadata.STATE: row.state.value, metadata.ATTEMPT: row.attempt}
+                if row.job is not None:
+                    found |= _job_metadata(pipeline, row)
                 context.add_asset_metadata(found, partition_key=row.key)
         return dg.MaterializeResult()
 
     return submitted_jobs
+
+
+def _describe(settings: PipelineSettings) -> str:
+    if settings.executor.in_place:
+        return "Says that a shard may be computed: it is ready at once, for whoever materializes embedding_outputs."
+    return (
+        f"Renders a shard's records as requests, uploads them, and queues its job. Whenever {settings.executor.type} "
+        "has a free slot, the control loop (`job_completion`, or `batch-assets run`) starts the next one."
+    )
+
+
+def _job_metadata(pipeline: Pipeline, row: ShardRow) -> dict[str, Any]:
+    """What the shard's newest job asks for, and the most that it can cost."""
+    job = pipeline.ledger.job(pipeline.name, row.key, row.job) if row.job is not None else None
+    if job is None:
+        return {}
+    return {
+        metadata.REQUESTS: job.records,
+        metadata.REQUEST_BYTES: job.bytes,
+        metadata.BOUND_USD: job.bound_usd,
+        metadata.JOB_KIND: job.kind,
+    }

@@ -141,7 +141,9 @@ def _look_at_shards(
     keys = [dg.AssetKey([settings.name, name]) for name in SHARD_ASSETS]
     if not busy.isdisjoint(keys) or ledger.stop_requested(settings.name):
         return
-    rows = ledger.shards(settings.name, states=UNSTARTED, limit=RUNS_PER_TICK * SHARDS_PER_RUN)
+    # At a service, READY is a remainder that waits to be collected: `job_completion` asks for that.
+    states = UNSTARTED if settings.executor.in_place else UNSTARTED[:2]
+    rows = ledger.shards(settings.name, states=states, limit=RUNS_PER_TICK * SHARDS_PER_RUN)
     groups = list(_side_by_side(rows))[: RUNS_PER_TICK - len(tick.requests)]
     collected = str(ledger.counts(settings.name)[State.COLLECTED])
     if not groups or not _due(turn.shards, collected, settings.name, tick):

@@ -1,0 +1,85 @@
+"""Events wake the loop up, and change nothing else: lost, doubled, late, out of order or somebody else's."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batch_assets.control.loop import take_turn
+from batch_assets_tests.rehearsed import TITAN, Rehearsal, assert_whole, make_site
+
+Rehearse = Callable[..., Rehearsal]
+SHARDS = 3
+LIST = "ListModelInvocationJobs"
+
+
+def test_an_end_is_found_by_its_event_without_polling(rehearse: Rehearse, tmp_path: Path) -> None:
+    rehearsal = rehearse()
+    site = make_site(
+        rehearsal, tmp_path, SHARDS, executor={"queue_url": rehearsal.queue(), "poll_seconds": 3600}
+    )
+    pipeline = site.upload()
+    listed = rehearsal.calls(LIST)
+    while not site.done():
+        take_turn([pipeline])
+        site.collect(pipeline)
+    assert_whole(site, SHARDS)
+    assert rehearsal.calls(LIST) == listed
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        {"doubled": 1},
+        {"late": 1, "late_seconds": (1, 2000)},
+        {"swapped": 1},
+        {"dropped": 1},
+        {"dropped": 0.3, "doubled": 0.3, "late": 0.3, "swapped": 0.3, "late_seconds": (1, 2000)},
+    ],
+    ids=lambda events: "-".join(events) if len(events) < 4 else "all",
+)
+def test_events_of_all_sorts_change_nothing(
+    rehearse: Rehearse, tmp_path: Path, events: dict[str, Any]
+) -> None:
+    rehearsal = rehearse(events=events, records={"throttled": 0.3}, tenants={"jobs": {TITAN: 1}})
+    queue = rehearsal.queue()
+    site = make_site(
+        rehearsal, tmp_path, SHARDS, executor={"queue_url": queue, "poll_seconds": 1, "max_attempts": 9}
+    )
+    site.run()
+    assert_whole(site, SHARDS)
+    assert len(rehearsal.jobs) == len(site.ledger.submissions(pipeline="texts"))
+
+
+def test_messages_that_are_no_events_are_cleared_away(rehearse: Rehearse, tmp_path: Path) -> None:
+    rehearsal = rehearse(timing={"running": (10**6, 10**6)})
+    queue = rehearsal.queue()
+    site = make_site(rehearsal, tmp_path, 1, executor={"queue_url": queue})
+    sqs = rehearsal.client("sqs")
+    arn = "arn:aws:bedrock:us-east-1:123456789012:model-invocation-job/ffffffffffff"
+    bodies = ["{", "[]", "null", "{}", '{"detail": 7}', '{"detail": {}, "resources": []}', '{"Message": "x"}',
+              f'{{"detail": {{"batchJobArn": "{arn}", "status": "Completed"}}}}'] * 3  # fmt: skip
+    for body in bodies:
+        sqs.send_message(QueueUrl=queue, MessageBody=body)
+    pipeline = site.upload()
+    # The job says Submitted, whatever an event claims.
+    job = rehearsal.jobs[0].arn
+    sqs.send_message(
+        QueueUrl=queue, MessageBody=f'{{"detail": {{"batchJobArn": "{job}", "status": "Completed"}}}}'
+    )
+    for _ in range(4):
+        site.clock.ahead += 1
+        turn = take_turn([pipeline])
+        assert not turn.problems
+    assert site.states()[0] in ("submitted", "running")
+    counts = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["All"])["Attributes"]
+    assert counts["ApproximateNumberOfMessages"] == counts["ApproximateNumberOfMessagesNotVisible"] == "0"
+
+
+def test_a_queue_that_is_gone_costs_nothing_but_earliness(rehearse: Rehearse, tmp_path: Path) -> None:
+    rehearsal = rehearse()
+    url = f"{rehearsal.server.endpoint}/123456789012/no-such-queue"
+    site = make_site(rehearsal, tmp_path, SHARDS, executor={"queue_url": url})
+    site.run()
+    assert_whole(site, SHARDS)

@@ -1,0 +1,163 @@
+"""Slots, quotas and calls whose answer is lost: jobs start as soon as they may, each once."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from batch_assets.control.loop import take_turn
+from batch_assets.executors.jobs import JobKey
+from batch_assets.ledger.states import SubmissionState
+from batch_assets_tests.rehearsed import ROLE, TITAN, Rehearsal, Site, assert_whole, make_site
+
+Rehearse = Callable[..., Rehearsal]
+SHARDS = 5
+CREATE = "CreateModelInvocationJob"
+
+
+def attempts(site: Site) -> set[int]:
+    return {row.attempt for row in site.rows()}
+
+
+def test_the_quota_of_the_account_is_kept_without_a_refusal(rehearse: Rehearse, tmp_path: Path) -> None:
+    rehearsal = rehearse(quotas={"concurrent_jobs": 2}, timing={"running": (60, 60)})
+    site = make_site(rehearsal, tmp_path, SHARDS)
+    site.run()
+    assert_whole(site, SHARDS)
+    assert dict(rehearsal.server.books.calls[CREATE]) == {"ok": SHARDS}
+
+
+def test_a_quota_smaller_than_believed_slows_down_and_costs_no_attempt(
+    rehearse: Rehearse, tmp_path: Path
+) -> None:
+    rehearsal = rehearse(quotas={"concurrent_jobs": 1}, timing={"running": (60, 60)})
+    site = make_site(rehearsal, tmp_path, SHARDS, executor={"max_jobs": 4})
+    site.run()
+    assert_whole(site, SHARDS)
+    assert attempts(site) == {1}
+    assert rehearsal.server.books.calls[CREATE]["ServiceQuotaExceededException"] > 0
+
+
+@pytest.mark.parametrize("when_full", ["wait_submitted", "wait_scheduled"])
+def test_a_service_that_queues_jobs_itself(rehearse: Rehearse, tmp_path: Path, when_full: str) -> None:
+    rehearsal = rehearse(
+        quotas={"concurrent_jobs": 1, "when_full": when_full}, timing={"running": (60, 60)}
+    )
+    site = make_site(rehearsal, tmp_path, SHARDS, executor={"max_jobs": 4})
+    site.run()
+    assert_whole(site, SHARDS)
+    assert dict(rehearsal.server.books.calls[CREATE]) == {"ok": SHARDS}
+
+
+def test_throttled_and_broken_calls_slow_down_and_cost_no_attempt(rehearse: Rehearse, tmp_path: Path) -> None:
+    rehearsal = rehearse(calls={"throttled": 0.3, "server_errors": 0.2}, seed=5)
+    site = make_site(rehearsal, tmp_path, SHARDS)
+    site.run(40)
+    assert_whole(site, SHARDS)
+    assert attempts(site) == {1}
+    assert len(rehearsal.jobs) == SHARDS
+
+
+def test_jobs_of_others_take_slots(rehearse: Rehearse, tmp_path: Path) -> None:
+    rehearsal = rehearse(
+        quotas={"concurrent_jobs": 4}, tenants={"jobs": {TITAN: 3}}, timing={"running": (10**7, 10**7)}
+    )
+    rehearsal.client("bedrock").list_model_invocation_jobs()
+    rehearsal.change(timing={"running": (60, 60)})
+    site = make_site(rehearsal, tmp_path, SHARDS)
+    site.run()
+    assert_whole(site, SHARDS)
+    assert dict(rehearsal.server.books.calls[CREATE]) == {"ok": SHARDS}
+    assert site.ledger.scope(site.open().executor.scope).foreign_jobs == 3  # type: ignore[attr-defined]
+
+
+def test_a_lost_answer_is_looked_for_and_its_job_adopted(rehearse: Rehearse, tmp_path: Path) -> None:
+    rehearsal = rehearse(calls={"lost_responses": 1})
+    site = make_site(rehearsal, tmp_path, SHARDS)
+    site.run()
+    assert_whole(site, SHARDS)
+    assert len(rehearsal.jobs) == SHARDS
+    assert attempts(site) == {1}
+
+
+def test_a_lost_answer_to_a_job_that_was_never_accepted_is_asked_again(
+    rehearse: Rehearse, tmp_path: Path
+) -> None:
+    rehearsal = rehearse()
+    site = make_site(rehearsal, tmp_path, 1)
+    site.plan()
+    rehearsal.change(calls={"server_errors": 1})
+    pipeline = site.upload()
+    assert rehearsal.jobs == []
+    rehearsal.change(calls={"server_errors": 0})
+    take_turn([pipeline])
+    site.run()
+    assert_whole(site, 1)
+    assert len(rehearsal.jobs) == 1
+
+
+def test_a_job_of_the_same_name_is_the_same_job(rehearse: Rehearse, tmp_path: Path) -> None:
+    rehearsal = rehearse(calls={"throttled": 1})
+    site = make_site(rehearsal, tmp_path, 1)
+    pipeline = site.upload()
+    assert rehearsal.jobs == []
+    rehearsal.change(calls={"throttled": 0})
+    job = site.ledger.job("texts", "g0001-00000", site.rows()[0].job)
+    assert job is not None
+    _, name = pipeline.executor.submission_name([JobKey(job.shard, job.fence, job.digest)])  # type: ignore[attr-defined]
+    folder = next(key for key in rehearsal.objects("staging/") if key.endswith(".jsonl")).rsplit("/", 2)[0]
+    rehearsal.client("bedrock").create_model_invocation_job(
+        jobName=name,
+        roleArn=ROLE,
+        modelId=TITAN,
+        clientRequestToken="of-another-process",
+        inputDataConfig={"s3InputDataConfig": {"s3Uri": f"s3://{rehearsal.bucket}/{folder}/requests/"}},
+        outputDataConfig={"s3OutputDataConfig": {"s3Uri": f"s3://{rehearsal.bucket}/{folder}/results/"}},
+    )
+    site.run()
+    assert_whole(site, 1)
+    assert len(rehearsal.jobs) == 1
+
+
+def test_a_no_that_was_a_yes_is_found_out(rehearse: Rehearse, tmp_path: Path) -> None:
+    """The service took the job, and the ledger was told of a refusal."""
+    rehearsal = rehearse(timing={"running": (10**6, 10**6)})
+    site = make_site(rehearsal, tmp_path, 1, executor={"max_jobs": 1})
+    pipeline = site.upload()
+    [submission] = site.ledger.submissions(pipeline="texts")
+    with site.ledger._database.write() as connection:
+        import sqlalchemy as sa
+
+        connection.execute(sa.text("update ledger_submissions set state = 'submitting', service_id = null"))
+        connection.execute(sa.text("update ledger_shards set state = 'submitting'"))
+    assert site.ledger.refused(submission.token, "no")
+    assert site.states() == ["queued"]
+    site.clock.ahead += 60
+    for _ in range(3):
+        take_turn([pipeline])
+        site.clock.ahead += 10
+    assert site.ledger.submission(submission.token).state is not SubmissionState.REFUSED  # type: ignore[union-attr]
+    rehearsal.server.set_clock(advance=10**6 + 10)
+    site.run()
+    assert len(rehearsal.jobs) == 1
+    assert rehearsal.paid_twice() == 0
+
+
+def test_the_higher_priority_goes_first(rehearse: Rehearse, tmp_path: Path) -> None:
+    rehearsal = rehearse(quotas={"concurrent_jobs": 1}, timing={"running": (60, 60)})
+    folders = [tmp_path / name for name in ("low", "high")]
+    for folder in folders:
+        folder.mkdir()
+    low = make_site(rehearsal, folders[0], 3)
+    high = make_site(rehearsal, folders[1], 3, name="urgent", executor={"priority": 1})
+    high.ledger, high.clock = low.ledger, low.clock
+    rehearsal.change(calls={"throttled": 1})
+    pipelines = [low.upload(), high.upload()]
+    rehearsal.change(calls={"throttled": 0})
+    while not (low.done() and high.done()):
+        low.clock.ahead += 2
+        take_turn(pipelines)
+        low.collect(pipelines[0])
+        high.collect(pipelines[1])
+    names = [job.name.split("-", 1)[0] for job in rehearsal.jobs]
+    assert names == ["urgent"] * 3 + ["texts"] * 3
