@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from batch_assets.control.collection import ShardResult, collect_shards
+from batch_assets.control.collection import Result, ShardResult, collect_shards
 from batch_assets.control.loop import Turn, take_turn
 from batch_assets.control.merging import merge_shards, publish_merge
 from batch_assets.control.pipeline import Pipeline, open_pipeline
@@ -200,9 +200,11 @@ class Site:
             self.upload(pipeline)
         turn = take_turn([pipeline])
         results = self.collect(pipeline)
-        if not results and not turn.started and not turn.ended:
+        moved = any(result.result is not Result.NOT_READY for result in results)
+        if not moved and not turn.started and not turn.ended:
             time.sleep(0.003)
-            self.clock.ahead += 1.0
+            # The service's clock runs fast by itself; the ledger's pauses are leapt over.
+            self.clock.ahead += 1.0 if any(job.active for job in self.rehearsal.jobs) else 20.0
         return turn, results
 
     def publish(self, pipeline: Pipeline) -> pl.DataFrame:

@@ -19,7 +19,8 @@ from batch_assets.rehearsal.vectors import embed
 from benchmarks.bedrock_stage import DIMENSIONS, PER_SHARD, Stage, kill
 
 CALLS_AT_ONCE = 4  # calls of the model for single records that may be under way when a process is killed
-FIRST_CALL_SECONDS = 60.0
+CALLS_BEFORE_A_KILL = 60
+PATIENCE_SECONDS = 60.0
 LAST_RUN_SECONDS = 400.0
 
 
@@ -52,18 +53,16 @@ class Kill:
 
 
 def kill_at_random(stage: Stage, what: str, chance: random.Random) -> Kill | None:
-    """Start the command or the daemon and kill it at a random moment of its work; None where it had ended."""
-    started, calls = time.monotonic(), stage.calls()
+    """Start the command or the daemon and kill it after a random number of calls; None where it had ended."""
+    started = time.monotonic()
+    enough = stage.calls() + chance.randint(1, CALLS_BEFORE_A_KILL)
     process = stage.start_command() if what == "command" else stage.start_daemon()
-    # Mostly while it works; now and then before it has called anyone.
-    if chance.random() < 0.8:
-        while stage.calls() == calls and time.monotonic() - started < FIRST_CALL_SECONDS:
-            time.sleep(0.05)
-    wait_for(process, chance.uniform(0.0, 12.0 if what == "daemon" else 6.0))
+    while process.poll() is None and stage.calls() < enough and time.monotonic() - started < PATIENCE_SECONDS:
+        time.sleep(0.01)
+    wait_for(process, chance.uniform(0.0, 1.0))  # so that it is not always just after a call
     over = process.poll() is not None
     kill(process)
-    seconds = time.monotonic() - started
-    return None if over else Kill(what, seconds, shards_by_state(stage))
+    return None if over else Kill(what, time.monotonic() - started, shards_by_state(stage))
 
 
 def wait_for(process: "subprocess.Popen[bytes]", seconds: float) -> int | None:
@@ -125,7 +124,7 @@ def examine(stage: Stage, books: WatchedBooks) -> Findings:
     wanted = {f"r{number}" for number in range(stage.shards * PER_SHARD)}
     again = books.paid_again()
     calls_again = {digest: count - 1 for digest, count in books.called.items() if count > 1}
-    by_us = sum(known.paid - known.spoiled - 1 > calls_again.get(digest, 0) for digest, known in again.items())
+    excess = {digest: known.paid - known.spoiled - 1 for digest, known in again.items()}
     orphans, unsettled = compare_jobs(stage)
     return Findings(
         embedded=len(rows),
@@ -133,7 +132,7 @@ def examine(stage: Stage, books: WatchedBooks) -> Findings:
         lost=len(wanted - set(told)),
         doubled=len(told) - len(set(told)) + len(set(told) - wanted),
         wrong=wrong_vectors(stage, rows["record_id"].to_list(), np.array(rows["embedding"].to_list())),
-        paid_again=by_us,
+        paid_again=sum(times > calls_again.get(digest, 0) for digest, times in excess.items()),
         orphans=orphans,
         unsettled=unsettled,
         calls_again=sum(calls_again.values()),

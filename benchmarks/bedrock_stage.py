@@ -51,7 +51,9 @@ class Stage:
         return [job for job in self.server.jobs.all() if not job.foreign]
 
     def text(self, number: int) -> str:
-        return f"record {number} " + " ".join(f"word{number * step % 997}" for step in range(1, 3 + number % 20))
+        return f"record {number} " + " ".join(
+            f"word{number * step % 997}" for step in range(1, 3 + number % 20)
+        )
 
     def ledger(self) -> Ledger:
         return Ledger.open(f"sqlite:///{self.rehearsal.home / 'batch_assets' / 'ledger.db'}")

@@ -7,8 +7,7 @@ import typer
 from batch_assets.cli import options
 from batch_assets.cli.console import errors, open_ledger, out
 from batch_assets.cli.target import find_pipeline
-from batch_assets.encoders.fingerprint import fingerprint
-from batch_assets.executors.gpu import GpuMachine
+from batch_assets.executors.registry import create_host
 from batch_assets.merge.search import Hit, open_published
 from batch_assets.merge.search import search as search_root
 from batch_assets.settings import PipelineSettings
@@ -27,7 +26,9 @@ def search(
     storage = open_storage(settings.output.root)
     # Both before the model is loaded, which takes a while.
     manifest = open_published(storage)
-    if manifest.fingerprint != fingerprint(settings):
+    local = _on_the_cpu(settings)
+    host = create_host(local.executor.type)
+    if manifest.fingerprint != host.executor(settings).fingerprint():
         errors.print(
             f"note: {manifest.version} was embedded with another model or setting than the pipeline has now; "
             "its scores mean little until `batch-assets run` has embedded it again",
@@ -35,7 +36,7 @@ def search(
             markup=False,
             soft_wrap=True,
         )
-    vector = GpuMachine().embed_query(_on_the_cpu(settings), text)
+    vector = host.embed_query(local, text)
     hits = search_root(storage, vector, k)
     for hit in hits:
         line = (
@@ -46,6 +47,8 @@ def search(
 
 def _on_the_cpu(settings: PipelineSettings) -> PipelineSettings:
     """One text needs no GPU, which a run may have for itself."""
+    if not settings.executor.in_place:
+        return settings
     return settings.model_copy(update={"executor": settings.executor.model_copy(update={"device": "cpu"})})
 
 

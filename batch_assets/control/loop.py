@@ -65,16 +65,23 @@ def _take_turn(
     scope: str, sharing: list[Pipeline], queues: set[str], snapshots: Snapshots, turn: Turn, submit: bool
 ) -> None:
     first, ledger = sharing[0], sharing[0].ledger
-    others = False
+    others, heard = False, first.queue_url is not None
     for pipeline in sharing:
         queue = pipeline.queue_url
         if queue is not None and queue not in queues:
             queues.add(queue)
-            ended, others = drain_events(pipeline)
+            try:
+                ended, freed = drain_events(pipeline)
+            except Unanswered as error:
+                # Asking the service tells the same, only later.
+                turn.problems.append(f"{scope}: no events are heard ({error}); polling goes on")
+                heard = False
+                continue
+            others |= freed
             turn.ended += ended
     waiting = any(_is_waiting(pipeline) for pipeline in sharing)
     now = ledger.now()
-    if (others and waiting) or is_due(first, waiting=waiting, now=now):
+    if (others and waiting) or is_due(first, waiting=waiting, heard=heard, now=now):
         turn.ended += reconcile(first, sharing, snapshots, now)
     if not waiting or not submit:
         return

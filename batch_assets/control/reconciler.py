@@ -43,8 +43,11 @@ class Snapshots:
         return self.by_place[place]
 
 
-def is_due(pipeline: Pipeline, *, waiting: bool, now: float) -> bool:
-    """Whether the service must be asked: at its interval, or before a slot that seems free is used."""
+def is_due(pipeline: Pipeline, *, waiting: bool, heard: bool, now: float) -> bool:
+    """Whether the service must be asked: at its interval, or before a slot that seems free is used.
+
+    `heard`: events come, so that asking only finds what they have lost.
+    """
     executor = deferred(pipeline)
     scope = pipeline.ledger.scope(executor.scope)
     if scope.observed_at is None:
@@ -54,7 +57,7 @@ def is_due(pipeline: Pipeline, *, waiting: bool, now: float) -> bool:
     free = active + scope.foreign_jobs < executor.slots() and scope.paused_until <= now
     if waiting and free and age >= min(FRESH_SECONDS, pipeline.poll_seconds):
         return True
-    interval = pipeline.poll_seconds * (1.0 if pipeline.queue_url is None else CALM)
+    interval = pipeline.poll_seconds * (CALM if heard else 1.0)
     return (active > 0 or waiting) and age >= interval
 
 

@@ -6,6 +6,9 @@ The list of types and their fields is `settings.ExecutorSettings`.
 from collections.abc import Mapping
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from batch_assets.errors import ConfigurationError
 from batch_assets.executors.base import Executor, Progress
 from batch_assets.executors.bedrock.account import BedrockAccount
@@ -22,6 +25,10 @@ class ExecutorHost(Protocol):
     progress: Progress | None
 
     def executor(self, settings: PipelineSettings) -> Executor: ...
+
+    def embed_query(self, settings: PipelineSettings, text: str) -> npt.NDArray[np.float32]:
+        """The vector (dimensions,) of one text, as the pipeline's records are embedded."""
+        ...
 
 
 EXECUTOR_HOSTS: Mapping[str, type[ExecutorHost]] = {"gpu": GpuMachine, "bedrock": BedrockAccount}

@@ -24,5 +24,5 @@ def build_pipeline_definitions(settings: PipelineSettings) -> dg.Definitions:
             build_embedding_outputs(settings),
             build_merged_embeddings(settings),
         ],
-        asset_checks=[build_parity_check(settings)] if settings.executor.type == "gpu" else [],
+        asset_checks=[build_parity_check(settings)] if settings.executor.in_place else [],
     )

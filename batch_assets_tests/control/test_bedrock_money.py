@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from batch_assets.control.collection import Result
 from batch_assets_tests.rehearsed import Rehearsal, Site, assert_whole, make_site
 
 Rehearse = Callable[..., Rehearsal]
-SHARDS = 6
+SHARDS = 4
 STORM: dict[str, Any] = {
     "jobs": {"partial": 0.3, "all_records_fail": 0.1},
     "records": {"throttled": 0.2, "bad_output": 0.1},
@@ -37,15 +38,16 @@ def spend(site: Site, budget: float) -> bool:
         money = site.ledger.money("texts")
         assert money.spent_usd + money.held_usd <= budget + 1e-12
         assert site.billed() <= budget + 1e-12, "the service was paid more than the budget"
-        busy = results or turn.started or turn.ended or any(job.active for job in site.rehearsal.jobs)
+        moved = any(result.result is not Result.NOT_READY for result in results)
+        busy = moved or turn.started or turn.ended or any(job.active for job in site.rehearsal.jobs)
         quiet = 0 if busy else quiet + 1
-        if quiet > 100 and money.blocked_kind == "budget":
+        if quiet > 12 and money.blocked_kind == "budget":
             return True
-        assert quiet < 400, f"no end: {site.states()}, {money}"
+        assert quiet < 50, f"no end: {site.states()}, {money}"
     return False
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_no_budget_is_ever_passed(rehearse: Rehearse, tmp_path: Path, seed: int) -> None:
     rehearsal = rehearse(seed=seed, **STORM)
     chance = random.Random(seed)
@@ -65,8 +67,9 @@ def test_no_budget_is_ever_passed(rehearse: Rehearse, tmp_path: Path, seed: int)
 def test_what_runs_is_collected_and_the_words_say_what_to_do(rehearse: Rehearse, tmp_path: Path) -> None:
     site = make_site(rehearse(), tmp_path, SHARDS)
     bound = bound_of_all(site)
-    poor = site.with_executor(budget_usd=bound / 2)
-    assert spend(poor, bound / 2)
+    # What a job costs is about a tenth of what it may cost.
+    poor = site.with_executor(budget_usd=bound * 0.3)
+    assert spend(poor, bound * 0.3)
     states = site.states()
     assert set(states) == {"collected", "queued"}
     money = site.ledger.money("texts")
@@ -84,7 +87,6 @@ def test_calls_one_by_one_keep_the_budget_too(rehearse: Rehearse, tmp_path: Path
     site = make_site(rehearse(jobs={"partial": 1}), tmp_path, 2, executor={"min_records": 12})
     bound = bound_of_all(site)
     pipeline = site.first_round()
-    poor = site.with_executor(budget_usd=bound)
     site.collect(pipeline)
     spent = site.spent()
     assert 0 < spent < bound

@@ -10,8 +10,12 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from batch_assets.errors import ConfigurationError
 from batch_assets.executors.base import Progress
+from batch_assets.executors.bedrock.on_demand import embed_text
 from batch_assets.executors.bedrock.quotas import Quotas, read_quotas
 from batch_assets.settings import BedrockExecutorSettings, PipelineSettings
 
@@ -38,6 +42,11 @@ class BedrockAccount:
         from batch_assets.executors.bedrock.executor import BedrockExecutor
 
         return BedrockExecutor(self, settings)
+
+    def embed_query(self, settings: PipelineSettings, text: str) -> npt.NDArray[np.float32]:
+        """The vector (dimensions,) of one text, by a call of the model. Raises SubmissionRefused, StorageError."""
+        executor = self.executor(settings)
+        return embed_text(executor, self.client("bedrock-runtime", executor.region), text)
 
     def region_of(self, settings: BedrockExecutorSettings) -> str:
         """The pipeline's region, else this account's, else the environment's. Raises ConfigurationError."""

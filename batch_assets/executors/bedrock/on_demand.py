@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 
 from batch_assets import paths
 from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.errors import SubmissionRefused
 from batch_assets.executors.base import JobFacts
+from batch_assets.executors.bedrock.requests import fit
 from batch_assets.executors.bedrock.results import ResultSorter
 from batch_assets.executors.bedrock.service_errors import error_code, error_message, status_code
 from batch_assets.executors.deferred import Pace
@@ -47,7 +49,7 @@ class _Caller:
         for _ in range(TRIES):
             self.pace(1)
             try:
-                found = {"recordId": record, "modelOutput": self._ask(request)}
+                found = {"recordId": record, "modelOutput": ask(self.executor, self.client, request)}
                 break
             except Exception as error:
                 if error_code(error) in REFUSED or type(error).__name__ == "NoCredentialsError":
@@ -69,18 +71,39 @@ class _Caller:
             self.executor.staging.write(f"{self.folder}/{record}.json", orjson.dumps(found))
         return found
 
-    def _ask(self, request: dict[str, Any]) -> Any:
-        model = self.executor.options.model_id
-        if self.executor.family.invocation_type == "Converse":
-            answer = self.client.converse(modelId=model, **request)
-            return {name: answer.get(name) for name in ("output", "stopReason", "usage")}
-        answer = self.client.invoke_model(
-            modelId=model,
-            body=orjson.dumps(request),
-            contentType="application/json",
-            accept="application/json",
+
+def ask(executor: "BedrockExecutor", client: Any, request: dict[str, Any]) -> Any:
+    """The `modelOutput` of one request, as a batch job would give it. Raises what botocore raises."""
+    model = executor.options.model_id
+    if executor.family.invocation_type == "Converse":
+        answer = client.converse(modelId=model, **request)
+        return {name: answer.get(name) for name in ("output", "stopReason", "usage")}
+    answer = client.invoke_model(
+        modelId=model,
+        body=orjson.dumps(request),
+        contentType="application/json",
+        accept="application/json",
+    )
+    return orjson.loads(answer["body"].read())
+
+
+def embed_text(executor: "BedrockExecutor", client: Any, text: str) -> npt.NDArray[np.float32]:
+    """The vector (dimensions,) of a text. Raises SubmissionRefused where the model cannot be called."""
+    fitted = fit(text, executor.family)
+    try:
+        output = ask(executor, client, executor.family.request(fitted or text))
+    except Exception as error:
+        model = executor.options.model_id
+        raise SubmissionRefused(
+            f"the text cannot be embedded by {model}: {error_message(error)}; allow bedrock:InvokeModel on it"
+        ) from error
+    vector = executor.family.answer(output).vector
+    if vector is None:
+        raise SubmissionRefused(
+            f"{executor.options.model_id} makes answers, not vectors; there is nothing to search"
         )
-        return orjson.loads(answer["body"].read())
+    length = float(np.linalg.norm(vector)) if executor.settings.model.normalize else 1.0
+    return (np.asarray(vector) / (length or 1.0)).astype(np.float32)
 
 
 def answer_requests(

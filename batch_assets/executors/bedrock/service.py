@@ -145,7 +145,7 @@ class BedrockService:
         except Exception as error:
             if events:  # what came is worth its turn; the rest comes again
                 return events
-            raise _unanswered(error) from error
+            raise Unanswered(f"queue {self.options.queue_url}: {error_message(error)}") from error
         return events
 
     def delete(self, sqs: Any, events: Sequence[Event]) -> None:

@@ -1,0 +1,100 @@
+"""A process that dies at any step of a job's way: no record is lost, doubled or paid for twice."""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batch_assets.merge.verification import verify
+from batch_assets_tests.control.dying import DIED, run_and_die
+from batch_assets_tests.rehearsed import Rehearsal, Site, assert_whole, make_site
+
+Rehearse = Callable[..., Rehearsal]
+SHARDS = 2
+
+# Where the child dies: behind which call of which function (module:name).
+FIRST_JOB = [
+    ("batch_assets.ledger.claims:Claims.claim_preparation", 2),
+    ("batch_assets.executors.bedrock.requests:RequestFiles.close", 2),
+    ("batch_assets.control.uploading:write_description", 2),
+    ("batch_assets.ledger.queue:Queue.enqueue", 1),
+    ("batch_assets.ledger.submissions:Submissions.claim_submission", 1),
+    ("batch_assets.executors.bedrock.service:BedrockService.create", 2),
+    ("batch_assets.ledger.submissions:Submissions.submitted", 2),
+    ("batch_assets.ledger.submissions:Submissions.observe", 3),
+    ("batch_assets.ledger.claims:Claims.claim", 1),
+]
+NEXT_JOB = [
+    ("batch_assets.executors.bedrock.executor:BedrockExecutor.fetch", 1),
+    ("batch_assets.ledger.money:Accounts.settle", 1),
+    ("batch_assets.embeddings.job_rows:JobRows.save", 1),
+    ("batch_assets.control.job_collection:write_attempt", 1),
+    ("batch_assets.executors.bedrock.executor:BedrockExecutor.render", 3),
+    ("batch_assets.control.uploading:write_description", 3),
+    ("batch_assets.ledger.queue:Queue.enqueue", 3),
+]
+COMMIT = [
+    ("batch_assets.ledger.money:Accounts.settle", 3),
+    ("batch_assets.ledger.claims:Claims.begin_commit", 1),
+    ("batch_assets.control.committing:commit_marker", 1),
+    ("batch_assets.ledger.claims:Claims.finish", 1),
+]
+ON_DEMAND = [
+    ("batch_assets.ledger.money:Accounts.reserve", 1),
+    ("batch_assets.executors.bedrock.executor:BedrockExecutor.answer", 1),
+    *COMMIT,
+]
+POOL = [
+    ("batch_assets.control.submission:_write_pool", 1),
+    ("batch_assets.executors.bedrock.executor:BedrockExecutor._gather", 1),
+    ("batch_assets.executors.bedrock.service:BedrockService.create", 3),
+    ("batch_assets.executors.bedrock.executor:BedrockExecutor.fetch", 3),
+    *COMMIT,
+]
+ONE_LEFT: dict[str, Any] = {"output": {"cut_tail": 1}}
+SOME_LEFT: dict[str, Any] = {"records": {"throttled": 0.4}, "seed": 4}
+CASES = [
+    *((ONE_LEFT, {}, *step) for step in [*FIRST_JOB, *NEXT_JOB, *ON_DEMAND]),
+    *((SOME_LEFT, {"min_records": 1, "max_attempts": 9}, *step) for step in [*NEXT_JOB, *COMMIT]),
+    *((ONE_LEFT, {"min_records": 2, "remainder": "pool"}, *step) for step in POOL),
+]
+
+
+def named(case: tuple[Any, ...]) -> str:
+    faults, _, step, call = case
+    kind = "pool" if case[1].get("remainder") else "batch" if "records" in faults else "calls"
+    return f"{kind}-{step.rsplit('.', 1)[-1].rsplit(':', 1)[-1]}-{call}"
+
+
+@pytest.mark.parametrize("case", CASES, ids=named)
+@pytest.mark.parametrize("ledger_is_lost", [False, True], ids=["", "ledger-lost"])
+def test_dead_behind_any_step_it_goes_on(
+    rehearse: Rehearse, tmp_path: Path, case: tuple[Any, ...], ledger_is_lost: bool
+) -> None:
+    faults, executor, step, call = case
+    least = {"min_records": executor["min_records"]} if executor else {}
+    rehearsal = rehearse(**faults, quotas=least)
+    site = make_site(rehearsal, tmp_path, SHARDS, executor=executor)
+    assert run_and_die(site.settings, tmp_path, rehearsal.environment, step, call) == DIED, "not come to that"
+    rehearsal.change(output={"cut_tail": 0})
+    after = site.without_ledger() if ledger_is_lost else site
+    after.run()
+    assert_whole(after, SHARDS)
+    never_two_at_once(after)
+    assert after.spent() == pytest.approx(after.billed(), rel=1e-6), "the books and the ledger disagree"
+    report = verify(str(tmp_path / "out"))
+    assert report.ok, report.problems
+
+
+def never_two_at_once(site: Site) -> None:
+    """No shard had two jobs alive at the same time."""
+    lives: dict[str, list[tuple[float, float]]] = {}
+    for job in site.rehearsal.jobs:
+        shard = next((key for key in (row.key for row in site.rows()) if key in job.name), job.name)
+        assert job.ended is not None
+        lives.setdefault(shard, []).append((job.submitted, job.ended))
+    for spans in lives.values():
+        for (_, ended), (begun, _) in itertools.pairwise(sorted(spans)):
+            assert ended <= begun
