@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
 PORT ?= 3000
-BENCHMARKS ?= text_cpu scale merge
+BENCHMARKS ?= text_cpu scale merge bedrock_collection bedrock_rehearsal
 
 export VIRTUAL_ENV := $(CURDIR)/.venv
 export DAGSTER_HOME := $(CURDIR)/.dagster

@@ -83,6 +83,8 @@ def _take_turn(
     now = ledger.now()
     if (others and waiting) or is_due(first, waiting=waiting, heard=heard, now=now):
         turn.ended += reconcile(first, sharing, snapshots, now)
+        for pipeline in sharing:
+            _settle_abandoned(pipeline)
     if not waiting or not submit:
         return
     done = submit_queued(scope, sharing, SUBMISSIONS_A_TURN)
@@ -97,6 +99,12 @@ def _take_turn(
         money = ledger.money(pipeline.name)
         if money.blocked_kind == "refused" and money.blocked:
             turn.refused.setdefault(pipeline.name, money.blocked)
+
+
+def _settle_abandoned(pipeline: Pipeline) -> None:
+    """Count jobs that nobody will collect any more (their shard was replaced) with the most that they can have cost."""
+    for job in pipeline.ledger.unsettled(pipeline.name):
+        pipeline.ledger.settle(pipeline.name, job.shard, job.fence, job.bound_usd)
 
 
 def _is_waiting(pipeline: Pipeline) -> bool:

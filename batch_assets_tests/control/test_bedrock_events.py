@@ -83,3 +83,16 @@ def test_a_queue_that_is_gone_costs_nothing_but_earliness(rehearse: Rehearse, tm
     site = make_site(rehearsal, tmp_path, SHARDS, executor={"queue_url": url})
     site.run()
     assert_whole(site, SHARDS)
+
+
+def test_a_job_is_asked_about_for_its_end_only(rehearse: Rehearse, tmp_path: Path) -> None:
+    rehearsal = rehearse(timing={"running": (10**6, 10**6)})
+    queue = rehearsal.queue()
+    site = make_site(rehearsal, tmp_path, 1, executor={"queue_url": queue, "poll_seconds": 3600})
+    pipeline = site.upload()
+    job, asked = rehearsal.jobs[0].arn, "GetModelInvocationJob"
+    for status, calls in (("Validating", 0), ("InProgress", 0), ("Completed", 1), ("something new", 2)):
+        body = f'{{"detail": {{"batchJobArn": "{job}", "status": "{status}"}}}}'
+        rehearsal.client("sqs").send_message(QueueUrl=queue, MessageBody=body)
+        take_turn([pipeline])
+        assert rehearsal.calls(asked) == calls

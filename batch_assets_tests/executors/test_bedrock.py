@@ -1,0 +1,32 @@
+"""The executor `bedrock` keeps the contract, at a rehearsed AWS."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from batch_assets.executors.base import Executor
+from batch_assets.executors.bedrock.account import BedrockAccount
+from batch_assets.settings import PipelineSettings
+from batch_assets_tests.executors.contract import ExecutorContract
+from batch_assets_tests.rehearsed import DIMENSIONS, ROLE, TITAN, Rehearsal
+
+
+class TestBedrockExecutor(ExecutorContract):
+    @pytest.fixture(autouse=True)
+    def aws(self, rehearse: Callable[..., Rehearsal]) -> Rehearsal:
+        return rehearse()
+
+    @pytest.fixture
+    def settings(self, settings: PipelineSettings, aws: Rehearsal) -> PipelineSettings:
+        executor = {
+            "type": "bedrock",
+            "role_arn": ROLE,
+            "model_id": TITAN,
+            "staging": f"s3://{aws.bucket}/staging/",
+        }
+        values = settings.model_dump() | {"executor": executor, "model": {"dimensions": DIMENSIONS}}
+        return PipelineSettings.model_validate(values)
+
+    def make(self, settings: PipelineSettings) -> Executor:
+        return BedrockAccount().executor(settings)
