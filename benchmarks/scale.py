@@ -18,6 +18,7 @@ import dagster as dg
 from batch_assets.control.pipeline import open_pipeline
 from batch_assets.control.planning import plan_source
 from batch_assets.control.status import read_status
+from batch_assets.executors.bedrock.account import BedrockAccount
 from batch_assets.executors.gpu import GpuMachine
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.ledger import Ledger
@@ -102,19 +103,22 @@ def measure(folder: Path, size: int, repeats: int) -> dict[str, float]:
         found["claim and release one shard"] = median(claim_and_release, repeats)
         found["status"] = median(lambda: read_status(settings, ledger), repeats)
         definitions = build_pipeline_definitions(settings)
+        hosts = {"gpu": GpuMachine(), "bedrock": BedrockAccount(), "notifications": []}
         for build in (build_job_completion, build_merge_ready, build_new_input):
             sensor = build()
             own = dg.Definitions.merge(
                 definitions,
-                dg.Definitions(sensors=[sensor], resources={"ledger": ledger, "gpu": GpuMachine()}),
+                dg.Definitions(sensors=[sensor], resources={"ledger": ledger, **hosts}),
             )
             repository = own.get_repository_def()
 
             def tick(
                 sensor: dg.SensorDefinition = sensor, repository: dg.RepositoryDefinition = repository
             ) -> None:
+                asked = {"ledger": ledger, **hosts}
+                given = {name: asked[name] for name in sensor.required_resource_keys}
                 with dg.build_sensor_context(
-                    instance=instance, resources={"ledger": ledger}, repository_def=repository
+                    instance=instance, resources=given, repository_def=repository
                 ) as context:
                     sensor.evaluate_tick(context)
 

@@ -24,7 +24,8 @@ def explain(uri: str, error: Exception) -> Exception:
         return ConfigurationError(f"{uri}: {_CONFIGURATION[0][1]}")
     if isinstance(error, FileNotFoundError):
         return FileNotFoundError(uri)
-    if not isinstance(error, BaseError):
+    # obstore's writer says the same as a plain OSError.
+    if not isinstance(error, BaseError | OSError):
         return error
     if isinstance(error, InvalidPathError):
         return StorageError(

@@ -88,7 +88,7 @@ def test_the_repositorys_own_pipelines(monkeypatch: pytest.MonkeyPatch) -> None:
         "merge_ready",
         "failure_notification",
     ]
-    assert found["resources"] == ["gpu", "ledger", "notifications"]
+    assert found["resources"] == ["bedrock", "gpu", "ledger", "notifications"]
 
 
 def test_an_empty_folder_is_a_code_location_without_pipelines(

@@ -40,7 +40,7 @@ STEPS = [
     ("batch_assets.embeddings.shard_writer:ShardWriter._store", 2),
     ("batch_assets.embeddings.shard_writer:ShardWriter.close", 2),
     ("batch_assets.ledger.claims:Claims.begin_commit", 2),
-    ("batch_assets.control.collection:commit_marker", 2),
+    ("batch_assets.control.committing:commit_marker", 2),
     ("batch_assets.ledger.claims:Claims.finish", 2),
     ("batch_assets.merge.parquet:start_version", 1),
     ("batch_assets.merge.parquet:copy_file", 2),

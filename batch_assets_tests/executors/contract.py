@@ -1,5 +1,6 @@
 """What every executor promises. A new one subclasses `ExecutorContract` and says how it is made."""
 
+import time
 from abc import ABC, abstractmethod
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from batch_assets.storage import open_storage
 from batch_assets_tests.command import some_records, write_records
 
 RECORDS, SHARD_RECORDS, EMPTY_ROW = 60, 25, 7
+SECONDS_TO_END = 30
+UNDER_WAY = (JobState.SUBMITTED, JobState.RUNNING)
 
 
 class ExecutorContract(ABC):
@@ -30,18 +33,23 @@ class ExecutorContract(ABC):
     @abstractmethod
     def make(self, settings: PipelineSettings) -> Executor: ...
 
+    def configured(self, settings: PipelineSettings) -> PipelineSettings:
+        """The settings with what this executor needs."""
+        return settings
+
     @pytest.fixture
     def settings(self, tmp_path: Path, tiny_model: Path) -> PipelineSettings:
         records = some_records(RECORDS)
         records[EMPTY_ROW]["text"] = " "
         write_records(tmp_path / "in.jsonl", records)
-        return PipelineSettings(
+        plain = PipelineSettings(
             name="contract",
             source=SourceSettings(uri=str(tmp_path / "in.jsonl"), id_column="id"),
             model=ModelSettings(id=str(tiny_model), dtype="float32"),
             shards=ShardSettings(records=SHARD_RECORDS),
             output=OutputSettings(root=str(tmp_path / "out")),
         )
+        return self.configured(plain)
 
     @pytest.fixture
     def shards(self, settings: PipelineSettings) -> list[Shard]:
@@ -57,9 +65,17 @@ class ExecutorContract(ABC):
     def submitted(self, executor: Executor, shards: list[Shard]) -> list[JobHandle]:
         return executor.submit([executor.prepare(shard, 1) for shard in shards], token="once")
 
+    def outcomes(self, executor: Executor, handle: JobHandle, facts: JobFacts) -> list[Outcomes]:
+        """What a job comes to, once it has ended; one in place begins only then."""
+        deadline = time.monotonic() + SECONDS_TO_END
+        while executor.poll([handle])[0].state in UNDER_WAY:
+            assert time.monotonic() < deadline, "the job does not end"
+            time.sleep(0.01)
+        return list(executor.collect(handle, facts))
+
     def test_every_record_comes_out_once_and_in_order(self, executor: Executor, shards: list[Shard]) -> None:
         for handle, shard in zip(self.submitted(executor, shards), shards, strict=True):
-            outcomes = list(executor.collect(handle, JobFacts()))
+            outcomes = self.outcomes(executor, handle, JobFacts())
             assert ordinals(outcomes) == list(range(shard.records))
             ids = [record_id for outcome in outcomes for record_id in outcome.records.record_ids]
             assert ids == sorted(ids, key=lambda name: int(name.split("-")[1]))
@@ -67,7 +83,7 @@ class ExecutorContract(ABC):
     def test_an_empty_text_is_rejected_and_the_rest_embedded(
         self, executor: Executor, shards: list[Shard]
     ) -> None:
-        outcomes = list(executor.collect(self.submitted(executor, shards)[0], JobFacts()))
+        outcomes = self.outcomes(executor, self.submitted(executor, shards)[0], JobFacts())
         rejections = [rejection for outcome in outcomes for rejection in outcome.records.rejections]
         assert [(rejection.source_row, rejection.code) for rejection in rejections] == [
             (EMPTY_ROW, "empty_text")
@@ -79,14 +95,14 @@ class ExecutorContract(ABC):
     def test_the_same_shard_gives_the_same_vectors(self, executor: Executor, shards: list[Shard]) -> None:
         handle = self.submitted(executor, shards)[1]
         first, second = (
-            np.concatenate([outcome.vectors for outcome in executor.collect(handle, JobFacts())])
+            np.concatenate([outcome.vectors for outcome in self.outcomes(executor, handle, JobFacts())])
             for _ in range(2)
         )
         assert np.allclose(first, second, atol=1e-5)
 
     def test_facts_are_known_once_collected(self, executor: Executor, shards: list[Shard]) -> None:
         facts = JobFacts()
-        outcomes = list(executor.collect(self.submitted(executor, shards)[0], facts))
+        outcomes = self.outcomes(executor, self.submitted(executor, shards)[0], facts)
         assert facts.model and facts.dtype
         assert facts.dimensions == outcomes[0].vectors.shape[1]
 

@@ -1,6 +1,5 @@
 """The executor `bedrock` keeps the contract, at a rehearsed AWS."""
 
-import time
 from collections.abc import Callable
 
 import pytest
@@ -14,16 +13,15 @@ from batch_assets_tests.rehearsed import DIMENSIONS, ROLE, TITAN, Rehearsal
 
 class TestBedrockExecutor(ExecutorContract):
     @pytest.fixture(autouse=True)
-    def aws(self, rehearse: Callable[..., Rehearsal]) -> Rehearsal:
-        return rehearse()
+    def aws(self, rehearse: Callable[..., Rehearsal]) -> None:
+        self.bucket = rehearse().bucket
 
-    @pytest.fixture
-    def settings(self, settings: PipelineSettings, aws: Rehearsal) -> PipelineSettings:
+    def configured(self, settings: PipelineSettings) -> PipelineSettings:
         executor = {
             "type": "bedrock",
             "role_arn": ROLE,
             "model_id": TITAN,
-            "staging": f"s3://{aws.bucket}/staging/",
+            "staging": f"s3://{self.bucket}/staging/",
         }
         values = settings.model_dump() | {"executor": executor, "model": {"dimensions": DIMENSIONS}}
         return PipelineSettings.model_validate(values)

@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+from batch_assets.executors.bedrock.account import BedrockAccount
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import State
+from batch_assets.notifications.base import Notifier
 from batch_assets.orchestration.partitions import range_tags
 from batch_assets.orchestration.pipeline import build_pipeline_definitions
 from batch_assets.orchestration.sensors.job_completion import build_job_completion
@@ -48,6 +50,8 @@ class Deployment:
     ledger: Ledger
     instance: dg.DagsterInstance
     host: FakeHost
+    bedrock: BedrockAccount = field(default_factory=BedrockAccount)
+    notifiers: list[Notifier] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -60,7 +64,12 @@ class Deployment:
     @cached_property
     def definitions(self) -> dg.Definitions:
         shared = dg.Definitions(
-            resources={"ledger": self.ledger, "gpu": self.host},
+            resources={
+                "ledger": self.ledger,
+                "gpu": self.host,
+                "bedrock": self.bedrock,
+                "notifications": self.notifiers,
+            },
             sensors=[build_new_input(), build_job_completion(), build_merge_ready()],
             executor=dg.in_process_executor,
         )
@@ -112,6 +121,8 @@ class Deployment:
     def tick(self, sensor: str, cursor: str | None = None) -> dg.SensorResult:
         """Evaluate a sensor as the daemon would; nothing that it asks for is launched."""
         resources = {"ledger": self.ledger}
+        if sensor == "job_completion":
+            resources |= {"bedrock": self.bedrock, "notifications": self.notifiers}
         definitions = self.definitions
         with dg.build_sensor_context(
             instance=self.instance,

@@ -99,7 +99,7 @@ def test_a_pass_that_gets_nowhere_is_followed_by_a_rest_and_at_last_by_an_error(
     with dg.DagsterInstance.ephemeral() as instance:
         driver = Driver(make_settings(tmp_path), instance, ledger, FakeHost())
         driver.plan()
-        monkeypatch.setattr(driver, "_embed", lambda keys: None)
+        monkeypatch.setattr(driver, "materialize_shards", lambda assets, keys: None)
         with pytest.raises(RunFailed, match="make no progress"):
             driver.embed()
     assert waited and set(waited) == {WAIT_SECONDS}

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from batch_assets.errors import ConfigurationError, SubmissionRefused
+from batch_assets.errors import ConfigurationError, StorageError, SubmissionRefused
 from batch_assets.executors.base import JobState
 from batch_assets.executors.bedrock.service_errors import (
     CONFLICT,
@@ -40,6 +40,7 @@ STATES = {
     "Expired": JobState.EXPIRED,
 }
 UNDER_WAY = (JobState.SUBMITTED, JobState.RUNNING)
+NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "TokenRetrievalError", "SSOTokenLoadError")
 FORBIDDEN = ("AccessDeniedException", "AccessDenied", "UnrecognizedClientException", "ExpiredTokenException")
 logger = logging.getLogger(__name__)
 
@@ -174,6 +175,8 @@ class BedrockService:
                 ) from error
             if status_code(error) in (301, 307, 400):
                 raise self._wrong_region(bucket, "another region") from error
+            if status_code(error) == 0:
+                raise _unreachable(error) from error
             # Forbidden to look at is not forbidden to write to: the upload will tell.
             logger.debug("bucket %s: %s", bucket, error_message(error))
             return
@@ -218,11 +221,18 @@ def _unanswered(error: Exception) -> Exception:
             f"Bedrock refuses to tell of its jobs: {error_code(error)}: {error_message(error)}; allow "
             "bedrock:ListModelInvocationJobs and bedrock:GetModelInvocationJob, or renew the credentials"
         )
-    if not error_code(error) and type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
+    if type(error).__name__ in NO_CREDENTIALS:
+        return _unreachable(error)
+    return Unanswered(error_message(error))
+
+
+def _unreachable(error: Exception) -> Exception:
+    """What a call means that AWS has never answered."""
+    if type(error).__name__ in NO_CREDENTIALS:
         return ConfigurationError(
             f"AWS: {error}; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
-    return Unanswered(error_message(error))
+    return StorageError(f"AWS: {error_message(error)}; check the network and AWS_ENDPOINT_URL, then try again")
 
 
 def _event(message: dict[str, Any]) -> Event:
