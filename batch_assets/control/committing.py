@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from batch_assets import paths
 from batch_assets.control.pipeline import Pipeline, adopt_marker, now
 from batch_assets.embeddings.accounting import account_shard
-from batch_assets.embeddings.marker import ShardMarker, commit_marker
+from batch_assets.embeddings.marker import ShardMarker, commit_marker, read_marker
 from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.embeddings.shard_writer import ShardFiles, ShardWriter
-from batch_assets.errors import ClaimLost
+from batch_assets.errors import AccountingError, ClaimLost
 from batch_assets.executors.base import JobFacts
 from batch_assets.ledger.rows import Claim
 from batch_assets.sharding.plan import Shard
@@ -39,7 +39,7 @@ def commit_shard(
     the shard by now, AccountingError where the files do not hold what was planned.
     """
     shard, claim, started = claimed.shard, claimed.claim, time.perf_counter()
-    previous = _marker_version(pipeline, shard.key)
+    previous, earlier_usd = _previous(pipeline, shard.key)
     settings = pipeline.settings
     writer = ShardWriter(
         pipeline.storage,
@@ -58,7 +58,7 @@ def commit_shard(
         writer.abort()
         raise
     facts.timings.setdefault("seconds", time.perf_counter() - started)
-    marker = _marker(pipeline, claimed, facts, files, job)
+    marker = _marker(pipeline, claimed, facts, files, job, earlier_usd)
     account_shard(pipeline.storage, shard.records, marker)
     if not pipeline.ledger.begin_commit(claim):
         raise ClaimLost(f"shard {shard.key}: claimed by somebody else meanwhile")
@@ -76,14 +76,23 @@ def commit_shard(
     return marker
 
 
-def _marker_version(pipeline: Pipeline, key: str) -> str | None:
-    """The version of the marker that this commit will replace, readable or not."""
-    found = pipeline.storage.read_versioned(paths.shard_marker(key))
-    return None if found is None else found[1]
+def _previous(pipeline: Pipeline, key: str) -> tuple[str | None, float]:
+    """The version of the marker that this commit will replace, readable or not, and what was paid for it in USD."""
+    try:
+        found = read_marker(pipeline.storage, key)
+    except AccountingError:
+        damaged = pipeline.storage.read_versioned(paths.shard_marker(key))
+        return (None if damaged is None else damaged[1]), 0.0
+    return (None, 0.0) if found is None else (found[1], found[0].spent_usd)
 
 
 def _marker(
-    pipeline: Pipeline, claimed: ClaimedShard, facts: JobFacts, files: ShardFiles, job: str
+    pipeline: Pipeline,
+    claimed: ClaimedShard,
+    facts: JobFacts,
+    files: ShardFiles,
+    job: str,
+    earlier_usd: float,
 ) -> ShardMarker:
     shard, claim = claimed.shard, claimed.claim
     return ShardMarker(
@@ -113,6 +122,7 @@ def _marker(
         norms=files.norms,
         token_histogram=files.token_histogram,
         cost_usd=facts.cost_usd,
+        earlier_usd=earlier_usd,
         timings={name: round(seconds, 3) for name, seconds in facts.timings.items()},
         task=files.task,
         output_tokens=files.output_tokens,

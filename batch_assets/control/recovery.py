@@ -7,6 +7,7 @@ markers are taken up in `pipeline.py`.
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 
@@ -31,6 +32,13 @@ class _AtService:
     members: tuple[tuple[str, int], ...]
 
 
+class _Commit(NamedTuple):
+    """A committed shard: under which claim, and what all its commits have cost."""
+
+    fence: int
+    spent_usd: float
+
+
 def recover_jobs(pipeline: Pipeline) -> None:
     """Tell the ledger of every job that was described under the root, and where each stands.
 
@@ -46,33 +54,35 @@ def recover_jobs(pipeline: Pipeline) -> None:
 
 
 def _recover(pipeline: Pipeline) -> None:
-    descriptions = _newest_descriptions(pipeline)
-    spent = _spent_on_commits(pipeline) + _spent_on_attempts(pipeline, descriptions)
+    descriptions, commits = _newest_descriptions(pipeline), _commits(pipeline)
+    under_way = {key: job for key, job in descriptions.items() if _is_news(job, commits)}
+    spent = sum(commit.spent_usd for commit in commits.values()) + _spent_on_attempts(pipeline, under_way)
     if spent:
         pipeline.ledger.set_spent(pipeline.name, spent)
-    if not descriptions:
+    if not under_way:
         return
-    at_service = _at_service(pipeline, descriptions)
-    rows = {row.key: row for row in pipeline.ledger.shards(pipeline.name, keys=sorted(descriptions))}
+    at_service = _at_service(pipeline, under_way)
+    rows = {row.key: row for row in pipeline.ledger.shards(pipeline.name, keys=sorted(under_way))}
     adopted: set[str] = set()
-    for key, description in descriptions.items():
-        if key not in rows or not _counts(rows[key], description):
+    for key, description in under_way.items():
+        if key not in rows:
             continue
         found = at_service.get((key, description.fence))
         if found is None:
             _restore(pipeline, rows[key], description)
         elif found.job.name not in adopted:
             adopted.add(found.job.name)
-            _adopt(pipeline, found, rows, descriptions)
+            _adopt(pipeline, found, rows, under_way)
     logger.info(
         "pipeline %s: %d jobs are known again, %d submissions of them at the service",
-        pipeline.name, len(descriptions), len(adopted),
+        pipeline.name, len(under_way), len(adopted),
     )  # fmt: skip
 
 
-def _counts(row: ShardRow, description: JobDescription) -> bool:
+def _is_news(description: JobDescription, commits: Mapping[str, _Commit]) -> bool:
     """Whether the job is newer than what is committed."""
-    return row.state is not State.COLLECTED or description.fence > row.fence
+    commit = commits.get(description.shard)
+    return commit is None or description.fence > commit.fence
 
 
 def _newest_descriptions(pipeline: Pipeline) -> dict[str, JobDescription]:
@@ -94,27 +104,25 @@ def _newest_descriptions(pipeline: Pipeline) -> dict[str, JobDescription]:
     return {description.shard: description for description in found if description is not None}
 
 
-def _spent_on_commits(pipeline: Pipeline) -> float:
-    """What the committed shards have cost, by their markers."""
+def _commits(pipeline: Pipeline) -> dict[str, _Commit]:
+    """The commits that count, by their markers."""
 
-    def cost(key: str) -> float:
+    def read(key: str) -> _Commit | None:
         try:
             found = read_marker(pipeline.storage, key)
         except AccountingError:
-            return 0.0
-        return (found[0].cost_usd or 0.0) if found is not None else 0.0
+            return None
+        return None if found is None else _Commit(found[0].fence, found[0].spent_usd)
 
     committed = [row.key for row in pipeline.ledger.shards(pipeline.name, states=[State.COLLECTED])]
-    return sum(map_in_order(cost, committed, threads_for(pipeline.storage)))
+    found = map_in_order(read, committed, threads_for(pipeline.storage))
+    return {key: commit for key, commit in zip(committed, found, strict=True) if commit is not None}
 
 
-def _spent_on_attempts(pipeline: Pipeline, descriptions: Mapping[str, JobDescription]) -> float:
-    """What earlier attempts of shards that are not committed yet have cost."""
-    committed = {row.key for row in pipeline.ledger.shards(pipeline.name, states=[State.COLLECTED])}
+def _spent_on_attempts(pipeline: Pipeline, under_way: Mapping[str, JobDescription]) -> float:
+    """What earlier attempts of shards that are not committed since have cost."""
     spent = 0.0
-    for description in descriptions.values():
-        if description.shard in committed:
-            continue
+    for description in under_way.values():
         for fence in description.earlier:
             attempt = read_attempt(pipeline.storage, description.shard, fence)
             spent += (attempt.cost_usd or 0.0) if attempt is not None else 0.0
@@ -165,10 +173,11 @@ def _adopt(
     descriptions: Mapping[str, JobDescription],
 ) -> None:
     ledger, executor = pipeline.ledger, deferred(pipeline)
+    # Of a pool some may be further on, or committed: those are not taken back.
     jobs = [descriptions[key] for key, fence in found.members
-            if key in descriptions and descriptions[key].fence == fence]  # fmt: skip
+            if key in rows and key in descriptions and descriptions[key].fence == fence]  # fmt: skip
     for description in jobs:
-        if description.shard in rows and rows[description.shard].state is State.COLLECTED:
+        if rows[description.shard].state is State.COLLECTED:
             ledger.recompute(pipeline.name, [description.shard], keep=description.keep_fence is not None)
     token, _ = executor.submission_name([description.key for description in jobs])
     carried = [

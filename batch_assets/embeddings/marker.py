@@ -28,7 +28,8 @@ class ShardMarker:
     `dtype` is the precision that really computed, `vector_dtype` the one stored. `columns` maps
     passed-through columns to plan types. `counts` has planned, embedded, rejected, failed;
     `norms` min, max, mean (empty where nothing was embedded); `token_histogram` counts records
-    by the lower end of each doubling of their tokens; `timings` are seconds. Where the `task` is
+    by the lower end of each doubling of their tokens; `timings` are seconds.
+    `earlier_usd` is what commits before this one have cost, beside its own `cost_usd`. Where the `task` is
     `generate`, `tokens` are the input ones, `dimensions` is 0 and `vector_dtype` empty.
     """
 
@@ -53,10 +54,16 @@ class ShardMarker:
     norms: dict[str, float] = field(default_factory=dict)
     token_histogram: dict[int, int] = field(default_factory=dict)
     cost_usd: float | None = None
+    earlier_usd: float = 0.0
     timings: dict[str, float] = field(default_factory=dict)
     format: int = FORMAT
     task: Task = EMBED
     output_tokens: int = 0
+
+    @property
+    def spent_usd(self) -> float:
+        """What the shard has cost so far, commits that were replaced among it."""
+        return (self.cost_usd or 0.0) + self.earlier_usd
 
     @property
     def embeddings(self) -> DataFile:
@@ -115,7 +122,7 @@ def commit_marker(storage: Storage, marker: ShardMarker, previous_version: str |
     fields = {
         name: value
         for name, value in sorted(vars(marker).items())
-        if marker.task == GENERATE or name not in _OF_GENERATE
+        if (marker.task == GENERATE or name not in _OF_GENERATE) and (name != "earlier_usd" or value)
     }
     data = orjson.dumps(fields, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS)
     path = paths.shard_marker(marker.shard)

@@ -145,3 +145,37 @@ def descriptions(folder: Path) -> list[dict[str, object]]:
     import orjson
 
     return [orjson.loads(file.read_bytes()) for file in (folder / "out" / "jobs").glob("*/*/job.json")]
+
+
+@pytest.mark.parametrize("recompute", [False, True], ids=["retry", "recompute"])
+def test_what_was_spent_before_a_retry_is_known_to_a_new_ledger(
+    rehearse: Rehearse, tmp_path: Path, recompute: bool
+) -> None:
+    rehearsal = rehearse(records={"refused": 0.5})
+    site = make_site(rehearsal, tmp_path, 2, max_failed_fraction=1.0)
+    site.run()
+    rehearsal.change(records={"refused": 0})
+    retry_shards(site.settings, site.ledger, None, recompute=recompute)
+    site.run()
+    assert site.spent() == pytest.approx(site.billed())
+    new = site.without_ledger()
+    new.run()
+    assert new.spent() == pytest.approx(new.billed())
+
+
+def test_a_retry_under_way_when_the_ledger_is_lost(rehearse: Rehearse, tmp_path: Path) -> None:
+    rehearsal = rehearse(records={"refused": 0.5})
+    site = make_site(rehearsal, tmp_path, 2, max_failed_fraction=1.0, executor={"min_records": 1})
+    site.run()
+    failed = sum(row.failed for row in site.rows())
+    rehearsal.change(records={"refused": 0}, quotas={"min_records": 1}, timing=LONG)
+    before = rehearsal.sent()
+    retry_shards(site.settings, site.ledger, None, recompute=False)
+    site.upload()
+    rehearsal.change(timing={"running": (1, 1)})
+    rehearsal.server.set_clock(advance=10**5 + 10)
+    new = site.without_ledger()
+    new.run()
+    assert_whole(new, 2)
+    assert rehearsal.sent() == before + failed
+    assert new.spent() == pytest.approx(new.billed())

@@ -15,7 +15,13 @@ from batch_assets import paths
 from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.embeddings.job_states import MISSING
 from batch_assets.executors.base import JobFacts, JobState
-from batch_assets.executors.bedrock.results import ManifestCounts, Tally, read_manifest, read_results
+from batch_assets.executors.bedrock.results import (
+    BAD_OUTPUT,
+    ManifestCounts,
+    Tally,
+    read_manifest,
+    read_results,
+)
 from batch_assets.executors.deferred import ResultsNotReady, ServiceJob
 from batch_assets.executors.jobs import JobDescription
 from batch_assets.storage import Storage, open_storage
@@ -75,7 +81,9 @@ def fetch_results(
     for ordinal in left.tolist():
         rows.again(ordinal, code, message)
     _compare(job, found, tally, len(asked), len(left))
-    _count(executor, job, found, tally, len(left), facts, state)
+    # An answer that is of no use was paid for, and how many tokens it took is not known.
+    unpriced = len(left) + rows.reasons_again().get(BAD_OUTPUT, 0)
+    _count(executor, job, found, tally, unpriced, facts, state)
 
 
 def _may_come(state: JobState, service_job: ServiceJob | None) -> bool:
@@ -151,13 +159,13 @@ def _count(
     job: JobDescription,
     found: ResultFiles | None,
     tally: Tally,
-    left: int,
+    unpriced: int,
     facts: JobFacts,
     state: JobState,
 ) -> None:
     """Tokens and dollars as the service reports them: by the manifest, else by the lines.
 
-    Of records processed without a readable line only the bound is known; it counts, so that a
+    Of records processed without a usable line (`unpriced`) only the bound is known; it counts, so that a
     budget is never passed by what cannot be seen.
     """
     tokens, answers = tally.input_tokens, tally.output_tokens
@@ -170,7 +178,7 @@ def _count(
     facts.input_tokens += tokens
     facts.output_tokens += answers
     cost = executor.cost(tokens, answers)
-    if cost is not None and not told and left and state in (JobState.SUCCEEDED, JobState.PARTIAL):
-        cost += job.bound_usd * left / max(job.records, 1)
+    if cost is not None and not told and unpriced and state in (JobState.SUCCEEDED, JobState.PARTIAL):
+        cost += job.bound_usd * unpriced / max(job.records, 1)
     if cost is not None:
         facts.cost_usd = (facts.cost_usd or 0.0) + cost

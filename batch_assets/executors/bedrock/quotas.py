@@ -99,7 +99,8 @@ def _field_of(quota: dict[str, Any], model: str) -> str | None:
     name = re.sub(r"\(?(in )?gb\)?", "", str(quota.get("QuotaName", "")).lower())
     for field, pattern in _NAMES.items():
         match = re.match(rf"\W*{pattern}\W*(for|using)?\W*(?P<model>.*)", name)
-        if match and _squeezed(match["model"]) == model:
+        # The first version of a model is named with or without it: Nova Lite V1, Claude 3 Haiku.
+        if match and _squeezed(match["model"]) in (model, f"{model}v1"):
             return field
     return None
 
@@ -110,15 +111,18 @@ def _value(field: str, quota: dict[str, Any]) -> int:
 
 
 def _model_name(model_id: str) -> str:
-    """`us.anthropic.claude-3-5-haiku-20241022-v1:0` as `claude35haiku`, the way that quotas name it."""
+    """`us.anthropic.claude-3-5-haiku-20241022-v1:0` as `claude35haiku`, the way that quotas name it.
+
+    Later versions keep theirs: `anthropic.claude-3-5-sonnet-20241022-v2:0` as `claude35sonnetv2`.
+    """
     name = model_id.rsplit("/", 1)[-1]
     for known, told in _MODEL_NAMES.items():
         if known in name:
             return told
     name = re.sub(r"^(us|eu|apac|global|jp|au|us-gov)\.", "", name)
     name = name.split(".", 1)[-1]
-    name = re.sub(r"(-\d{8})?(-v\d+)?(:\d+)*$", "", name)
-    return _squeezed(name)
+    name = re.sub(r"(:\w+)*$", "", name)
+    return _squeezed(re.sub(r"(-\d{8})?(-v1)?$|-\d{8}(?=-v\d+$)", "", name))
 
 
 def _squeezed(name: str) -> str:

@@ -1,0 +1,61 @@
+"""`batch-assets rehearse`: a pipeline of one's own, without an account."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+from batch_assets_tests.command import (
+    Machine,
+    accounting_of,
+    make_machine,
+    published,
+    some_records,
+    write_records,
+)
+
+COMPONENT = "batch_assets.components.EmbeddingPipeline"
+
+
+def pipeline(folder: Path, executor: dict[str, object]) -> Path:
+    write_records(folder / "in.jsonl", some_records(700))
+    attributes = {
+        "name": "mine",
+        "source": {"uri": str(folder / "in.jsonl"), "id_column": "id", "columns": ["number"]},
+        "executor": executor,
+        "output": {"root": str(folder / "real-output")},
+    }
+    file = folder / "mine.yaml"
+    file.write_text(yaml.safe_dump({"type": COMPONENT, "attributes": attributes}))
+    return file
+
+
+def bedrock() -> dict[str, object]:
+    return {
+        "type": "bedrock",
+        "role_arn": "arn:aws:iam::123456789012:role/mine",
+        "staging": "s3://my-own-bucket/staging/",
+        "model_id": "amazon.titan-embed-text-v2:0",
+    }
+
+
+def test_a_sample_goes_through_and_nothing_real_is_touched(tmp_path: Path) -> None:
+    machine = make_machine(tmp_path / "home")
+    file = pipeline(tmp_path, bedrock())
+    result = machine.run("rehearse", "-f", file, "--sample", 600, "--scenario", "calm", "--speed", 1000)
+    assert result.returncode == 0, result.stderr
+    books = result.stdout[result.stdout.index("The service's own books") :]
+    assert re.search(r"records paid for +600,", books)
+    before_books = result.stdout[: result.stdout.index("The service's own books")]
+    result.stdout = before_books
+    assert accounting_of(result) == (600, 600, 0, 0)
+    rows = published(machine.home / "rehearsals" / "mine" / "output")
+    assert rows["number"].to_list() == list(range(600))
+    assert not (tmp_path / "real-output").exists()
+
+
+def test_an_executor_in_place_needs_no_rehearsal(tmp_path: Path) -> None:
+    machine: Machine = make_machine(tmp_path / "home")
+    result = machine.run("rehearse", "-f", pipeline(tmp_path, {"type": "gpu"}))
+    assert result.returncode == 2
+    assert "costs nothing" in result.stderr
