@@ -10,20 +10,25 @@ from batch_assets.ledger.states import SubmissionState
 from batch_assets.notifications.base import Notification
 from batch_assets.notifications.events import budget_reached, job_failed, submission_refused
 
+TOLD_FOR_SECONDS = 600.0
 BAD_ENDS = (SubmissionState.FAILED, SubmissionState.EXPIRED, SubmissionState.STOPPED)
 
 
 def alerts_of(pipeline: Pipeline, turn: Turn) -> Iterator[Notification]:
     """Failed jobs, refused submissions and a reached budget of one pipeline."""
-    for submission in turn.ended:
-        failed = submission.state in BAD_ENDS and submission.message != BY_ORDER
-        if submission.pipeline == pipeline.name and failed:
+    # By the ledger, not by `turn.ended`: a run's own turn may have seen the end, and tells nobody.
+    since = pipeline.ledger.now() - TOLD_FOR_SECONDS
+    ended = pipeline.ledger.submissions(pipeline=pipeline.name, states=BAD_ENDS, ended_since=since)
+    for submission in ended:
+        if submission.message != BY_ORDER:
             yield _failed(pipeline, submission)
     if pipeline.name in turn.refused:
         yield submission_refused(pipeline.name, turn.refused[pipeline.name])
     budget = getattr(pipeline.settings.executor, "budget_usd", None)
     row = pipeline.ledger.pipeline(pipeline.name)
-    if budget is not None and row is not None and row.blocked_kind == "budget" and row.blocked:
+    # As long as something is reserved, what it does not use may let the next job go.
+    blocked = row is not None and row.blocked_kind == "budget" and not row.held_usd
+    if budget is not None and row is not None and blocked and row.blocked:
         yield budget_reached(pipeline.name, budget, row.blocked)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from batch_assets.control.completion import drain_events
 from batch_assets.control.pipeline import Pipeline, deferred
 from batch_assets.control.pooling import release_pool
-from batch_assets.control.reconciler import Snapshots, is_due, reconcile
+from batch_assets.control.reconciler import ACTIVE, Snapshots, is_due, reconcile
 from batch_assets.control.submission import submit_queued
 from batch_assets.errors import BatchAssetsError, SubmissionRefused
 from batch_assets.executors.deferred import SlotsFull, Unanswered
@@ -65,6 +65,8 @@ def _take_turn(
     scope: str, sharing: list[Pipeline], queues: set[str], snapshots: Snapshots, turn: Turn, submit: bool
 ) -> None:
     first, ledger = sharing[0], sharing[0].ledger
+    if not any(map(_is_waiting, sharing)) and not ledger.submissions(scope=scope, states=ACTIVE, limit=1):
+        return  # nobody is asked for what nobody waits for
     others, heard = False, first.queue_url is not None
     for pipeline in sharing:
         queue = pipeline.queue_url

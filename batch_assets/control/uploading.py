@@ -17,6 +17,7 @@ from batch_assets.errors import ConfigurationError, ModelError, SourceError, Sto
 from batch_assets.executors.deferred import Order
 from batch_assets.executors.jobs import JobDescription, write_description
 from batch_assets.ledger.rows import Claim
+from batch_assets.ledger.states import State
 from batch_assets.sharding.plan import Shard
 
 SECONDS_BETWEEN_TURNS = 5.0
@@ -28,8 +29,10 @@ def upload_shards(pipeline: Pipeline, keys: Sequence[str]) -> list[str]:
 
     A shard that somebody else has, or that is further on, is left as it is. One that cannot be
     rendered is given up with its reason, and costs no other one. Raises SubmissionRefused, with
-    nothing uploaded, where the service has refused this pipeline's jobs before.
+    nothing uploaded, where the service refuses what this pipeline has in the queue already.
     """
+    if pipeline.ledger.counts(pipeline.name)[State.QUEUED]:
+        take_turn([pipeline])
     refuse_blocked(pipeline)
     queued: list[str] = []
     shards = pipeline.plan_shards(keys)

@@ -26,8 +26,9 @@ class Jobs(Store):
         pipeline: str | None = None,
         states: Collection[SubmissionState] | None = None,
         limit: int | None = None,
+        ended_since: float | None = None,
     ) -> list[SubmissionRow]:
-        """Submissions in the order in which they were claimed, at most `limit`."""
+        """Submissions in the order in which they were claimed, at most `limit`; `ended_since` is unix seconds."""
         where: list[sa.ColumnElement[bool]] = []
         if scope is not None:
             where.append(submissions.c.scope == scope)
@@ -35,6 +36,8 @@ class Jobs(Store):
             where.append(submissions.c.pipeline == pipeline)
         if states is not None:
             where.append(submissions.c.state.in_(states))
+        if ended_since is not None:
+            where.append(submissions.c.ended_at >= ended_since)
         return self._submissions(sa.and_(sa.true(), *where), limit)
 
     def submission(self, token: str) -> SubmissionRow | None:

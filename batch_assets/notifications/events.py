@@ -60,7 +60,7 @@ def submission_refused(pipeline: str, message: str) -> Notification:
     return Notification(
         key=f"refused:{pipeline}:{_this_hour()}:{gist(message)}",
         title=f"{pipeline}: the service refuses its jobs",
-        happened=shorten(message),
+        happened=one_line(message),
         meaning="Nothing was started and nothing is lost: the jobs stay queued, their files uploaded. "
         "None is submitted until this is mended.",
         command=f"batch-assets run {pipeline}  # after mending it",
@@ -131,6 +131,12 @@ def run_failed(
 def family_key(family: str) -> str:
     """The key of a run and all that execute it again."""
     return f"run:{family}"
+
+
+def one_line(message: str) -> str:
+    """A whole message on one line: a refusal's second sentence is what to do about it."""
+    line = " ".join(message.split())
+    return line if len(line) <= REASON_CHARACTERS else line[: REASON_CHARACTERS - 1] + "…"
 
 
 def shorten(message: str) -> str:

@@ -39,9 +39,7 @@ def run_and_die(
     return child.exitcode
 
 
-def _run(
-    settings: PipelineSettings, folder: Path, environment: dict[str, str], step: str, call: int
-) -> None:
+def _run(settings: PipelineSettings, folder: Path, environment: dict[str, str], step: str, call: int) -> None:
     os.environ.update(environment)
     dies_behind(step, call)
     ledger = Ledger.open(f"sqlite:///{folder}/ledger.db")

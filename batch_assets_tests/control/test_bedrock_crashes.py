@@ -10,7 +10,8 @@ import pytest
 from batch_assets.merge.verification import verify
 from batch_assets_tests.command import some_records, write_records
 from batch_assets_tests.control.dying import DIED, run_and_die
-from batch_assets_tests.rehearsed import PER_SHARD, Rehearsal, Site, assert_whole, make_site
+from batch_assets_tests.rehearsed import Rehearsal
+from batch_assets_tests.sites import PER_SHARD, Site, assert_whole, make_site
 
 Rehearse = Callable[..., Rehearsal]
 SHARDS = 2

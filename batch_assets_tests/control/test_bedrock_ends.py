@@ -11,7 +11,8 @@ from batch_assets.control.merging import merge_shards
 from batch_assets.embeddings.marker import read_marker
 from batch_assets.errors import AccountingError
 from batch_assets.ledger.states import State, SubmissionState
-from batch_assets_tests.rehearsed import PER_SHARD, Rehearsal, Site, assert_whole, make_site
+from batch_assets_tests.rehearsed import Rehearsal
+from batch_assets_tests.sites import PER_SHARD, Site, assert_whole, make_site
 
 Rehearse = Callable[..., Rehearsal]
 SHARDS = 2

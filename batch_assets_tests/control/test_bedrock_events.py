@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from batch_assets.control.loop import take_turn
-from batch_assets_tests.rehearsed import TITAN, Rehearsal, assert_whole, make_site
+from batch_assets_tests.rehearsed import TITAN, Rehearsal
+from batch_assets_tests.sites import assert_whole, make_site
 
 Rehearse = Callable[..., Rehearsal]
 SHARDS = 3

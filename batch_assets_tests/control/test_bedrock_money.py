@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from batch_assets.control.collection import Result
-from batch_assets_tests.rehearsed import Rehearsal, Site, assert_whole, make_site
+from batch_assets_tests.rehearsed import Rehearsal
+from batch_assets_tests.sites import Site, assert_whole, make_site
 
 Rehearse = Callable[..., Rehearsal]
 SHARDS = 4
@@ -99,9 +100,7 @@ def test_calls_one_by_one_keep_the_budget_too(rehearse: Rehearse, tmp_path: Path
 
 
 def test_without_a_price_there_is_no_budget(rehearse: Rehearse, tmp_path: Path) -> None:
-    site = make_site(
-        rehearse(), tmp_path, 2, executor={"prices": {"input": 5.0}, "budget_usd": 1000.0}
-    )
+    site = make_site(rehearse(), tmp_path, 2, executor={"prices": {"input": 5.0}, "budget_usd": 1000.0})
     site.run()
     assert_whole(site, 2)
     assert site.spent() == pytest.approx(site.billed() * 5.0 / 0.01)

@@ -9,7 +9,8 @@ import pytest
 from batch_assets.control.alerts import alerts_of
 from batch_assets.control.loop import take_turn
 from batch_assets.errors import ConfigurationError, SubmissionRefused
-from batch_assets_tests.rehearsed import Rehearsal, assert_whole, make_site
+from batch_assets_tests.rehearsed import Rehearsal
+from batch_assets_tests.sites import assert_whole, make_site
 
 Rehearse = Callable[..., Rehearsal]
 SHARDS = 4
@@ -38,9 +39,11 @@ def test_refused_after_one_upload_and_mended(
     assert words in turn.refused["texts"]
     assert [alert.happened for alert in alerts_of(pipeline, turn)]
     assert rehearsal.calls("CreateModelInvocationJob") == 1
+    # A person who orders it has it asked once more, and nothing else is uploaded before.
     with pytest.raises(SubmissionRefused):
         site.upload(pipeline)
     assert requests(rehearsal) == uploaded
+    assert rehearsal.calls("CreateModelInvocationJob") == 2
     rehearsal.change(calls=dict.fromkeys(calls, True))
     site.run()
     assert_whole(site, SHARDS)

@@ -7,14 +7,8 @@ import pytest
 
 from batch_assets.ledger.states import State
 from batch_assets_tests.command import some_records, write_records
-from batch_assets_tests.rehearsed import (
-    PER_SHARD,
-    Rehearsal,
-    Site,
-    assert_every_record_once,
-    assert_whole,
-    make_site,
-)
+from batch_assets_tests.rehearsed import Rehearsal
+from batch_assets_tests.sites import PER_SHARD, Site, assert_every_record_once, assert_whole, make_site
 
 Rehearse = Callable[..., Rehearsal]
 

@@ -8,7 +8,8 @@ import pytest
 
 from batch_assets.control.collection import Result
 from batch_assets.ledger.states import State
-from batch_assets_tests.rehearsed import PER_SHARD, Rehearsal, assert_whole, make_site
+from batch_assets_tests.rehearsed import Rehearsal
+from batch_assets_tests.sites import PER_SHARD, assert_whole, make_site
 
 Rehearse = Callable[..., Rehearsal]
 SHARDS = 2

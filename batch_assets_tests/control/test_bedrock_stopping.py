@@ -1,14 +1,17 @@
 """Orders of a person: stop, go on, try failed records again, compute everything again."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
+import orjson
 import pytest
 
 from batch_assets.control.retrying import retry_shards
 from batch_assets.control.stopping import stop_pipeline
 from batch_assets.ledger.states import State
-from batch_assets_tests.rehearsed import PER_SHARD, Rehearsal, assert_whole, make_site
+from batch_assets_tests.rehearsed import Rehearsal
+from batch_assets_tests.sites import PER_SHARD, assert_whole, make_site
 
 Rehearse = Callable[..., Rehearsal]
 SHARDS = 4
@@ -132,8 +135,6 @@ def test_exhausted_shards_start_anew(rehearse: Rehearse, tmp_path: Path) -> None
     site.upload(pipeline)
     assert set(site.states()) == {State.EXHAUSTED}
     (tmp_path / "in.jsonl").write_bytes(content)
-    import os
-
     os.utime(tmp_path / "in.jsonl", ns=(stat.st_atime_ns, stat.st_mtime_ns))
     retry_shards(site.settings, site.ledger, None, recompute=False)
     site.run()
@@ -142,8 +143,6 @@ def test_exhausted_shards_start_anew(rehearse: Rehearse, tmp_path: Path) -> None
 
 def descriptions(folder: Path) -> list[dict[str, object]]:
     """The descriptions of all jobs."""
-    import orjson
-
     return [orjson.loads(file.read_bytes()) for file in (folder / "out" / "jobs").glob("*/*/job.json")]
 
 

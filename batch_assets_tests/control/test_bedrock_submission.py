@@ -4,11 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from batch_assets.control.loop import take_turn
 from batch_assets.executors.jobs import JobKey
 from batch_assets.ledger.states import SubmissionState
-from batch_assets_tests.rehearsed import ROLE, TITAN, Rehearsal, Site, assert_whole, make_site
+from batch_assets_tests.rehearsed import ROLE, TITAN, Rehearsal
+from batch_assets_tests.sites import Site, assert_whole, make_site
 
 Rehearse = Callable[..., Rehearsal]
 SHARDS = 5
@@ -40,9 +42,7 @@ def test_a_quota_smaller_than_believed_slows_down_and_costs_no_attempt(
 
 @pytest.mark.parametrize("when_full", ["wait_submitted", "wait_scheduled"])
 def test_a_service_that_queues_jobs_itself(rehearse: Rehearse, tmp_path: Path, when_full: str) -> None:
-    rehearsal = rehearse(
-        quotas={"concurrent_jobs": 1, "when_full": when_full}, timing={"running": (60, 60)}
-    )
+    rehearsal = rehearse(quotas={"concurrent_jobs": 1, "when_full": when_full}, timing={"running": (60, 60)})
     site = make_site(rehearsal, tmp_path, SHARDS, executor={"max_jobs": 4})
     site.run()
     assert_whole(site, SHARDS)
@@ -126,8 +126,6 @@ def test_a_no_that_was_a_yes_is_found_out(rehearse: Rehearse, tmp_path: Path) ->
     pipeline = site.upload()
     [submission] = site.ledger.submissions(pipeline="texts")
     with site.ledger._database.write() as connection:
-        import sqlalchemy as sa
-
         connection.execute(sa.text("update ledger_submissions set state = 'submitting', service_id = null"))
         connection.execute(sa.text("update ledger_shards set state = 'submitting'"))
     assert site.ledger.refused(submission.token, "no")

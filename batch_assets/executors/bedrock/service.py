@@ -232,7 +232,9 @@ def _unreachable(error: Exception) -> Exception:
         return ConfigurationError(
             f"AWS: {error}; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
-    return StorageError(f"AWS: {error_message(error)}; check the network and AWS_ENDPOINT_URL, then try again")
+    return StorageError(
+        f"AWS: {error_message(error)}; check the network and AWS_ENDPOINT_URL, then try again"
+    )
 
 
 def _event(message: dict[str, Any]) -> Event:

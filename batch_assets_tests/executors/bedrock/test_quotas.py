@@ -30,7 +30,7 @@ class ServiceQuotas:
         ("us.amazon.nova-pro-v1:0:300k", "Nova Pro V1"),
         ("anthropic.claude-3-haiku-20240307-v1:0", "Claude 3 Haiku"),
         ("us.anthropic.claude-3-5-sonnet-20241022-v2:0", "Claude 3.5 Sonnet v2"),
-        ("arn:aws:bedrock:us-east-1:1:inference-profile/us.anthropic.claude-haiku-4-5-20251001-v1:0", "Claude Haiku 4.5"),
+        ("arn:aws:bedrock:eu-west-1:1:inference-profile/eu.amazon.nova-lite-v1:0", "Nova Lite V1"),
     ],
 )  # fmt: skip
 def test_a_model_finds_its_quota(model_id: str, name: str) -> None:
