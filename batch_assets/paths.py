@@ -18,6 +18,11 @@ def shard_generation(shard: str) -> int:
     return int(shard[1:].split("-", 1)[0])
 
 
+def shard_ordinal(shard: str) -> int:
+    """The ordinal in a shard's key."""
+    return int(shard.rsplit("-", 1)[1])
+
+
 def plan(generation: int) -> str:
     return f"plan/g{generation:04d}.parquet"
 

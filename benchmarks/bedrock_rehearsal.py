@@ -123,6 +123,8 @@ def disturb(folder: Path, seed: int, *, quick: bool) -> bool:
     with staged(folder, scenario, CHAOS_SPEED, shards, books=books) as stage:
         started = time.monotonic()
         for what in plan:
+            if stage.published:
+                break
             killed = kill_at_random(stage, what, chance)
             if killed is not None:
                 kills += 1

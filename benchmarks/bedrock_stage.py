@@ -50,6 +50,10 @@ class Stage:
         """Our own ones."""
         return [job for job in self.server.jobs.all() if not job.foreign]
 
+    @property
+    def published(self) -> bool:
+        return (self.root / "merged" / "CURRENT").exists()
+
     def text(self, number: int) -> str:
         return f"record {number} " + " ".join(
             f"word{number * step % 997}" for step in range(1, 3 + number % 20)

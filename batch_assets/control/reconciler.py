@@ -155,7 +155,8 @@ def note(pipeline: Pipeline, submission: SubmissionRow, job: ServiceJob) -> list
 def resolve(submission: SubmissionRow, sharing: Sequence[Pipeline]) -> None:
     """A call of which no answer is known: adopt the job if it exists, else make the same call again.
 
-    The token is the same, so a job that exists after all is not started twice.
+    The token is the same, so a job that exists after all is not started twice. After an order to
+    stop, no call is made.
     """
     pipeline = next((each for each in sharing if each.name == submission.pipeline), None)
     if pipeline is None:
@@ -165,6 +166,10 @@ def resolve(submission: SubmissionRow, sharing: Sequence[Pipeline]) -> None:
     if found is not None:
         logger.info("submission %s: found at the service as %s", submission.name, found.id)
         note(pipeline, submission, found)
+        return
+    if pipeline.ledger.stop_requested(pipeline.name):
+        # Should it turn up after all, `remember` adopts it.
+        pipeline.ledger.refused(submission.token, BY_ORDER)
         return
     try:
         jobs = pipeline.ledger.jobs_of(submission.token)

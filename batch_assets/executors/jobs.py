@@ -44,7 +44,7 @@ class JobDescription:
     records asked for, as runs (first, last), both included; `shortened` maps those whose text was
     cut again to how often. `refused` are records never sent, with code and message. `earlier` are the fences of
     the attempts whose rows are kept, `keep_fence` is a commit whose rows are kept. `bound_usd` is
-    the most that it can cost.
+    the most that it can cost. `first_id` is the record id of ordinal 0.
     """
 
     pipeline: str
@@ -64,6 +64,7 @@ class JobDescription:
     refused: Sequence[tuple[int, str, str]] = ()
     earlier: Sequence[int] = ()
     keep_fence: int | None = None
+    first_id: int = 0
 
     @property
     def key(self) -> JobKey:

@@ -58,25 +58,27 @@ POOL = [
 ]
 ONE_LEFT: dict[str, Any] = {"output": {"cut_tail": 1}}
 SOME_LEFT: dict[str, Any] = {"records": {"throttled": 0.4}, "seed": 4}
+LITTLE_LEFT, MUCH_LEFT = (ONE_LEFT, {}), (SOME_LEFT, {"min_records": 1, "max_attempts": 9})
+POOLED: tuple[Any, Any] = ({}, {"min_records": PER_SHARD, "remainder": "pool"})
+KEPT, LOST = False, True
 CASES = [
-    *((ONE_LEFT, {}, *step) for step in [*FIRST_JOB, *NEXT_JOB, *ON_DEMAND]),
-    *((SOME_LEFT, {"min_records": 1, "max_attempts": 9}, *step) for step in [*NEXT_JOB, *COMMIT]),
-    *(({}, {"min_records": PER_SHARD, "remainder": "pool"}, *step) for step in POOL),
+    *((*LITTLE_LEFT, *step, KEPT) for step in [*FIRST_JOB, *NEXT_JOB, *ON_DEMAND[::2]]),
+    *((*LITTLE_LEFT, *step, LOST) for step in [*FIRST_JOB[2::2], *NEXT_JOB, *ON_DEMAND[1::2]]),
+    *((*MUCH_LEFT, *step, LOST) for step in NEXT_JOB[::2]),
+    *((*POOLED, *step, KEPT) for step in POOL[::2]),
+    *((*POOLED, *step, LOST) for step in POOL),
 ]
 
 
 def named(case: tuple[Any, ...]) -> str:
-    faults, _, step, call = case
-    kind = "pool" if case[1].get("remainder") else "batch" if "records" in faults else "calls"
-    return f"{kind}-{step.rsplit('.', 1)[-1].rsplit(':', 1)[-1]}-{call}"
+    faults, executor, step, call, lost = case
+    kind = "pool" if executor.get("remainder") else "batch" if "records" in faults else "calls"
+    return f"{kind}-{step.rsplit('.', 1)[-1].rsplit(':', 1)[-1]}-{call}{'-ledger-lost' if lost else ''}"
 
 
 @pytest.mark.parametrize("case", CASES, ids=named)
-@pytest.mark.parametrize("ledger_is_lost", [False, True], ids=["", "ledger-lost"])
-def test_dead_behind_any_step_it_goes_on(
-    rehearse: Rehearse, tmp_path: Path, case: tuple[Any, ...], ledger_is_lost: bool
-) -> None:
-    faults, executor, step, call = case
+def test_dead_behind_any_step_it_goes_on(rehearse: Rehearse, tmp_path: Path, case: tuple[Any, ...]) -> None:
+    faults, executor, step, call, ledger_is_lost = case
     least = {"min_records": executor["min_records"]} if executor else {}
     rehearsal = rehearse(**faults, quotas=least)
     site = make_site(rehearsal, tmp_path, SHARDS, executor=executor, max_failed_fraction=1.0)

@@ -115,7 +115,7 @@ def test_everything_on_s3_needs_no_staging(rehearse: Rehearse, tmp_path: Path) -
 
 def test_a_local_root_needs_staging(rehearse: Rehearse, tmp_path: Path) -> None:
     site = make_site(rehearse(), tmp_path, 1, executor={"staging": None})
-    with pytest.raises(ConfigurationError, match="executor[.]staging"):
+    with pytest.raises(ConfigurationError, match=r"executor\.staging"):
         site.upload()
 
 

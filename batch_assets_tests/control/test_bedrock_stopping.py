@@ -3,12 +3,15 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
 from batch_assets.control.retrying import retry_shards
 from batch_assets.control.stopping import stop_pipeline
+from batch_assets.executors.bedrock.service import BedrockService
+from batch_assets.executors.deferred import Unanswered
 from batch_assets.ledger.states import State
 from batch_assets_tests.rehearsed import Rehearsal
 from batch_assets_tests.sites import PER_SHARD, assert_whole, make_site
@@ -178,3 +181,27 @@ def test_a_retry_under_way_when_the_ledger_is_lost(rehearse: Rehearse, tmp_path:
     assert_whole(new, 2)
     assert rehearsal.sent() == before + failed
     assert new.spent() == pytest.approx(new.billed())
+
+
+def test_a_call_without_an_answer_is_not_made_again_after_the_order_to_stop(
+    rehearse: Rehearse, tmp_path: Path
+) -> None:
+    rehearsal = rehearse(timing=LONG)
+    site = make_site(rehearsal, tmp_path, 1)
+
+    def unanswered(*_: Any, **__: Any) -> str:
+        raise Unanswered("no answer")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BedrockService, "create", unanswered)
+        pipeline = site.upload()
+    assert site.states() == [State.SUBMITTING]
+    site.clock.ahead += 60
+    stopped = stop_pipeline(pipeline, 10)
+    assert stopped.running == 0
+    assert rehearsal.jobs == []
+    assert site.states() == [State.STOPPED]
+    rehearsal.change(timing={"running": (1, 1)})
+    site.run()
+    assert_whole(site, 1)
+    assert len(rehearsal.jobs) == 1

@@ -28,8 +28,7 @@ STORM: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("remainder", ["on_demand", "pool"])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(("seed", "remainder"), [(0, "on_demand"), (1, "pool")])
 def test_a_storm_in_which_ledgers_are_lost(
     rehearse: Rehearse, tmp_path: Path, seed: int, remainder: str
 ) -> None:

@@ -71,7 +71,7 @@ def fetch_results(
     found = _find(executor, job, service_job)
     tally = Tally()
     if found is not None:
-        tally = read_results(found.storage, found.results, rows, executor.family, job.attempt)
+        tally = read_results(found.storage, found.results, rows, executor.family, job.attempt, job.first_id)
     left = rows.unknown(asked)
     whole = found is not None and not found.missing and found.manifest is not None
     if len(left) and not whole and not final and _may_come(state, service_job):

@@ -123,7 +123,7 @@ def answer_requests(
         info.path.rsplit("/", 1)[-1].removesuffix(".json"): info.path
         for info in executor.staging.list(folder)
     }
-    sorter = ResultSorter(rows, executor.family, job.attempt)
+    sorter = ResultSorter(rows, executor.family, job.attempt, job.first_id)
     calls: deque[Future[dict[str, Any]]] = deque()
     with ThreadPoolExecutor(CALLS_AT_ONCE, "on-demand") as pool:
         caller = _Caller(executor, client, folder, pace)

@@ -15,6 +15,9 @@ from batch_assets.sharding.reading import read_shard
 if TYPE_CHECKING:
     from batch_assets.executors.bedrock.executor import BedrockExecutor
 
+SHARD_NUMBERS, ORDINALS = 10**5, 10**6
+GENERATION_STEP = 50_021
+
 
 def render_job(executor: "BedrockExecutor", shard: Shard, order: Order) -> JobDescription:
     """Upload the requests of the records that `order` names and say what they are.
@@ -25,7 +28,8 @@ def render_job(executor: "BedrockExecutor", shard: Shard, order: Order) -> JobDe
     folder = f"{paths.job_folder(shard.key, order.fence)}/requests"
     out = RequestFiles(executor.staging, folder, f"{shard.key}-{order.fence}", executor.quotas)
     records = read_shard(executor.settings, shard)
-    rendered = render(records, executor.family, out, order.ordinals, order.shortened)
+    first_id = _first_id(executor, shard)
+    rendered = render(records, executor.family, out, order.ordinals, order.shortened, first_id)
     kind: JobKind = "batch"
     if not rendered.records or (
         rendered.records < executor.quotas.min_records and executor.options.remainder == "on_demand"
@@ -52,4 +56,17 @@ def render_job(executor: "BedrockExecutor", shard: Shard, order: Order) -> JobDe
         refused=[(ordinal, TOO_LONG, message) for ordinal, message in rendered.too_long],
         earlier=tuple(order.earlier),
         keep_fence=order.keep_fence,
+        first_id=first_id,
     )
+
+
+def _first_id(executor: "BedrockExecutor", shard: Shard) -> int:
+    """The record id of the shard's first record: 0, unless its job may be pooled with other shards'.
+
+    Record ids should be unique in a job. Eleven digits hold a shard's number and an ordinal below
+    a million; results are told apart by their file as well.
+    """
+    if executor.options.remainder != "pool":
+        return 0
+    generation, ordinal = paths.shard_generation(shard.key), paths.shard_ordinal(shard.key)
+    return ((generation - 1) * GENERATION_STEP + ordinal) % SHARD_NUMBERS * ORDINALS

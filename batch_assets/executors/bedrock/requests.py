@@ -112,6 +112,7 @@ def render(
     out: RequestFiles,
     ordinals: Collection[int] | None = None,
     shortened: Mapping[int, int] | None = None,
+    first_id: int = 0,
 ) -> RenderedRequests:
     """Write the requests of a shard's records, of `ordinals` only where those are given. Streams.
 
@@ -130,7 +131,7 @@ def render(
                 if text is None:
                     rendered.too_long.append((ordinal, _too_long(record_text, family)))
                     continue
-                out.add(request_line(ordinal, text, family))
+                out.add(request_line(first_id + ordinal, text, family))
                 rendered.ordinals.append(ordinal)
                 rendered.input_token_bound += token_bound(text, family)
         rendered.files = out.close()
@@ -161,14 +162,14 @@ def fit(text: str, family: Family, times_shortened: int = 0) -> str | None:
     return text[: max(length, 1)]
 
 
-def request_line(ordinal: int, text: str, family: Family) -> bytes:
-    """One line of a request file. The record's id is its ordinal in the shard."""
-    record = {"recordId": record_id(ordinal), "modelInput": family.request(text)}
+def request_line(number: int, text: str, family: Family) -> bytes:
+    """One line of a request file. `number` is the record's ordinal in the shard, counted from `first_id`."""
+    record = {"recordId": record_id(number), "modelInput": family.request(text)}
     return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def record_id(ordinal: int) -> str:
-    return f"{ordinal:0{RECORD_ID_DIGITS}d}"
+def record_id(number: int) -> str:
+    return f"{number:0{RECORD_ID_DIGITS}d}"
 
 
 def token_bound(text: str, family: Family) -> int:

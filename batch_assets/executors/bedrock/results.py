@@ -83,13 +83,18 @@ def read_manifest(data: bytes) -> ManifestCounts | None:
 
 
 def read_results(
-    storage: Storage, paths: Iterable[str], rows: JobRows, family: Family, attempt: int = 1
+    storage: Storage,
+    paths: Iterable[str],
+    rows: JobRows,
+    family: Family,
+    attempt: int = 1,
+    first_id: int = 0,
 ) -> Tally:
     """Sort every line of some result files into `rows`: those of the records' `attempt`, from 1.
 
-    Streams. Raises FileNotFoundError, StorageError.
+    `first_id` is the record id of ordinal 0. Streams. Raises FileNotFoundError, StorageError.
     """
-    sorter = ResultSorter(rows, family, attempt)
+    sorter = ResultSorter(rows, family, attempt, first_id)
     for path in paths:
         for line in split_lines(storage.stream(path)):
             sorter.add_line(line)
@@ -120,13 +125,14 @@ def split_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
 class ResultSorter:
     """Takes lines, or single answers and errors of `InvokeModel`, into `rows`; `flush` ends it."""
 
-    def __init__(self, rows: JobRows, family: Family, attempt: int = 1) -> None:
+    def __init__(self, rows: JobRows, family: Family, attempt: int = 1, first_id: int = 0) -> None:
         import simdjson  # hands arrays of numbers over as they are: faster than making Python's
 
         self.tally = Tally()
         self._rows = rows
         self._family = family
         self._attempt = attempt
+        self._first_id = first_id
         self._parser: Any = simdjson.Parser()
         self._vectors: list[memoryview] = []
         self._ordinals: list[int] = []
@@ -166,8 +172,8 @@ class ResultSorter:
             return None
         if not (record_id.isascii() and record_id.isdigit()):
             return None
-        ordinal = int(record_id)
-        return ordinal if ordinal < self._rows.records else None
+        ordinal = int(record_id) - self._first_id
+        return ordinal if 0 <= ordinal < self._rows.records else None
 
     def add_output(self, ordinal: int, output: Any) -> None:
         """Take a `modelOutput`: a dict, or simdjson's view of one. What holds no result goes again."""
