@@ -37,6 +37,7 @@ class Rehearsal:
     server: RehearsalServer
     environment: dict[str, str]
     bucket: str = field(default_factory=lambda: f"bucket-{uuid.uuid4().hex[:12]}")
+    _queues: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.client("s3").create_bucket(Bucket=self.bucket)
@@ -84,7 +85,15 @@ class Rehearsal:
         arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         events.put_rule(Name=name, EventPattern='{"source": ["aws.bedrock"]}')
         events.put_targets(Rule=name, Targets=[{"Id": "1", "Arn": arn}])
+        self._queues.append((name, url))
         return str(url)
+
+    def close(self) -> None:
+        """Moto's rules are the process's: they would pass every later test's events on."""
+        for name, url in self._queues:
+            self.client("events").remove_targets(Rule=name, Ids=["1"])
+            self.client("events").delete_rule(Name=name)
+            self.client("sqs").delete_queue(QueueUrl=url)
 
 
 @contextlib.contextmanager
@@ -102,4 +111,6 @@ def rehearsed(monkeypatch: pytest.MonkeyPatch, speed: float = SPEED, **scenario:
         }
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        yield Rehearsal(server, environment)
+        rehearsal = Rehearsal(server, environment)
+        yield rehearsal
+        rehearsal.close()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from batch_assets.embeddings.parquet_files import HashingSink
-from batch_assets.errors import ConfigurationError
+from batch_assets.errors import ConfigurationError, StorageError
 from batch_assets.executors.bedrock.families.base import Family
 from batch_assets.executors.bedrock.quotas import Quotas
 from batch_assets.executors.jobs import RequestFile
@@ -91,8 +91,18 @@ class RequestFiles:
         self._flush()
         if self._sink is not None:
             self._sink.close()
+            self._verify()
             self.finished.append(RequestFile(self._path, self._records, self._bytes, self._sink.sha256))
         self._sink, self._records, self._bytes = None, 0, 0
+
+    def _verify(self) -> None:
+        """A job is paid for by what lies in the bucket: that is looked at before the job is queued."""
+        found = self._storage.info(self._path)
+        if found is None or found.size != self._bytes:
+            there = "is not there" if found is None else f"has {found.size:,} bytes"
+            raise StorageError(
+                f"{self._storage.uri}/{self._path}: {there}, {self._bytes:,} bytes were written; try again"
+            )
 
     def close(self) -> list[RequestFile]:
         """Finish the last file; all are durable when this returns."""
