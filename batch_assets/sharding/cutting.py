@@ -22,8 +22,8 @@ class ShardCutter:
     """Fills shards up to `records` and `bytes`, one source folder at a time.
 
     A record larger than `bytes` gets a shard of its own. Where the last shard of a folder has
-    fewer than `min_records`, it shares with the one before it; for that, one finished shard is
-    held back.
+    fewer than `min_records`, it shares with the one before it, if together they have enough for
+    both; for that, one finished shard is held back.
     """
 
     def __init__(self, generation: int, *, records: int, bytes: int, min_records: int, split: Split) -> None:
@@ -95,7 +95,9 @@ class ShardCutter:
     def _leave(self) -> None:
         """Close the folder: even out its tail, and let its last two shards go."""
         if self._current:
-            if self._held and self._records < self._min_records:
+            total = self._records + sum(segment.records for segment in self._held)
+            # Where both would come out too small, one at least is left large enough.
+            if self._held and self._records < self._min_records and total >= 2 * self._min_records:
                 self._even_out()
             self._close()
         self._emit(self._held)
