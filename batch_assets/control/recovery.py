@@ -137,6 +137,8 @@ def _at_service(
     by_name = {job.name: job for job in executor.own_jobs()}
     found: dict[tuple[str, int], _AtService] = {}
     for info in pipeline.storage.list("jobs/pools"):
+        if not info.path.endswith(".json"):
+            continue  # without a staging area, pools' request and result files lie here too
         pool = orjson.loads(pipeline.storage.read(info.path))
         job = by_name.get(pool["name"])
         members = tuple((member["shard"], int(member["fence"])) for member in pool["jobs"])

@@ -108,3 +108,22 @@ def test_calls_one_by_one_are_paced_and_survive_throttling(rehearse: Rehearse, t
     outcomes = rehearsal.server.books.calls["InvokeModel"]
     assert outcomes["ok"] == rehearsal.server.books.on_demand.records > 0
     assert outcomes["ThrottlingException"] + outcomes["ServiceUnavailableException"] > 0
+
+
+def test_a_pool_beside_the_output_is_known_again_after_a_lost_ledger(
+    rehearse: Rehearse, tmp_path: Path
+) -> None:
+    shards = 5
+    rehearsal = rehearse(output={"cut_tail": 1}, quotas={"concurrent_jobs": shards})
+    root = {"root": f"s3://{rehearsal.bucket}/texts/out"}
+    pooled = {"remainder": "pool", "staging": None}
+    site = make_site(rehearsal, tmp_path, shards, executor=pooled, output=root)
+    pipeline = site.first_round()
+    rehearsal.change(output={"cut_tail": 0})
+    site.collect(pipeline)
+    site.run(until=lambda: len(rehearsal.jobs) > shards)
+    later = site.without_ledger()
+    later.run()
+    assert later.states() == [State.COLLECTED] * shards
+    assert len(rehearsal.jobs) == shards + 1
+    assert rehearsal.server.books.as_dict()["records"]["paid_again"] == 0

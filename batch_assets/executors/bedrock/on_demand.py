@@ -5,6 +5,7 @@ the calls that were under way. How fast calls may be made is for `control/` to s
 """
 
 import logging
+import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from batch_assets.executors.bedrock.executor import BedrockExecutor
 
 CALLS_AT_ONCE = 4
-TRIES = 4
+TRIES = 7
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 15.0
 REFUSED = ("AccessDeniedException", "UnrecognizedClientException", "ExpiredTokenException")
 logger = logging.getLogger(__name__)
 
@@ -46,7 +48,9 @@ class _Caller:
     def __call__(self, record: str, request: dict[str, Any]) -> dict[str, Any]:
         """What a result line would say of the record: its modelOutput, or its error."""
         found: dict[str, Any] = {}
-        for _ in range(TRIES):
+        for tried in range(TRIES):
+            if tried:  # the pace is ours; that the service wants a slower one it says by refusing
+                time.sleep(min(FIRST_PAUSE_SECONDS * 2 ** (tried - 1), LONGEST_PAUSE_SECONDS))
             self.pace(1)
             try:
                 found = {"recordId": record, "modelOutput": ask(self.executor, self.client, request)}
