@@ -38,7 +38,7 @@ ui: .venv/.installed-demo .dagster/dagster.yaml ## Open the Dagster UI on 127.0.
 
 test: lint ## Run everything that continuous integration runs
 	@echo "== pytest"
-	@env -u DAGSTER_HOME $(BIN)/python -m pytest
+	@env -u DAGSTER_HOME $(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: .venv/.installed-dev .dagster/dagster.yaml ## Check style, types and definitions, without the tests
 	@echo "== ruff"

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from batch_assets_tests.builders import make_tiny_model
-from batch_assets_tests.rehearsed import Rehearsal, rehearsed
+pytest.register_assert_rewrite("batch_assets_tests.sites", "batch_assets_tests.rehearsed")
+
+from batch_assets_tests.builders import make_tiny_model  # noqa: E402
+from batch_assets_tests.rehearsed import Rehearsal, rehearsed  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import requests
 
 from batch_assets.components.attributes import load_file
 from batch_assets.errors import ConfigurationError
@@ -84,6 +85,8 @@ def stack() -> Iterator[Stack]:
     for name in ("StagingBucketPolicy", "QueuePolicy"):
         del content["Resources"][name]
     with s3_server() as endpoint:
+        # Moto's state is the process's: rules of other tests would get these events too.
+        requests.post(f"{endpoint}/moto-api/reset", timeout=10).raise_for_status()
         formation = client("cloudformation", endpoint)
         formation.create_stack(
             StackName="batch-assets",
