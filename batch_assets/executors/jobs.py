@@ -70,6 +70,11 @@ class JobDescription:
     def key(self) -> JobKey:
         return JobKey(self.shard, self.fence, self.digest)
 
+    @property
+    def folder(self) -> str:
+        """Where the request files lie, and nothing else."""
+        return self.files[0].path.rsplit("/", 1)[0]
+
     def asked(self) -> Iterator[int]:
         """Every ordinal that the job asks for, ascending."""
         for first, last in self.ordinals:

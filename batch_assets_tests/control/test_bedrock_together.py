@@ -10,9 +10,11 @@ import pytest
 
 from batch_assets.control.pipeline import Pipeline
 from batch_assets.errors import StorageError
+from batch_assets.executors.bedrock.executor import BedrockExecutor
 from batch_assets.ledger.states import State
+from batch_assets_tests.command import some_records, write_records
 from batch_assets_tests.rehearsed import Rehearsal
-from batch_assets_tests.sites import Site, assert_whole, make_site
+from batch_assets_tests.sites import PER_SHARD, Site, assert_every_record_once, assert_whole, make_site
 
 Rehearse = Callable[..., Rehearsal]
 SHARDS = 5
@@ -80,3 +82,25 @@ def test_two_workers_at_once_do_everything_once(rehearse: Rehearse, tmp_path: Pa
     assert set(first.states()) == {State.COLLECTED}
     assert_whole(first, SHARDS)
     assert first.spent() == pytest.approx(first.billed())
+
+
+def test_two_deployments_of_one_name_and_root_share_a_staging_area(
+    rehearse: Rehearse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on two machines that both call their output /data/out."""
+    monkeypatch.setattr(BedrockExecutor, "root_digits", "0d1e2f")
+    rehearsal = rehearse(quotas={"concurrent_jobs": 2 * SHARDS}, output={"cut_tail": 1})
+    sites = []
+    for number in range(2):
+        (tmp_path / str(number)).mkdir()
+        sites.append(make_site(rehearsal, tmp_path / str(number), SHARDS))
+    other = some_records(SHARDS * PER_SHARD, first=1_000)
+    write_records(tmp_path / "1" / "in.jsonl", other)
+    rounds = [site.first_round() for site in sites]
+    rehearsal.change(output={"cut_tail": 0})
+    for site, pipeline in zip(sites, rounds, strict=True):
+        site.collect(pipeline)
+    for site in sites:
+        site.run()
+    for site, records in zip(sites, (some_records(SHARDS * PER_SHARD), other), strict=True):
+        assert_every_record_once(site.publish(site.open()), records)

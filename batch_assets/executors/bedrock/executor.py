@@ -198,10 +198,8 @@ class BedrockExecutor:
     def _folders(self, jobs: Sequence[JobDescription]) -> tuple[str, str]:
         """Where the requests of a submission lie and where its results go; never one within the other."""
         if len(jobs) == 1:
-            folder = paths.job_folder(jobs[0].shard, jobs[0].fence)
-        else:
-            name = self.submission_name([job.key for job in jobs])[1]
-            folder = f"jobs/pools/{name.rsplit('-', 1)[-1]}"
+            return jobs[0].folder, f"{paths.job_folder(jobs[0].shard, jobs[0].fence)}/results"
+        folder = f"jobs/pools/{self.submission_name([job.key for job in jobs])[1].rsplit('-', 1)[-1]}"
         return f"{folder}/requests", f"{folder}/results"
 
     def _gather(self, jobs: Sequence[JobDescription], folder: str) -> None:

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from batch_assets import paths
 from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.errors import SubmissionRefused
 from batch_assets.executors.base import JobFacts
@@ -122,7 +121,9 @@ def answer_requests(
     rows.forget(np.fromiter(job.asked(), dtype=np.int64))
     for ordinal, code, message in job.refused:
         rows.fail(ordinal, code, message, job.attempt)
-    folder = f"{paths.job_folder(job.shard, job.fence)}/answers"
+    if not job.files:
+        return  # every record was refused before it was sent
+    folder = f"{job.folder}-answers"
     known = {
         info.path.rsplit("/", 1)[-1].removesuffix(".json"): info.path
         for info in executor.staging.list(folder)

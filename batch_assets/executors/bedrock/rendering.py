@@ -3,6 +3,7 @@
 How a request is written is in `requests.py`; when a job is rendered, in `control/`.
 """
 
+import uuid
 from typing import TYPE_CHECKING
 
 from batch_assets import paths
@@ -25,8 +26,10 @@ def render_job(executor: "BedrockExecutor", shard: Shard, order: Order) -> JobDe
     Fewer than the service's minimum become an `on_demand` job, unless remainders are pooled.
     Raises SourceError, StorageError, ConfigurationError.
     """
-    folder = f"{paths.job_folder(shard.key, order.fence)}/requests"
-    out = RequestFiles(executor.staging, folder, f"{shard.key}-{order.fence}", executor.quotas)
+    # Two deployments may share a staging area, a pipeline's name and a root's path: no file of one is the other's.
+    own = uuid.uuid4().hex[:8]
+    folder = f"{paths.job_folder(shard.key, order.fence)}/requests-{own}"
+    out = RequestFiles(executor.staging, folder, f"{shard.key}-{order.fence}-{own}", executor.quotas)
     records = read_shard(executor.settings, shard)
     first_id = _first_id(executor, shard)
     rendered = render(records, executor.family, out, order.ordinals, order.shortened, first_id)
