@@ -41,7 +41,7 @@ class BedrockAccount:
         """The executor of one pipeline in this account. Raises ConfigurationError."""
         from batch_assets.executors.bedrock.executor import BedrockExecutor
 
-        return BedrockExecutor(self, settings)
+        return BedrockExecutor(settings, self)
 
     def embed_query(self, settings: PipelineSettings, text: str) -> npt.NDArray[np.float32]:
         """The vector (dimensions,) of one text, by a call of the model. Raises SubmissionRefused, StorageError."""

@@ -12,7 +12,6 @@ from functools import cached_property
 
 import orjson
 
-from batch_assets import paths
 from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.embeddings.schema import Task
@@ -31,34 +30,28 @@ from batch_assets.executors.bedrock.families.registry import family_for
 from batch_assets.executors.bedrock.fetching import fetch_results
 from batch_assets.executors.bedrock.model_ids import base_model_id, model_name
 from batch_assets.executors.bedrock.on_demand import answer_requests
+from batch_assets.executors.bedrock.places import JobPlaces
 from batch_assets.executors.bedrock.prices import Price, price_of
 from batch_assets.executors.bedrock.quotas import Quotas
 from batch_assets.executors.bedrock.rendering import render_job
 from batch_assets.executors.bedrock.service import BedrockService
 from batch_assets.executors.deferred import Event, Order, Pace, ServiceJob
-from batch_assets.executors.jobs import JobDescription, JobKey
-from batch_assets.settings import S3_URI, BedrockExecutorSettings, PipelineSettings
+from batch_assets.executors.jobs import JobDescription
 from batch_assets.sharding.plan import Shard
 from batch_assets.sharding.reading import read_shard
-from batch_assets.storage import Storage, join_uri, open_storage
+from batch_assets.storage import join_uri
 
 VERSION = 1
 """Raised when requests are rendered otherwise, so that the same text gives another vector."""
 
 
 @dataclass
-class BedrockExecutor:
+class BedrockExecutor(JobPlaces):
     """One pipeline's batch inference jobs. See `base.Executor` and `deferred.DeferredExecutor`."""
 
     account: BedrockAccount
-    settings: PipelineSettings
     kind: str = "bedrock"
     in_place: bool = False
-
-    @cached_property
-    def options(self) -> BedrockExecutorSettings:
-        assert isinstance(self.settings.executor, BedrockExecutorSettings)
-        return self.settings.executor
 
     @cached_property
     def region(self) -> str:
@@ -73,33 +66,6 @@ class BedrockExecutor:
     def service(self) -> BedrockService:
         patient, once = (self.account.client("bedrock", self.region, tries) for tries in (3, 1))
         return BedrockService(patient, once, self.options, self.region)
-
-    @cached_property
-    def staging(self) -> Storage:
-        """Where request and result files lie."""
-        uri = self.options.staging
-        if uri is None:
-            uri = self.settings.output.root
-            if not uri.startswith("s3://"):
-                raise ConfigurationError(
-                    f"executor.staging: output.root {uri} is not on S3, where Bedrock reads and writes; name "
-                    "executor.staging: s3://bucket/prefix/"
-                )
-            return open_storage(uri)
-        # A staging area may be shared: the root's own digits keep pipelines apart.
-        return open_storage(join_uri(uri, f"{_slug(self.settings.name)}-{self.root_digits}"))
-
-    def _check_staging(self) -> None:
-        if not S3_URI.fullmatch(self.staging.uri):
-            raise ConfigurationError(
-                f"executor.staging: {self.staging.uri} has characters that Bedrock does not take (letters, digits and "
-                "-!_*'(). only, so no Hive-style folders); name executor.staging: s3://bucket/prefix/"
-            )
-
-    @cached_property
-    def root_digits(self) -> str:
-        """Six hex digits of the output root: they keep deployments apart at the service."""
-        return hashlib.sha256(open_storage(self.settings.output.root).uri.encode()).hexdigest()[:6]
 
     @cached_property
     def price(self) -> Price | None:
@@ -155,7 +121,7 @@ class BedrockExecutor:
     def check(self) -> None:
         """Look at everything that costs nothing: the model's settings, its price, the staging bucket."""
         _ = self.family, self.scope
-        self._check_staging()
+        self.check_staging()
         if self.options.budget_usd is not None and self.price is None:
             raise ConfigurationError(
                 f"executor.budget_usd: no price is known for {self.options.model_id}, so no budget can be kept; "
@@ -173,40 +139,16 @@ class BedrockExecutor:
 
     # --- the service ---
 
-    def submission_name(self, jobs: Sequence[JobKey]) -> tuple[str, str]:
-        """At most 63 characters. The digest is in it: a name met again means the same requests."""
-        names = [f"{self.name_prefix}{job.shard}-{job.fence}-{job.digest[:6]}" for job in jobs]
-        token = hashlib.sha256("\n".join([self.staging.uri, *sorted(names)]).encode()).hexdigest()
-        return token, names[0] if len(names) == 1 else f"{self.name_prefix}pool-{token[:12]}"
-
-    @property
-    def name_prefix(self) -> str:
-        """How the names of all this pipeline's jobs begin at the service."""
-        return f"{_slug(self.settings.name)}-{self.root_digits}-"
-
     def submit(self, jobs: Sequence[PreparedJob], token: str) -> list[JobHandle]:
         """One call for all `jobs`. Raises SlotsFull, Unanswered or SubmissionRefused."""
         descriptions = [_described(job) for job in jobs]
         _, name = self.submission_name([job.key for job in descriptions])
-        requests, results = self._folders(descriptions)
+        requests, results = self.folders(descriptions)
         if len(jobs) > 1:
-            self._gather(descriptions, requests)
+            self.gather(descriptions, requests)
         uris = (join_uri(self.staging.uri, requests) + "/", join_uri(self.staging.uri, results) + "/")
         job_id = self.service.create(name, token, *uris, invocation_type=self.family.invocation_type)
         return [JobHandle(job, job_id) for job in jobs]
-
-    def _folders(self, jobs: Sequence[JobDescription]) -> tuple[str, str]:
-        """Where the requests of a submission lie and where its results go; never one within the other."""
-        if len(jobs) == 1:
-            return jobs[0].folder, f"{paths.job_folder(jobs[0].shard, jobs[0].fence)}/results"
-        folder = f"jobs/pools/{self.submission_name([job.key for job in jobs])[1].rsplit('-', 1)[-1]}"
-        return f"{folder}/requests", f"{folder}/results"
-
-    def _gather(self, jobs: Sequence[JobDescription], folder: str) -> None:
-        """Copy the request files of small jobs into one folder: the service takes a folder as a job."""
-        for job in jobs:
-            for file in job.files:
-                self.staging.copy(file.path, f"{folder}/{file.path.rsplit('/', 1)[-1]}")
 
     def poll(self, handles: Sequence[JobHandle]) -> list[JobStatus]:
         jobs = {job.id: job for job in self.snapshot(None)}
@@ -287,8 +229,3 @@ class BedrockExecutor:
 def _described(job: PreparedJob) -> JobDescription:
     assert job.description is not None, "a deferred job is rendered before anything else"
     return job.description
-
-
-def _slug(name: str) -> str:
-    """A pipeline's name as AWS names allow it."""
-    return name.replace("_", "-")
