@@ -309,6 +309,11 @@ class PipelineSettings(Settings):
         default=False, description="Let the sensors plan new files, start shards and merge by themselves."
     )
 
+    @property
+    def model_name(self) -> str:
+        """What computes a record's result, as people call it: a service names its models itself."""
+        return getattr(self.executor, "model_id", self.model.id)
+
     @pydantic.field_validator("name")
     @classmethod
     def _legal_name(cls, name: str) -> str:

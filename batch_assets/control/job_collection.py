@@ -176,8 +176,8 @@ def _add_earlier(pipeline: Pipeline, description: JobDescription, facts: JobFact
 
 def _seconds_of(submission: SubmissionRow | None, started: float) -> float:
     """How long the shard's last job took: at the service, as far as the ledger saw it, or here."""
-    if submission is not None and submission.submitted_at is not None and submission.ended_at is not None:
-        return max(submission.ended_at - submission.submitted_at, 0.001)
+    if submission is not None and submission.ended_at is not None:
+        return max(submission.ended_at - submission.claimed_at, 0.001)
     return time.perf_counter() - started
 
 

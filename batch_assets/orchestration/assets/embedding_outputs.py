@@ -31,7 +31,7 @@ def build_embedding_outputs(settings: PipelineSettings) -> dg.AssetsDefinition:
         output_required=False,
         # Runs that compute here take turns; to fetch what a service has computed they need not.
         pool=settings.executor.type if settings.executor.in_place else None,
-        description=f"Embeds each record of a shard with `{settings.model.id}`, writes embeddings and failures as "
+        description=f"{_done_by(settings)}, writes results and failures as "
         "Parquet, then the commit marker `shards/<shard>/shard.json`. A shard that is committed already is "
         f'verified and reported again; the run tag `{metadata.RECOMPUTE_TAG}: "true"` has it computed again.',
         required_resource_keys={"ledger", settings.executor.type},
@@ -67,6 +67,12 @@ def build_embedding_outputs(settings: PipelineSettings) -> dg.AssetsDefinition:
         _end(left, len(asked), lenient)
 
     return embedding_outputs
+
+
+def _done_by(settings: PipelineSettings) -> str:
+    if settings.executor.in_place:
+        return f"Embeds each record of a shard with `{settings.model_name}`"
+    return f"Collects what `{settings.model_name}` has made of a shard's records, has tried again what is missing"
 
 
 def _observation(key: dg.AssetKey, result: ShardResult) -> dg.AssetObservation:
