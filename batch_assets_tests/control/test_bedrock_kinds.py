@@ -142,3 +142,17 @@ def test_request_files_that_are_gone_are_rendered_again(rehearse: Rehearse, tmp_
     rehearsal.change(calls={"throttled": 0})
     site.run()
     assert_whole(site, 2)
+
+
+@pytest.mark.parametrize(
+    "model_id", ["amazon.titan-embed-image-v1", "amazon.nova-2-multimodal-embeddings-v1:0"]
+)
+def test_multimodal_models_embed_texts(rehearse: Rehearse, tmp_path: Path, model_id: str) -> None:
+    site = make_site(rehearse(), tmp_path, 2, executor={"model_id": model_id}, model={"dimensions": 384})
+    site.run()
+    rows = site.publish(site.open())
+    vectors = np.array(rows["embedding"].to_list())
+    assert vectors.shape == (2 * PER_SHARD, 384)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert site.spent() == pytest.approx(site.billed(), rel=1e-3)
+    assert site.spent() > 0
