@@ -20,7 +20,7 @@ def drain_events(pipeline: Pipeline) -> tuple[list[SubmissionRow], bool]:
     ledger, executor = pipeline.ledger, deferred(pipeline)
     events = executor.events(EVENTS_A_TURN)
     ended: list[SubmissionRow] = []
-    others = False
+    others, early = False, set[str]()
     # A job in one batch of events is asked about once, however many there are, and only for its end:
     # where else it stands is told by the next list, and asking each time would double the calls.
     ends = (event.job_id for event in events if event.job_id is not None and not event.under_way)
@@ -32,5 +32,8 @@ def drain_events(pipeline: Pipeline) -> tuple[list[SubmissionRow], bool]:
         job = executor.look_up(job_id)
         if job is not None:
             ended += note(pipeline, submission, job)
-    executor.delete_events(events)
+        if job is not None and job.active:
+            early.add(job_id)
+    # An event may be ahead of the service's own answers: it stays in the queue, and comes again.
+    executor.delete_events([event for event in events if event.under_way or event.job_id not in early])
     return ended, others

@@ -110,7 +110,7 @@ def reconcile(
     since = min(active) if active else newest
     ledger.set_scope(
         executor.scope,
-        slots=executor.slots(),
+        slots=min(deferred(each).slots() for each in sharing),
         foreign_jobs=len(foreign),
         observed_at=now,
         oldest_active=since - MARGIN_SECONDS if since is not None else scope.oldest_active,

@@ -1,12 +1,17 @@
 """Events wake the loop up, and change nothing else: lost, doubled, late, out of order or somebody else's."""
 
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from batch_assets.control.loop import take_turn
+from batch_assets.executors.base import JobState
+from batch_assets.executors.bedrock.executor import BedrockExecutor
+from batch_assets.executors.deferred import ServiceJob
 from batch_assets_tests.rehearsed import TITAN, Rehearsal
 from batch_assets_tests.sites import assert_whole, make_site
 
@@ -97,3 +102,27 @@ def test_a_job_is_asked_about_for_its_end_only(rehearse: Rehearse, tmp_path: Pat
         rehearsal.client("sqs").send_message(QueueUrl=queue, MessageBody=body)
         take_turn([pipeline])
         assert rehearsal.calls(asked) == calls
+
+
+def test_an_event_that_is_ahead_of_the_service_comes_again(
+    rehearse: Rehearse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rehearsal = rehearse()
+    queue = rehearsal.queue()
+    rehearsal.client("sqs").set_queue_attributes(QueueUrl=queue, Attributes={"VisibilityTimeout": "0"})
+    site = make_site(rehearsal, tmp_path, 1, executor={"queue_url": queue, "poll_seconds": 3600})
+    pipeline = site.upload()
+    truth, asked = BedrockExecutor.look_up, []
+
+    def behind(executor: BedrockExecutor, job_id: str) -> ServiceJob | None:
+        found = truth(executor, job_id)
+        asked.append(job_id)
+        return replace(found, state=JobState.RUNNING) if found is not None and len(asked) < 3 else found
+
+    monkeypatch.setattr(BedrockExecutor, "look_up", behind)
+    deadline = time.monotonic() + 20
+    while not site.done() and time.monotonic() < deadline:
+        take_turn([pipeline])
+        site.collect(pipeline)
+    assert_whole(site, 1)
+    assert len(asked) >= 3
