@@ -9,6 +9,7 @@ from batch_assets.control.reconciler import ACTIVE, note
 from batch_assets.ledger.rows import SubmissionRow
 
 EVENTS_A_TURN = 100
+SEEN_AT_MOST = 5
 
 
 def drain_events(pipeline: Pipeline) -> tuple[list[SubmissionRow], bool]:
@@ -34,6 +35,8 @@ def drain_events(pipeline: Pipeline) -> tuple[list[SubmissionRow], bool]:
             ended += note(pipeline, submission, job)
         if job is not None and job.active:
             early.add(job_id)
-    # An event may be ahead of the service's own answers: it stays in the queue, and comes again.
-    executor.delete_events([event for event in events if event.under_way or event.job_id not in early])
+    # An event may be ahead of the service's own answers: it stays in the queue for a while, and comes again.
+    ahead = {event.receipt for event in events
+             if event.job_id in early and not event.under_way and event.seen < SEEN_AT_MOST}  # fmt: skip
+    executor.delete_events([event for event in events if event.receipt not in ahead])
     return ended, others

@@ -55,12 +55,14 @@ class ServiceJob:
 class Event:
     """A wake-up: something has happened to the job `job_id`. `receipt` deletes the message.
 
-    `under_way`: it tells of a job that goes on, so nobody need be asked about it.
+    `under_way`: it tells of a job that goes on, so nobody need be asked about it. `seen` is how
+    often it has come.
     """
 
     job_id: str | None
     receipt: str
     under_way: bool = False
+    seen: int = 1
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,10 @@ class BedrockService:
         try:
             while len(events) < most:
                 answer = sqs.receive_message(
-                    QueueUrl=self.options.queue_url, MaxNumberOfMessages=EVENTS_AT_ONCE, WaitTimeSeconds=0
+                    QueueUrl=self.options.queue_url,
+                    MaxNumberOfMessages=EVENTS_AT_ONCE,
+                    WaitTimeSeconds=0,
+                    AttributeNames=["ApproximateReceiveCount"],
                 )
                 messages = answer.get("Messages", ())
                 events += [_event(message) for message in messages]
@@ -246,6 +249,7 @@ def _event(message: dict[str, Any]) -> Event:
             event = orjson.loads(event["Message"])
         detail = event["detail"]
         job_id = str(detail.get("batchJobArn") or event["resources"][0])
-        return Event(job_id, receipt, STATES.get(str(detail.get("status"))) in UNDER_WAY)
-    except (orjson.JSONDecodeError, KeyError, TypeError, IndexError, AttributeError):
+        seen = int(message.get("Attributes", {}).get("ApproximateReceiveCount", 1))
+        return Event(job_id, receipt, STATES.get(str(detail.get("status"))) in UNDER_WAY, seen)
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, IndexError, AttributeError):
         return Event(None, receipt)
