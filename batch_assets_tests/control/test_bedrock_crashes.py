@@ -50,7 +50,7 @@ ON_DEMAND = [
 ]
 POOL = [
     ("batch_assets.control.submission:_write_pool", 1),
-    ("batch_assets.executors.bedrock.executor:BedrockExecutor._gather", 1),
+    ("batch_assets.executors.bedrock.executor:BedrockExecutor.gather", 1),
     ("batch_assets.executors.bedrock.service:BedrockService.create", 1),
     ("batch_assets.executors.bedrock.executor:BedrockExecutor.fetch", 1),
     ("batch_assets.ledger.money:Accounts.settle", 1),
