@@ -4,8 +4,6 @@ Each test forks a child that really dies (`os._exit`, no cleanup, as by kill -9)
 one step, then goes on in this process.
 """
 
-import importlib
-import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -22,10 +20,10 @@ from batch_assets_tests.control.builders import (
     run,
     write_input,
 )
+from batch_assets_tests.control.dying import DIED, dies_behind
 from batch_assets_tests.fakes import FakeHost
 
 SHARDS = 4
-DIED = 77
 
 # What the child comes to do last: a function's module and name, and which call of it.
 STEPS = [
@@ -59,21 +57,7 @@ def in_dying_child(work: Callable[[], Any], step: str, call: int) -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == DIED, f"the child did not come to {step}"
         return
     try:
-        module, _, name = step.partition(":")
-        *owners, last = name.split(".")
-        owner: Any = importlib.import_module(module)
-        for part in owners:
-            owner = getattr(owner, part)
-        function, numbers = getattr(owner, last), itertools.count(1)
-
-        def dies(*arguments: Any, **named: Any) -> Any:
-            number = next(numbers)
-            result = function(*arguments, **named)
-            if number == call:
-                os._exit(DIED)
-            return result
-
-        setattr(owner, last, dies)
+        dies_behind(step, call)
         work()
     finally:
         os._exit(1)
