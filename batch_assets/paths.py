@@ -71,10 +71,6 @@ def pool_description(name: str) -> str:
     return f"jobs/pools/{name}.json"
 
 
-def attempt_folder(shard: str) -> str:
-    return f"shards/{shard}/attempts"
-
-
 def attempt_rows(shard: str, fence: int) -> str:
     """What a job has settled, of a shard that needs another one."""
     return f"shards/{shard}/attempts/{fence}/rows.parquet"

@@ -128,16 +128,6 @@ class Queue(Store):
             void.sort(key=lambda one: one.key)
             return [*void, *(shard_row(found) for found in connection.execute(due).mappings())][:limit]
 
-    def next_wakeup(self, pipeline: str) -> float | None:
-        """When the next shard that is postponed can be collected (unix seconds); None where none is."""
-        later = sa.select(sa.func.min(shards.c.collect_after)).where(
-            shards.c.pipeline == pipeline,
-            shards.c.collect_after.is_not(None),
-            shards.c.collect_after > self._clock(),
-        )
-        with self._database.read() as connection:
-            return connection.scalar(later)
-
 
 def waiting_for_job(kind: JobKind, fence: int, records: int, now: float) -> dict[str, Any]:
     """The values of a shard whose newest job waits to be submitted, or to be called for."""

@@ -42,11 +42,6 @@ class Scopes(Store):
         with self._database.write() as connection:
             write_scope(connection, name, **values)
 
-    def pause_scope(self, name: str, seconds: float) -> None:
-        """Let nothing be submitted for so long; a longer pause stays."""
-        with self._database.write() as connection:
-            pause_until(connection, name, self._clock() + seconds)
-
     def reserve_calls(self, name: str, count: int, per_minute: float) -> float:
         """When `count` calls may start (unix seconds), at `per_minute` over all processes; they are then taken."""
         with self._database.write() as connection:

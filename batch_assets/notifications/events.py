@@ -69,33 +69,6 @@ def submission_refused(pipeline: str, message: str) -> Notification:
     )
 
 
-def publishing_blocked(pipeline: str, message: str) -> Notification:
-    """All is collected, and yet no new version may be published."""
-    return Notification(
-        key=f"blocked:{pipeline}:{_this_hour()}:{gist(message)}",
-        title=f"{pipeline}: nothing new is published",
-        happened=shorten(message),
-        meaning="Every shard stays as it is. Readers keep the version that is published, if there is one.",
-        command=f"batch-assets retry {pipeline} && batch-assets run {pipeline}",
-        pipeline=pipeline,
-        severity="error",
-    )
-
-
-def published(pipeline: str, version: str, embedded: int, bad: int, uri: str) -> Notification:
-    """A new version is what readers get; `bad` counts its rejected and failed records, `uri` is its folder."""
-    return Notification(
-        key=f"published:{pipeline}:{version}",
-        title=f"{pipeline}: version {version} is published",
-        happened=f"{embedded:,} records are in {uri}; {bad:,} are rejected or failed, each with its reason in "
-        "failures.parquet.",
-        meaning="Readers get this version from now on.",
-        command=f"batch-assets verify {pipeline}",
-        pipeline=pipeline,
-        severity="info",
-    )
-
-
 def run_failed(
     pipelines: Sequence[str], run_id: str, reason: str, *, backfill: str = "", sensor: str = "", family: str
 ) -> Notification:

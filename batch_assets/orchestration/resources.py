@@ -54,7 +54,7 @@ class BedrockResource(dg.ConfigurableResource):
 
 
 class NotificationsResource(dg.ConfigurableResource):
-    """Where a person is told of failed jobs and runs, of spent budgets and published versions."""
+    """Where a person is told of failed jobs and runs, of refusals and spent budgets."""
 
     targets: str = Field(
         default="",

@@ -105,3 +105,9 @@ def ended(ledger: Ledger, key: str = KEYS[0], state: SubmissionState = Submissio
     assert ledger.submitted(token, f"arn:{token}")
     assert ledger.observe(token, state) == [key]
     return token
+
+
+def postponed_until(ledger: Ledger, now: float) -> float | None:
+    """When the next shard that is postponed can be collected; None where none is."""
+    times = [row.collect_after for row in ledger.shards("texts") if (row.collect_after or 0.0) > now]
+    return min((time for time in times if time is not None), default=None)

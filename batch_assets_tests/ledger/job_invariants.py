@@ -125,8 +125,6 @@ class JobsInvariants(RuleBasedStateMachine):
         }
         assert due <= found <= due | void
         assert len(self.ledger.finished("texts", 1)) == min(len(found), 1)
-        later = [row.collect_after for row in self.table(schema.shards) if (row.collect_after or 0) > now]
-        assert self.ledger.next_wakeup("texts") == min(later, default=None)
 
     @invariant()
     def tallies_equal_a_recount(self) -> None:

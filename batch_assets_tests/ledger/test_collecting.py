@@ -13,6 +13,7 @@ from batch_assets_tests.ledger.helpers import (
     SCOPE,
     adopts,
     ended,
+    postponed_until,
     queue,
     state,
     take,
@@ -60,13 +61,13 @@ def test_a_postponed_collection_waits(ledger: Ledger, clock: Clock) -> None:
     ended(ledger)
     claim = ledger.claim("texts", KEY, ME)
     assert claim is not None
-    assert ledger.next_wakeup("texts") is None
+    assert postponed_until(ledger, clock.now) is None
     assert ledger.postpone(claim, clock.now + 60)
     assert ledger.finished("texts", 10) == []
-    assert ledger.next_wakeup("texts") == clock.now + 60
+    assert postponed_until(ledger, clock.now) == clock.now + 60
     clock.now += 60
     assert [row.key for row in ledger.finished("texts", 10)] == [KEY]
-    assert ledger.next_wakeup("texts") is None
+    assert postponed_until(ledger, clock.now) is None
 
 
 def test_failed_collections_pause_longer_and_longer_and_give_up(ledger: Ledger, clock: Clock) -> None:
@@ -75,7 +76,7 @@ def test_failed_collections_pause_longer_and_longer_and_give_up(ledger: Ledger, 
         claim = ledger.claim("texts", KEY, ME)
         assert claim is not None
         assert ledger.fail(claim, "no output", 3) == State.EXPIRED
-        assert ledger.next_wakeup("texts") == clock.now + pause
+        assert postponed_until(ledger, clock.now) == clock.now + pause
         clock.now += pause
     claim = ledger.claim("texts", KEY, ME)
     assert claim is not None

@@ -4,6 +4,7 @@ import pytest
 
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import JobRow, SubmissionRules, Waiting
+from batch_assets.ledger.scopes import pause_until
 from batch_assets.ledger.states import State, SubmissionState
 from batch_assets_tests.ledger.conftest import Clock
 from batch_assets_tests.ledger.helpers import (
@@ -173,7 +174,8 @@ def test_a_refused_submission_leaves_everything_as_it_was(ledger: Ledger, clock:
     answer = ledger.claim_submission(SCOPE, RULES, named)
     assert answer == Waiting("paused", clock.now + 30)
     assert ledger.scope(SCOPE).rejections == 1
-    ledger.pause_scope(SCOPE, 5)
+    with ledger._database.write() as connection:
+        pause_until(connection, SCOPE, clock.now + 5)
     clock.now += 29
     assert waits(ledger) == "paused", "a longer pause stays"
     clock.now += 1

@@ -41,8 +41,8 @@ def test_a_budget_is_told_once_for_each_amount() -> None:
     assert keys[0] == keys[1] != keys[2]
 
 
-@pytest.mark.parametrize("event", [events.submission_refused, events.publishing_blocked])
-def test_the_same_reason_is_told_again_after_an_hour(event, clock: list[float]) -> None:
+def test_the_same_reason_is_told_again_after_an_hour(clock: list[float]) -> None:
+    event = events.submission_refused
     first = event("texts", "Role x cannot be passed (request 0b1c-77)")
     clock[0] += 3599
     assert event("texts", "Role x cannot be passed (request 4d9a-12)").key == first.key
@@ -50,13 +50,6 @@ def test_the_same_reason_is_told_again_after_an_hour(event, clock: list[float]) 
     assert event("texts", "The bucket is in another region").key != first.key
     clock[0] += 1
     assert event("texts", "Role x cannot be passed (request 0b1c-77)").key != first.key
-
-
-def test_each_version_is_published_once() -> None:
-    one = events.published("texts", "v3", 12_345, 6, "s3://bucket/out/merged/v3")
-    assert one.key == events.published("texts", "v3", 12_345, 6, "elsewhere").key
-    assert one.key != events.published("texts", "v4", 12_345, 6, "elsewhere").key
-    assert "12,345 records are in s3://bucket/out/merged/v3" in one.happened
 
 
 def test_runs_by_hand_are_events_of_their_own_and_re_executions_are_not() -> None:
