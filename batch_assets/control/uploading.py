@@ -21,6 +21,7 @@ from batch_assets.ledger.states import State
 from batch_assets.sharding.plan import Shard
 
 SECONDS_BETWEEN_TURNS = 5.0
+ANSWER_SECONDS = 5.0
 logger = logging.getLogger(__name__)
 
 
@@ -44,10 +45,22 @@ def upload_shards(pipeline: Pipeline, keys: Sequence[str]) -> list[str]:
         # At once after the first: what is wrong for every shard is to be known before the others are uploaded.
         if time.monotonic() - turned >= SECONDS_BETWEEN_TURNS:
             take_turn([pipeline])
+            if len(queued) == 1:
+                _await_answer(pipeline, key)
             refuse_blocked(pipeline)
             turned = time.monotonic()
     take_turn([pipeline])
     return queued
+
+
+def _await_answer(pipeline: Pipeline, key: str) -> None:
+    """Wait a while where another's turn has just made the call for this shard: its answer is for all of them."""
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while time.monotonic() < deadline:
+        row = pipeline.ledger.shard(pipeline.name, key)
+        if row is None or row.state is not State.SUBMITTING:
+            return
+        time.sleep(0.1)
 
 
 def refuse_blocked(pipeline: Pipeline) -> None:

@@ -37,9 +37,9 @@ def embed_at_service(driver: "Driver") -> None:
     with _Turns(driver, pipeline).taken() as turns:
         while _unfinished(pipeline):
             _refuse_stopped(pipeline)
-            done, failed = _upload(driver), None
-            if done is None:
-                done, failed = _collect(driver)
+            # By turns: what has ended gives its money back, and is not to wait for the last upload.
+            uploaded = _upload(driver)
+            collected, failed = _collect(driver)
             known.tell()
             if failed is not None:
                 failures += 1
@@ -49,7 +49,7 @@ def embed_at_service(driver: "Driver") -> None:
                 time.sleep(2**failures)
                 continue
             failures = 0
-            if not done:
+            if not (uploaded or collected):
                 turns.check()
                 time.sleep(turns.seconds)
 
@@ -69,14 +69,14 @@ def _refuse_stopped(pipeline: Pipeline) -> None:
         pipeline.ledger.start_again(pipeline.name)
 
 
-def _upload(driver: "Driver") -> bool | None:
-    """Upload a run's worth of shards that wait for it; None where there are none."""
+def _upload(driver: "Driver") -> bool:
+    """Upload a run's worth of shards that wait for it; False where there are none."""
     rows = driver.ledger.shards(
         driver.settings.name, states=(State.PLANNED, State.PREPARED), limit=2 * SHARDS_PER_RUN
     )
     fresh = [row.key for row in rows if not driver.held(row)][:SHARDS_PER_RUN]
     if not fresh:
-        return None
+        return False
     failed = driver.materialize_shards(("input_shards", "submitted_jobs"), fresh)
     if failed is not None:
         raise failed
