@@ -16,6 +16,7 @@ from batch_assets.errors import ConfigurationError
 
 # Before an output root: the shards of the pipeline that it belongs to.
 SHARDS_SCHEME = "shards:"
+IMAGE_FORMATS = ("img2dataset", "webdataset")
 PIPELINE_NAME = re.compile(r"[a-z][a-z0-9_]{0,23}")
 
 _UNITS = {
@@ -38,6 +39,15 @@ def parse_size(value: Any) -> Any:
 Bytes = Annotated[int, pydantic.BeforeValidator(parse_size, json_schema_input_type=int | str)]
 
 
+def _positive(tokens: int | str) -> int | str:
+    if isinstance(tokens, int) and tokens < 1:
+        raise ValueError("must be auto or a positive number of tokens")
+    return tokens
+
+
+BatchTokens = Annotated[int | Literal["auto"], pydantic.AfterValidator(_positive)]
+
+
 class Settings(pydantic.BaseModel):
     """Base of all settings: unknown fields are refused, values are frozen."""
 
@@ -56,17 +66,30 @@ class SourceSettings(Settings):
         description="Instead of uri: another pipeline of the same defs folder. Its committed shards' embedded "
         "records are read, with their columns and, as id_column, their record_id.",
     )
-    format: Literal["jsonl", "csv", "parquet"] | None = Field(
+    format: Literal["jsonl", "csv", "parquet", "img2dataset", "webdataset"] | None = Field(
         default=None,
-        description="jsonl, csv or parquet; by default told by the files' extension "
-        "(.jsonl .ndjson .json, each also .gz or .zst; .csv .tsv; .parquet).",
+        description="jsonl, csv, parquet, img2dataset or webdataset; by default told by the files' extension "
+        "(.jsonl .ndjson .json, each also .gz or .zst; .csv .tsv; .parquet). The last two hold images: img2dataset's "
+        "Parquet shards, and tar shards; both are to be named.",
     )
     id_column: str | None = Field(
         default=None,
         description="Column with the record's own id; by default the record is named <shard>:<ordinal>.",
     )
     text_column: str | None = Field(
-        default=None, description="Column with the text to embed; by default `text`."
+        default=None,
+        description="Column with the text to embed; by default `text`, beside an image its `caption`.",
+    )
+    image_column: str | None = Field(
+        default=None,
+        description="Column with the images to embed: whole files as bytes, or where each is (a path, s3://, "
+        "gs://, http(s)://). By default, in img2dataset's shards, the column of bytes, else `url`.",
+    )
+    max_image_pixels: int = Field(
+        default=100_000_000, ge=1, description="An image of more pixels is rejected before it is decoded."
+    )
+    allow_private_addresses: bool = Field(
+        default=False, description="Fetch images also from URLs that point into private networks."
     )
     text_template: str | None = Field(
         default=None,
@@ -91,13 +114,20 @@ class SourceSettings(Settings):
             raise ValueError(f"a pipeline's shards are parquet, not {self.format}; leave format out")
         if self.text_column is not None and self.text_template is not None:
             raise ValueError("name text_column or text_template, not both")
+        if self.image_column is not None and self.format in ("jsonl", "csv", "webdataset"):
+            raise ValueError(f"image_column names a column of Parquet files, not of {self.format}")
         return self
 
     @property
+    def images(self) -> bool:
+        """Whether the records are images, each maybe with a caption."""
+        return self.image_column is not None or self.format in IMAGE_FORMATS
+
+    @property
     def text_columns(self) -> list[str]:
-        """The columns the text is made of."""
+        """The columns the text is made of; of images, the caption, which not every one has."""
         if self.text_template is None:
-            return [self.text_column or "text"]
+            return [self.text_column or ("caption" if self.images else "text")]
         import string
 
         names = [name for _, name, _, _ in string.Formatter().parse(self.text_template) if name]
@@ -136,8 +166,11 @@ class GpuExecutorSettings(Settings):
     in_place: ClassVar[bool] = True
     type: Literal["gpu"] = Field(default="gpu", description="What computes: gpu, this machine.")
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
-    batch_tokens: int | Literal["auto"] = Field(
+    batch_tokens: BatchTokens = Field(
         default="auto", description="Tokens in one batch (padding included); auto fits the device."
+    )
+    batch_records: int | None = Field(
+        default=None, ge=1, description="Records in one batch, at most; by default as many as fit."
     )
     max_attempts: int = Field(
         default=3, ge=1, description="How often a shard is tried before it is exhausted."
@@ -150,12 +183,37 @@ class GpuExecutorSettings(Settings):
             raise ValueError("use auto, cpu, cuda or cuda:N")
         return device
 
-    @pydantic.field_validator("batch_tokens")
-    @classmethod
-    def _positive_batch(cls, tokens: int | str) -> int | str:
-        if isinstance(tokens, int) and tokens < 1:
-            raise ValueError("must be auto or a positive number of tokens")
-        return tokens
+
+class RayExecutorSettings(Settings):
+    """A Ray cluster, or this machine's cores and GPUs as one: workers that pull shards."""
+
+    in_place: ClassVar[bool] = True
+    type: Literal["ray"] = Field(description="What computes: ray, the workers of a Ray cluster.")
+    address: str = Field(
+        default="auto",
+        description="auto: the cluster in RAY_ADDRESS or one that runs on this machine, else one is started here; "
+        "local: always start one here; else a cluster's address, such as ray://head:10001.",
+    )
+    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        default="auto",
+        description="Workers, each with the model in memory; auto: as many as the cluster has room for.",
+    )
+    gpus_per_worker: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
+        default="auto",
+        description="GPUs of one worker; 0.5 puts two on a GPU; auto is 1 where the cluster has GPUs, else 0.",
+    )
+    cpus_per_worker: float = Field(
+        default=1, gt=0, description="CPU cores of one worker, which its threads share."
+    )
+    batch_tokens: BatchTokens = Field(
+        default="auto", description="Tokens in one batch (padding included); auto fits the device."
+    )
+    batch_records: int | None = Field(
+        default=None, ge=1, description="Records in one batch, at most; by default as many as fit."
+    )
+    max_attempts: int = Field(
+        default=3, ge=1, description="How often a shard is tried before it is exhausted."
+    )
 
 
 class TokenPrices(Settings):
@@ -242,6 +300,7 @@ class BedrockExecutorSettings(Settings):
 
 EXECUTOR_SETTINGS: dict[str, type[Settings]] = {
     "gpu": GpuExecutorSettings,
+    "ray": RayExecutorSettings,
     "bedrock": BedrockExecutorSettings,
 }
 
@@ -254,11 +313,12 @@ def _executor_type(value: Any) -> Any:
 # Each executor adds its settings class here; `type` tells them apart.
 ExecutorSettings = Annotated[
     Annotated[GpuExecutorSettings, pydantic.Tag("gpu")]
+    | Annotated[RayExecutorSettings, pydantic.Tag("ray")]
     | Annotated[BedrockExecutorSettings, pydantic.Tag("bedrock")],
     pydantic.Discriminator(
         _executor_type,
         custom_error_type="executor_type",
-        custom_error_message="type should be one of gpu, bedrock",
+        custom_error_message="type should be one of gpu, ray, bedrock",
     ),
 ]
 
@@ -279,6 +339,11 @@ class OutputSettings(Settings):
     root: str = Field(description="Folder of this pipeline alone: a local path, s3://, gs:// or az://.")
     dtype: Literal["float32", "float16"] = Field(default="float32", description="Type of the stored vectors.")
     merge: Literal["parquet"] = Field(default="parquet", description="Format of the merged dataset.")
+    single_file: bool = Field(
+        default=False,
+        description="Also put embeddings.parquet, all rows in one file, and metadata.json at the root, after "
+        "each publish.",
+    )
 
 
 class PipelineSettings(Settings):

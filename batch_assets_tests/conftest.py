@@ -1,11 +1,18 @@
 """What all tests share: one tiny model, made once, and AWS on this machine."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# The same examples at every run: a change is judged by what it changed. HYPOTHESIS_PROFILE=random looks for others.
+settings.register_profile("fixed", derandomize=True)
+settings.register_profile("random")
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 pytest.register_assert_rewrite("batch_assets_tests.sites", "batch_assets_tests.rehearsed")
 

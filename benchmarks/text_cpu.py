@@ -51,7 +51,7 @@ def main() -> int:
     reduced = SentenceTransformer(folder, device="cpu", model_kwargs={"dtype": torch.bfloat16})
     encoder = TextEncoder.load(ModelSettings(), device="cpu")
     texts = docstring_texts(count, exact.tokenizer)
-    tokens = int(encoder.tokenize(texts).counts.sum())
+    tokens = int(encoder.prepare(texts).counts.sum())
     print(
         f"{count:,} texts of {tokens / count:.0f} tokens on average, {rounds} rounds in turns; records per second"
     )
@@ -140,7 +140,7 @@ def operations(encoder: TextEncoder, texts: list[str]) -> float:
     """Floating-point operations of an average text: two for each weight and token, and the attention's products."""
     config = json.loads((locate_model(ModelSettings()) / "config.json").read_text())
     hidden, layers, inner = config["hidden_size"], config["num_hidden_layers"], config["intermediate_size"]
-    lengths = encoder.tokenize(texts).counts.astype(np.float64)
+    lengths = encoder.prepare(texts).counts.astype(np.float64)
     weights = layers * (4 * hidden * hidden + 2 * hidden * inner)
     return float((2 * weights * lengths + 4 * layers * hidden * lengths**2).mean())
 

@@ -12,7 +12,8 @@ from batch_assets.sources.base import Records
 class Failure:
     """A valid record that the model or the service did not embed. `row` indexes its `Records`.
 
-    `retryable`: another attempt at it may succeed; otherwise it has failed for good.
+    `retryable`: another attempt at it may succeed; otherwise it has failed for good. `rejected`: it
+    is bad input, found out only where the work is, such as a broken image.
     """
 
     row: int
@@ -20,6 +21,7 @@ class Failure:
     message: str
     attempts: int = 1
     retryable: bool = False
+    rejected: bool = False
 
 
 @dataclass

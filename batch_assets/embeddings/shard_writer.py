@@ -120,7 +120,8 @@ class ShardWriter:
         failures = failures_table(outcomes)
         self._next_ordinal += len(outcomes.records) + rejected
         self._norms.add(norms)
-        self._stages.update({REJECT: rejected, INFERENCE: len(outcomes.failures)})
+        bad = sum(failure.rejected for failure in outcomes.failures)
+        self._stages.update({REJECT: rejected + bad, INFERENCE: len(outcomes.failures) - bad})
         self._tokens += int(outcomes.token_counts.sum(dtype=np.int64))
         if outcomes.output_tokens is not None:
             self._output_tokens += int(outcomes.output_tokens.sum(dtype=np.int64))

@@ -122,7 +122,8 @@ def failures_table(outcomes: Outcomes) -> pa.Table:
     for failure in outcomes.failures:
         at = failure.row
         origin = records.record_ids[at], records.source_files[at], records.source_rows[at]
-        told = INFERENCE, failure.code, _text(failure.message), failure.attempts
+        stage = REJECT if failure.rejected else INFERENCE
+        told = stage, failure.code, _text(failure.message), failure.attempts
         rows.append((records.ordinals[at], (*origin, *told)))
     rows.sort(key=lambda row: row[0])
     columns = list(zip(*(row for _, row in rows), strict=True)) or [()] * len(FAILURES_SCHEMA)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from batch_assets.encoders.base import Tokenized
+from batch_assets.encoders.base import Prepared
 from batch_assets.encoders.tokens import NO_LIMIT, TextTokenizer
 
 PROBES = (
@@ -34,10 +34,10 @@ class Feed(Protocol):
 
     parallel: bool
 
-    def tokenize(self, texts: Sequence[str]) -> Tokenized: ...
+    def prepare(self, texts: Sequence[str]) -> Prepared: ...
 
     def features(self, inputs: Sequence[Any]) -> dict[str, Any]:
-        """What the first module takes, for one batch of `Tokenized.inputs`."""
+        """What the first module takes, for one batch of `Prepared.inputs`."""
         ...
 
 
@@ -51,7 +51,7 @@ def choose_feed(model: Any, prompt: str | None) -> Feed:
         return library
     own = TokenFeed(first, prompt)
     texts = [*PROBES, "words and more " * min(first.max_seq_length or LONGEST_PROBE, LONGEST_PROBE)]
-    ours, theirs = own.features(own.tokenize(texts).inputs), library.features(texts)
+    ours, theirs = own.features(own.prepare(texts).inputs), library.features(texts)
     return own if _same(ours, theirs) else library
 
 
@@ -71,9 +71,9 @@ class TokenFeed:
         # What poolings that leave out the prompt ask for.
         self._more = {"prompt_length": transformer._get_prompt_length(prompt)} if prompt else {}
 
-    def tokenize(self, texts: Sequence[str]) -> Tokenized:
+    def prepare(self, texts: Sequence[str]) -> Prepared:
         ids = self._tokenizer(texts)
-        return Tokenized(list(ids), np.array([len(row) for row in ids], dtype=np.int32))
+        return Prepared(list(ids), np.array([len(row) for row in ids], dtype=np.int32))
 
     def features(self, inputs: Sequence[npt.NDArray[np.int64]]) -> dict[str, Any]:
         import torch
@@ -102,9 +102,9 @@ class LibraryFeed:
         self._model, self._prompt = model, prompt
         self._lock = threading.Lock()
 
-    def tokenize(self, texts: Sequence[str]) -> Tokenized:
+    def prepare(self, texts: Sequence[str]) -> Prepared:
         counts = [_count_tokens(self.features([text])) for text in texts]
-        return Tokenized(list(texts), np.array(counts, dtype=np.int32))
+        return Prepared(list(texts), np.array(counts, dtype=np.int32))
 
     def features(self, inputs: Sequence[str]) -> dict[str, Any]:
         with self._lock:

@@ -9,12 +9,12 @@ import contextlib
 import logging
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from batch_assets.encoders.base import Tokenized
+from batch_assets.encoders.base import Prepared
 from batch_assets.encoders.cpu import accelerate
 from batch_assets.encoders.devices import available_cores, pick_device, pick_dtype, split_cores
 from batch_assets.encoders.feeding import PROBES, Feed, choose_feed
@@ -44,12 +44,19 @@ logger = logging.getLogger(__name__)
 class TextEncoder:
     """Implements `encoders.base.Encoder`; `load` makes one."""
 
-    def __init__(self, model: Any, feed: Feed, settings: ModelSettings, device: str, dtype: str) -> None:
-        """Take over a SentenceTransformer that is on `device` and computes in `dtype`."""
+    takes: Literal["text", "image"] = "text"
+    batch_records: int | None = None
+    prepare_threads = 1  # tokenizers have threads of their own
+    window_records = 4096
+
+    def __init__(
+        self, model: Any, feed: Feed, settings: ModelSettings, device: str, dtype: str, cores: int
+    ) -> None:
+        """Take over a SentenceTransformer that is on `device` and computes in `dtype`, with `cores` cores."""
         self.device, self.normalized = device, settings.normalize
         self.dtype = dtype if hasattr(model[0], "model") else "float32"
         self._model, self._feed, self._settings = model, feed, settings
-        on_cuda, cores = device.startswith("cuda"), available_cores()
+        on_cuda = device.startswith("cuda")
         self.batch_tokens = CUDA_BATCH_TOKENS if on_cuda else CPU_BATCH_TOKENS
         self.threads, self._cores = (CUDA_THREADS, 1) if on_cuda else split_cores(cores)
         if not feed.parallel:
@@ -58,10 +65,12 @@ class TextEncoder:
         self.dimensions = self._probe().shape[1]
 
     @classmethod
-    def load(cls, settings: ModelSettings, *, device: str = "auto") -> "TextEncoder":
-        """Load the model on `device`: auto, cpu, cuda, cuda:N. Raises ModelError."""
+    def load(
+        cls, settings: ModelSettings, *, device: str = "auto", cores: int | None = None
+    ) -> "TextEncoder":
+        """Load the model on `device`: auto, cpu, cuda, cuda:N; `cores` are all by default. Raises ModelError."""
         with _cores_kept(settings):
-            encoder = cls._load_checked(settings, pick_device(device))
+            encoder = cls._load_checked(settings, pick_device(device), cores or available_cores())
         encoder._thread = threading.local()  # this thread computes with its own number of cores again
         if settings.dimensions is not None and settings.dimensions > encoder.dimensions:
             raise ModelError(
@@ -71,22 +80,22 @@ class TextEncoder:
         return encoder
 
     @classmethod
-    def _load_checked(cls, settings: ModelSettings, device: str) -> "TextEncoder":
+    def _load_checked(cls, settings: ModelSettings, device: str, cores: int) -> "TextEncoder":
         dtype = pick_dtype(settings.dtype, device)
         if settings.dtype == "auto" and dtype != "float32" and weight_bytes(settings) <= MOST_BYTES_AUTO:
-            encoder = cls._load_reduced(settings, device, dtype)
+            encoder = cls._load_reduced(settings, device, dtype, cores)
         else:
-            encoder = cls._load(settings, device, dtype)
+            encoder = cls._load(settings, device, dtype, cores)
         if device == "cpu":
             encoder._accelerate()
         return encoder
 
     @classmethod
-    def _load_reduced(cls, settings: ModelSettings, device: str, dtype: str) -> "TextEncoder":
+    def _load_reduced(cls, settings: ModelSettings, device: str, dtype: str, cores: int) -> "TextEncoder":
         """The model in `dtype`, or in float32 where it cannot compute in `dtype` or loses too much in it."""
-        exact = cls._load(settings, device, "float32")
+        exact = cls._load(settings, device, "float32", cores)
         try:
-            reduced = cls._load(settings, device, dtype)
+            reduced = cls._load(settings, device, dtype, cores)
             cosine = _lowest_cosine(exact._probe(), reduced._probe())
             reason = f"its lowest cosine to float32 is {cosine:.5f}"
         except ModelError as error:
@@ -97,18 +106,19 @@ class TextEncoder:
         return exact
 
     @classmethod
-    def _load(cls, settings: ModelSettings, device: str, dtype: str) -> "TextEncoder":
+    def _load(cls, settings: ModelSettings, device: str, dtype: str, cores: int) -> "TextEncoder":
         model = load_model(settings, device, dtype)
         for number, module in enumerate(model.children()):
             if number or not hasattr(module, "model"):
                 module.float()
         with loading_errors(settings):
-            encoder = cls(model, choose_feed(model, prompt_of(model, settings)), settings, device, dtype)
+            feed = choose_feed(model, prompt_of(model, settings))
+            encoder = cls(model, feed, settings, device, dtype, cores)
             encoder._refuse_made_up(made_up_parameters(model, settings))
         return encoder
 
-    def tokenize(self, texts: Sequence[str]) -> Tokenized:
-        return self._feed.tokenize(texts)
+    def prepare(self, texts: Sequence[str]) -> Prepared:
+        return self._feed.prepare(texts)
 
     def encode(self, inputs: Sequence[Any]) -> npt.NDArray[np.float32]:
         import torch
@@ -140,7 +150,7 @@ class TextEncoder:
 
     def _probe(self) -> npt.NDArray[np.float32]:
         """Vectors of the probes, in one batch with padding."""
-        tokenized = self.tokenize(PROBES)
+        tokenized = self.prepare(PROBES)
         return self.encode(
             [item for item, count in zip(tokenized.inputs, tokenized.counts, strict=True) if count]
         )

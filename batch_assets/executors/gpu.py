@@ -59,20 +59,20 @@ class GpuMachine:
 
     def encoder(self, settings: PipelineSettings) -> Encoder:
         """The pipeline's model, loaded if it is not the one loaded last. Raises ModelError."""
-        from batch_assets.encoders.text import TextEncoder
+        from batch_assets.encoders.registry import load_encoder
 
         device = self.pick_device(settings)
         key = f"{fingerprint(settings)}@{device}"
         with self._lock:
             if self._loaded is None or self._loaded[0] != key:
                 self._loaded = None  # give the memory back before the next model takes it
-                self._loaded = (key, TextEncoder.load(settings.model, device=device))
+                self._loaded = (key, load_encoder(settings, device=device))
             return self._loaded[1]
 
     def embed_query(self, settings: PipelineSettings, text: str) -> npt.NDArray[np.float32]:
         """The vector (dimensions,) of one text, as the pipeline's records are embedded."""
         encoder = self.encoder(settings)
-        return encoder.encode(encoder.tokenize([text]).inputs)[0]
+        return encoder.encode(encoder.prepare([text]).inputs)[0]
 
 
 @dataclass

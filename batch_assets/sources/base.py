@@ -83,6 +83,10 @@ class Records:
     The lists are of one length: the valid records. `columns` has the passed-through columns,
     in the plan's types, with as many rows. `rejections` are the bad records of the same
     stretch; together the two cover every ordinal of it exactly once.
+
+    Of a source of images, `images` are the whole image files, or where each is to be fetched from
+    (a path or URL), and `texts` their captions, "" where there is none. It is None of a source of
+    texts, and where only the records' structure was asked for.
     """
 
     ordinals: list[int]
@@ -92,6 +96,7 @@ class Records:
     texts: list[str]
     columns: pa.RecordBatch
     rejections: list[Rejection] = field(default_factory=list)
+    images: list[bytes | str] | None = None
 
     def __len__(self) -> int:
         return len(self.ordinals)
@@ -99,7 +104,11 @@ class Records:
 
 @dataclass(frozen=True)
 class RecordRules:
-    """How rows of one shard become records: what its plan has fixed, and the pipeline's settings."""
+    """How rows of one shard become records: what its plan has fixed, and the pipeline's settings.
+
+    `images`: records are images, and `image_column` is where they are, if not where their format
+    says. `contents`: image files are to be read, not only what stands beside them.
+    """
 
     shard: str
     columns: tuple[Column, ...]
@@ -107,6 +116,9 @@ class RecordRules:
     text_column: str | None = "text"
     text_template: str | None = None
     id_column: str | None = None
+    images: bool = False
+    image_column: str | None = None
+    contents: bool = True
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ class BatchEncoder:
         """
         waiting = [each for each in np.flatnonzero(window.counts) if each not in window.failures]
         try:
-            inputs = self._encoder.tokenize([_PROBE]).inputs
+            inputs = self._encoder.prepare([_PROBE]).inputs
             if waiting and not self._breaker.succeeded:
                 inputs.append(window.inputs[min(waiting, key=lambda position: window.counts[position])])
             return all(bool(np.isfinite(self._encoder.encode([each])).all()) for each in inputs)

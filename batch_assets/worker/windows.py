@@ -22,7 +22,7 @@ WINDOW_CHARACTERS = 32 * 2**20
 
 @dataclass
 class Window:
-    """`inputs` and `counts` are as in `Tokenized`, over the records of all `parts` in order.
+    """`inputs` and `counts` are as in `Prepared`, over the records of all `parts` in order.
 
     `failures` are positions in that order with code and message; `vectors` has a row for each
     position, which means something once its batch is encoded and no failure names it.
@@ -93,7 +93,7 @@ def _tokenize(parts: list[Records], encoder: Encoder) -> Window:
         if first == last:
             return
         try:
-            tokenized = encoder.tokenize(texts[first:last])
+            tokenized = encoder.prepare(texts[first:last])
         except Exception as error:
             if last - first == 1:
                 window.failures[first] = ("model_error", describe(error))

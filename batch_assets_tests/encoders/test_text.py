@@ -34,7 +34,7 @@ TEXTS = [
 
 def encode(encoder: TextEncoder, texts: list[str] = TEXTS, size: int = 7) -> np.ndarray:
     """Vectors in batches of unequal lengths."""
-    inputs = encoder.tokenize(texts).inputs
+    inputs = encoder.prepare(texts).inputs
     return np.concatenate(
         [encoder.encode(inputs[first : first + size]) for first in range(0, len(texts), size)]
     )
@@ -133,7 +133,7 @@ def test_a_model_without_a_transformer(tiny_model: Path, tmp_path: Path) -> None
         lowest_cosine(encode(encoder), SentenceTransformer(str(tmp_path), device="cpu").encode(TEXTS))
         > 0.99999
     )
-    assert encoder.tokenize(["the file"]).counts.tolist() == [2]
+    assert encoder.prepare(["the file"]).counts.tolist() == [2]
 
 
 def test_prompts_the_models_and_ones_own(tiny_model: Path, tmp_path: Path) -> None:
@@ -161,14 +161,14 @@ def test_fewer_dimensions_are_cut_before_they_are_normalized(tiny_model: Path) -
 
 def test_max_tokens_truncates_as_the_library_does(tiny_model: Path) -> None:
     encoder = load(tiny_model, max_tokens=9)
-    assert encoder.tokenize(TEXTS).counts.max() == 9
+    assert encoder.prepare(TEXTS).counts.max() == 9
     assert lowest_cosine(
         encode(encoder), reference_vectors(ModelSettings(id=str(tiny_model), max_tokens=9), TEXTS)
     ) > (0.99999)
 
 
 def test_token_counts_are_what_the_model_sees(tiny_model: Path) -> None:
-    counts = load(tiny_model).tokenize(["", "the file", "the file " * 100]).counts
+    counts = load(tiny_model).prepare(["", "the file", "the file " * 100]).counts
     assert counts.tolist() == [2, 4, 64]
     assert counts.dtype == np.int32
 

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from batch_assets.encoders.base import Tokenized
+from batch_assets.encoders.base import Prepared
 from batch_assets.sources.base import Records
 
 
 class FakeEncoder:
     """One token a character; the vector is (length, first character, 1). `fault` may raise, per batch."""
 
-    dimensions, dtype, device, batch_tokens, normalized = 3, "float32", "cpu", 64, False
+    takes, dimensions, dtype, device, batch_tokens, normalized = "text", 3, "float32", "cpu", 64, False
+    batch_records, prepare_threads, window_records = None, 1, 4096
 
     def __init__(
         self, fault: Callable[[list[str]], None] = lambda texts: None, threads: int = 2, delay: float = 0
@@ -24,11 +25,11 @@ class FakeEncoder:
         self.batches: list[list[str]] = []
         self.texts_tokenized = 0
 
-    def tokenize(self, texts: Sequence[str]) -> Tokenized:
+    def prepare(self, texts: Sequence[str]) -> Prepared:
         self.texts_tokenized += len(texts)
         if any("untokenizable" in text for text in texts):
             raise ValueError("cannot tokenize this")
-        return Tokenized(list(texts), np.array([len(text) for text in texts], dtype=np.int32))
+        return Prepared(list(texts), np.array([len(text) for text in texts], dtype=np.int32))
 
     def encode(self, inputs: Sequence[Any]) -> np.ndarray:
         self.batches.append(list(inputs))
