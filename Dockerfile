@@ -1,6 +1,7 @@
 # Two images of one code location:
 #   docker build --target code   -t batch-assets:<tag> .         webserver, daemon, code server, runs that only submit and collect
-#   docker build --target worker -t batch-assets-worker:<tag> .  the same and torch: runs that compute
+#   docker build --target worker -t batch-assets-worker:<tag> .  the same with torch and Ray: runs that compute, nodes of a
+#                                                                Ray cluster
 # The webserver and the daemon are the same image with another command:
 #   dagster-webserver -h 0.0.0.0 -p 3000 -w workspace.yaml      dagster-daemon run -w workspace.yaml
 
@@ -41,5 +42,6 @@ CMD ["dagster", "code-server", "start", "--host", "0.0.0.0", "--port", "4000", "
 FROM code AS worker
 
 USER 0
-RUN pip install --constraint constraints.txt --editable ".[gpu]"
+# ray[default] has the dashboard, which KubeRay asks whether a node is well.
+RUN pip install --constraint constraints.txt --editable ".[ray]" "ray[default]"
 USER 10001

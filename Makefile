@@ -9,17 +9,17 @@ MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
 PORT ?= 3000
-BENCHMARKS ?= text_cpu scale merge bedrock_collection bedrock_rehearsal
+BENCHMARKS ?= text_cpu images ray_workers scale merge bedrock_collection bedrock_rehearsal
 
 export VIRTUAL_ENV := $(CURDIR)/.venv
 export DAGSTER_HOME := $(CURDIR)/.dagster
 # PostgreSQL only: events are written in batches, which more than halves the time of wide runs.
 export DAGSTER_EVENT_BATCH_SIZE := 500
 
-.PHONY: help demo rehearsal ui test lint format bench clean
+.PHONY: help demo demo-images rehearsal ui test lint format bench clean
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.installed-demo .dagster/dagster.yaml ## Embed 8,000 docstrings of this Python, offline, and search them
 	@$(BIN)/python examples/make_docstrings.py .dagster/demo/docstrings
@@ -28,6 +28,16 @@ demo: .venv/.installed-demo .dagster/dagster.yaml ## Embed 8,000 docstrings of t
 	  printf '\nbatch-assets search quickstart "%s"\n' "$$query"; \
 	  $(BIN)/batch-assets search quickstart "$$query"; \
 	done
+
+demo-images: .venv/.installed-demo .dagster/dagster.yaml ## Embed 400 photographs with a small CLIP of random weights, offline, and search them by an image
+	@$(BIN)/python examples/make_image_dataset.py .dagster/demo/images --format webdataset
+	@$(BIN)/python examples/make_clip_model.py .dagster/demo/clip > /dev/null
+	@$(BIN)/batch-assets run photographs
+	@for photograph in .venv/lib/python3*/site-packages/skimage/data/{chelsea,coffee}.png; do \
+	  printf '\nbatch-assets search photographs %s\n' "$$photograph"; \
+	  $(BIN)/batch-assets search photographs "$$photograph" -k 5; \
+	done
+	@printf '\nmake ui shows more: the asset photographs/merged_embeddings has a contact sheet in its metadata.\n'
 
 rehearsal: .venv/.installed-rehearsal .dagster/dagster.yaml ## Run a pipeline on a Bedrock of localhost, faults on, in the UI (FLAGS=--once ends by itself)
 	@$(BIN)/python examples/make_docstrings.py .dagster/demo/docstrings

@@ -6,6 +6,9 @@ to the modules that write them.
 
 PIPELINE = "pipeline.json"
 CURRENT = "merged/CURRENT"
+# Where `output.single_file` says so: copies for readers of one file.
+SINGLE_FILE = "embeddings.parquet"
+SINGLE_METADATA = "metadata.json"
 
 
 def shard_key(generation: int, ordinal: int) -> str:

@@ -1,7 +1,10 @@
 """What tests build before they can begin: models small enough to make on the spot, offline."""
 
+import importlib.util
 import json
 from pathlib import Path
+
+from batch_assets_tests.module_imports import REPOSITORY
 
 WORDS = """
     a the of to and in is that for with as on by this from file data text read write open close compress
@@ -93,3 +96,17 @@ def wrap_as_sentence_transformer(
 
 def _write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, indent=2))
+
+
+def make_tiny_clip(folder: Path, *, kind: str = "clip", seed: int = 0) -> Path:
+    """Save what `examples/make_clip_model.py` makes: a random `clip`, `siglip` or `dinov2` for images of 64 pixels.
+
+    The vectors have 32 dimensions (`clip`) or 64. The same arguments give the same weights.
+    """
+    spec = importlib.util.spec_from_file_location(
+        "make_clip_model", REPOSITORY / "examples/make_clip_model.py"
+    )
+    assert spec is not None and spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    return example.make_model(folder, "tiny", kind, seed)

@@ -60,6 +60,9 @@ class FakeExecutor:
     def exclusive_device(self) -> str | None:
         return None
 
+    def at_once(self) -> int:
+        return 1
+
     def fingerprint(self) -> str:
         return hashlib.sha256(self.settings.model.model_dump_json().encode()).hexdigest()[:32]
 

@@ -1,26 +1,37 @@
-"""`batch-assets search`: the published records nearest to a text."""
+"""`batch-assets search`: the published records nearest to a text, or to an image."""
 
+import os
+import re
 from typing import Annotated
 
+import numpy as np
+import numpy.typing as npt
 import typer
 
 from batch_assets.cli import options
 from batch_assets.cli.console import errors, open_ledger, out
 from batch_assets.cli.target import find_pipeline
-from batch_assets.executors.registry import create_host
+from batch_assets.errors import ConfigurationError
+from batch_assets.executors.registry import ExecutorHost, create_host
 from batch_assets.merge.search import Hit, open_published
 from batch_assets.merge.search import search as search_root
 from batch_assets.settings import PipelineSettings
 from batch_assets.storage import open_storage
+from batch_assets.worker.fetching import fetch
+from batch_assets.worker.not_fetched import NotFetched
+
+PLACE = re.compile(r"(https?|s3|gs|az|file)://", re.IGNORECASE)
 
 
 def search(
     pipeline: options.Target,
-    text: Annotated[str, typer.Argument(help="What to look for.")],
+    query: Annotated[
+        str, typer.Argument(help="What to look for: a text; among images also an image's file or URL.")
+    ],
     k: Annotated[int, typer.Option("-k", "--top", min=1, help="How many records.")] = 10,
     defs: options.Defs = None,
 ) -> None:
-    """Show the published records whose vectors are nearest to that of a text."""
+    """Show the published records whose vectors are nearest to that of a text, or of an image."""
     ledger = open_ledger()
     settings = find_pipeline(pipeline, ledger, defs)
     storage = open_storage(settings.output.root)
@@ -36,18 +47,34 @@ def search(
             markup=False,
             soft_wrap=True,
         )
-    vector = host.embed_query(local, text)
-    hits = search_root(storage, vector, k)
+    hits = search_root(storage, _embed(host, local, query), k)
+    describe = _columns if settings.source.images else _excerpt
+    width = min(30, max((len(hit.record_id) for hit in hits), default=0))
     for hit in hits:
-        line = (
-            f"{hit.score:.3f}  {_short(hit.record_id, 30)}  {_excerpt(hit, settings.source.text_columns[0])}"
-        )
+        line = f"{hit.score:.3f}  {_short(hit.record_id, width)}  {describe(hit, settings)}"
         out.print(_short(line, out.width).rstrip(), markup=False, no_wrap=True)
 
 
+def _embed(host: ExecutorHost, settings: PipelineSettings, query: str) -> npt.NDArray[np.float32]:
+    """The query's vector: of a text, or where records are images and it names a file or URL, of that image."""
+    is_file = os.path.isfile(query)  # of a long text Path.is_file would raise
+    if not settings.source.images or not (is_file or PLACE.match(query)):
+        return host.embed_query(settings, query)
+    location = os.path.abspath(query) if is_file else query
+    try:
+        content = fetch(
+            location,
+            most_bytes=settings.shards.max_record_bytes,
+            allow_private=settings.source.allow_private_addresses,
+        )
+    except NotFetched as error:
+        raise ConfigurationError(f"the image to look for: {error}; name a file, or an image's URL") from None
+    return host.embed_query_image(settings, content)
+
+
 def _on_the_cpu(settings: PipelineSettings) -> PipelineSettings:
-    """One text needs no GPU, which a run may have for itself."""
-    if not settings.executor.in_place:
+    """One query needs no GPU, which a run may have for itself."""
+    if not hasattr(settings.executor, "device"):
         return settings
     return settings.model_copy(update={"executor": settings.executor.model_copy(update={"device": "cpu"})})
 
@@ -57,7 +84,18 @@ def _short(text: str, width: int) -> str:
     return text.ljust(width) if len(text) <= width else text[: width - 1] + "…"
 
 
-def _excerpt(hit: Hit, text_column: str) -> str:
+def _excerpt(hit: Hit, settings: PipelineSettings) -> str:
     """The record's text on one line; the longest of its columns where the text does not pass through."""
     texts = [value for value in hit.columns.values() if isinstance(value, str)]
+    text_column = settings.source.text_columns[0]
     return " ".join(str(hit.columns.get(text_column) or max(texts, key=len, default="")).split())
+
+
+def _columns(hit: Hit, settings: PipelineSettings) -> str:
+    """What tells an image from others: its key, its caption, and where it came from."""
+    caption = settings.source.text_columns[0]
+    found = [hit.columns.get(name) for name in ("key", caption, settings.source.image_column or "url", "url")]
+    named = [" ".join(value.split()) for value in found if isinstance(value, str) and value]
+    if not named:
+        named = [f"{hit.columns['source_file']}:{hit.columns['source_row']}"]
+    return "  ".join(value for value in dict.fromkeys(named) if value != hit.record_id)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from batch_assets.cli.options import adhoc_settings
+from batch_assets.cli.adhoc import adhoc_settings
 from batch_assets.cli.saving import check_savable
 from batch_assets.components.attributes import defs_folder, load_file, load_folder
 from batch_assets.control.ownership import read_owner

@@ -5,9 +5,10 @@ How results of a service's job are joined is in `job_collection.py`, how a commi
 """
 
 import contextlib
+import itertools
 import logging
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -16,6 +17,7 @@ from batch_assets.control.job_collection import Continued, collect_job
 from batch_assets.control.leases import exclusive
 from batch_assets.control.pipeline import Pipeline, adopt_marker
 from batch_assets.control.retrying import recompute_shards
+from batch_assets.control.together import Together, each
 from batch_assets.embeddings.accounting import account_shard
 from batch_assets.embeddings.marker import ShardMarker, read_marker
 from batch_assets.embeddings.outcomes import Outcomes
@@ -29,7 +31,7 @@ from batch_assets.errors import (
     StorageError,
     SubmissionRefused,
 )
-from batch_assets.executors.base import JobFacts
+from batch_assets.executors.base import Cancelled, JobFacts, WorkerDied
 from batch_assets.executors.deferred import ResultsNotReady, Unanswered
 from batch_assets.ledger.rows import Claim, ShardRow
 from batch_assets.ledger.states import State
@@ -37,6 +39,8 @@ from batch_assets.sharding.plan import Shard
 
 SPEAK_SECONDS = 30.0
 MOST_FINISHED = 100_000
+LOSSES_FORGIVEN = 5
+"""So many lost machines cost a shard no attempt, in one call; one that takes down more of them may be why."""
 AT_THE_SERVICE = (State.QUEUED, State.SUBMITTING, State.SUBMITTED)
 logger = logging.getLogger(__name__)
 
@@ -80,23 +84,30 @@ def collect_shards(
     run_id: str | None = None,
     done_by: Collection[str] = (),
 ) -> Iterator[ShardResult]:
-    """Bring every shard of `keys` as far as it goes now; yields each as it ends, in order.
+    """Bring every shard of `keys` as far as it goes now; yields each as it ends.
 
+    An executor in place with room for several jobs works on as many shards at once, in threads.
     `recompute` embeds again what is committed, unless a run of `done_by` did so. An error that
-    no other shard would escape (the model, the configuration, a store) is raised, with the claim
-    given back.
+    no other shard would escape (the model, the configuration, a store) is raised, with all claims
+    given back; so they are where the generator is closed, or the caller interrupted.
     """
     fingerprint = pipeline.fingerprint
     if recompute:
         recompute_shards(pipeline.ledger, pipeline.name, keys, done_by)
     planned = pipeline.plan_shards(keys)
-    with _device(pipeline, keys):
-        for key in keys:
-            if key in planned:
-                yield _collect_shard(pipeline, planned[key], fingerprint, run_id)
-            else:
-                text = f"shard {key} is in no plan of pipeline {pipeline.name}; materialize shard_plan first"
-                yield ShardResult(key, Result.NOT_READY, message=text)
+    rows = pipeline.ledger.shards(pipeline.name, keys=keys)
+    computes = any(row.state is not State.COLLECTED for row in rows)
+    at_once = pipeline.executor.at_once() if computes else 1
+    together = Together(pipeline.executor)
+
+    def collect(key: str) -> ShardResult:
+        if key in planned:
+            return _collect_shard(pipeline, planned[key], fingerprint, run_id, together)
+        text = f"shard {key} is in no plan of pipeline {pipeline.name}; materialize shard_plan first"
+        return ShardResult(key, Result.NOT_READY, message=text)
+
+    with _device(pipeline) if computes else contextlib.nullcontext():
+        yield from each(collect, keys, at_once, together)
 
 
 def collectable(pipeline: Pipeline, keys: Sequence[str], kind: str | None = None) -> list[str]:
@@ -107,19 +118,37 @@ def collectable(pipeline: Pipeline, keys: Sequence[str], kind: str | None = None
     return [row.key for row in rows if row.state is not State.READY and kind != "on_demand"] + called
 
 
-def _device(pipeline: Pipeline, keys: Sequence[str]) -> contextlib.AbstractContextManager[None]:
-    """The lease of the device that only one process may compute on; nothing where nothing is to be computed."""
-    rows = pipeline.ledger.shards(pipeline.name, keys=keys)
-    if all(row.state is State.COLLECTED for row in rows):
-        return contextlib.nullcontext()
+def _device(pipeline: Pipeline) -> contextlib.AbstractContextManager[None]:
+    """The lease of the device that only one process may compute on."""
     device = pipeline.executor.exclusive_device()
     if device is None:
         return contextlib.nullcontext()
     return exclusive(pipeline.ledger, f"{device} of {pipeline.holder.host}", pipeline.holder)
 
 
-def _collect_shard(pipeline: Pipeline, shard: Shard, fingerprint: str, run_id: str | None) -> ShardResult:
+def _collect_shard(
+    pipeline: Pipeline, shard: Shard, fingerprint: str, run_id: str | None, together: Together
+) -> ShardResult:
+    """How the shard ends; where a worker dies of it or with it, another takes it up at once."""
+    for lost in itertools.count():
+        try:
+            return _attempt(pipeline, shard, fingerprint, run_id, together, lost < LOSSES_FORGIVEN)
+        except WorkerDied as error:
+            logger.warning("shard %s: %s; another worker takes it", shard.key, error)
+    raise AssertionError
+
+
+def _attempt(
+    pipeline: Pipeline,
+    shard: Shard,
+    fingerprint: str,
+    run_id: str | None,
+    together: Together,
+    forgiving: bool,
+) -> ShardResult:
+    """Claim the shard and bring it on. Raises WorkerDied where an attempt is left, with the claim given back."""
     ledger, key = pipeline.ledger, shard.key
+    together.demand_going_on()
     committed = _committed(pipeline, shard, fingerprint)
     if committed is not None:
         return ShardResult(key, Result.VERIFIED, committed)
@@ -129,19 +158,28 @@ def _collect_shard(pipeline: Pipeline, shard: Shard, fingerprint: str, run_id: s
     claim = ledger.claim(pipeline.name, key, pipeline.holder, run_id)
     if claim is None:
         return _unclaimed(ledger.shard(pipeline.name, key), key)
+    attempts = pipeline.settings.executor.max_attempts
     try:
-        return _bring_on(pipeline, shard, claim, fingerprint)
-    except (ModelError, ConfigurationError, StorageError, SubmissionRefused):
+        return _bring_on(pipeline, shard, claim, fingerprint, together)
+    except (ModelError, ConfigurationError, StorageError, SubmissionRefused, Cancelled):
         ledger.release(claim)
         raise
     except SourceError as error:
         # Reading the same files again cannot help: a person must mend the source, then `retry`.
         ledger.fail(claim, str(error), max_attempts=0)
         return ShardResult(key, Result.EXHAUSTED, message=f"shard {key}: {error}")
+    except WorkerDied as error:
+        if error.machine_lost and forgiving:
+            ledger.release(claim)
+            raise
+        text = f"shard {key}: {error}"
+        if ledger.fail(claim, text, max_attempts=attempts) is not State.EXHAUSTED:
+            raise
+        return ShardResult(key, Result.EXHAUSTED, message=text)
     except Exception as error:
         logger.exception("shard %s failed", key)
         text = f"shard {key}: {type(error).__name__}: {error}"
-        state = ledger.fail(claim, text, max_attempts=pipeline.settings.executor.max_attempts)
+        state = ledger.fail(claim, text, max_attempts=attempts)
         result = Result.EXHAUSTED if state is State.EXHAUSTED else Result.RETRYING
         return ShardResult(key, result, message=text)
     except BaseException:  # Ctrl-C, termination, a closed generator: somebody may go on at once
@@ -149,7 +187,9 @@ def _collect_shard(pipeline: Pipeline, shard: Shard, fingerprint: str, run_id: s
         raise
 
 
-def _bring_on(pipeline: Pipeline, shard: Shard, claim: Claim, fingerprint: str) -> ShardResult:
+def _bring_on(
+    pipeline: Pipeline, shard: Shard, claim: Claim, fingerprint: str, together: Together
+) -> ShardResult:
     """What becomes of a claimed shard, failures aside."""
     ledger, key = pipeline.ledger, shard.key
     # Looked for again under the claim: its last holder may have committed in between.
@@ -158,7 +198,8 @@ def _bring_on(pipeline: Pipeline, shard: Shard, claim: Claim, fingerprint: str) 
         return ShardResult(key, Result.VERIFIED, committed)
     try:
         claimed = ClaimedShard(shard, claim, fingerprint)
-        ended = _compute(pipeline, claimed) if pipeline.executor.in_place else collect_job(pipeline, claimed)
+        in_place = pipeline.executor.in_place
+        ended = _compute(pipeline, claimed, together) if in_place else collect_job(pipeline, claimed)
     except (ResultsNotReady, Unanswered, BudgetReached) as error:
         ledger.postpone(claim, ledger.now() + pipeline.poll_seconds)
         return ShardResult(key, Result.NOT_READY, message=f"shard {key}: {error}")
@@ -219,17 +260,22 @@ def _unclaimed(row: ShardRow | None, key: str) -> ShardResult:
     return ShardResult(key, Result.NOT_READY, message=text)
 
 
-def _compute(pipeline: Pipeline, claimed: ClaimedShard) -> ShardMarker:
+def _compute(pipeline: Pipeline, claimed: ClaimedShard, together: Together) -> ShardMarker:
     """Have an executor in place embed the shard now, and commit what comes of it."""
-    shard, claim = claimed.shard, claimed.claim
+    shard, claim, executor = claimed.shard, claimed.claim, pipeline.executor
     facts, job = JobFacts(), f"{shard.key}-{claim.fence}"
-    prepared = pipeline.executor.prepare(shard, claim.attempt)
-    handle = pipeline.executor.submit([prepared], token=job)[0]
-    outcomes = _watched(pipeline, shard, pipeline.executor.collect(handle, facts))
-    return commit_shard(pipeline, claimed, outcomes, facts, job)
+    handle = executor.submit([executor.prepare(shard, claim.attempt)], token=job)[0]
+    # Closed here, not when the garbage is collected: whatever computes is free again then.
+    with (
+        together.running(handle),
+        contextlib.closing(_watched(pipeline, shard, executor.collect(handle, facts))) as outcomes,
+    ):
+        return commit_shard(pipeline, claimed, outcomes, facts, job)
 
 
-def _watched(pipeline: Pipeline, shard: Shard, outcomes: Iterable[Outcomes]) -> Iterator[Outcomes]:
+def _watched(
+    pipeline: Pipeline, shard: Shard, outcomes: Iterable[Outcomes]
+) -> Generator[Outcomes, None, None]:
     """The outcomes, with a word now and then on how far they are; ends where the pipeline is to stop."""
     started = said = time.perf_counter()
     records = 0

@@ -13,7 +13,8 @@ from typing import cast
 import numpy as np
 
 from batch_assets.encoders.devices import processor_peak
-from batch_assets.encoders.weights import locate_model
+from batch_assets.encoders.patches import patches, read_config
+from batch_assets.encoders.weights import is_user_model, locate_model
 from batch_assets.executors.base import Executor
 from batch_assets.executors.deferred import DeferredExecutor
 from batch_assets.settings import PipelineSettings
@@ -52,13 +53,18 @@ def estimate(
     sample: Sequence[str],
     rate: float | None,
 ) -> Estimate:
-    """Estimate `shards` by a sample of their texts; `rate` is the records per second of earlier ones, if known."""
+    """Estimate `shards` by a sample of their texts; `rate` is the records per second of earlier ones, if known.
+
+    Images are all of one size to a model, and need no sample.
+    """
     records = sum(shard.records for shard in shards)
-    if not records or not sample:
+    images = settings.source.images
+    if not records or not (sample or images):
         return Estimate(records, len(shards), 0, 0.0)
     if not executor.in_place:
         return _at_service(settings, cast("DeferredExecutor", executor), shards, sample, rate)
-    tokens = round(float(np.mean(_count_tokens(settings, sample))) * records)
+    counts = [patches(settings.model)] if images else _count_tokens(settings, sample)
+    tokens = round(float(np.mean(counts)) * records)
     if rate:
         return Estimate(records, len(shards), tokens, round(records / rate, 1))
     operations, peak = _operations_per_token(settings), processor_peak(settings.model.dtype)
@@ -128,12 +134,12 @@ def _own_limit(folder: Path) -> int | None:
 
 def _operations_per_token(settings: PipelineSettings) -> float | None:
     """Floating-point operations per token of a transformer encoder: 2 for each weight of its layers."""
-    file = locate_model(settings.model) / "config.json"
-    if not file.is_file():
+    if is_user_model(settings.model):
         return None
-    config = json.loads(file.read_text(encoding="utf-8"))
+    config = read_config(settings.model)
+    config = config.get("vision_config" if settings.source.images else "text_config") or config
     hidden, layers = config.get("hidden_size"), config.get("num_hidden_layers")
     if not isinstance(hidden, int) or not isinstance(layers, int):
         return None
-    inner = config.get("intermediate_size") or 4 * hidden
+    inner = config.get("intermediate_size") or round(config.get("mlp_ratio") or 4) * hidden
     return 2.0 * layers * (4 * hidden * hidden + 2 * hidden * inner)

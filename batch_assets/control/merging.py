@@ -15,6 +15,7 @@ from batch_assets.merge.base import CheckOutcome, Manifest, MergeResult
 from batch_assets.merge.checks import check_accounting, check_vectors
 from batch_assets.merge.parquet import merge
 from batch_assets.merge.publishing import current, open_current, publish
+from batch_assets.merge.single_file import write_single_file
 
 NAMED_IN_ERRORS = 5
 MERGE_TRIES = 3
@@ -107,6 +108,9 @@ def publish_merge(pipeline: Pipeline, merged: CheckedMerge) -> Manifest:
                 "merge again to publish what is newer"
             )
         published = found
+    # Before the ledger counts it as merged: a run that dies in between is not the last one.
+    if pipeline.settings.output.single_file:
+        write_single_file(pipeline.storage)
     pipeline.ledger.set_merged(pipeline.name, merged.revision)
     return published
 

@@ -13,14 +13,20 @@ from batch_assets.control.pipeline import Pipeline
 from batch_assets.embeddings.marker import read_marker
 from batch_assets.embeddings.parquet_files import open_parquet
 from batch_assets.embeddings.schema import EMBEDDING
-from batch_assets.encoders.reference import reference_vectors
+from batch_assets.encoders.base import ImageItem
+from batch_assets.encoders.reference import reference_image_vectors, reference_vectors
+from batch_assets.encoders.weights import is_user_model
 from batch_assets.errors import NotReady
 from batch_assets.merge.base import Manifest, Part
 from batch_assets.merge.publishing import open_current
-from batch_assets.sharding.reading import read_shard
+from batch_assets.settings import ModelSettings, PipelineSettings
+from batch_assets.sharding.reading import read_rows
+from batch_assets.worker.fetching import Fetcher, Fetching
+from batch_assets.worker.not_fetched import NotFetched
 
-SHARDS_SAMPLED, RECORDS_PER_SHARD = 8, 8
+SHARDS_SAMPLED, RECORDS_PER_SHARD, SAMPLED_FROM = 8, 8, 2048
 LEAST_COSINE_FLOAT32, LEAST_COSINE_REDUCED = 0.99999, 0.9995
+"""A user's own model is held to the second one: in what precision it computes is not known."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,7 @@ def measure_parity(pipeline: Pipeline) -> Parity:
         )
     parts = [part for part in manifest.parts if part.rows]
     step = -(-len(parts) // SHARDS_SAMPLED) or 1
-    pairs: list[tuple[str, npt.NDArray[np.float32]]] = []
+    pairs: list[tuple[str | ImageItem, npt.NDArray[np.float32]]] = []
     dtypes = set[str]()
     for part in parts[::step]:
         found = read_marker(pipeline.storage, part.shard)
@@ -59,37 +65,52 @@ def measure_parity(pipeline: Pipeline) -> Parity:
         pairs.extend(_sample(pipeline, manifest, part))
     if not pairs:
         raise NotReady(
-            f"parity of pipeline {pipeline.name}: none of the {manifest.rows} published records is among the "
-            "first valid ones of its sampled shards in the source, so there is nothing to compare"
+            f"parity of pipeline {pipeline.name}: none of the {manifest.rows} published records can be read "
+            "again from the source, so there is nothing to compare"
         )
-    expected = reference_vectors(pipeline.settings.model, [text for text, _ in pairs])
+    expected = _reference(pipeline.settings.model, [item for item, _ in pairs])
     cosines = _cosines(np.stack([vector for _, vector in pairs]), expected)
-    threshold = LEAST_COSINE_FLOAT32 if dtypes == {"float32"} else LEAST_COSINE_REDUCED
+    exact = dtypes == {"float32"} and not is_user_model(pipeline.settings.model)
+    threshold = LEAST_COSINE_FLOAT32 if exact else LEAST_COSINE_REDUCED
     return Parity(float(cosines.min()), threshold, len(pairs), ", ".join(sorted(dtypes)))
+
+
+def _reference(model: ModelSettings, items: list[str | ImageItem]) -> npt.NDArray[np.float32]:
+    """Vectors of a sample, whose records are all texts or all images."""
+    images = [item for item in items if isinstance(item, ImageItem)]
+    if images:
+        return reference_image_vectors(model, images)
+    return reference_vectors(model, [item for item in items if isinstance(item, str)])
 
 
 def _sample(
     pipeline: Pipeline, manifest: Manifest, part: Part
-) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
-    """(text, published vector) of a few embedded records near the shard's beginning, evenly spread there."""
-    shard = pipeline.plan_shards([part.shard])[part.shard]
-    texts: dict[tuple[str, int], str] = {}
-    for records in read_shard(pipeline.settings, shard, pipeline.summary_of(part.shard)):
-        origins = zip(records.source_files, records.source_rows, strict=True)
-        texts.update(zip(origins, records.texts, strict=True))
-        if texts:
-            break
+) -> Iterator[tuple[str | ImageItem, npt.NDArray[np.float32]]]:
+    """(record, published vector) of a few embedded records near the shard's beginning, evenly spread there."""
     with open_parquet(pipeline.storage, manifest.path(part)) as file:
         columns = ["source_file", "source_row", EMBEDDING]
-        batch = next(file.iter_batches(batch_size=2048, columns=columns))
+        batch = next(file.iter_batches(batch_size=SAMPLED_FROM, columns=columns))
     vectors = batch.column(EMBEDDING).flatten().to_numpy(zero_copy_only=False).reshape(len(batch), -1)
-    origins = zip(
-        batch.column("source_file").to_pylist(), batch.column("source_row").to_pylist(), strict=True
-    )
-    rows = [(texts[origin], row) for row, origin in enumerate(origins) if origin in texts]
-    step = -(-len(rows) // RECORDS_PER_SHARD) or 1
-    for text, row in rows[::step]:
-        yield text, vectors[row].astype(np.float32)
+    step = -(-len(batch) // RECORDS_PER_SHARD)
+    files, rows = (batch.column(name).to_pylist() for name in columns[:2])
+    wanted = {(files[each], rows[each]): each for each in range(0, len(batch), step)}
+    shard, summary = pipeline.plan_shards([part.shard])[part.shard], pipeline.summary_of(part.shard)
+    found = read_rows(pipeline.settings, shard, wanted, summary, pipeline.storage)
+    for origin, number in wanted.items():
+        item = _item(pipeline.settings, *found[origin]) if origin in found else None
+        if item is not None:
+            yield item, vectors[number].astype(np.float32)
+
+
+def _item(settings: PipelineSettings, image: bytes | str | None, text: str) -> str | ImageItem | None:
+    """What the reference is given of a record; None of an image that is no longer to be had."""
+    if not settings.source.images:
+        return text
+    try:
+        content = Fetcher(Fetching.of(settings)).fetch(image) if isinstance(image, str) else image
+    except NotFetched:
+        return None
+    return ImageItem(content, text) if content else None
 
 
 def _cosines(ours: npt.NDArray[np.float32], theirs: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

@@ -19,6 +19,7 @@ from batch_assets.sharding.plan import PlanSummary, Shard
 from batch_assets.sharding.plan_files import generations, read_plan, write_plan
 from batch_assets.sharding.planner import PlanResult, plan_generation
 from batch_assets.sharding.reading import sample_texts
+from batch_assets.sources.images import meta_name
 from batch_assets.storage import Storage, open_storage
 
 SAMPLED_TEXTS = 512
@@ -174,7 +175,8 @@ def describe(result: PlanResult, *, replace: bool) -> list[str]:
     """What a person should know of a planning round, a sentence each."""
     notes = [f"left out: {kind}" for kind in result.summary.left_out]
     for source, stored in ((source, stored) for stored, source in result.summary.renamed.items()):
-        notes.append(f"column {source!r} is stored as {stored!r}: the name is taken by an output column")
+        if stored != meta_name(source):  # which is the rule for images, and nothing to tell of each
+            notes.append(f"column {source!r} is stored as {stored!r}: the name is taken by an output column")
     fate = (
         "their old shards leave the merge"
         if replace

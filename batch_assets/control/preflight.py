@@ -32,8 +32,11 @@ def check_configuration(settings: PipelineSettings, executor: Executor, *, add_s
 def check_model(settings: PipelineSettings, executor: Executor, ledger: Ledger) -> None:
     """Try the model out before anything is written, unless it has embedded for this pipeline before.
 
-    Raises ModelError or ConfigurationError.
+    Whether there is room for what an executor in place asks for is looked at each time. Raises
+    ModelError or ConfigurationError.
     """
+    if executor.in_place:
+        executor.at_once()
     known = ledger.pipeline(settings.name)
     if known is None or known.fingerprint != executor.fingerprint():
         executor.check()

@@ -30,23 +30,31 @@ def accelerate(model: Any, batch_tokens: int) -> Callable[[], None]:
     import torch
 
     changed: list[tuple[Any, str, Any]] = []
-    attention = getattr(getattr(model, "config", None), "_attn_implementation", None)
+    tower = _tower(model)
+    attention = getattr(getattr(tower, "config", None), "_attn_implementation", None)
 
     def undo() -> None:
         for parent, name, original in changed:
             setattr(parent, name, original)
-        if model.config._attn_implementation == ATTENTION:
-            model.set_attn_implementation(attention)
+        if tower.config._attn_implementation == ATTENTION:
+            tower.set_attn_implementation(attention)
 
     try:
         _pack_linears(model, batch_tokens, changed)
         if attention == "sdpa" and next(model.parameters()).dtype is torch.bfloat16:
             _register_attention()
-            model.set_attn_implementation(ATTENTION)
+            tower.set_attn_implementation(ATTENTION)
     except Exception:
         undo()
         raise
     return undo
+
+
+def _tower(model: Any) -> Any:
+    """Of a model of two towers the one that is left; any other model as it is."""
+    parts = [getattr(model, name, None) for name in ("text_model", "vision_model")]
+    left = [part for part in parts if hasattr(part, "set_attn_implementation")]
+    return left[0] if len(left) == 1 else model
 
 
 def _pack_linears(module: Any, batch_tokens: int, changed: list[tuple[Any, str, Any]]) -> None:

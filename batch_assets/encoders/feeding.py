@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batch_assets.encoders.base import Prepared
+from batch_assets.encoders.text_tower import full_length
 from batch_assets.encoders.tokens import NO_LIMIT, TextTokenizer
 
 PROBES = (
@@ -47,7 +48,9 @@ def choose_feed(model: Any, prompt: str | None) -> Feed:
 
     library, first = LibraryFeed(model, prompt), model[0]
     fast = isinstance(first, Transformer) and getattr(first.tokenizer, "is_fast", False)
-    if not fast or first.processing_kwargs or "message" in first.modality_config:
+    if not fast or "message" in first.modality_config:
+        return library
+    if first.processing_kwargs and full_length(first) is None:
         return library
     own = TokenFeed(first, prompt)
     texts = [*PROBES, "words and more " * min(first.max_seq_length or LONGEST_PROBE, LONGEST_PROBE)]
@@ -67,27 +70,29 @@ class TokenFeed:
         )
         self._padding: int = tokenizer.pad_token_id
         self._pads_right = tokenizer.padding_side == "right"
+        self._length = full_length(transformer)
         self._has_types = "token_type_ids" in tokenizer.model_input_names
+        self._has_mask = "attention_mask" in tokenizer.model_input_names
         # What poolings that leave out the prompt ask for.
         self._more = {"prompt_length": transformer._get_prompt_length(prompt)} if prompt else {}
 
     def prepare(self, texts: Sequence[str]) -> Prepared:
         ids = self._tokenizer(texts)
-        return Prepared(list(ids), np.array([len(row) for row in ids], dtype=np.int32))
+        counts = [len(row) if self._length is None else self._length for row in ids]
+        return Prepared(list(ids), np.array(counts, dtype=np.int32))
 
     def features(self, inputs: Sequence[npt.NDArray[np.int64]]) -> dict[str, Any]:
         import torch
 
-        longest = max(len(row) for row in inputs)
+        longest = self._length or max(len(row) for row in inputs)
         ids = np.full((len(inputs), longest), self._padding, dtype=np.int64)
         mask = np.zeros_like(ids)
         for row, target, seen in zip(inputs, ids, mask, strict=True):
             part = slice(0, len(row)) if self._pads_right else slice(longest - len(row), longest)
             target[part], seen[part] = row, 1
-        features: dict[str, Any] = {
-            "input_ids": torch.from_numpy(ids),
-            "attention_mask": torch.from_numpy(mask),
-        }
+        features: dict[str, Any] = {"input_ids": torch.from_numpy(ids)}
+        if self._has_mask:
+            features["attention_mask"] = torch.from_numpy(mask)
         if self._has_types:
             features["token_type_ids"] = torch.zeros_like(features["input_ids"])
         return {**features, "modality": "text", **self._more}

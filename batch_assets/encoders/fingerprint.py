@@ -8,7 +8,14 @@ import hashlib
 import json
 from typing import Any
 
-from batch_assets.encoders.weights import digest_file, is_local, locate_model, model_files
+from batch_assets.encoders.weights import (
+    digest_file,
+    is_local,
+    is_user_model,
+    locate_model,
+    model_files,
+    user_model_files,
+)
 from batch_assets.settings import ModelSettings, PipelineSettings
 
 VERSION = 1
@@ -44,12 +51,18 @@ def fingerprint(settings: PipelineSettings) -> str:
         "text": source.text_template or [*source.text_columns],
         "stored": settings.output.dtype,
     }
+    if source.images:
+        # A user's own model is given the caption too; other models see the image alone.
+        parts["records"] = "images"
+        parts["text"] = parts["text"] if is_user_model(model) else None
     canonical = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def _digests(model: ModelSettings) -> dict[str, str]:
     folder = locate_model(model)
+    if is_user_model(model):
+        return {path.relative_to(folder).as_posix(): digest_file(path) for path in user_model_files(folder)}
     return {
         path.relative_to(folder).as_posix(): digest_file(path)
         for path in model_files(folder)

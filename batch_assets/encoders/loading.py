@@ -8,6 +8,7 @@ import importlib.util
 from collections.abc import Iterator
 from typing import Any
 
+from batch_assets.encoders.text_tower import keep_text_tower, pad_as_trained
 from batch_assets.encoders.weights import locate_model, model_files
 from batch_assets.errors import ModelError
 from batch_assets.settings import ModelSettings
@@ -20,7 +21,7 @@ def load_model(settings: ModelSettings, device: str, dtype: str) -> Any:
     import torch
     from sentence_transformers import SentenceTransformer
 
-    with loading_errors(settings), _no_progress_bars():
+    with loading_errors(settings), no_progress_bars():
         model = SentenceTransformer(
             str(folder),
             device=device,
@@ -28,15 +29,22 @@ def load_model(settings: ModelSettings, device: str, dtype: str) -> Any:
             local_files_only=True,
             model_kwargs={"dtype": getattr(torch, dtype), "use_safetensors": True},
         )
+        keep_text_tower(model)
         _check_vocabulary(model, settings)
         _set_padding(model)
         _set_limit(model, settings)
+        pad_as_trained(model)
         return model.eval()
 
 
 def require_libraries(settings: ModelSettings) -> None:
-    """Raise ModelError where what loads models is not installed."""
-    for name in ("torch", "transformers", "sentence_transformers"):
+    """Raise ModelError where what loads models of texts is not installed."""
+    require(settings, "torch", "transformers", "sentence_transformers")
+
+
+def require(settings: ModelSettings, *libraries: str) -> None:
+    """Raise ModelError where one of `libraries` is not installed."""
+    for name in libraries:
         if importlib.util.find_spec(name) is None:
             raise ModelError(
                 f"model {settings.id!r} cannot be loaded: {name} is not installed; install batch-assets[gpu]"
@@ -51,7 +59,7 @@ def prompt_of(model: Any, settings: ModelSettings) -> str | None:
 
 
 @contextlib.contextmanager
-def loading_errors(settings: ModelSettings) -> Iterator[None]:
+def loading_errors(settings: ModelSettings, by: str = "SentenceTransformer(directory)") -> Iterator[None]:
     """Say which model could not be loaded, why, and what would help."""
     try:
         yield
@@ -67,16 +75,15 @@ def loading_errors(settings: ModelSettings) -> Iterator[None]:
             ) from error
         raise ModelError(
             f"model {settings.id!r} cannot be loaded: {type(error).__name__}: {text.splitlines()[0]}; "
-            "check that SentenceTransformer(directory) loads it and encodes with the installed versions"
+            f"check that {by} loads it and encodes with the installed versions"
         ) from error
 
 
-def made_up_parameters(model: Any, settings: ModelSettings) -> dict[str, Any]:
-    """Parameters of the transformer that the model's files do not hold: random numbers, another time others.
+def made_up_parameters(transformer: Any, settings: ModelSettings) -> dict[str, Any]:
+    """Parameters of a transformers model that its files do not hold: random numbers, another time others.
 
     Many a model has some that nobody uses, such as a pooler's; whether they matter, only the vectors tell.
     """
-    transformer = getattr(model[0], "model", None)
     if transformer is None:
         return {}
     parameters = dict(transformer.named_parameters())
@@ -140,7 +147,7 @@ def _positions(model: Any) -> int | None:
     import torch
 
     for module in model.modules():
-        positions = getattr(module, "position_embeddings", None)
+        positions = getattr(module, "position_embeddings", getattr(module, "position_embedding", None))
         if isinstance(positions, torch.nn.Embedding):
             # RoBERTa and its kin count positions from padding_idx + 1, and then only so many are left.
             padding = getattr(module, "padding_idx", None)
@@ -149,7 +156,8 @@ def _positions(model: Any) -> int | None:
 
 
 @contextlib.contextmanager
-def _no_progress_bars() -> Iterator[None]:
+def no_progress_bars() -> Iterator[None]:
+    """Keep transformers' bars, one for each load, off the terminal."""
     from transformers.utils import logging as transformers_logging
 
     shown = transformers_logging.is_progress_bar_enabled()

@@ -1,6 +1,11 @@
 """Which encoder a pipeline's records go through, and which one its queries do."""
 
+from typing import Literal
+
 from batch_assets.encoders.base import Encoder
+from batch_assets.encoders.text_tower import has_text_tower
+from batch_assets.encoders.weights import is_user_model
+from batch_assets.errors import ModelError
 from batch_assets.settings import PipelineSettings
 
 
@@ -9,9 +14,15 @@ def load_encoder(settings: PipelineSettings, *, device: str = "auto", cores: int
 
     `cores` are the processor's cores it may use; by default all that this process has.
     """
-    from batch_assets.encoders.text import TextEncoder
+    if is_user_model(settings.model):
+        return _user_model(settings, "image" if settings.source.images else "text", cores)
+    if settings.source.images:
+        from batch_assets.encoders.image import ImageEncoder
 
-    return TextEncoder.load(settings.model, device=device, cores=cores)
+        return ImageEncoder.load(
+            settings.model, device=device, cores=cores, most_pixels=settings.source.max_image_pixels
+        )
+    return _texts(settings, device, cores)
 
 
 def load_query_encoder(
@@ -21,4 +32,25 @@ def load_query_encoder(
 
     Raises ModelError where the model embeds no texts.
     """
-    return load_encoder(settings, device=device, cores=cores)
+    if is_user_model(settings.model):
+        return _user_model(settings, "text", cores)
+    if settings.source.images and not has_text_tower(settings.model):
+        raise ModelError(
+            f"model {settings.model.id!r} embeds images only, so its vectors cannot be searched by a text; "
+            "search by an image, or name a model of two towers, such as CLIP or SigLIP"
+        )
+    return _texts(settings, device, cores)
+
+
+def _texts(settings: PipelineSettings, device: str, cores: int | None) -> Encoder:
+    from batch_assets.encoders.text import TextEncoder
+
+    return TextEncoder.load(settings.model, device=device, cores=cores)
+
+
+def _user_model(settings: PipelineSettings, takes: Literal["text", "image"], cores: int | None) -> Encoder:
+    from batch_assets.encoders.user_model import UserModelEncoder
+
+    return UserModelEncoder.load(
+        settings.model, takes, cores=cores, most_pixels=settings.source.max_image_pixels
+    )

@@ -1,5 +1,8 @@
 """Where a model's files lie, and whether they may be loaded: safetensors only.
 
+The exception is a user's own model, a directory with a `model.py`: its code runs, so that it is
+trusted by name or not at all, and what format its weights have is its own affair.
+
 Nothing here imports torch. What the files mean is the business of the encoder that loads them.
 """
 
@@ -7,6 +10,7 @@ import functools
 import hashlib
 import importlib.util
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +18,7 @@ from pathlib import Path
 from batch_assets.errors import ModelError
 from batch_assets.settings import ModelSettings
 
+MODEL_FILE = "model.py"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _LEFTOVERS = ("training_args.bin", "optimizer.pt", "scheduler.pt", "optimizer.bin", "scheduler.bin")
 """Pickles that training leaves beside the weights and nobody loads."""
@@ -46,7 +51,8 @@ def locate_model(model: ModelSettings) -> Path:
     """The local directory that holds `model`, downloaded if need be, with weights that are safe to load.
 
     An existing directory comes first, then a bundled package, then the Hugging Face hub (its
-    local cache where there is no network). Raises ModelError.
+    local cache where there is no network). Raises ModelError; also for a user's own model that
+    is not trusted.
     """
     folder = Path(model.id).expanduser()
     if folder.is_dir():
@@ -59,8 +65,19 @@ def locate_model(model: ModelSettings) -> Path:
         folder = bundled
     else:
         folder = _download(model.id, model.revision)
-    _check_weights(folder, model.id)
+    if is_user_model(model):
+        _check_trust(folder, model)
+    else:
+        _check_weights(folder, model.id)
     return folder
+
+
+def model_folder(folder: Path) -> Path:
+    """Where a model directory keeps the transformers model: itself, or its first module's folder."""
+    if (folder / "config.json").is_file() or not (folder / "modules.json").is_file():
+        return folder
+    modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+    return folder / modules[0]["path"]
 
 
 def weight_bytes(model: ModelSettings) -> int:
@@ -73,6 +90,21 @@ def weight_bytes(model: ModelSettings) -> int:
 def is_local(model: ModelSettings) -> bool:
     """Whether `model` names a directory of this machine: then its name says nothing about its content."""
     return Path(model.id).expanduser().is_dir()
+
+
+def is_user_model(model: ModelSettings) -> bool:
+    """Whether `model` names a local directory whose model.py has a ModelImpl (see `user_model.py`)."""
+    file = Path(model.id).expanduser() / MODEL_FILE
+    return file.is_file() and re.search(rb"\bModelImpl\b", file.read_bytes()) is not None
+
+
+def user_model_files(folder: Path) -> Iterator[Path]:
+    """All files of a user's own model, sorted: its code may read any of them. Not hidden ones, nor documents."""
+    for path in sorted(folder.rglob("*")):
+        parents = path.relative_to(folder).parts
+        skipped = any(part.startswith(".") or part == "__pycache__" for part in parents)
+        if not skipped and path.suffix.lower() not in (".md", ".rst", ".pyc") and path.is_file():
+            yield path
 
 
 def model_files(folder: Path) -> Iterator[Path]:
@@ -146,6 +178,19 @@ def _download(model_id: str, revision: str | None) -> Path:
                 f"hub does not give it: {_first_line(error)}; check the name and the network (a private model "
                 "needs HF_TOKEN), or name a local model directory"
             ) from error
+
+
+def _check_trust(folder: Path, model: ModelSettings) -> None:
+    """Refuse a user's own model whose code may not run, or that is not complete."""
+    if not model.trust_remote_code:
+        raise ModelError(
+            f"model {model.id!r} brings Python code of its own ({folder / MODEL_FILE}), which is not run unless "
+            "you allow it: read it, then set model.trust_remote_code: true (--trust-remote-code)"
+        )
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"model {model.id!r}: beside {MODEL_FILE} lies no config.json; a file with {{}} in it will do"
+        )
 
 
 def _check_weights(folder: Path, model_id: str) -> None:

@@ -22,6 +22,22 @@ Progress = Callable[[int, int], None]
 """Called with the (records, tokens) embedded since the last call, from any thread."""
 
 
+class Cancelled(Exception):
+    """Somebody cancelled the job while its outcomes were collected, or before."""
+
+
+class WorkerDied(Exception):
+    """What computed the job is gone, and its outcomes with it; another worker may take the job up.
+
+    `machine_lost`: it went down with its machine or network, which says nothing about the job.
+    Otherwise the job itself may be what kills its workers.
+    """
+
+    def __init__(self, text: str, *, machine_lost: bool = False) -> None:
+        super().__init__(text)
+        self.machine_lost = machine_lost
+
+
 class JobState(StrEnum):
     """What a service says of a job; in-place jobs are READY until their run collects them."""
 
@@ -109,6 +125,13 @@ class Executor(Protocol):
         """The device of this machine that only one process may compute on at a time; None: there is none."""
         ...
 
+    def at_once(self) -> int:
+        """How many jobs in place it computes at a time, each collected in a thread of its own; else 1.
+
+        Raises ConfigurationError where it has no room for what the pipeline asks for.
+        """
+        ...
+
     def fingerprint(self) -> str:
         """Digest of all that decides a vector (hex). Raises ModelError where the model is not to be had."""
         ...
@@ -130,9 +153,12 @@ class Executor(Protocol):
         ...
 
     def cancel(self, handle: JobHandle) -> None:
-        """Stop a job; one that has ended is left as it is."""
+        """Stop a job; one that has ended is left as it is. Whoever collects it in place gets Cancelled, soon."""
         ...
 
     def collect(self, handle: JobHandle, facts: JobFacts) -> Iterator[Outcomes]:
-        """Every record of the shard exactly once, in source order; fills `facts` as it learns them."""
+        """Every record of the shard exactly once, in source order; fills `facts` as it learns them.
+
+        Raises WorkerDied where another attempt may be begun at once, somewhere else.
+        """
         ...

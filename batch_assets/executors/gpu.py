@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.embeddings.schema import EMBED, GENERATE, Task
-from batch_assets.encoders.base import Encoder
+from batch_assets.encoders.base import Encoder, ImageItem
 from batch_assets.encoders.fingerprint import fingerprint
+from batch_assets.encoders.weights import is_user_model
 from batch_assets.errors import ConfigurationError
 from batch_assets.executors.base import (
     JobFacts,
@@ -29,6 +30,7 @@ from batch_assets.executors.base import (
 from batch_assets.settings import GpuExecutorSettings, PipelineSettings
 from batch_assets.sharding.plan import Shard
 from batch_assets.sharding.reading import read_shard
+from batch_assets.worker.fetching import Fetching
 from batch_assets.worker.pipeline import embed
 
 
@@ -43,6 +45,7 @@ class GpuMachine:
     batch_tokens: int | None = None
     progress: Progress | None = None
     _loaded: tuple[str, Encoder] | None = field(default=None, repr=False)
+    _loaded_for_queries: tuple[str, Encoder] | None = field(default=None, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def executor(self, settings: PipelineSettings) -> "GpuExecutor":
@@ -61,8 +64,7 @@ class GpuMachine:
         """The pipeline's model, loaded if it is not the one loaded last. Raises ModelError."""
         from batch_assets.encoders.registry import load_encoder
 
-        device = self.pick_device(settings)
-        key = f"{fingerprint(settings)}@{device}"
+        key, device = self._key(settings)
         with self._lock:
             if self._loaded is None or self._loaded[0] != key:
                 self._loaded = None  # give the memory back before the next model takes it
@@ -70,9 +72,29 @@ class GpuMachine:
             return self._loaded[1]
 
     def embed_query(self, settings: PipelineSettings, text: str) -> npt.NDArray[np.float32]:
-        """The vector (dimensions,) of one text, as the pipeline's records are embedded."""
-        encoder = self.encoder(settings)
-        return encoder.encode(encoder.prepare([text]).inputs)[0]
+        """The vector (dimensions,) of a text to be looked for. Raises ModelError where the model embeds no texts."""
+        if not settings.source.images:
+            return _only_vector(self.encoder(settings), text)
+        from batch_assets.encoders.registry import load_query_encoder
+
+        key, device = self._key(settings)
+        with self._lock:
+            if self._loaded_for_queries is None or self._loaded_for_queries[0] != key:
+                self._loaded_for_queries = (key, load_query_encoder(settings, device=device))
+            return _only_vector(self._loaded_for_queries[1], text)
+
+    def embed_query_image(self, settings: PipelineSettings, content: bytes) -> npt.NDArray[np.float32]:
+        """The vector (dimensions,) of an image to be looked for: a whole file. Raises ConfigurationError for others."""
+        if not settings.source.images:
+            raise ConfigurationError(
+                f"pipeline {settings.name} embeds texts: look for a text, or name a pipeline of images"
+            )
+        return _only_vector(self.encoder(settings), ImageItem(content))
+
+    def _key(self, settings: PipelineSettings) -> tuple[str, str]:
+        """What tells loaded models apart, and the device."""
+        device = self.pick_device(settings)
+        return f"{fingerprint(settings)}@{device}", device
 
 
 @dataclass
@@ -90,6 +112,9 @@ class GpuExecutor:
         device = self.machine.pick_device(self.settings)
         return device if device.startswith("cuda") else None
 
+    def at_once(self) -> int:
+        return 1
+
     @property
     def task(self) -> Task:
         if self.settings.task == GENERATE:
@@ -106,6 +131,10 @@ class GpuExecutor:
         """Load the model; on a CPU it stays loaded. A CUDA device may be another's: there it is not touched."""
         if self.exclusive_device() is None:
             self.machine.encoder(self.settings)
+        elif self.settings.source.images or is_user_model(self.settings.model):
+            from batch_assets.encoders.registry import load_encoder
+
+            load_encoder(self.settings, device="cpu")
         else:
             from batch_assets.encoders.loading import load_model
 
@@ -129,10 +158,27 @@ class GpuExecutor:
         facts.model = self.settings.model.id
         facts.dtype, facts.device, facts.dimensions = encoder.dtype, encoder.device, encoder.dimensions
         facts.timings["load_seconds"] = time.perf_counter() - started
-        batch_tokens = _gpu_settings(self.settings).batch_tokens
-        budget = self.machine.batch_tokens if batch_tokens == "auto" else int(batch_tokens)
-        records = read_shard(self.settings, handle.prepared.shard)
-        yield from embed(records, encoder, batch_tokens=budget, progress=self.machine.progress)
+        told = _gpu_settings(self.settings)
+        yield from embed(
+            read_shard(self.settings, handle.prepared.shard),
+            encoder,
+            batch_tokens=self.machine.batch_tokens if told.batch_tokens == "auto" else int(told.batch_tokens),
+            batch_records=told.batch_records,
+            fetching=Fetching.of(self.settings),
+            timings=facts.timings,
+            progress=self.machine.progress,
+        )
+
+
+def _only_vector(encoder: Encoder, item: str | ImageItem) -> npt.NDArray[np.float32]:
+    prepared = encoder.prepare([item])
+    for fault in prepared.faults.values():
+        raise ConfigurationError(f"this image cannot be embedded: {fault.message} ({fault.code})")
+    if not prepared.counts[0]:
+        raise ConfigurationError(
+            f"{item!r:.100}: the model makes nothing of it; give it something to look for"
+        )
+    return encoder.encode(prepared.inputs)[0]
 
 
 def _gpu_settings(settings: PipelineSettings) -> GpuExecutorSettings:

@@ -13,6 +13,7 @@ from batch_assets.errors import ConfigurationError
 from batch_assets.executors.base import Executor, Progress
 from batch_assets.executors.bedrock.account import BedrockAccount
 from batch_assets.executors.gpu import GpuMachine
+from batch_assets.executors.ray.cluster import RayCluster
 from batch_assets.settings import PipelineSettings
 
 
@@ -27,11 +28,22 @@ class ExecutorHost(Protocol):
     def executor(self, settings: PipelineSettings) -> Executor: ...
 
     def embed_query(self, settings: PipelineSettings, text: str) -> npt.NDArray[np.float32]:
-        """The vector (dimensions,) of one text, as the pipeline's records are embedded."""
+        """The vector (dimensions,) of a text to be looked for among the pipeline's. Raises ModelError."""
+        ...
+
+    def embed_query_image(self, settings: PipelineSettings, content: bytes) -> npt.NDArray[np.float32]:
+        """The vector (dimensions,) of an image to be looked for: a whole file.
+
+        Raises ModelError, and ConfigurationError for what is no image or no pipeline of images.
+        """
         ...
 
 
-EXECUTOR_HOSTS: Mapping[str, type[ExecutorHost]] = {"gpu": GpuMachine, "bedrock": BedrockAccount}
+EXECUTOR_HOSTS: Mapping[str, type[ExecutorHost]] = {
+    "gpu": GpuMachine,
+    "ray": RayCluster,
+    "bedrock": BedrockAccount,
+}
 
 
 def create_host(kind: str) -> ExecutorHost:

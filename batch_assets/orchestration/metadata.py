@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from batch_assets.control.contact_sheet import ContactSheet
 from batch_assets.embeddings.marker import ShardMarker
 from batch_assets.embeddings.schema import (
     EMBEDDING,
@@ -20,7 +21,7 @@ from batch_assets.embeddings.schema import (
     data_schema,
 )
 from batch_assets.merge.base import Manifest
-from batch_assets.orchestration.pictures import bar_chart
+from batch_assets.orchestration.pictures import bar_chart, photograph
 
 ROWS = "rows"
 REJECTED = "rejected"
@@ -52,6 +53,7 @@ JOB_KIND = "job_kind"
 REQUESTS = "requests"
 REQUEST_BYTES = "request_bytes"
 VERSION = "version"
+CONTACT_SHEET = "contact_sheet"
 LOWEST_COSINE = "lowest_cosine"
 THRESHOLD = "threshold"
 
@@ -130,9 +132,16 @@ def shard_metadata(marker: ShardMarker, uri: str) -> dict[str, Any]:
 
 
 def merge_metadata(
-    manifest: Manifest, uri: str, seconds: float, rates: Sequence[tuple[str, float]]
+    manifest: Manifest,
+    uri: str,
+    seconds: float,
+    rates: Sequence[tuple[str, float]],
+    sheet: ContactSheet | None = None,
 ) -> dict[str, Any]:
-    """What `merged_embeddings` says of a published version; `rates` are records per second of some shards."""
+    """What `merged_embeddings` says of a published version; `rates` are records per second of some shards.
+
+    `sheet` shows some of its images, where they are.
+    """
     found = common(
         planned=manifest.planned,
         rows=manifest.rows,
@@ -155,6 +164,7 @@ def merge_metadata(
             THROUGHPUT: bar_chart("Records per second, by shard", rates),
             "dagster/column_schema": _column_schema(manifest),
         }
+        | ({CONTACT_SHEET: photograph("Nearest neighbours", sheet.jpeg, sheet.notes)} if sheet else {})
     )
 
 

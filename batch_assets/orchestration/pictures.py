@@ -1,6 +1,7 @@
-"""Small bar charts for metadata, as Markdown that the Dagster UI shows.
+"""Small pictures for metadata, as Markdown that the Dagster UI shows.
 
-A few kilobytes each: they are stored in the event's row. What is drawn is chosen in `metadata.py`.
+A hundred kilobytes at most, charts a few: they are stored in the event's row. What is drawn is
+chosen in `metadata.py`.
 """
 
 import base64
@@ -36,3 +37,10 @@ def bar_chart(title: str, bars: Sequence[tuple[str, float]]) -> dg.MetadataValue
     )
     encoded = base64.b64encode(svg.encode()).decode()
     return dg.MetadataValue.md(f"![{title}](data:image/svg+xml;base64,{encoded})")
+
+
+def photograph(title: str, jpeg: bytes, notes: Sequence[str]) -> dg.MetadataValue:
+    """A JPEG, if there is one, above sentences that say what it shows."""
+    encoded = base64.b64encode(jpeg).decode()
+    shown = [f"![{title}](data:image/jpeg;base64,{encoded})"] if jpeg else []
+    return dg.MetadataValue.md("\n\n".join([*shown, "; ".join(notes)]))

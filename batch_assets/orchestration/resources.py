@@ -4,12 +4,16 @@ Each only builds a plain object of a lower layer; no logic here.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
 from batch_assets.executors.bedrock.account import BedrockAccount, shared_account
 from batch_assets.executors.gpu import GpuMachine
+from batch_assets.executors.ray.cluster import RayCluster
+from batch_assets.executors.ray.connection import AUTO
+from batch_assets.executors.registry import ExecutorHost
 from batch_assets.home import ledger_url
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.notifications.base import Notifier
@@ -42,6 +46,26 @@ class GpuExecutorResource(dg.ConfigurableResource):
         return GpuMachine(device=self.device, batch_tokens=self.batch_tokens)
 
 
+class RayResource(dg.ConfigurableResource):
+    """A Ray cluster, or a Ray of this machine, and its workers with the model loaded."""
+
+    address: str = Field(
+        default="auto",
+        description="For pipelines that say auto: a cluster's address such as ray://head:10001, local, or auto.",
+    )
+
+    def create_resource(self, context: dg.InitResourceContext) -> RayCluster:
+        return RayCluster(address=self.address)
+
+
+def executor_host(resource: Any) -> ExecutorHost:
+    """The host that a resource is; of dagster-ray's, the cluster that it has started, joined by it or not."""
+    if hasattr(resource, "executor"):
+        return resource
+    address = None if resource.connected else resource.ray_address
+    return RayCluster(address=address or AUTO)
+
+
 class BedrockResource(dg.ConfigurableResource):
     """The AWS account that runs Amazon Bedrock batch inference jobs, by AWS's own chain of credentials."""
 
@@ -71,6 +95,7 @@ def default_resources() -> dict[str, dg.ConfigurableResource]:
     return {
         "ledger": LedgerResource(),
         "gpu": GpuExecutorResource(),
+        "ray": RayResource(),
         "bedrock": BedrockResource(),
         "notifications": NotificationsResource(),
     }

@@ -13,6 +13,7 @@ from batch_assets.control.pipeline import Pipeline, open_pipeline
 from batch_assets.errors import BatchAssetsError
 from batch_assets.ledger.holder import Holder
 from batch_assets.orchestration.metadata import PROCESS_TAG
+from batch_assets.orchestration.resources import executor_host
 from batch_assets.settings import PipelineSettings
 
 ADD_SOURCE_TAG = "batch_assets/add_source"
@@ -29,7 +30,7 @@ def opened(
     """
     ledger = context.resources.ledger
     holder = Holder.current()
-    host = getattr(context.resources, settings.executor.type)
+    host = executor_host(getattr(context.resources, settings.executor.type))
     try:
         context.instance.add_run_tags(context.run.run_id, {PROCESS_TAG: str(holder)})
         ledger.note_run(context.run.run_id, holder, settings.name)

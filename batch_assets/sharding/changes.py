@@ -9,7 +9,7 @@ from itertools import islice
 
 from batch_assets.settings import PipelineSettings
 from batch_assets.sharding.planner import source_uri
-from batch_assets.sources.listing import format_of, locate, visible
+from batch_assets.sources.listing import is_of_format, locate, visible
 
 FILES_PER_PAGE = 1_000
 
@@ -47,7 +47,7 @@ def compare_source(
     found = {
         info.path: info.version
         for info in visible(infos, storage, [settings.output.root], [])
-        if location.single is not None or format_of(info.path) == format
+        if location.single is not None or is_of_format(info.path, format)
     }
     known = planned(after, last)
     return SourceChanges(

@@ -34,6 +34,7 @@ class RejectedExample:
 class InputManifest:
     """`planned = valid + rejected`. `bytes` are the valid texts' in UTF-8, `characters` theirs too.
 
+    Of images, `bytes` are the shard's, as it was cut; nothing is said of captions, nor of tokens.
     `lengths` is a histogram of the texts: the lower end of each doubling of characters (1, 2,
     4, …) to a number of records. `digest` is of the shard's segments.
     """
@@ -60,21 +61,25 @@ def prepare_input(
 ) -> InputManifest:
     """Read a shard and check every record. `count_tokens` is asked for a sample only.
 
+    Images are not read: what is wrong with one is found where the work is.
+
     Raises SourceError where a file is missing or touched, or holds other records than planned.
     """
+    images = settings.source.images
     planned = size = characters = valid = 0
     codes: Counter[str] = Counter()
     lengths: Counter[int] = Counter()
     examples: list[RejectedExample] = []
     sample: list[str] = []
     every = max(shard.records // SAMPLED_TEXTS, 1)
-    for records in read_shard(settings, shard, plan, root):
-        counts = [len(text) for text in records.texts]
-        sample += records.texts[-planned % every :: every]
+    for records in read_shard(settings, shard, plan, root, contents=False):
+        texts = [] if images else records.texts
+        counts = [len(text) for text in texts]
+        sample += texts[-planned % every :: every]
         planned += len(records) + len(records.rejections)
         valid += len(records)
         characters += sum(counts)
-        size += sum(len(text) if text.isascii() else len(text.encode()) for text in records.texts)
+        size += sum(len(text) if text.isascii() else len(text.encode()) for text in texts)
         lengths.update(1 << (count.bit_length() - 1) for count in counts)
         for rejection in records.rejections:
             codes[rejection.code] += 1
@@ -95,7 +100,7 @@ def prepare_input(
         valid=valid,
         rejected=sum(codes.values()),
         rejected_by_code=dict(sorted(codes.items())),
-        bytes=size,
+        bytes=shard.bytes if images else size,
         characters=characters,
         estimated_tokens=estimate_tokens(sample, characters, count_tokens),
         digest=shard_digest(shard),

@@ -12,13 +12,11 @@ from batch_assets.paths import shard_generation
 from batch_assets.settings import PipelineSettings
 from batch_assets.sharding.cutting import ShardCutter
 from batch_assets.sharding.known import KnownSource, read_known
+from batch_assets.sharding.opening import column_scan, open_sources
 from batch_assets.sharding.plan import PlanSummary, Shard
 from batch_assets.sources.base import Segment, SourceFile, Stretch
-from batch_assets.sources.columns import ColumnScan
 from batch_assets.sources.listing import Listing, list_source
-from batch_assets.sources.registry import Sources
-from batch_assets.sources.shards import RECORD_ID, normalize_source
-from batch_assets.sources.texts import TextRule
+from batch_assets.sources.shards import normalize_source
 from batch_assets.storage import FileInfo, Storage
 
 
@@ -111,27 +109,6 @@ def source_uri(settings: PipelineSettings) -> str:
     return settings.source.uri
 
 
-def required_columns(settings: PipelineSettings) -> dict[str, str]:
-    """Columns without which no record makes sense, with the setting that names each."""
-    source = settings.source
-    field = "source.text_column" if source.text_template is None else "source.text_template"
-    required = dict.fromkeys(TextRule(source.text_column, source.text_template).columns, field)
-    return required | ({source.id_column: "source.id_column"} if source.id_column is not None else {})
-
-
-def _implied_columns(settings: PipelineSettings) -> frozenset[str]:
-    """Columns of the source that are there again in the output without being passed through."""
-    carried = settings.source.pipeline is not None and settings.source.id_column == RECORD_ID
-    return frozenset({RECORD_ID}) if carried else frozenset()
-
-
-def open_sources(
-    settings: PipelineSettings, format: str, storage: Storage, root: Storage, longest: int
-) -> Sources:
-    """The implementations that read this pipeline's files."""
-    return Sources(format, storage, root, longest, frozenset(required_columns(settings)))
-
-
 def _whole(known: KnownSource, listing: Listing) -> bool:
     """Whether the listing shows all that is known: a single file says nothing about its folder."""
     return listing.location.single is None or known.files.keys() == {listing.location.single}
@@ -158,16 +135,7 @@ class _Walk:
     ) -> None:
         shards = settings.shards
         self.files: list[SourceFile] = []
-        source = settings.source
-        text_columns = TextRule(source.text_column, source.text_template).columns
-        self.columns = ColumnScan(
-            source.columns,
-            required_columns(settings),
-            known.columns,
-            text_columns,
-            text_columns[0] if source.text_template is None else None,
-            _implied_columns(settings),
-        )
+        self.columns = column_scan(settings, listing.format, known.columns)
         self.sources = open_sources(
             settings, listing.format, listing.location.storage, root, shards.max_record_bytes
         )

@@ -1,46 +1,98 @@
 """Reading a planned shard: its records, valid and rejected, in source order."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from batch_assets.paths import shard_generation
 from batch_assets.settings import PipelineSettings
+from batch_assets.sharding.opening import open_sources
 from batch_assets.sharding.plan import PlanSummary, Shard
 from batch_assets.sharding.plan_files import read_summary
-from batch_assets.sharding.planner import open_sources
 from batch_assets.sources.base import BATCH_BYTES, BATCH_RECORDS, RecordRules, Records
 from batch_assets.sources.records import joined
+from batch_assets.sources.registry import Sources
 from batch_assets.sources.shards import open_source
 from batch_assets.storage import Storage, open_storage
 
 
 def read_shard(
-    settings: PipelineSettings, shard: Shard, plan: PlanSummary | None = None, root: Storage | None = None
+    settings: PipelineSettings,
+    shard: Shard,
+    plan: PlanSummary | None = None,
+    root: Storage | None = None,
+    *,
+    contents: bool = True,
 ) -> Iterator[Records]:
-    """The shard's records in batches of about 2,048 records or 8 MB.
+    """The shard's records in batches of about 2,048 records or 8 MB; of images to be fetched, of 128.
 
     Ordinals run from 0 over all records, the rejected ones too. `plan` is the summary of the
     shard's generation, `root` the pipeline's storage; both are found by the settings if not given.
+    Without `contents` no image is read: `images` is None, and who has no image is not always known.
 
     Raises SourceError where a file is missing or no longer the planned version.
     """
+    root, plan = _root_and_plan(settings, shard, plan, root)
+    batches = _read_segments(settings, shard, plan, root, contents=contents)
+    return joined(batches, BATCH_RECORDS, BATCH_BYTES)
+
+
+def read_rows(
+    settings: PipelineSettings,
+    shard: Shard,
+    wanted: Collection[tuple[str, int]],
+    plan: PlanSummary | None = None,
+    root: Storage | None = None,
+) -> dict[tuple[str, int], tuple[bytes | str | None, str]]:
+    """(source file, source row) → (image, text) of the `wanted` records, reading as little else as is cheap.
+
+    Of a source of texts the image is None. Records that are rejected, or not in the shard, are left out.
+    """
+    root, plan = _root_and_plan(settings, shard, plan, root)
+    sources = _sources(settings, plan, root)
+    rules = _rules(settings, shard, plan, contents=True)
+    found: dict[tuple[str, int], tuple[bytes | str | None, str]] = {}
+    for segment in shard.segments:
+        rows = {row for path, row in wanted if path == segment.path}
+        rows = {row for row in rows if segment.first_row <= row < segment.last_row}
+        source = sources.of(segment.path)
+        for part in source.narrow(segment, rows) if rows else ():
+            for records in source.read(part, rules, 0):
+                images = records.images or [None] * len(records)
+                for row, image, text in zip(records.source_rows, images, records.texts, strict=True):
+                    if row in rows:
+                        found[segment.path, row] = (image, text)
+    return found
+
+
+def _root_and_plan(
+    settings: PipelineSettings, shard: Shard, plan: PlanSummary | None, root: Storage | None
+) -> tuple[Storage, PlanSummary]:
     root = root if root is not None else open_storage(settings.output.root)
-    plan = plan if plan is not None else read_summary(root, shard_generation(shard.key))
-    return joined(_read_segments(settings, shard, plan, root), BATCH_RECORDS, BATCH_BYTES)
+    return root, plan if plan is not None else read_summary(root, shard_generation(shard.key))
 
 
-def _read_segments(
-    settings: PipelineSettings, shard: Shard, plan: PlanSummary, root: Storage
-) -> Iterator[Records]:
-    rules = RecordRules(
+def _sources(settings: PipelineSettings, plan: PlanSummary, root: Storage) -> Sources:
+    return open_sources(settings, plan.format, open_source(plan.base_uri), root, plan.max_record_bytes)
+
+
+def _rules(settings: PipelineSettings, shard: Shard, plan: PlanSummary, *, contents: bool) -> RecordRules:
+    source = settings.source
+    return RecordRules(
         shard=shard.key,
         columns=plan.source_columns,
         longest=plan.max_record_bytes,
-        text_column=settings.source.text_column,
-        text_template=settings.source.text_template,
-        id_column=settings.source.id_column,
+        text_column=None if source.text_template is not None else source.text_columns[0],
+        text_template=source.text_template,
+        id_column=source.id_column,
+        images=source.images,
+        contents=contents,
     )
-    storage = open_source(plan.base_uri)
-    sources = open_sources(settings, plan.format, storage, root, plan.max_record_bytes)
+
+
+def _read_segments(
+    settings: PipelineSettings, shard: Shard, plan: PlanSummary, root: Storage, *, contents: bool
+) -> Iterator[Records]:
+    rules = _rules(settings, shard, plan, contents=contents)
+    sources = _sources(settings, plan, root)
     ordinal = 0
     for segment in shard.segments:
         yield from sources.of(segment.path).read(segment, rules, ordinal)
@@ -50,13 +102,16 @@ def _read_segments(
 def sample_texts(
     settings: PipelineSettings, shards: Sequence[Shard], most: int, plan: PlanSummary, root: Storage
 ) -> list[str]:
-    """About `most` valid texts, from the beginnings of up to 16 shards spread over the plan."""
+    """About `most` valid texts, from the beginnings of up to 16 shards spread over the plan.
+
+    Of images they are captions, which may be "".
+    """
     step = max(len(shards) // 16, 1)
     chosen = shards[::step][:16]
     texts: list[str] = []
     for number, shard in enumerate(chosen, 1):
         goal = most * number // len(chosen)
-        for records in _read_segments(settings, shard, plan, root):
+        for records in _read_segments(settings, shard, plan, root, contents=False):
             texts += records.texts[: max(goal - len(texts), 0)]
             if len(texts) >= goal:
                 break

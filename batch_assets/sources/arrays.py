@@ -59,7 +59,7 @@ def natural_array(array: pa.Array) -> pa.Array:
     if plan_type is None:
         return pa.nulls(len(array), pa.string())
     if plan_type == "json":
-        return _each(array, _nested_text)
+        return _each(array, nested_text)
     if pa.types.is_temporal(found):
         return _temporal_text(array)
     if _is_binary(found):
@@ -113,7 +113,8 @@ def _each(array: pa.Array, write: Callable[[Any], str]) -> pa.Array:
     return pa.array([None if value is None else write(value) for value in array.to_pylist()], pa.string())
 
 
-def _nested_text(value: Any) -> str:
+def nested_text(value: Any) -> str:
+    """JSON text of a value as Arrow gives it, with what JSON lacks as `natural_type` says."""
     try:
         return orjson.dumps(value, default=_plain_value, option=orjson.OPT_NON_STR_KEYS).decode()
     except TypeError:

@@ -4,7 +4,7 @@ One implementation per format stands beside this file; the way from a file to it
 implementation is `registry.py`. How a source is cut into shards belongs to `sharding/`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -17,6 +17,8 @@ from batch_assets.storage import FileInfo
 
 BATCH_RECORDS = 2048
 BATCH_BYTES = 8 * 2**20
+# An image that is still to be fetched counts as so many bytes: 128 of them are a batch.
+FETCHED_BYTES = 64 * 2**10
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Segment:
 
     `path` is relative to the source's URI (a single file: its name). Rows are 0-based and
     physical (a blank JSONL line counts); bytes are offsets into the file for JSONL. For formats
-    read by row they run over the uncompressed content and only say how large the segment is.
+    read by row they run over the uncompressed content (of a tar: the tar) and only say how large the segment is.
     Both ends are half open. `records` counts what is no blank line. `spool` is the digest of the
     normalized copy to read instead (see `paths.spool`), or "".
     """
@@ -106,8 +108,8 @@ class Records:
 class RecordRules:
     """How rows of one shard become records: what its plan has fixed, and the pipeline's settings.
 
-    `images`: records are images, and `image_column` is where they are, if not where their format
-    says. `contents`: image files are to be read, not only what stands beside them.
+    `images`: records are images, and their texts captions, which may be missing. `contents`: image
+    files are to be read, not only what stands beside them.
     """
 
     shard: str
@@ -117,7 +119,6 @@ class RecordRules:
     text_template: str | None = None
     id_column: str | None = None
     images: bool = False
-    image_column: str | None = None
     contents: bool = True
 
 
@@ -150,6 +151,10 @@ class Source(Protocol):
 
     def split(self, segment: Segment, records: int) -> tuple[Segment, Segment]:
         """Cut a segment behind its first `records` records; both parts keep at least one."""
+        ...
+
+    def narrow(self, segment: Segment, rows: Collection[int]) -> list[Segment]:
+        """Segments, in order, that hold these physical rows of `segment`, and as little else as is cheap."""
         ...
 
     def read(self, segment: Segment, rules: RecordRules, ordinal: int) -> Iterator[Records]:

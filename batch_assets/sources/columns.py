@@ -5,7 +5,7 @@ large for the others, stored as JSON text. How values become arrays is in `array
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from operator import itemgetter
@@ -77,7 +77,8 @@ class ColumnScan:
     turn up somewhere, each is named by the setting it maps to; `earlier` are the columns that an
     earlier generation has fixed. Records that lack one of `text_columns`, or have something else
     than a string as their `text_column`, will be rejected: their values do not count. `implied`
-    columns pass through only where `wanted` names them.
+    columns pass through only where `wanted` names them. `rename` makes the output's name of a column,
+    another one for each.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class ColumnScan:
         text_columns: Sequence[str] = (),
         text_column: str | None = None,
         implied: frozenset[str] = frozenset(),
+        rename: Callable[[str], str] = str,
     ) -> None:
         self._wanted = None if wanted is None else list(dict.fromkeys(wanted))
         self._required = required
@@ -95,6 +97,7 @@ class ColumnScan:
         self._text_columns = text_columns
         self._text_column = text_column
         self._implied = implied
+        self._rename = rename
         self._asked_for = {*required, *(wanted or ())}
         self._kinds: dict[str, Kinds] = {}
         self._names: dict[str, None] = {}
@@ -136,6 +139,13 @@ class ColumnScan:
         kinds.floats |= seen.floats
         kinds.strings |= seen.strings
         kinds.others |= seen.others
+
+    def leave_out(self, name: str) -> None:
+        """Say that column `name` is the image itself. Raises ConfigurationError where `wanted` names it."""
+        if self._wanted is not None and name in self._wanted:
+            raise ConfigurationError(
+                f"source.columns: {name!r} holds the images themselves, which do not pass through; leave it out"
+            )
 
     def _note(self, names: Iterable[str]) -> None:
         for name in names:
@@ -180,7 +190,7 @@ class ColumnScan:
         names = (
             [name for name in self._names if name in self._kinds] if self._wanted is None else self._wanted
         )
-        stored = stored_names(names)
+        stored = stored_names(names, rename=self._rename)
         kinds = {name: self._kinds.get(name, Kinds()) for name in names}
         return tuple(Column(stored[name], name, kinds[name].type()) for name in names)
 
@@ -196,23 +206,31 @@ class ColumnScan:
             yield column
         taken = [column.source for column in earlier]
         names = [name for name in self._kinds if name not in taken]
-        stored = stored_names(names, [column.stored for column in earlier])
+        stored = stored_names(names, [column.stored for column in earlier], self._rename)
         for name in names:
             yield Column(stored[name], name, self._kinds[name].type())
 
 
-def stored_names(names: Sequence[str], taken: Iterable[str] = ()) -> dict[str, str]:
-    """The output's name of each source column: its own, or `user_<name>` where the output needs that.
+def stored_names(
+    names: Sequence[str], taken: Iterable[str] = (), rename: Callable[[str], str] = str
+) -> dict[str, str]:
+    """The output's name of each source column: what `rename` says, or `user_<name>` where the output needs that.
 
     Output names are unique, whatever letters are large: some readers do not tell those apart.
     """
-    result = {name: name for name in names if name.lower() not in RESERVED and name not in taken}
+    taken = set(taken)
+    renamed = {name: rename(name) for name in names}
+    result = {
+        name: stored
+        for name, stored in renamed.items()
+        if stored.lower() not in RESERVED and stored not in taken
+    }
     used = {*result.values(), *taken}
-    for name in names:
+    for name, stored in renamed.items():
         if name not in result:
-            candidate, number = f"user_{name}", 2
+            candidate, number = f"user_{stored}", 2
             while candidate in used:
-                candidate, number = f"user_{name}_{number}", number + 1
+                candidate, number = f"user_{stored}_{number}", number + 1
             used.add(candidate)
             result[name] = candidate
     return result

@@ -1,6 +1,6 @@
 """JSON Lines read where they lie: any line can be reached by its byte offset."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 import orjson
@@ -59,6 +59,9 @@ class JsonLinesSource:
         raise SourceError(
             f"{segment.path}: has fewer records than were just counted; is it being written? Plan again"
         )
+
+    def narrow(self, segment: Segment, rows: Collection[int]) -> list[Segment]:
+        return [segment]  # only its ends are known as bytes
 
     def _chunks(self, segment: Segment) -> Iterator[bytes]:
         return open_stream(

@@ -2,13 +2,14 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from batch_assets.errors import ConfigurationError, SourceError
+from batch_assets.settings import IMAGE_FORMATS
 from batch_assets.sources.files import COMPRESSIONS
 from batch_assets.sources.shards import ShardStorage, is_shards, normalize_source, open_source
-from batch_assets.storage import FileInfo, Storage, is_local, normalize_uri, open_storage
+from batch_assets.storage import FileInfo, Storage, is_local, join_uri, normalize_uri, open_storage
 
 EXTENSIONS = {
     ".jsonl": "jsonl",
@@ -17,7 +18,10 @@ EXTENSIONS = {
     ".csv": "csv",
     ".tsv": "csv",
     ".parquet": "parquet",
+    ".tar": "webdataset",
 }
+_SPOOLED = ("jsonl", "csv")  # what may be compressed
+_COMPRESSED_TARS = (".tgz", *(f".tar{suffix}" for suffix in (".gz", ".zst", ".bz2", ".xz")))
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,27 @@ def format_of(path: str) -> str | None:
     stem, extension = os.path.splitext(name)
     if extension in COMPRESSIONS:
         format = EXTENSIONS.get(os.path.splitext(stem)[1])
-        return None if format == "parquet" else format
+        return format if format in _SPOOLED else None
     return EXTENSIONS.get(extension)
+
+
+def is_of_format(path: str, format: str) -> bool:
+    """Whether a file in a folder is one of a source of this format."""
+    return format_of(path) == ("parquet" if format == "img2dataset" else format)
+
+
+def guess_format(uri: str) -> str | None:
+    """The format of images that a file or folder seems to hold: webdataset, img2dataset, or None."""
+    location = locate(uri)
+    storage, single = location.storage, location.single
+    infos = storage.list() if single is None else filter(None, [storage.info(single)])
+    found: str | None = None
+    for info in visible(infos, storage, [], []):
+        format = format_of(info.path)
+        if format == "webdataset":
+            return format
+        found = "img2dataset" if format == "parquet" else found
+    return found
 
 
 def list_source(
@@ -75,16 +98,9 @@ def list_source(
     Raises SourceError where there is none, ConfigurationError where `format` must be named.
     """
     location = locate(uri)
-    storage, single = location.storage, location.single
-    if single is not None:
-        info = storage.info(single)
-        found = format or format_of(single)
-        if found is None:
-            known = ", ".join(EXTENSIONS)
-            raise ConfigurationError(
-                f"source.uri: {uri!r} tells no format by its name ({known}); name source.format"
-            )
-        return Listing(location, found, [info] if info is not None else [], [])
+    storage = location.storage
+    if location.single is not None:
+        return _single_file(uri, location, location.single, format)
     for root in leave_out:
         if normalize_uri(root) == storage.uri:
             raise ConfigurationError(
@@ -95,15 +111,17 @@ def list_source(
     files: dict[str, list[FileInfo]] = {}
     try:
         for info in visible(storage.list(), storage, leave_out, hidden):
-            if (found := format_of(info.path)) is None:
-                others[os.path.splitext(info.path)[1] or "no extension"] += 1
+            found = format_of(info.path)
+            if format in IMAGE_FORMATS:  # whatever else lies there, such as statistics, goes by its name
+                found = format if is_of_format(info.path, format) else None
+            if found is None:
+                others[_extension(info.path)] += 1
             else:
                 files.setdefault(found, []).append(info)
     except PermissionError as error:
         raise SourceError(f"{error.filename}: cannot be listed; allow it, or move the folder away") from None
-    if format is None and len(files) > 1:
-        kinds = ", ".join(f"{kind} ({len(infos):,} files)" for kind, infos in sorted(files.items()))
-        raise ConfigurationError(f"source.format: {storage.uri} holds {kinds}; name one")
+    if format is None:
+        _refuse_unnamed(files, storage.uri)
     chosen = format or next(iter(files), None)
     left_out = [f"{sum(others.values()):,} files of other extensions ({_counts(others)})"] if others else []
     left_out += [f"{len(infos):,} {kind} files" for kind, infos in files.items() if kind != chosen]
@@ -111,16 +129,70 @@ def list_source(
         left_out.append(
             f"{len(hidden):,} files with a name or folder that begins with '.' or '_', such as {hidden[0]}"
         )
-    if isinstance(storage, ShardStorage) and not files:
-        raise SourceError(
+    if chosen is None or not files.get(chosen):
+        raise _nothing_found(storage, format, pipeline, others, left_out)
+    return Listing(location, chosen, sorted(files[chosen], key=lambda info: info.path), left_out)
+
+
+def _single_file(uri: str, location: Location, path: str, format: str | None) -> Listing:
+    found = format or format_of(path)
+    if found is None:
+        known = ", ".join(EXTENSIONS)
+        raise ConfigurationError(
+            f"source.uri: {uri!r} tells no format by its name ({known}); name source.format"
+        )
+    if format is None and found == "webdataset":
+        raise _unnamed(join_uri(location.storage.uri, path), "is a tar", found)
+    info = location.storage.info(path)
+    return Listing(location, found, [info] if info is not None else [], [])
+
+
+def _nothing_found(
+    storage: Storage, format: str | None, pipeline: str | None, others: Counter[str], left_out: Sequence[str]
+) -> SourceError:
+    if isinstance(storage, ShardStorage):
+        return SourceError(
             f"source.pipeline: {pipeline!r} has no committed shard under {storage.root.uri} yet; "
             f"`batch-assets run {pipeline}` makes them"
         )
-    if chosen is None or not files.get(chosen):
-        wanted = f"{format} files" if format else f"files ending in {', '.join(EXTENSIONS)}"
-        rest = f"; there are {', '.join(left_out)}" if left_out else "; is the path right?"
-        raise SourceError(f"{storage.uri}: no {wanted} found{rest}")
-    return Listing(location, chosen, sorted(files[chosen], key=lambda info: info.path), left_out)
+    if format == "webdataset" and any(extension in _COMPRESSED_TARS for extension in others):
+        return SourceError(
+            f"{storage.uri}: only compressed tars are there ({_counts(others)}), in which no image can be "
+            "reached; unpack them (gunzip, zstd -d) and try again"
+        )
+    wanted = f"{format} files" if format else f"files ending in {', '.join(EXTENSIONS)}"
+    rest = f"; there are {', '.join(left_out)}" if left_out else "; is the path right?"
+    return SourceError(f"{storage.uri}: no {wanted} found{rest}")
+
+
+def _refuse_unnamed(files: Mapping[str, Sequence[FileInfo]], uri: str) -> None:
+    """Raise ConfigurationError where one of several formats, or of images, is to be named."""
+    tars, tables = files.get("webdataset", ()), files.get("parquet", ())
+    others = {
+        info.path for kind, infos in files.items() for info in infos if kind not in ("webdataset", "parquet")
+    }
+    statistics = {os.path.splitext(info.path)[0] + "_stats.json" for info in tables}
+    if tars and all(path.lower().endswith(".json") for path in others):
+        raise _unnamed(uri, f"holds {len(tars):,} tars", "webdataset")
+    if statistics and statistics <= others:
+        what = f"holds {len(tables):,} Parquet files with their _stats.json, as img2dataset writes them"
+        raise _unnamed(uri, what, "img2dataset")
+    if len(files) > 1:
+        kinds = ", ".join(f"{kind} ({len(infos):,} files)" for kind, infos in sorted(files.items()))
+        raise ConfigurationError(f"source.format: {uri} holds {kinds}; name one")
+
+
+def _unnamed(uri: str, holds: str, format: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"source.format: {uri} {holds}; if its records are images, write source.format: {format} "
+        f"(--format {format})"
+    )
+
+
+def _extension(path: str) -> str:
+    name = path.lower()
+    compressed = next((extension for extension in _COMPRESSED_TARS if name.endswith(extension)), None)
+    return compressed or os.path.splitext(path)[1] or "no extension"
 
 
 def visible(

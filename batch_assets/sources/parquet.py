@@ -1,7 +1,7 @@
 """Parquet files: a segment is a range of rows, of which only the row groups it overlaps are read."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from batch_assets.sources.arrays import PLAN_TYPES, arrow_array, natural_array
 from batch_assets.sources.base import (
     BATCH_BYTES,
     BATCH_RECORDS,
+    FETCHED_BYTES,
     Fault,
     RecordRules,
     Records,
@@ -22,11 +23,13 @@ from batch_assets.sources.base import (
 )
 from batch_assets.sources.columns import ColumnScan
 from batch_assets.sources.files import broken, explained, touched
+from batch_assets.sources.images import FileImages, ImageColumns
 from batch_assets.sources.json_values import too_large
 from batch_assets.sources.parquet_columns import declared_kinds, is_bytes, is_text, valid_text
+from batch_assets.sources.parquet_groups import batches, bytes_of, narrow
 from batch_assets.sources.records import RecordBuilder, id_text
 from batch_assets.sources.texts import check_text
-from batch_assets.storage import FileInfo, Storage
+from batch_assets.storage import FileInfo, Storage, join_uri
 
 _STRETCH_ROWS = 65_536
 
@@ -34,15 +37,21 @@ _STRETCH_ROWS = 65_536
 class ParquetSource:
     """Parquet files under `storage`. `text_columns` may be binary: they are read as UTF-8.
 
-    The columns in `unread` are taken for not there.
+    The columns in `unread` are taken for not there. `images` tells in which column the images are
+    to be found, where records are images.
     """
 
     def __init__(
-        self, storage: Storage, text_columns: frozenset[str], unread: frozenset[str] = frozenset()
+        self,
+        storage: Storage,
+        text_columns: frozenset[str],
+        unread: frozenset[str] = frozenset(),
+        images: ImageColumns | None = None,
     ) -> None:
         self._storage = storage
         self._text_columns = text_columns
         self._unread = unread
+        self._images = images
 
     def prepare(self, file: FileInfo, most: int | None) -> str:
         return ""
@@ -52,13 +61,18 @@ class ParquetSource:
     ) -> Iterator[Stretch]:
         with self._open(file.path, None) as parquet:
             metadata = parquet.metadata
+            images = self._images_of(parquet, file.path)
+            unread = self._unread
+            if images is not None and images.whole:
+                columns.leave_out(images.column)
+                unread |= {images.column}
             if not columns.finished:
                 for field in parquet.schema_arrow:
-                    if field.name in self._unread:
+                    if field.name in unread:
                         continue
                     columns.add_kinds(field.name, declared_kinds(self._declared(field), metadata))
             groups = [
-                (metadata.row_group(i).num_rows, _bytes_of(metadata.row_group(i), self._unread))
+                (metadata.row_group(i).num_rows, bytes_of(metadata.row_group(i), self._unread))
                 for i in range(metadata.num_row_groups)
             ]
         row = byte = 0
@@ -70,6 +84,11 @@ class ParquetSource:
                     # A group's bytes, shared out evenly; never fewer than one to a row.
                     yield Stretch(new + row, byte + (new + 1) * max(size, count) // count)
             row, byte = row + count, byte + max(size, count)
+
+    def _images_of(self, parquet: pq.ParquetFile, path: str) -> FileImages | None:
+        if self._images is None:
+            return None
+        return self._images.find(parquet.schema_arrow, join_uri(self._storage.uri, path))
 
     def _declared(self, field: pa.Field) -> pa.Field:
         return (
@@ -86,23 +105,37 @@ class ParquetSource:
             replace(segment, first_row=row, first_byte=byte, records=segment.records - records),
         )
 
+    def narrow(self, segment: Segment, rows: Collection[int]) -> list[Segment]:
+        with self._open(segment.path, segment.version) as parquet:
+            return narrow(parquet.metadata, segment, rows)
+
     def read(self, segment: Segment, rules: RecordRules, ordinal: int) -> Iterator[Records]:
         builder = RecordBuilder(rules, segment.path, ordinal)
         wanted = {column.source for column in rules.columns} | set(builder.text_rule.columns)
         wanted |= {rules.id_column} if rules.id_column is not None else set()
         with self._open(segment.path, segment.version) as parquet:
-            readable = [name for name in parquet.schema_arrow.names if name not in self._unread]
+            images = self._images_of(parquet, segment.path)
+            unread, most = self._unread, BATCH_RECORDS
+            if images is not None:
+                wanted |= images.wanted(rules.contents)
+                unread |= images.unread(rules.contents)
+                most = BATCH_BYTES // FETCHED_BYTES if rules.contents and not images.whole else most
+            readable = [name for name in parquet.schema_arrow.names if name not in unread]
             present = [name for name in readable if name in wanted]
             # Parquet knows columns by dotted paths: a dot in a name would be taken for a nested one.
             selected = readable if any("." in name for name in wanted) else present
-            for row, batch in _batches(parquet, segment, selected, self._unread):
-                yield self._records(builder, row, batch)
+            for row, batch in batches(parquet, segment, selected, unread, most):
+                yield self._records(builder, row, batch, images)
             self._check(segment.path, segment.version)
 
-    def _records(self, builder: RecordBuilder, row: int, batch: pa.RecordBatch) -> Records:
+    def _records(
+        self, builder: RecordBuilder, row: int, batch: pa.RecordBatch, images: FileImages | None
+    ) -> Records:
         rules = builder.rules
         count = len(batch)
         present = set(batch.schema.names)
+        if images is not None and images.whole:
+            present.discard(images.column)
         faults: dict[int, Fault] = {}
         readable: dict[str, pa.Array] = {}
         for name in present:
@@ -114,14 +147,18 @@ class ParquetSource:
                 arrays.append(_planned(readable[column.source], column.type, column.source, builder))
             else:
                 arrays.append(pa.nulls(count, PLAN_TYPES[column.type]))
-        texts = self._texts(builder, readable, count)
+        texts = [builder.caption(text) for text in self._texts(builder, readable, count)]
         _find_overlong(texts, arrays, rules.longest)
+        values: list[bytes | str | None] | None = None
+        if images is not None:
+            values, found = images.read(batch, readable, rules)
+            faults = {**faults, **found}
         for index, fault in faults.items():
             texts[index] = fault
         ids: list[str | None] = [None] * count
         if rules.id_column in readable:
             ids = [id_text(value) for value in natural_array(readable[rules.id_column]).to_pylist()]
-        return builder.build(range(row, row + count), texts, ids, arrays)
+        return builder.build(range(row, row + count), texts, ids, arrays, values)
 
     def _texts(self, builder: RecordBuilder, readable: dict[str, pa.Array], count: int) -> list[str | Fault]:
         names = builder.text_rule.columns
@@ -172,38 +209,6 @@ class ParquetSource:
             raise FileNotFoundError(path)
         if info.version != version:
             raise touched(self._storage, path)
-
-
-def _batches(
-    parquet: pq.ParquetFile, segment: Segment, columns: list[str], unread: frozenset[str]
-) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """The segment's rows in bounded batches, each with its first physical row."""
-    group_start = 0
-    for group in range(parquet.metadata.num_row_groups):
-        metadata = parquet.metadata.row_group(group)
-        group_end = group_start + metadata.num_rows
-        if group_end > segment.first_row and group_start < segment.last_row:
-            average = max(_bytes_of(metadata, unread) // max(metadata.num_rows, 1), 1)
-            size = max(1, min(BATCH_RECORDS, BATCH_BYTES // average))
-            row = group_start
-            for batch in parquet.iter_batches(size, row_groups=[group], columns=columns, use_threads=False):
-                start, end = max(segment.first_row - row, 0), min(segment.last_row - row, len(batch))
-                if end > start:
-                    yield row + start, batch.slice(start, end - start)
-                row += len(batch)
-                if row >= segment.last_row:
-                    break
-        group_start = group_end
-
-
-def _bytes_of(group: pq.RowGroupMetaData, unread: frozenset[str]) -> int:
-    """Uncompressed bytes of a row group without the columns in `unread`."""
-    left_out = [
-        column.total_uncompressed_size
-        for column in map(group.column, range(group.num_columns) if unread else ())
-        if column.path_in_schema.split(".")[0] in unread
-    ]
-    return group.total_byte_size - sum(left_out)
 
 
 def _planned(array: pa.Array, plan_type: str, name: str, builder: RecordBuilder) -> pa.Array:

@@ -4,14 +4,15 @@ Where rows come from is the formats' business; the rules themselves stand in `te
 `json_values.py` and `arrays.py`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
 
 from batch_assets.errors import SourceError
 from batch_assets.sources.arrays import PLAN_TYPES, array_of
-from batch_assets.sources.base import Fault, RecordRules, Records, Rejection
+from batch_assets.sources.base import FETCHED_BYTES, Fault, RecordRules, Records, Rejection
 from batch_assets.sources.json_values import json_text
 from batch_assets.sources.texts import TextRule
 
@@ -26,11 +27,22 @@ class RecordBuilder:
         self._ordinal = ordinal
         self._schema = pa.schema([(column.stored, PLAN_TYPES[column.type]) for column in rules.columns])
 
-    def from_objects(self, rows: Sequence[int], objects: Sequence[dict[str, Any] | Fault]) -> Records:
-        """Records from parsed JSON objects and the faults of those that could not be parsed."""
+    def from_objects(
+        self,
+        rows: Sequence[int],
+        objects: Sequence[dict[str, Any] | Fault],
+        faults: Mapping[int, Fault] = MappingProxyType({}),
+        images: Sequence[bytes | str | None] | None = None,
+    ) -> Records:
+        """Records from parsed JSON objects and the faults of those that could not be parsed.
+
+        `faults` are of objects, by index, which could; `images` as in `build`.
+        """
         known = [{} if isinstance(item, Fault) else item for item in objects]
-        text_rule = self.text_rule
-        texts = [item if isinstance(item, Fault) else text_rule(item) for item in objects]
+        text_rule, caption = self.text_rule, self.caption
+        texts = [item if isinstance(item, Fault) else caption(text_rule(item)) for item in objects]
+        for index, fault in faults.items():
+            texts[index] = fault
         arrays: list[pa.Array] = []
         # A rejected record's values had no say in the columns' types, and may be of any other.
         valid = [{} if isinstance(text, Fault) else item for item, text in zip(known, texts, strict=True)]
@@ -46,7 +58,11 @@ class RecordBuilder:
                     texts[index] = Fault(
                         "not_json", f"column {self.rules.id_column!r} is nested too deeply for an id"
                     )
-        return self.build(rows, texts, ids, arrays)
+        return self.build(rows, texts, ids, arrays, images)
+
+    def caption(self, text: str | Fault) -> str | Fault:
+        """The text; beside an image it may be missing."""
+        return "" if self.rules.images and isinstance(text, Fault) else text
 
     def _array(
         self, rows: Sequence[int], values: list[Any], name: str, plan_type: str, texts: list[str | Fault]
@@ -73,10 +89,11 @@ class RecordBuilder:
         texts: Sequence[str | Fault],
         ids: Sequence[str | None],
         arrays: Sequence[pa.Array],
+        images: Sequence[bytes | str | None] | None = None,
     ) -> Records:
         """Records from columns that are in the plan's types already; all arguments have a value per row.
 
-        A record without an id is named `<shard>:<ordinal>`.
+        Rows without an image are faults among `texts`. A record without an id is named `<shard>:<ordinal>`.
         """
         first, self._ordinal = self._ordinal, self._ordinal + len(rows)
         shard = self.rules.shard
@@ -99,6 +116,7 @@ class RecordBuilder:
             texts=[text for text in texts if isinstance(text, str)],
             columns=batch,
             rejections=rejections,
+            images=None if images is None else [image for i in good if (image := images[i]) is not None],
         )
 
     def _rejection(self, ordinal: int, record_id: str, row: int, fault: Any) -> Rejection:
@@ -121,7 +139,7 @@ def joined(batches: Iterator[Records], most_records: int, most_bytes: int) -> It
     count = size = 0
     for batch in batches:
         weight = len(batch) + len(batch.rejections)
-        length = sum(map(len, batch.texts)) + batch.columns.nbytes
+        length = sum(map(len, batch.texts)) + batch.columns.nbytes + _image_bytes(batch)
         if pending and (count + weight > most_records or size + length > most_bytes):
             yield _join(pending)
             pending, count, size = [], 0, 0
@@ -129,6 +147,10 @@ def joined(batches: Iterator[Records], most_records: int, most_bytes: int) -> It
         count, size = count + weight, size + length
     if pending:
         yield _join(pending)
+
+
+def _image_bytes(batch: Records) -> int:
+    return sum(len(image) if isinstance(image, bytes) else FETCHED_BYTES for image in batch.images or ())
 
 
 def _join(batches: list[Records]) -> Records:
@@ -144,4 +166,5 @@ def _join(batches: list[Records]) -> Records:
         texts=[item for batch in batches for item in batch.texts],
         columns=pa.concat_batches(columns) if columns[0].num_columns else empty_columns(rows),
         rejections=[item for batch in batches for item in batch.rejections],
+        images=None if batches[0].images is None else [item for b in batches for item in b.images or ()],
     )

@@ -5,10 +5,12 @@ import os
 from batch_assets.sources.base import Source
 from batch_assets.sources.delimited import delimited_rows
 from batch_assets.sources.files import COMPRESSIONS
+from batch_assets.sources.images import ImageColumns
 from batch_assets.sources.jsonl import JsonLinesSource
 from batch_assets.sources.parquet import ParquetSource
 from batch_assets.sources.shards import UNREAD, ShardStorage
 from batch_assets.sources.spool import SpooledSource, json_line_rows
+from batch_assets.sources.webdataset import WebDatasetSource
 from batch_assets.storage import Storage
 
 
@@ -16,16 +18,26 @@ class Sources:
     """The implementations for one pipeline's source.
 
     `storage` is what paths are relative to, `root` the pipeline's, where spools lie, `longest`
-    the most bytes of a record. Text columns of Parquet files may be declared binary.
+    the most bytes of a record. Text columns of Parquet files may be declared binary; `images` tells
+    where they have images, if records are images.
     """
 
     def __init__(
-        self, format: str, storage: Storage, root: Storage, longest: int, text_columns: frozenset[str]
+        self,
+        format: str,
+        storage: Storage,
+        root: Storage,
+        longest: int,
+        text_columns: frozenset[str],
+        images: ImageColumns | None = None,
     ) -> None:
         self._plain: Source | None = None
-        if format == "parquet":
+        if format in ("parquet", "img2dataset"):
             unread = UNREAD if isinstance(storage, ShardStorage) else frozenset[str]()
-            self._plain = self._spooled = ParquetSource(storage, text_columns, unread)
+            self._plain = self._spooled = ParquetSource(storage, text_columns, unread, images)
+            return
+        if format == "webdataset":
+            self._plain = self._spooled = WebDatasetSource(storage, root, longest)
             return
         if format == "jsonl":
             self._plain = JsonLinesSource(storage, longest)

@@ -5,19 +5,15 @@ A spool has a row per record: `row` (its physical row in the file), `line` (its 
 compressed JSON Lines here, CSV in `delimited.py`.
 """
 
-import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from batch_assets import paths
-from batch_assets.errors import SourceError
 from batch_assets.sources.base import (
-    BATCH_RECORDS,
     Fault,
     RecordRules,
     Records,
@@ -30,6 +26,13 @@ from batch_assets.sources.json_values import long_number_lines, parse_object, to
 from batch_assets.sources.jsonl import cut, scan_lines
 from batch_assets.sources.lines import line_blocks, lines_of
 from batch_assets.sources.records import RecordBuilder
+from batch_assets.sources.spool_files import (
+    GROUP_BYTES,
+    GROUP_ROWS,
+    damaged_spool,
+    read_spool,
+    write_spool,
+)
 from batch_assets.storage import FileInfo, Storage
 
 SpoolRow = tuple[int, bytes | Fault]
@@ -37,8 +40,6 @@ RowReader = Callable[[Iterator[bytes], str, int], Iterator[SpoolRow]]
 """(decompressed chunks, path, longest record in bytes) → physical row and JSON line of each record."""
 
 _SCHEMA = pa.schema([("row", pa.int64()), ("line", pa.binary()), ("error", pa.string())])
-_GROUP_ROWS = 65_536
-_GROUP_BYTES = 2 * 2**20
 
 
 def json_line_rows(chunks: Iterator[bytes], path: str, longest: int) -> Iterator[SpoolRow]:
@@ -69,18 +70,11 @@ class SpooledSource:
     def prepare(self, file: FileInfo, most: int | None) -> str:
         """Write the file's spool, unless it is there; its digest depends on all that decides its content."""
         parts = (self._storage.uri, file.path, file.version, self._format, str(self._longest), str(most))
-        digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-        path = paths.spool(digest)
-        if self._root.info(path) is None:
-            chunks = decompressed(self._storage, file.path, file.size, file.version)
-            rows = self._reader(chunks, file.path, self._longest)
-            with (
-                self._root.open_output(path) as output,
-                pq.ParquetWriter(output, _SCHEMA, compression="zstd", use_dictionary=False) as writer,
-            ):
-                for batch in _batches(rows, most):
-                    writer.write_batch(batch, row_group_size=_GROUP_ROWS)
-        return digest
+        return write_spool(self._root, parts, _SCHEMA, self._rows(file, most))
+
+    def _rows(self, file: FileInfo, most: int | None) -> Iterator[pa.RecordBatch]:
+        chunks = decompressed(self._storage, file.path, file.size, file.version)
+        yield from _batches(self._reader(chunks, file.path, self._longest), most)
 
     def scan(
         self, file: FileInfo, spool: str, first_row: int, first_byte: int, columns: ColumnScan
@@ -104,9 +98,10 @@ class SpooledSource:
             left -= len(head)
             if left == 0:
                 return cut(segment, records, head.column("row")[-1].as_py() + 1, byte)
-        raise SourceError(
-            f"{segment.path}: its spool is not whole; delete {paths.spool(segment.spool)} and plan again"
-        )
+        raise damaged_spool(segment.path, segment.spool)
+
+    def narrow(self, segment: Segment, rows: Collection[int]) -> list[Segment]:
+        return [replace(segment, first_row=row, last_row=row + 1, records=1) for row in sorted(rows)]
 
     def read(self, segment: Segment, rules: RecordRules, ordinal: int) -> Iterator[Records]:
         builder = RecordBuilder(rules, segment.path, ordinal)
@@ -120,26 +115,7 @@ class SpooledSource:
             yield builder.from_objects(batch.column("row").to_pylist(), objects)
 
     def _read(self, path: str, spool: str, first_row: int, last_row: int | None) -> Iterator[pa.RecordBatch]:
-        """The spool's rows of a range of physical rows, in batches that are not empty."""
-        try:
-            file = self._root.open_input(paths.spool(spool))
-        except FileNotFoundError:
-            raise SourceError(
-                f"{path}: its normalized copy {self._root.uri}/{paths.spool(spool)} is missing; put it back, "
-                "or `plan --replace` plans the file anew"
-            ) from None
-        with file, pq.ParquetFile(file, pre_buffer=False, buffer_size=2**20) as parquet:
-            metadata = parquet.metadata
-            for group in range(metadata.num_row_groups):
-                statistics = metadata.row_group(group).column(0).statistics
-                if statistics.max < first_row or (last_row is not None and statistics.min >= last_row):
-                    continue
-                for batch in parquet.iter_batches(BATCH_RECORDS, row_groups=[group], use_threads=False):
-                    rows = batch.column("row").to_numpy()
-                    start = int(np.searchsorted(rows, first_row))
-                    end = len(rows) if last_row is None else int(np.searchsorted(rows, last_row))
-                    if end > start:
-                        yield batch.slice(start, end - start)
+        return read_spool(self._root, path, spool, first_row, last_row)
 
 
 def _batches(rows: Iterator[SpoolRow], most: int | None) -> Iterator[pa.RecordBatch]:
@@ -157,7 +133,7 @@ def _batches(rows: Iterator[SpoolRow], most: int | None) -> Iterator[pa.RecordBa
             lines.append(line)
             errors.append(None)
             size += len(line)
-        if size >= _GROUP_BYTES or len(numbers) == _GROUP_ROWS:
+        if size >= GROUP_BYTES or len(numbers) == GROUP_ROWS:
             yield pa.RecordBatch.from_arrays([numbers, lines, errors], schema=_SCHEMA)
             numbers, lines, errors, size = [], [], [], 0
     if numbers:

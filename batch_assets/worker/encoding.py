@@ -1,24 +1,25 @@
 """Encoding one batch so that a bad record costs that record only."""
 
+import io
 import threading
 from collections.abc import Sequence
 
 import numpy as np
 
-from batch_assets.encoders.base import Encoder
+from batch_assets.encoders.base import Encoder, ImageItem
 from batch_assets.errors import ModelError
 from batch_assets.worker.faults import Breaker, Budget, describe, is_out_of_memory
-from batch_assets.worker.windows import Window, cut
-
-_PROBE = "a"
+from batch_assets.worker.timings import Timings
+from batch_assets.worker.windows import Loss, Window, cut
 
 
 class BatchEncoder:
     """Puts vectors and failures into windows. `encode` may run in several threads on disjoint positions."""
 
-    def __init__(self, encoder: Encoder, budget: Budget) -> None:
+    def __init__(self, encoder: Encoder, budget: Budget, timings: Timings) -> None:
         self._encoder = encoder
         self.budget = budget
+        self._timings = timings
         self._breaker = Breaker()
         self._stopped = threading.Event()
 
@@ -35,11 +36,12 @@ class BatchEncoder:
             return
         tokens = len(positions) * int(window.counts[positions[0]])
         if tokens > self.budget.tokens and len(positions) > 1:
-            for part in list(cut(positions, window.counts, self.budget.tokens)):
+            for part in list(cut(positions, window.counts, self.budget)):
                 self.encode(window, part)
             return
         try:
-            vectors = self._encoder.encode([window.inputs[position] for position in positions])
+            with self._timings.measure("model_seconds"):
+                vectors = self._encoder.encode([window.inputs[position] for position in positions])
         except Exception as error:
             self._after(error, window, positions, tokens)
             return
@@ -69,7 +71,7 @@ class BatchEncoder:
 
     def _fail(self, window: Window, position: int, code: str, error: Exception) -> None:
         text = str(error) if isinstance(error, ModelError) else describe(error)
-        window.failures[position] = (code, text)
+        window.failures[position] = Loss(code, text)
         self._breaker.failure(error, lambda: self._works(window))
 
     def _not_finite(self) -> str:
@@ -78,15 +80,26 @@ class BatchEncoder:
         return f"the model's vector in {dtype} is not finite{remedy}"
 
     def _works(self, window: Window) -> bool:
-        """Whether the model embeds a trivial text and, if it has embedded nothing yet, the window's shortest.
+        """Whether the model embeds a trivial record and, if it has embedded nothing yet, the window's shortest.
 
         The longest texts come first: that a row of them fails does not condemn the others.
         """
         waiting = [each for each in np.flatnonzero(window.counts) if each not in window.failures]
         try:
-            inputs = self._encoder.prepare([_PROBE]).inputs
+            inputs = self._encoder.prepare([trivial_record(self._encoder)]).inputs
             if waiting and not self._breaker.succeeded:
                 inputs.append(window.inputs[min(waiting, key=lambda position: window.counts[position])])
             return all(bool(np.isfinite(self._encoder.encode([each])).all()) for each in inputs)
         except Exception:  # whatever it is: the model does not even do this
             return False
+
+
+def trivial_record(encoder: Encoder) -> str | ImageItem:
+    """A record that every model embeds which embeds any."""
+    if encoder.takes == "text":
+        return "a"
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.linear_gradient("L").convert("RGB").save(file, "PNG")
+    return ImageItem(file.getvalue(), "a")

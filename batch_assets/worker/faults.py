@@ -27,11 +27,18 @@ def describe(error: BaseException) -> str:
 
 
 class Budget:
-    """Tokens in a batch: halved where memory runs out, and never raised again."""
+    """Tokens in a batch, padding included: halved where memory runs out, and never raised again.
 
-    def __init__(self, tokens: int) -> None:
-        self.tokens = tokens
+    `records` are the most records in a batch, or None.
+    """
+
+    def __init__(self, tokens: int, records: int | None = None) -> None:
+        self.tokens, self.records = tokens, records
         self._lock = threading.Lock()
+
+    def allows(self, records: int, longest: int) -> bool:
+        """Whether so many records, the longest of so many tokens, may go into one batch."""
+        return records * longest <= self.tokens and (self.records is None or records <= self.records)
 
     def lower(self, failed: int) -> None:
         """Note that a batch of `failed` tokens did not fit."""

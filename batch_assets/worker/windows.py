@@ -1,41 +1,46 @@
-"""Windows: some thousand consecutive records, tokenized, whose batches are cut by length.
+"""Windows: consecutive records made ready for the model, whose batches are cut by length.
 
 Sorting within a window is what makes the texts of a batch nearly equal in length; the window's
-size is what bounds the memory.
+size is what bounds the memory. How records are made ready is in `texts.py` and `images.py`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from batch_assets.embeddings.outcomes import Failure, Outcomes
-from batch_assets.encoders.base import Encoder
+from batch_assets.encoders.base import Encoder, Prepared
 from batch_assets.sources.base import Records
-from batch_assets.worker.faults import describe
+from batch_assets.worker.faults import Budget, describe, is_out_of_memory
 
-WINDOW_RECORDS = 4096
-WINDOW_CHARACTERS = 32 * 2**20
+
+class Loss(NamedTuple):
+    """Why one record has no vector; `rejected` as in `Failure`."""
+
+    code: str
+    message: str
+    rejected: bool = False
 
 
 @dataclass
 class Window:
     """`inputs` and `counts` are as in `Prepared`, over the records of all `parts` in order.
 
-    `failures` are positions in that order with code and message; `vectors` has a row for each
-    position, which means something once its batch is encoded and no failure names it.
+    `failures` are by position in that order; `vectors` has a row for each position, which means
+    something once its batch is encoded and no failure names it.
     """
 
     parts: list[Records]
     inputs: list[Any]
     counts: npt.NDArray[np.int32]
     vectors: npt.NDArray[np.float32]
-    failures: dict[int, tuple[str, str]] = field(default_factory=dict)
+    failures: dict[int, Loss] = field(default_factory=dict)
 
-    def batches(self, budget: int) -> Iterator[list[int]]:
-        """Positions to encode together, longest first: one, or as many as make `budget` tokens with padding."""
+    def batches(self, budget: Budget) -> Iterator[list[int]]:
+        """Positions to encode together, longest first: one, or as many as the budget allows."""
         waiting = [position for position in range(len(self.inputs)) if position not in self.failures]
         waiting.sort(key=lambda position: -int(self.counts[position]))
         yield from cut(waiting, self.counts, budget)
@@ -44,22 +49,34 @@ class Window:
         """What became of each part, in order."""
         first = 0
         for part in self.parts:
-            failures = [
-                Failure(position - first, *self.failures[position])
+            lost = {
+                position - first: self.failures[position]
                 for position in range(first, first + len(part))
                 if position in self.failures
+            }
+            failures = [
+                Failure(row, loss.code, loss.message, rejected=loss.rejected) for row, loss in lost.items()
             ]
-            failed = {failure.row for failure in failures}
-            rows = np.array([row for row in range(len(part)) if row not in failed], dtype=np.int64)
+            rows = np.array([row for row in range(len(part)) if row not in lost], dtype=np.int64)
             yield Outcomes(part, rows, self.vectors[rows + first], self.counts[rows + first], failures)
             first += len(part)
 
 
-def cut(positions: Sequence[int], counts: npt.NDArray[np.int32], budget: int) -> Iterator[list[int]]:
-    """Cut positions sorted by falling count into batches of at most `budget` tokens, padding included."""
+class Windows(Protocol):
+    """Makes windows of records; one implementation for each thing that encoders take."""
+
+    def windows(self, records: Iterator[Records]) -> Iterator[Window]: ...
+
+    def stop(self) -> None:
+        """Let what is under way end soon, from another thread."""
+        ...
+
+
+def cut(positions: Sequence[int], counts: npt.NDArray[np.int32], budget: Budget) -> Iterator[list[int]]:
+    """Cut positions sorted by falling count into batches within the budget; a longer record goes alone."""
     batch: list[int] = []
     for position in positions:
-        if batch and (len(batch) + 1) * int(counts[batch[0]]) > budget:
+        if batch and not budget.allows(len(batch) + 1, int(counts[batch[0]])):
             yield batch
             batch = []
         batch.append(position)
@@ -67,47 +84,34 @@ def cut(positions: Sequence[int], counts: npt.NDArray[np.int32], budget: int) ->
         yield batch
 
 
-def windows(records: Iterable[Records], encoder: Encoder) -> Iterator[Window]:
-    """Gather records into windows and tokenize them."""
-    parts: list[Records] = []
-    size = characters = 0
-    for part in records:
-        parts.append(part)
-        size += len(part)
-        characters += sum(map(len, part.texts))
-        if size >= WINDOW_RECORDS or characters >= WINDOW_CHARACTERS:
-            yield _tokenize(parts, encoder)
-            parts, size, characters = [], 0, 0
-    if parts:
-        yield _tokenize(parts, encoder)
+def prepare_all(encoder: Encoder, items: Sequence[Any]) -> tuple[Prepared, dict[int, Loss]]:
+    """Make items ready, as if one by one: an item that makes the encoder raise is lost, the others are not."""
+    ready = Prepared([None] * len(items), np.zeros(len(items), dtype=np.int32))
+    losses: dict[int, Loss] = {}
+    _prepare(encoder, items, 0, ready, losses)
+    for position in np.flatnonzero(ready.counts == 0).tolist():
+        losses.setdefault(position, Loss("no_tokens", f"the model makes no token of this {encoder.takes}"))
+    return ready, losses
 
 
-def _tokenize(parts: list[Records], encoder: Encoder) -> Window:
-    texts = [text for part in parts for text in part.texts]
-    inputs: list[Any] = [None] * len(texts)
-    counts = np.zeros(len(texts), dtype=np.int32)
-    window = Window(parts, inputs, counts, np.empty((len(texts), encoder.dimensions), dtype=np.float32))
-
-    def tokenize(first: int, last: int) -> None:
-        """Tokenize texts[first:last]; halve where the tokenizer raises, down to the text that makes it."""
-        if first == last:
+def _prepare(
+    encoder: Encoder, items: Sequence[Any], first: int, ready: Prepared, losses: dict[int, Loss]
+) -> None:
+    """Prepare items from position `first` on; halve where the encoder raises, down to the item that makes it."""
+    if not items:
+        return
+    try:
+        prepared = encoder.prepare(items)
+    except Exception as error:
+        if len(items) == 1:
+            code = "out_of_memory" if is_out_of_memory(error) else "model_error"
+            losses[first] = Loss(code, describe(error))
             return
-        try:
-            tokenized = encoder.prepare(texts[first:last])
-        except Exception as error:
-            if last - first == 1:
-                window.failures[first] = ("model_error", describe(error))
-                return
-            middle = (first + last) // 2
-            tokenize(first, middle)
-            tokenize(middle, last)
-            return
-        inputs[first:last] = tokenized.inputs
-        counts[first:last] = tokenized.counts
-
-    tokenize(0, len(texts))
-    for position in np.flatnonzero(counts == 0).tolist():
-        window.failures.setdefault(
-            position, ("no_tokens", "the model's tokenizer makes no token of this text")
-        )
-    return window
+        middle = len(items) // 2
+        _prepare(encoder, items[:middle], first, ready, losses)
+        _prepare(encoder, items[middle:], first + middle, ready, losses)
+        return
+    ready.inputs[first : first + len(items)] = prepared.inputs
+    ready.counts[first : first + len(items)] = prepared.counts
+    for position, fault in prepared.faults.items():
+        losses[first + position] = Loss(fault.code, fault.message, rejected=True)

@@ -81,14 +81,14 @@ def test_what_a_code_location_holds(
 
 def test_the_repositorys_own_pipelines(monkeypatch: pytest.MonkeyPatch) -> None:
     found = described(load(monkeypatch, None))
-    assert "quickstart/merged_embeddings" in found["assets"]
+    assert {"quickstart/merged_embeddings", "photographs/merged_embeddings"} <= found["assets"].keys()
     assert list(found["sensors"]) == [
         "new_input",
         "job_completion",
         "merge_ready",
         "failure_notification",
     ]
-    assert found["resources"] == ["bedrock", "gpu", "ledger", "notifications"]
+    assert found["resources"] == ["bedrock", "gpu", "ledger", "notifications", "ray"]
 
 
 def test_an_empty_folder_is_a_code_location_without_pipelines(

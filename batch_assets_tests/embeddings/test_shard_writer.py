@@ -1,5 +1,6 @@
 import hashlib
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,27 @@ def test_rows_land_in_the_two_files_in_source_order(storage: Storage) -> None:
     assert (files.embedded, files.rejected, files.failed, files.tokens) == (2, 1, 1, 1 + 4)
     assert files.token_histogram == {1: 1, 4: 1}
     assert files.norms["min"] == pytest.approx(1, abs=1e-6)
+
+
+def test_bad_input_found_at_the_model_is_stored_and_counted_as_rejected(storage: Storage) -> None:
+    outcomes = make_outcomes("ferff")
+    broken, _, model = outcomes.failures
+    outcomes.failures = [
+        replace(broken, code="broken_image", message="cannot be decoded", rejected=True),
+        outcomes.failures[1],
+        replace(model, code="image_missing", message="HTTP 404", rejected=True),
+    ]
+    writer = ShardWriter(storage, SHARD, 1, {}, "float32")
+    writer.write(outcomes)
+    files = writer.close(DIMENSIONS)
+    assert (files.embedded, files.rejected, files.failed) == (1, 3, 1)
+    rows = read(storage, files.failures.path).select(["source_row", "stage", "error_code"]).to_pylist()
+    assert [tuple(row.values()) for row in rows] == [
+        (0, "reject", "broken_image"), (2, "reject", "no_text"),
+        (3, "inference", "model_error"), (4, "reject", "image_missing"),
+    ]  # fmt: skip
+    found = account_shard(storage, 5, marker_of(files, SHARD, 1, 5))
+    assert (found.embedded, found.rejected, found.failed) == (1, 3, 1)
 
 
 @pytest.mark.parametrize("vector_dtype", ["float32", "float16"])

@@ -1,5 +1,7 @@
 """What decides a vector is in the fingerprint, and nothing else."""
 
+import hashlib
+import json
 import shutil
 import subprocess
 import sys
@@ -70,6 +72,39 @@ def test_every_file_that_decides_counts_and_the_path_does_not(
     with (copy / name).open("ab") as file:
         file.write(b" ")
     assert fingerprint(settings(copy)) != fingerprint(settings(tiny_model))
+
+
+def test_a_pipeline_of_texts_keeps_the_fingerprint_it_had(tiny_model: Path) -> None:
+    """Written out as it was before there were images: a change here would embed everybody's texts again."""
+    of = settings(tiny_model)
+    parts = {
+        "version": 1,
+        "model": of.model.model_dump(exclude={"id", "revision", "trust_remote_code"}),
+        "name": None,
+        "files": {
+            path.relative_to(tiny_model).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(tiny_model.rglob("*"))
+            if path.is_file()
+        },
+        "text": ["text"],
+        "stored": "float32",
+    }
+    canonical = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    assert fingerprint(of) == hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def test_images_are_told_from_texts_and_by_nothing_beside_them(tiny_model: Path) -> None:
+    images = settings(tiny_model, source={"format": "webdataset"})
+    assert fingerprint(images) != fingerprint(settings(tiny_model, source={"text_column": "caption"}))
+    for source in (
+        {"format": "img2dataset"},
+        {"format": "webdataset", "text_column": "title"},
+        {"format": "parquet", "image_column": "picture"},
+        {"format": "webdataset", "max_image_pixels": 1000, "allow_private_addresses": True},
+    ):
+        assert fingerprint(settings(tiny_model, source=source)) == fingerprint(images)
+    changed = settings(tiny_model, source={"format": "webdataset"}, model={"dtype": "float32"})
+    assert fingerprint(changed) != fingerprint(images)
 
 
 def test_it_is_made_without_torch(tiny_model: Path) -> None:

@@ -16,7 +16,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, StaticEmbedding
 from tokenizers import Tokenizer
 
-from batch_assets.encoders import text as text_module
+from batch_assets.encoders import guards
 from batch_assets.encoders.reference import reference_vectors
 from batch_assets.encoders.text import TextEncoder
 from batch_assets.errors import ModelError
@@ -199,11 +199,9 @@ def test_many_threads_give_what_one_gives(tiny_model: Path) -> None:
 def test_a_model_that_loses_too_much_in_bfloat16_computes_in_float32(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(
-        text_module, "pick_dtype", lambda asked, device: "bfloat16" if asked == "auto" else asked
-    )
+    monkeypatch.setattr(guards, "pick_dtype", lambda asked, device: "bfloat16" if asked == "auto" else asked)
     assert load(tiny_model, dtype="auto").dtype == "bfloat16"
-    monkeypatch.setattr(text_module, "LEAST_COSINE_AUTO", 0.9999999)
+    monkeypatch.setattr(guards, "LEAST_COSINE_AUTO", 0.9999999)
     with caplog.at_level(logging.WARNING):
         assert load(tiny_model, dtype="auto").dtype == "float32"
     assert "computes in float32, not bfloat16" in caplog.text
@@ -218,7 +216,7 @@ def test_faster_parts_that_compute_something_else_are_taken_out(
         model.encoder.layer[0].intermediate.dense = torch.nn.Linear(own.in_features, own.out_features)
         return lambda: setattr(model.encoder.layer[0].intermediate, "dense", own)
 
-    monkeypatch.setattr(text_module, "accelerate", sabotage)
+    monkeypatch.setattr(guards, "accelerate", sabotage)
     vectors = encode(load(tiny_model))
     assert "keeps its own layers" in caplog.text
     assert lowest_cosine(vectors, reference_vectors(ModelSettings(id=str(tiny_model)), TEXTS)) > 0.99999

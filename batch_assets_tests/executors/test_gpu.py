@@ -1,9 +1,17 @@
 """The executor in place, on whatever this machine has."""
 
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from batch_assets.errors import ConfigurationError
 from batch_assets.executors.base import Executor
 from batch_assets.executors.gpu import GpuMachine
-from batch_assets.settings import PipelineSettings
+from batch_assets.settings import ModelSettings, OutputSettings, PipelineSettings, SourceSettings
+from batch_assets_tests.builders import make_tiny_clip
 from batch_assets_tests.executors.contract import ExecutorContract
+from batch_assets_tests.pictures import image_file
 
 MACHINE = GpuMachine()
 
@@ -11,3 +19,26 @@ MACHINE = GpuMachine()
 class TestGpuExecutor(ExecutorContract):
     def make(self, settings: PipelineSettings) -> Executor:
         return MACHINE.executor(settings)
+
+
+def test_a_pipeline_of_images_is_searched_by_texts_and_by_images(tmp_path: Path) -> None:
+    images = PipelineSettings(
+        name="images",
+        source=SourceSettings(uri=str(tmp_path / "in"), format="webdataset"),
+        model=ModelSettings(id=str(make_tiny_clip(tmp_path / "clip")), dtype="float32"),
+        output=OutputSettings(root=str(tmp_path / "out")),
+    )
+    machine = GpuMachine("cpu")
+    one, same, other = (
+        machine.embed_query_image(images, image_file(number, format))
+        for number, format in ((0, "PNG"), (0, "WEBP"), (1, "PNG"))
+    )
+    assert one @ same > 0.99 > one @ other
+    text = machine.embed_query(images, "a cat")
+    assert text.shape == one.shape
+    assert np.linalg.norm(text) == pytest.approx(1, abs=1e-5)
+    with pytest.raises(ConfigurationError, match="HTML page"):
+        machine.embed_query_image(images, b"<html></html>")
+    texts = images.model_copy(update={"source": SourceSettings(uri=str(tmp_path / "in.jsonl"))})
+    with pytest.raises(ConfigurationError, match="embeds texts"):
+        machine.embed_query_image(texts, image_file(0))

@@ -12,8 +12,11 @@ import pytest
 from batch_assets.errors import SourceError
 from batch_assets.sharding.changes import compare_source
 from batch_assets.sharding.manifest import prepare_input
+from batch_assets.sharding.reading import read_rows, read_shard
+from batch_assets.sources.listing import guess_format
 from batch_assets_tests.object_store import s3_server, use_s3
 from batch_assets_tests.sharding.planning import plan
+from batch_assets_tests.sources.tars import tar_bytes
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +88,32 @@ def test_parquet(s3: Any) -> None:
     s3.delete_object(Bucket="bucket", Key="data/b.parquet")
     with pytest.raises(SourceError, match="missing"):
         planned.read(planned.shards[-1])
+
+
+def test_images(s3: Any) -> None:
+    pictures = [bytes([n]) * 400_000 for n in range(24)]
+    put(s3, "tars/0.tar", tar_bytes([(f"{n:02d}.jpg", data) for n, data in enumerate(pictures)]))
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"key": [f"{n:02d}" for n in range(24)], "jpg": pictures}), sink)
+    put(s3, "tables/0.parquet", sink.getvalue())
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"key": [f"{n:02d}" for n in range(24)], "score": range(24)}), sink)
+    put(s3, "tars/0.parquet", sink.getvalue())
+    for folder, format in (("tars", "webdataset"), ("tables", "img2dataset")):
+        assert guess_format(f"s3://bucket/{folder}/") == format
+        planned = plan(f"s3://bucket/{folder}/", f"s3://bucket/out/{folder}", {"records": 23}, format=format)
+        assert [image for records in planned.records() for image in records.images or []] == pictures
+        assert planned.columns()["key"] == [f"{n:02d}" for n in range(24)]
+        path = planned.summary.files[0].path
+        assert read_rows(planned.settings, planned.shards[0], [(path, 22)]) == {
+            (path, 22): (pictures[22], "")
+        }
+        if format == "webdataset":
+            assert planned.columns()["meta_score"] == list(range(24))
+        put(s3, f"{folder}/{path}", b"touched")
+        for contents in (True, False):
+            with pytest.raises(SourceError, match="touched"):
+                list(read_shard(planned.settings, planned.shards[0], contents=contents))
 
 
 def test_nothing_there(s3: Any) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from batch_assets.errors import ConfigurationError, SourceError
-from batch_assets.sources.listing import format_of, list_source
+from batch_assets.sources.listing import format_of, guess_format, list_source
 
 
 def make(folder: Path, *names: str) -> None:
@@ -20,7 +20,8 @@ def make(folder: Path, *names: str) -> None:
     [
         ("a.jsonl", "jsonl"), ("a.NDJSON", "jsonl"), ("a.json", "jsonl"), ("a.jsonl.gz", "jsonl"),
         ("a.json.zst", "jsonl"), ("a.csv", "csv"), ("a.tsv.gz", "csv"), ("a.csv.zst", "csv"),
-        ("a.parquet", "parquet"), ("a.parquet.gz", None), ("a.gz", None), ("a.txt", None), ("jsonl", None),
+        ("a.parquet", "parquet"), ("a.parquet.gz", None), ("a.tar", "webdataset"), ("a.tar.gz", None),
+        ("a.gz", None), ("a.txt", None), ("jsonl", None),
     ],
 )  # fmt: skip
 def test_formats_by_name(name: str, format: str | None) -> None:
@@ -99,3 +100,45 @@ def test_a_name_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"\xff.jsonl")).write_bytes(b"{}")
     with pytest.raises(SourceError, match="rename it"):
         list_source(str(tmp_path), None)
+
+
+@pytest.mark.parametrize(
+    ("names", "format"),
+    [
+        (["0.tar"], "webdataset"),
+        (["0.tar", "0.parquet", "0_stats.json"], "webdataset"),
+        (["0.parquet", "0_stats.json", "1.parquet", "1_stats.json"], "img2dataset"),
+    ],
+)
+def test_shards_of_images_ask_for_their_format(tmp_path: Path, names: list[str], format: str) -> None:
+    make(tmp_path, *names)
+    with pytest.raises(ConfigurationError, match=rf"source\.format: {format} \(--format {format}\)"):
+        list_source(str(tmp_path), None)
+    if format == "webdataset":
+        with pytest.raises(ConfigurationError, match=r"0\.tar is a tar"):
+            list_source(str(tmp_path / "0.tar"), None)
+    assert guess_format(str(tmp_path)) == format
+    extension = ".tar" if format == "webdataset" else ".parquet"
+    listing = list_source(str(tmp_path), format)
+    assert [info.path for info in listing.files] == [name for name in names if name.endswith(extension)]
+    assert "jsonl" not in "; ".join(listing.left_out)
+
+
+def test_what_holds_no_images_by_its_names(tmp_path: Path) -> None:
+    make(tmp_path / "texts", "a.jsonl", "_x.tar")
+    make(tmp_path / "tables", "a.parquet", "b.json")
+    assert guess_format(str(tmp_path / "texts")) is None
+    assert guess_format(str(tmp_path / "missing")) is None
+    assert guess_format(str(tmp_path / "tables/a.parquet")) == "img2dataset"
+    with pytest.raises(ConfigurationError, match=r"jsonl \(1 files\), parquet \(1 files\)"):
+        list_source(str(tmp_path / "tables"), None)
+
+
+def test_compressed_tars_are_not_read(tmp_path: Path) -> None:
+    make(tmp_path, "a.tar.gz", "b.TGZ")
+    with pytest.raises(SourceError, match=r"only compressed tars .*unpack them"):
+        list_source(str(tmp_path), "webdataset")
+    make(tmp_path, "c.tar")
+    assert list_source(str(tmp_path), "webdataset").left_out == [
+        "2 files of other extensions (.tar.gz: 1, .tgz: 1)"
+    ]

@@ -40,7 +40,7 @@ def expected(texts: list[str]) -> dict[str, tuple[float, ...]]:
 
 
 def test_outcomes_keep_source_order_over_many_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batch_assets.worker.windows.WINDOW_RECORDS", 250)
+    monkeypatch.setattr(FakeEncoder, "window_records", 250)
     texts, encoder = texts_of(1_730), FakeEncoder()
     outcomes = list(embed(make_records(texts), encoder))
     assert [len(outcome.records) for outcome in outcomes] == [100] * 17 + [30]
@@ -179,7 +179,7 @@ def test_an_error_of_the_source_surfaces_and_ends_the_threads() -> None:
 def test_closing_early_ends_the_threads_at_once_and_closes_the_source(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("batch_assets.worker.windows.WINDOW_RECORDS", 200)
+    monkeypatch.setattr(FakeEncoder, "window_records", 200)
     closed = threading.Event()
 
     def source() -> Iterator[Records]:
@@ -223,7 +223,7 @@ def test_progress_tells_every_record_and_token() -> None:
 
 
 def test_a_slow_consumer_bounds_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batch_assets.worker.windows.WINDOW_RECORDS", 100)
+    monkeypatch.setattr(FakeEncoder, "window_records", 100)
     taken = 0
 
     def source() -> Iterator[Records]:
@@ -240,7 +240,7 @@ def test_a_slow_consumer_bounds_what_is_read(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_long_texts_close_a_window_before_its_records_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batch_assets.worker.windows.WINDOW_CHARACTERS", 1_000)
+    monkeypatch.setattr("batch_assets.worker.texts.WINDOW_CHARACTERS", 1_000)
     encoder = FakeEncoder()
     texts = ["x" * 30 for _ in range(1_000)]
     assert flatten(list(embed(make_records(texts, size=50), encoder))) == expected(texts)

@@ -48,6 +48,12 @@ class BedrockAccount:
         executor = self.executor(settings)
         return embed_text(executor, self.client("bedrock-runtime", executor.region), text)
 
+    def embed_query_image(self, settings: PipelineSettings, content: bytes) -> npt.NDArray[np.float32]:
+        """Raises ConfigurationError: texts are all that is embedded here."""
+        raise ConfigurationError(
+            f"pipeline {settings.name} embeds texts: look for a text, or name a pipeline of images"
+        )
+
     def region_of(self, settings: BedrockExecutorSettings) -> str:
         """The pipeline's region, else this account's, else the environment's. Raises ConfigurationError."""
         # boto3 itself looks at AWS_DEFAULT_REGION alone.

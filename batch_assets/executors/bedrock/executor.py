@@ -101,6 +101,9 @@ class BedrockExecutor(JobPlaces):
     def task(self) -> Task:
         return self.family.task
 
+    def at_once(self) -> int:
+        return 1
+
     def exclusive_device(self) -> str | None:
         return None
 

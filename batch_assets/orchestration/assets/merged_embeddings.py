@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from batch_assets import paths
+from batch_assets.control.contact_sheet import make_contact_sheet
 from batch_assets.control.leases import exclusive
 from batch_assets.control.merging import merge_shards, publish_merge, shard_rates
 from batch_assets.errors import AccountingError
@@ -46,26 +47,25 @@ def build_merged_embeddings(settings: PipelineSettings) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext,
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         started = time.perf_counter()
-        with (
-            opened(context, settings) as pipeline,
-            exclusive(pipeline.ledger, f"merge:{settings.name}", pipeline.holder, context.log.info),
-        ):
-            try:
-                merged = merge_shards(pipeline)
-            except AccountingError as error:
-                yield _check_result(key, "accounting", CheckOutcome(False, str(error)))
-                raise
-            checks = {"accounting": merged.accounting, "vectors": merged.vectors}
-            for name, outcome in checks.items():
-                yield _check_result(key, name, outcome)
-            failed = [outcome.message for outcome in checks.values() if not outcome.passed]
-            if failed:
-                raise AccountingError(f"{merged.manifest.version} is not published: {'; '.join(failed)}")
-            rates = shard_rates(pipeline, merged.manifest)
-            manifest = publish_merge(pipeline, merged)
+        with opened(context, settings) as pipeline:
+            with exclusive(pipeline.ledger, f"merge:{settings.name}", pipeline.holder, context.log.info):
+                try:
+                    merged = merge_shards(pipeline)
+                except AccountingError as error:
+                    yield _check_result(key, "accounting", CheckOutcome(False, str(error)))
+                    raise
+                checks = {"accounting": merged.accounting, "vectors": merged.vectors}
+                for name, outcome in checks.items():
+                    yield _check_result(key, name, outcome)
+                failed = [outcome.message for outcome in checks.values() if not outcome.passed]
+                if failed:
+                    raise AccountingError(f"{merged.manifest.version} is not published: {'; '.join(failed)}")
+                rates = shard_rates(pipeline, merged.manifest)
+                manifest = publish_merge(pipeline, merged)
             uri = f"{pipeline.storage.uri}/{paths.merged_folder(manifest.version)}"
             seconds = time.perf_counter() - started
-            found = metadata.merge_metadata(manifest, uri, seconds, rates)
+            sheet = make_contact_sheet(pipeline, manifest) if settings.source.images else None
+            found = metadata.merge_metadata(manifest, uri, seconds, rates, sheet)
             yield dg.MaterializeResult(metadata=found, data_version=dg.DataVersion(manifest.digest))
 
     return merged_embeddings

@@ -1,0 +1,98 @@
+"""The executor in place whose workers are elsewhere: the run claims, writes and commits, a worker computes."""
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from batch_assets.embeddings.outcomes import Outcomes
+from batch_assets.embeddings.schema import EMBED, GENERATE, Task
+from batch_assets.encoders.fingerprint import fingerprint
+from batch_assets.errors import ConfigurationError
+from batch_assets.executors.base import JobFacts, JobHandle, JobState, JobStatus, Limits, PreparedJob
+from batch_assets.settings import PipelineSettings, RayExecutorSettings
+from batch_assets.sharding.plan import Shard
+
+if TYPE_CHECKING:
+    from batch_assets.executors.ray.cluster import RayCluster
+
+
+@dataclass
+class RayExecutor:
+    """Has a shard's records embedded by a worker of the cluster. See `base.Executor` for the verbs."""
+
+    cluster: "RayCluster"
+    settings: PipelineSettings
+    kind: str = "ray"
+    in_place: bool = True
+    _cancelled: set[str] = field(default_factory=set)
+
+    @property
+    def limits(self) -> Limits:
+        """As many jobs as there are to be workers; with `auto`, only the cluster knows."""
+        workers = ray_settings(self.settings).workers
+        return Limits(jobs=None if workers == "auto" else workers)
+
+    def at_once(self) -> int:
+        """As many jobs as there are workers. Joins the cluster."""
+        return self.cluster.pool(self.settings).size
+
+    @property
+    def task(self) -> Task:
+        if self.settings.task == GENERATE:
+            raise ConfigurationError(
+                "task: executor ray makes embeddings, not answers; leave task out, or name another executor.type"
+            )
+        return EMBED
+
+    def exclusive_device(self) -> str | None:
+        """None: the cluster gives out its GPUs itself, and this machine's are not touched."""
+        return None
+
+    def fingerprint(self) -> str:
+        _ = self.task
+        return fingerprint(self.settings)
+
+    def check(self) -> None:
+        """Have one worker load the model; the others begin to."""
+        self.cluster.pool(self.settings).load()
+
+    def prepare(self, shard: Shard, attempt: int) -> PreparedJob:
+        return PreparedJob(shard, attempt)
+
+    def submit(self, jobs: Sequence[PreparedJob], token: str) -> list[JobHandle]:
+        return [JobHandle(job, f"{token}/{job.shard.key}") for job in jobs]
+
+    def poll(self, handles: Sequence[JobHandle]) -> list[JobStatus]:
+        return [JobStatus(handle, JobState.READY) for handle in handles]
+
+    def cancel(self, handle: JobHandle) -> None:
+        """Whoever collects it, or comes to collect it, gets Cancelled; its worker is killed."""
+        self._cancelled.add(handle.job_id)
+
+    def collect(self, handle: JobHandle, facts: JobFacts) -> Iterator[Outcomes]:
+        def is_cancelled() -> bool:
+            return handle.job_id in self._cancelled
+
+        started, progress = time.perf_counter(), self.cluster.progress
+        with self.cluster.pool(self.settings).worker(is_cancelled) as worker:
+            assert worker.loaded is not None
+            facts.model = self.settings.model.id
+            facts.dtype, facts.device = worker.loaded.dtype, worker.loaded.device
+            facts.dimensions = worker.loaded.dimensions
+            facts.timings["load_seconds"] = time.perf_counter() - started
+            with contextlib.closing(
+                worker.embed(self.settings, handle.prepared.shard, is_cancelled)
+            ) as embedding:
+                for outcomes in embedding:
+                    if progress is not None:
+                        progress(len(outcomes.records), int(outcomes.token_counts.sum()))
+                    yield outcomes
+            facts.timings.update(worker.timings)
+
+
+def ray_settings(settings: PipelineSettings) -> RayExecutorSettings:
+    """The executor's own settings."""
+    assert isinstance(settings.executor, RayExecutorSettings), settings.executor.type
+    return settings.executor

@@ -1,0 +1,106 @@
+"""The published rows once more, as one file at the root: `embeddings.parquet`, with `metadata.json` beside it.
+
+For programs that want one file and know its columns: url, key, caption, embedding, meta_*. The
+dataset itself stays what `merged/CURRENT` names; the two files follow it, and each says of which
+version it is, so that the next call finds out what a crash, or another writer, left behind.
+"""
+
+from collections.abc import Sequence
+
+import orjson
+import pyarrow as pa
+
+from batch_assets import paths
+from batch_assets.embeddings.parquet_files import GroupedWriter, open_parquet
+from batch_assets.embeddings.schema import EMBEDDING, LEADING, TOKEN_COUNT, data_schema
+from batch_assets.errors import AccountingError
+from batch_assets.merge.base import Manifest
+from batch_assets.merge.publishing import open_current
+from batch_assets.storage import Storage
+
+FIRST = ("url", "key", "caption", EMBEDDING)
+META = "meta_"
+TRIES = 5
+_VERSION = b"batch_assets:version"
+
+
+def write_single_file(storage: Storage) -> None:
+    """Bring the two files up to the published version, where they are not.
+
+    Each is replaced as a whole, the rows first; memory stays within two row groups. Raises
+    AccountingError where a part is not what the manifest says, or others publish all the while.
+    """
+    for _ in range(TRIES):
+        manifest = open_current(storage)
+        if manifest is None:
+            return
+        rows_are_old = _version_of_rows(storage) != manifest.version
+        if not rows_are_old and _version_of_metadata(storage) == manifest.version:
+            return
+        if rows_are_old:
+            _write_rows(storage, manifest)
+        storage.write(paths.SINGLE_METADATA, _metadata(storage, manifest))
+        # Looked at again from the top: of several writers the last one sees the newest version in both.
+    raise AccountingError(
+        f"{paths.SINGLE_FILE} under {storage.uri}: {TRIES} times in a row something else was published while it was "
+        "written; run the pipeline again when the others' runs have ended"
+    )
+
+
+def column_order(names: Sequence[str]) -> list[str]:
+    """The file's columns: url, key, caption, embedding, meta_*, then all others but the record's own place."""
+    kept = [name for name in names if name not in (*LEADING, TOKEN_COUNT)]
+    first = [name for name in FIRST if name in kept]
+    meta = [name for name in kept if name.startswith(META)]
+    return [*first, *meta, *(name for name in kept if name not in first and name not in meta)]
+
+
+def _write_rows(storage: Storage, manifest: Manifest) -> None:
+    whole = data_schema(manifest.columns, manifest.dimensions, manifest.vector_dtype, manifest.task)
+    names = column_order(whole.names)
+    schema = pa.schema([whole.field(name) for name in names], {_VERSION: manifest.version.encode()})
+    writer = GroupedWriter(storage, paths.SINGLE_FILE, schema)
+    try:
+        for part in manifest.parts:
+            with open_parquet(storage, manifest.path(part)) as file:
+                for group in range(file.num_row_groups):
+                    rows = file.read_row_group(group, columns=names, use_threads=False)
+                    writer.append(pa.Table.from_arrays([rows.column(name) for name in names], schema=schema))
+        if writer.rows != manifest.rows:
+            raise AccountingError(
+                f"{paths.SINGLE_FILE}: {writer.rows} rows were read of version {manifest.version}, whose manifest "
+                f"says {manifest.rows}; `batch-assets verify` tells which part is wrong"
+            )
+    except BaseException:
+        writer.abort()
+        raise
+    writer.close()
+
+
+def _metadata(storage: Storage, manifest: Manifest) -> bytes:
+    told = orjson.loads(storage.read(paths.merged_metadata(manifest.version)))
+    content = {
+        "num_samples": manifest.rows,
+        "model": told["model"],
+        "timestamp": manifest.created,
+        "version": manifest.version,
+    }
+    return orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n"
+
+
+def _version_of_rows(storage: Storage) -> str | None:
+    """The version in the file's footer; None where there is no file of ours."""
+    try:
+        with open_parquet(storage, paths.SINGLE_FILE) as file:
+            return (file.schema_arrow.metadata or {}).get(_VERSION, b"").decode()
+    except AccountingError:  # it is missing, or somebody else's
+        return None
+
+
+def _version_of_metadata(storage: Storage) -> str | None:
+    found = storage.read_versioned(paths.SINGLE_METADATA)
+    try:
+        content = orjson.loads(found[0]) if found is not None else None
+    except orjson.JSONDecodeError:
+        return None
+    return content.get("version") if isinstance(content, dict) else None

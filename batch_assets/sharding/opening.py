@@ -1,0 +1,64 @@
+"""A pipeline's settings in the terms of its sources: which columns they need, and what reads its files."""
+
+from collections.abc import Sequence
+
+from batch_assets.settings import IMAGE_FORMATS, PipelineSettings
+from batch_assets.sources.columns import Column, ColumnScan
+from batch_assets.sources.images import ImageColumns, meta_name
+from batch_assets.sources.registry import Sources
+from batch_assets.sources.shards import RECORD_ID
+from batch_assets.sources.texts import TextRule
+from batch_assets.storage import Storage
+
+
+def open_sources(
+    settings: PipelineSettings, format: str, storage: Storage, root: Storage, longest: int
+) -> Sources:
+    """The implementations that read this pipeline's files, which are of `format`."""
+    source = settings.source
+    texts = set(_text_columns(settings))
+    if source.id_column is not None:
+        texts.add(source.id_column)
+    images = ImageColumns(source.image_column, format == "img2dataset") if source.images else None
+    return Sources(format, storage, root, longest, frozenset(texts), images)
+
+
+def column_scan(settings: PipelineSettings, format: str, earlier: Sequence[Column] | None) -> ColumnScan:
+    """What settles the columns of a plan; `earlier` are those of the generation before.
+
+    Raises ConfigurationError for a template that is none.
+    """
+    source = settings.source
+    # An image without a caption is no bad record.
+    texts = [] if source.images else _text_columns(settings)
+    return ColumnScan(
+        source.columns,
+        _required_columns(settings),
+        earlier,
+        texts,
+        texts[0] if texts and source.text_template is None else None,
+        _implied_columns(settings),
+        meta_name if format in IMAGE_FORMATS else str,
+    )
+
+
+def _text_columns(settings: PipelineSettings) -> list[str]:
+    source = settings.source
+    column = None if source.text_template is not None else source.text_columns[0]
+    return TextRule(column, source.text_template).columns
+
+
+def _required_columns(settings: PipelineSettings) -> dict[str, str]:
+    """Columns without which no record makes sense, with the setting that names each."""
+    source = settings.source
+    field = "source.text_column" if source.text_template is None else "source.text_template"
+    required = dict.fromkeys(_text_columns(settings), field)
+    if source.images and source.text_column is None and source.text_template is None:
+        required = {}  # there may be no captions
+    return required | ({source.id_column: "source.id_column"} if source.id_column is not None else {})
+
+
+def _implied_columns(settings: PipelineSettings) -> frozenset[str]:
+    """Columns of the source that are there again in the output without being passed through."""
+    carried = settings.source.pipeline is not None and settings.source.id_column == RECORD_ID
+    return frozenset({RECORD_ID}) if carried else frozenset()

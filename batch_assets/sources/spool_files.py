@@ -1,0 +1,68 @@
+"""Spools as files: Parquet under the pipeline's root, a row per record, ordered by its first column `row`.
+
+What a spool's other columns say is the business of the source that writes it.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batch_assets import paths
+from batch_assets.errors import SourceError
+from batch_assets.sources.base import BATCH_RECORDS
+from batch_assets.storage import Storage, join_uri
+
+GROUP_ROWS = 65_536
+GROUP_BYTES = 2 * 2**20
+
+
+def write_spool(
+    root: Storage, parts: Iterable[str], schema: pa.Schema, rows: Iterator[pa.RecordBatch]
+) -> str:
+    """Write the spool that `parts` decide on, unless it is there; returns its digest.
+
+    Each batch of `rows` becomes a row group. They are not asked for where the spool is there.
+    """
+    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    path = paths.spool(digest)
+    if root.info(path) is None:
+        with (
+            root.open_output(path) as output,
+            pq.ParquetWriter(output, schema, compression="zstd", use_dictionary=False) as writer,
+        ):
+            for batch in rows:
+                writer.write_batch(batch, row_group_size=GROUP_ROWS)
+    return digest
+
+
+def read_spool(
+    root: Storage, path: str, spool: str, first_row: int, last_row: int | None
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a range of physical rows of source file `path`, in batches that are not empty."""
+    try:
+        file = root.open_input(paths.spool(spool))
+    except FileNotFoundError:
+        raise SourceError(
+            f"{path}: its normalized copy {join_uri(root.uri, paths.spool(spool))} is missing; put it back, "
+            "or `plan --replace` plans the file anew"
+        ) from None
+    with file, pq.ParquetFile(file, pre_buffer=False, buffer_size=2**20) as parquet:
+        metadata = parquet.metadata
+        for group in range(metadata.num_row_groups):
+            statistics = metadata.row_group(group).column(0).statistics
+            if statistics.max < first_row or (last_row is not None and statistics.min >= last_row):
+                continue
+            for batch in parquet.iter_batches(BATCH_RECORDS, row_groups=[group], use_threads=False):
+                rows = batch.column("row").to_numpy()
+                start = int(np.searchsorted(rows, first_row))
+                end = len(rows) if last_row is None else int(np.searchsorted(rows, last_row))
+                if end > start:
+                    yield batch.slice(start, end - start)
+
+
+def damaged_spool(path: str, spool: str) -> SourceError:
+    """The error for a spool with fewer rows than were planned from it."""
+    return SourceError(f"{path}: its spool is not whole; delete {paths.spool(spool)} and plan again")

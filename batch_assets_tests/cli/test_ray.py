@@ -1,0 +1,86 @@
+"""`batch-assets run` with Ray workers, as people start it."""
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from batch_assets.control.ownership import adhoc_name
+from batch_assets.ledger.ledger import Ledger
+from batch_assets.ledger.states import State
+from batch_assets_tests.command import Machine, accounting_of, make_machine, published, write_records
+
+SHARDS, PER_SHARD = 3, 3_000
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return make_machine(tmp_path / "home", BATCH_ASSETS_LEDGER_URL=f"sqlite:///{tmp_path}/ledger.db")
+
+
+def descendants(pid: int) -> list[int]:
+    found: list[int] = []
+    for child in subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    ).stdout.split():
+        found += [int(child), *descendants(int(child))]
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def wait_for(what: str, condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 90
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.05)
+
+
+def test_interrupted_then_gone_on_with(machine: Machine, tmp_path: Path, tiny_model: Path) -> None:
+    records = [{"id": f"r{number}", "text": "read the file"} for number in range(SHARDS * PER_SHARD)]
+    write_records(tmp_path / "in.jsonl", records)
+    run = [
+        "run", "--input", tmp_path / "in.jsonl", "--output", tmp_path / "out", "--model", tiny_model,
+        "--id-column", "id", "--dtype", "float32", "--shard-records", PER_SHARD, "--executor", "ray", "--num-workers",
+    ]  # fmt: skip
+    process = machine.start(*run, 2)
+    ledger = Ledger.open(machine.environment["BATCH_ASSETS_LEDGER_URL"])
+    name = adhoc_name(str(tmp_path / "out"))
+    wait_for("a shard at work", lambda: bool(ledger.shards(name, states=[State.RUNNING])), process)
+    started = descendants(process.pid)
+    assert len(started) > 2
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == 130, told
+    rows = ledger.shards(name)
+    assert {(row.state, row.holder) for row in rows} <= {(State.READY, None), (State.COLLECTED, None)}
+    assert {row.attempt for row in rows if row.state is State.READY} <= {0}, "an interruption cost an attempt"
+    deadline = time.monotonic() + 10
+    while left := [pid for pid in started if alive(pid)]:
+        assert time.monotonic() < deadline, f"left behind: {left}"
+        time.sleep(0.1)
+
+    result = machine.run(*run, 1)
+    assert result.returncode == 0, result.stderr
+    assert accounting_of(result) == (len(records), len(records), 0, 0)
+    assert "raylet" not in result.stdout + result.stderr
+    assert published(tmp_path / "out")["record_id"].to_list() == [str(record["id"]) for record in records]
+
+
+def test_a_cluster_that_is_not_there_is_named_and_nothing_written(tmp_path: Path, tiny_model: Path) -> None:
+    machine = make_machine(tmp_path / "home", RAY_ADDRESS="ray://127.0.0.1:1")
+    write_records(tmp_path / "in.jsonl", [{"text": "read"}])
+    adhoc = ["--input", tmp_path / "in.jsonl", "--output", tmp_path / "out", "--model", tiny_model]
+    refused = machine.run("run", *adhoc, "--executor", "ray")
+    assert refused.returncode == 2, refused.stderr
+    assert "no Ray answers at ray://127.0.0.1:1" in refused.stderr
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,102 @@
+"""Parity of images with the model's own library, and what a plan of images will take."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batch_assets.control.estimate import estimate
+from batch_assets.control.parity import measure_parity
+from batch_assets.control.pipeline import Pipeline
+from batch_assets.encoders.patches import patches
+from batch_assets.executors.gpu import GpuMachine
+from batch_assets.settings import ModelSettings, PipelineSettings, parse_pipeline
+from batch_assets.sharding.plan import Shard
+from batch_assets.sources.base import Segment
+from batch_assets_tests.builders import make_tiny_clip
+from batch_assets_tests.control.builders import open_ledger, run
+from batch_assets_tests.pictures import image_file
+
+ROWS = 12
+
+
+def make_settings(folder: Path, model: Path, **more: Any) -> PipelineSettings:
+    values = {
+        "source": {"uri": f"{folder}/in", "format": "img2dataset"},
+        "model": {"id": str(model), **more},
+        "shards": {"records": 8},
+        "output": {"root": f"{folder}/out"},
+    }
+    return parse_pipeline(values, "pictures", "a test")
+
+
+def write_images(folder: Path, *, urls: bool = False) -> None:
+    """Some photographs, the third broken: as bytes, or as files that `url` names."""
+    contents = [image_file(number) if number != 2 else b"<html>" for number in range(ROWS)]
+    (folder / "in").mkdir()
+    table: dict[str, Any] = {"key": [f"{number:05}" for number in range(ROWS)], "caption": ["x"] * ROWS}
+    if urls:
+        names = [f"{folder}/{number}.jpg" for number in range(ROWS)]
+        for name, content in zip(names, contents, strict=True):
+            Path(name).write_bytes(content)
+        table["url"] = names
+    else:
+        table["jpg"] = contents
+    pq.write_table(pa.table(table), folder / "in" / "00000.parquet")
+
+
+def embedded(settings: PipelineSettings, folder: Path) -> Pipeline:
+    return run(settings, open_ledger(folder), GpuMachine(device="cpu"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("urls", [False, True])
+def test_published_images_are_what_transformers_makes_of_them(urls: bool, tmp_path: Path) -> None:
+    write_images(tmp_path, urls=urls)
+    pipeline = embedded(make_settings(tmp_path, make_tiny_clip(tmp_path / "clip")), tmp_path)
+    found = measure_parity(pipeline)
+    assert found.passed
+    assert found.sampled == ROWS - 1  # the broken one is not published
+    assert found.lowest_cosine > 0.9995
+    if urls:  # what is gone since is not compared
+        (tmp_path / "0.jpg").unlink()
+        assert measure_parity(pipeline).sampled == ROWS - 2
+
+
+def test_a_users_own_model_is_called_again_for_each(tmp_path: Path) -> None:
+    write_images(tmp_path)
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    code = """
+import numpy as np
+class ModelImpl:
+    def load(self): pass
+    def encode(self, items):
+        vectors = [np.asarray(item["image"].resize((4, 4)), dtype=float).ravel() - 128 for item in items]
+        return vectors
+"""
+    (model / "model.py").write_text(code)
+    pipeline = embedded(make_settings(tmp_path, model, trust_remote_code=True), tmp_path)
+    assert measure_parity(pipeline).passed
+    # As if a batch had come back in another order.
+    (model / "model.py").write_text(
+        code.replace("return vectors", "return vectors[::-1] if len(vectors) > 1 else vectors")
+    )
+    swapped = embedded(make_settings(tmp_path, model, trust_remote_code=True), tmp_path)
+    assert not measure_parity(swapped).passed
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("clip", 17), ("siglip", 16), ("dinov2", 17)])
+def test_a_plan_of_images_is_estimated_by_their_patches(kind: str, expected: int, tmp_path: Path) -> None:
+    folder = make_tiny_clip(tmp_path / "model", kind=kind)
+    assert patches(ModelSettings(id=str(folder))) == expected
+    settings = make_settings(tmp_path, folder)
+    shard = Shard("g0001-00000", (Segment("a", "1", 0, 1000, 0, 5000, 1000),))
+    found = estimate(settings, GpuMachine(device="cpu").executor(settings), [shard], [], None)
+    assert (found.records, found.tokens) == (1000, 1000 * expected)
+    # 2 operations for each of the weights of two layers, 64 wide: attention 4 · 64², perceptron 2 · 64 · 256.
+    assert found.seconds is not None
+    assert 0 <= found.seconds < 10
+    assert estimate(settings, GpuMachine().executor(settings), [shard], [], 50.0).seconds == 20

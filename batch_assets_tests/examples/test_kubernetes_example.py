@@ -1,0 +1,132 @@
+"""examples/kubernetes: whole manifests against Kubernetes' own schemas, and what they say against this package.
+
+A RayCluster and the values of Dagster's chart have no schema that pip installs: their pods are
+checked as pods, and the rest against what KubeRay's definition and the chart's schema say of it.
+"""
+
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+from batch_assets.components.attributes import COMPONENT_TYPE
+from batch_assets.settings import RayExecutorSettings, parse_pipeline
+from batch_assets_tests.module_imports import REPOSITORY
+
+FOLDER = REPOSITORY / "examples" / "kubernetes"
+KUBERNETES = kubernetes_validate.latest_version()
+
+WORKER_GROUP = {
+    "type": "object",
+    "required": ["groupName", "template", "maxReplicas", "minReplicas"],
+    "properties": {
+        "groupName": {"type": "string"},
+        "replicas": {"type": "integer"},
+        "minReplicas": {"type": "integer"},
+        "maxReplicas": {"type": "integer"},
+        "rayStartParams": {"type": "object", "additionalProperties": {"type": "string"}},
+        "template": {"type": "object"},
+    },
+    "additionalProperties": False,
+}
+RAY_CLUSTER = {
+    "type": "object",
+    "required": ["headGroupSpec"],
+    "properties": {
+        "rayVersion": {"type": "string"},
+        "headGroupSpec": {
+            "type": "object",
+            "required": ["template"],
+            "properties": {
+                "rayStartParams": WORKER_GROUP["properties"]["rayStartParams"],
+                "template": {"type": "object"},
+            },
+            "additionalProperties": False,
+        },
+        "workerGroupSpecs": {"type": "array", "items": WORKER_GROUP},
+    },
+    "additionalProperties": False,
+}
+CODE_LOCATION = {
+    "type": "object",
+    "required": ["name", "image", "dagsterApiGrpcArgs", "port"],
+    "properties": {
+        "name": {"type": "string"},
+        "image": {
+            "type": "object",
+            "required": ["repository", "pullPolicy", "tag"],
+            "properties": {
+                "tag": {"not": {"const": "latest"}},
+                "pullPolicy": {"enum": ["Always", "IfNotPresent"]},
+            },
+        },
+        "dagsterApiGrpcArgs": {"type": "array", "items": {"type": "string"}},
+        "port": {"type": "integer"},
+        "env": {"type": "array"},
+        "envSecrets": {"type": "array"},
+        "includeConfigInLaunchedRuns": {"required": ["enabled"]},
+        "resources": {"type": "object"},
+    },
+    "additionalProperties": False,
+}
+
+
+def documents(name: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((FOLDER / name).read_text()))
+
+
+def check_pod(spec: dict[str, Any]) -> None:
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, "spec": spec}
+    kubernetes_validate.validate(pod, KUBERNETES, strict=True)
+
+
+def test_the_job_is_one_and_its_pipeline_too() -> None:
+    for document in documents("job.yaml"):
+        kubernetes_validate.validate(document, KUBERNETES, strict=True)
+    definition, job = documents("job.yaml")
+    pipeline = yaml.safe_load(definition["data"]["defs.yaml"])
+    assert pipeline["type"] == COMPONENT_TYPE
+    settings = parse_pipeline(pipeline["attributes"], "", "job.yaml")
+    assert settings.name and isinstance(settings.executor, RayExecutorSettings)
+    [container] = job["spec"]["template"]["spec"]["containers"]
+    # As many workers as GPUs, with a core or more left for the run itself.
+    gpus, cpus = container["resources"]["limits"]["nvidia.com/gpu"], container["resources"]["requests"]["cpu"]
+    assert gpus * settings.executor.cpus_per_worker < int(cpus)
+    [mount] = [each for each in container["volumeMounts"] if each["name"] == "definition"]
+    assert container["command"] == ["batch-assets", "run", "-f", f"{mount['mountPath']}/defs.yaml"]
+
+
+def test_the_ray_cluster_has_the_version_that_is_tested() -> None:
+    [cluster] = documents("raycluster.yaml")
+    assert (cluster["apiVersion"], cluster["kind"]) == ("ray.io/v1", "RayCluster")
+    jsonschema.validate(cluster["spec"], RAY_CLUSTER)
+    assert f"ray=={cluster['spec']['rayVersion']}\n" in (REPOSITORY / "constraints.txt").read_text()
+    for group in (cluster["spec"]["headGroupSpec"], *cluster["spec"]["workerGroupSpecs"]):
+        check_pod(group["template"]["spec"])
+
+
+def test_the_values_are_those_of_dagsters_chart() -> None:
+    [values] = documents("values.yaml")
+    assert values.keys() == {
+        "dagster-user-deployments", "runLauncher", "dagsterDaemon", "dagsterWebserver", "pythonLogs",
+    }  # fmt: skip
+    [location] = values["dagster-user-deployments"]["deployments"]
+    jsonschema.validate(location, CODE_LOCATION)
+    run = values["runLauncher"]["config"]["k8sRunLauncher"]["resources"]
+    container = {"name": "code", "image": "x", "env": location["env"], "resources": location["resources"]}
+    secrets = [{"secretRef": secret} for secret in location["envSecrets"]]
+    check_pod(
+        {"containers": [{**container, "envFrom": secrets}, {"name": "run", "image": "x", "resources": run}]}
+    )
+    addresses = {each["name"]: each["value"] for each in location["env"]}
+    [cluster] = documents("raycluster.yaml")
+    assert addresses["RAY_ADDRESS"] == f"ray://{cluster['metadata']['name']}-head-svc:10001"
+
+
+def test_a_wrong_field_would_be_found() -> None:
+    job = documents("job.yaml")[1]
+    job["spec"]["template"]["spec"]["containers"][0]["comand"] = ["x"]
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(job, KUBERNETES, strict=True)

@@ -1,0 +1,237 @@
+"""Tars of images: what makes a sample, where its image lies, and tars that are none."""
+
+import gzip
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batch_assets.errors import SourceError
+from batch_assets.sharding.manifest import prepare_input
+from batch_assets.sharding.reading import read_rows
+from batch_assets.sources.base import BATCH_BYTES
+from batch_assets.sources.samples import IMAGE_EXTENSIONS
+from batch_assets_tests.sharding.planning import Planned, plan
+from batch_assets_tests.sources.tars import tar_bytes
+
+
+def plan_tar(folder: Path, data: bytes, shards: dict[str, Any] | None = None, **source: Any) -> Planned:
+    (folder / "00000.tar").write_bytes(data)
+    return plan(folder / "00000.tar", folder / "root", shards, format="webdataset", **source)
+
+
+def images(planned: Planned) -> list[bytes | str]:
+    return [image for records in planned.records() for image in records.images or []]
+
+
+def metadata(**values: Any) -> bytes:
+    return json.dumps(values).encode()
+
+
+def test_samples_with_their_captions_and_metadata(tmp_path: Path) -> None:
+    members = [
+        ("000.jpg", b"one"), ("000.txt", b"a cat"),
+        ("000.json", metadata(key="000", caption="a cat!", url="https://example.org/0", status="success", width=3)),
+        ("001.json", metadata(status="failed_to_resize", error_message="too small")), ("001.jpg", b"x"),
+        ("002.PNG", b"two"), ("002.cls", b"7\n"),
+        ("003.txt", b"words only"),
+        ("004.webp", b""),
+        ("005.jpg", b"x" * 101),
+        ("006.jpg", b"x"), ("006.json", b"{"),
+        ("007.jpg", b"x"), ("007.txt", b"\xff"),
+        ("008.jpg", b"three"), ("008.json", b'[{"box": [1, NaN]}]'),
+    ]  # fmt: skip
+    planned = plan_tar(tmp_path, tar_bytes(members), {"max_record_bytes": 100}, id_column="key")
+    assert images(planned) == [b"one", b"two", b"three"]
+    assert planned.texts() == ["a cat", "", ""]
+    assert planned.columns() == {
+        "key": ["000", "002", "008"],
+        "caption": ["a cat", None, None],
+        "url": ["https://example.org/0", None, None],
+        "meta_status": ["success", None, None],
+        "meta_width": [3, None, None],
+        "meta_error_message": [None, None, None],
+        "meta_cls": [None, 7, None],
+        "meta_json": [None, None, '[{"box":[1,null]}]'],
+    }
+    assert [(r.source_row, r.record_id, r.code) for r in planned.rejections()] == [
+        (1, "001", "not_downloaded"), (3, "003", "no_image"), (4, "004", "no_image"), (5, "005", "image_too_large"),
+        (6, "g0001-00000:6", "not_json"), (7, "g0001-00000:7", "invalid_utf8"),
+    ]  # fmt: skip
+    assert planned.rows() == [("00000.tar", row) for row in range(9)]
+    manifest = prepare_input(planned.settings, planned.shards[0], planned.summary)
+    assert (manifest.valid, manifest.rejected, manifest.bytes) == (3, 6, planned.shards[0].bytes)
+    wanted = [("00000.tar", row) for row in (0, 1, 8)]
+    assert read_rows(planned.settings, planned.shards[0], wanted) == {
+        ("00000.tar", 0): (b"one", "a cat"),
+        ("00000.tar", 8): (b"three", ""),
+    }
+
+
+def test_samples_that_are_not_side_by_side_or_hold_the_same_twice(tmp_path: Path) -> None:
+    members = [
+        ("a.jpg", b"1"), ("b.jpg", b"2"), ("a.txt", b"late"), ("a.jpg", b"3"), ("a.jpg", b"4"), ("a.jpeg", b"5"),
+        ("x.y/a.jpg", b"6"), ("._a.jpg", b"Finder"), ("c.left.jpg", b"7"), ("d.left.jpg", b"8"), ("d.right.jpg", b"9"),
+    ]  # fmt: skip
+    planned = plan_tar(tmp_path, tar_bytes(members))
+    assert images(planned) == [b"1", b"2", b"3", b"4", b"6", b"7"]
+    assert planned.columns()["key"] == ["a", "b", "a", "a", "x.y/a", "c"]
+    assert planned.texts()[2] == "late"
+    assert [(r.source_row, r.code) for r in planned.rejections()] == [(6, "no_image")]
+    assert ".left.jpg, .right.jpg" in planned.rejections()[0].message
+
+
+@pytest.mark.parametrize("format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_long_names_links_and_folders(tmp_path: Path, format: int) -> None:
+    name = "ü" * 150 + "/" + "long" * 30
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=format) as tar:
+        for member, kind in ((".", tarfile.DIRTYPE), (name, tarfile.REGTYPE), ("link", tarfile.SYMTYPE)):
+            info = tarfile.TarInfo(member if kind == tarfile.DIRTYPE else f"{member}.jpg")
+            info.type, info.linkname = kind, "elsewhere" if kind == tarfile.SYMTYPE else ""
+            info.size = 5 if kind == tarfile.REGTYPE else 0
+            tar.addfile(info, io.BytesIO(b"image"))
+    planned = plan_tar(tmp_path, buffer.getvalue())
+    assert (images(planned), planned.columns()["key"]) == ([b"image"], [name])
+
+
+def test_metadata_of_the_companion(tmp_path: Path) -> None:
+    table = {"key": ["0", "1", "2"], "caption": ["zero", "one", "gone"], "score": [0.5, float("nan"), 1.0],
+             "jpg": [b"not read"] * 3}  # fmt: skip
+    pq.write_table(pa.table(table), tmp_path / "00000.parquet")
+    planned = plan_tar(tmp_path, tar_bytes([("0.jpg", b"a"), ("d/1.jpg", b"b"), ("3.jpg", b"c")]))
+    assert planned.texts() == ["zero", "one", ""]
+    assert planned.columns() == {
+        "key": ["0", "1", "3"],
+        "caption": ["zero", "one", None],
+        "meta_score": [0.5, None, None],
+    }
+
+
+def test_images_are_fetched_some_at_a_time(tmp_path: Path) -> None:
+    members = [(f"{n:03d}.jpg", bytes([n]) * 1_000_000) for n in range(30)]
+    planned = plan_tar(tmp_path, tar_bytes(members), {"records": 25})
+    assert [shard.records for shard in planned.shards] == [25, 5]
+    assert images(planned) == [data for _, data in members]
+    for records in planned.records():
+        assert sum(len(image) for image in records.images or []) <= BATCH_BYTES
+
+
+ANY_TAR = st.lists(
+    st.tuples(
+        st.sampled_from(["a", "b", "dir/a", ".hidden", "plain"]),
+        st.sampled_from(["jpg", "PNG", "txt", "json", "bin", ""]),
+        st.integers(0, 1_500),
+    ),
+    max_size=14,
+)
+
+
+def expected_samples(members: list[tuple[str, bytes]]) -> list[tuple[str, dict[str, bytes]]]:
+    """Names and members of each sample, by the rule's plain words."""
+    found: list[tuple[str, dict[str, bytes]]] = []
+    for path, data in members:
+        folder, _, base = path.rpartition("/")
+        stem, dot, extension = base.partition(".")
+        if not dot or not stem:
+            continue
+        name = f"{folder}/{stem}" if folder else stem
+        if not found or found[-1][0] != name or extension.lower() in found[-1][1]:
+            found.append((name, {}))
+        found[-1][1][extension.lower()] = data
+    return found
+
+
+@settings(max_examples=60, deadline=None)
+@given(parts=ANY_TAR, records=st.integers(1, 4), min_records=st.integers(0, 2))
+def test_any_mixture_of_members_is_every_sample_once(
+    tmp_path_factory: pytest.TempPathFactory, parts: Any, records: int, min_records: int
+) -> None:
+    contents = {"json": lambda n, size: metadata(n=n), "txt": lambda n, size: f"text {n}".encode()}
+    members = [
+        (
+            f"{name}.{extension}" if extension else name,
+            contents.get(extension, lambda n, size: bytes([n + 1]) * size)(n, size),
+        )
+        for n, (name, extension, size) in enumerate(parts)
+    ]
+    folder = tmp_path_factory.mktemp("tar")
+    samples = expected_samples(members)
+    (folder / "00000.tar").write_bytes(tar_bytes(members))
+    source = (folder / "00000.tar", folder / "root")
+    if not samples:
+        with pytest.raises(SourceError, match="hold no records"):
+            plan(*source, format="webdataset")
+        return
+    planned = plan(
+        *source, {"records": max(records, min_records)}, min_records=min_records, format="webdataset"
+    )
+    found: list[bytes | None] = [None] * len(samples)
+    for batch in planned.records():
+        for row, image in zip(batch.source_rows, batch.images or [], strict=True):
+            assert found[row] is None
+            found[row] = image if isinstance(image, bytes) else None
+    assert found == [
+        next((data for each in IMAGE_EXTENSIONS if (data := files.get(each))), None) or None
+        for _, files in samples
+    ]
+    assert planned.rows() == [("00000.tar", row) for row in range(len(samples))]
+
+
+def test_a_raised_limit_and_a_touched_tar(tmp_path: Path) -> None:
+    data = tar_bytes([(f"{n}.jpg", b"%d" % n) for n in range(5)])
+    found = images(plan_tar(tmp_path, data, limit=2))
+    more = plan(tmp_path / "00000.tar", tmp_path / "root", format="webdataset")
+    assert [*found, *images(more)] == [b"0", b"1", b"2", b"3", b"4"]
+    (tmp_path / "00000.tar").write_bytes(tar_bytes([("new.jpg", b"new")]))
+    with pytest.raises(SourceError, match=r"00000\.tar: touched since it was planned"):
+        more.records()
+    with pytest.raises(SourceError, match="touched"):
+        prepare_input(more.settings, more.shards[0], more.summary)
+    assert images(plan(tmp_path / "00000.tar", tmp_path / "root", replace=True, format="webdataset")) == [
+        b"new"
+    ]
+
+
+WHOLE = tar_bytes([("a.jpg", b"x" * 1_000), ("b.jpg", b"y" * 1_000)])
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "empty file"),
+        (b"PK\3\4 this is a zip" * 100, "invalid header"),
+        (gzip.compress(WHOLE), "compressed by gzip"),
+        (WHOLE[:2_300], "unexpected end of data"),
+        (WHOLE[: 1_536 + 100], "damaged"),
+        (WHOLE[:1_536] + b"#" * 512 + WHOLE[2_048:], "header at byte 1,536 is damaged"),
+        (WHOLE + WHOLE, "put together by `cat`"),
+    ],
+    ids=["nothing", "other", "compressed", "in an image", "in a header", "a header", "two tars"],
+)
+def test_a_tar_that_is_not_whole(tmp_path: Path, data: bytes, says: str) -> None:
+    with pytest.raises(SourceError, match=r"00000\.tar: is no whole tar file.*" + says):
+        plan_tar(tmp_path, data)
+    assert not list(tmp_path.glob("root/spool/*"))
+
+
+@pytest.mark.parametrize(
+    "end", [3_072, 3_072 - 24, 3_072 + 100], ids=["no mark", "no padding", "half a mark"]
+)
+def test_a_tar_of_which_only_the_end_is_missing(tmp_path: Path, end: int) -> None:
+    assert len(images(plan_tar(tmp_path, WHOLE[:end]))) == 2
+
+
+def test_a_tar_of_nothing(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/a.tar").write_bytes(bytes(10_240))
+    (tmp_path / "src/b.tar").write_bytes(WHOLE)
+    planned = plan(tmp_path / "src", tmp_path / "root", format="webdataset")
+    assert planned.rows() == [("b.tar", 0), ("b.tar", 1)]
