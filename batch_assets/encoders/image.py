@@ -1,8 +1,8 @@
 """The image encoder: a vision model of transformers, loaded once, on CPU or CUDA.
 
 Which output is an image's vector is in `image_loading.py`, how a file becomes pixels in
-`image_files.py` and `preprocessing.py`, the faster CPU parts in `cpu.py`, and what is tried before
-the model is trusted in `guards.py`.
+`image_files.py` and `preprocessing.py`, JPEGs on CUDA in `nvjpeg.py`, the faster CPU parts in
+`cpu.py`, and what is tried before the model is trusted in `guards.py`.
 """
 
 from collections.abc import Sequence
@@ -26,6 +26,7 @@ from batch_assets.encoders.guards import (
 from batch_assets.encoders.image_files import BadImage, Opened, open_image, set_up
 from batch_assets.encoders.image_loading import LOADED_BY, ImageModel, load_image_model
 from batch_assets.encoders.loading import loading_errors, made_up_parameters
+from batch_assets.encoders.nvjpeg import DeviceJpegs, jpegs_if_same
 from batch_assets.encoders.preprocessing import Pixels, choose_pixels, probe_images
 from batch_assets.errors import ModelError
 from batch_assets.settings import ModelSettings
@@ -54,6 +55,7 @@ class ImageEncoder:
         self.threads, each = (CUDA_THREADS, 1) if self._on_cuda else split_cores(cores)
         self._cores, self._one_core = Cores(each), Cores(1)
         self.prepare_threads, self.most_pixels = cores, 10**9
+        self.jpegs: DeviceJpegs | None = None
         self.tokens, self.window_records = 1, MOST_WINDOW_RECORDS
         self._probes = [pixels.prepare(Opened(image, *image.size)) for image in probe_images()]
         self.dimensions = self.probe().shape[1]
@@ -83,6 +85,8 @@ class ImageEncoder:
             )
             if place == "cpu":
                 accelerate_if_same(settings, encoder._model.model, encoder.batch_tokens, encoder)
+            if encoder._on_cuda:
+                encoder.jpegs = jpegs_if_same(settings, place, encoder._pixels, encoder.encode)
         encoder._cores.forget()  # this thread computes with its own number of cores again
         refuse_missing_dimensions(settings, encoder.dimensions)
         encoder.most_pixels = most_pixels
@@ -107,7 +111,12 @@ class ImageEncoder:
         self._one_core.use()
         inputs: list[Any] = []
         faults: dict[int, Fault] = {}
+        contents = [item.content for item in items]
+        decoded = {} if self.jpegs is None else self.jpegs.prepare(contents, self.most_pixels)
         for position, item in enumerate(items):
+            if position in decoded:
+                inputs.append(decoded[position])
+                continue
             try:
                 opened = open_image(item.content, self.most_pixels, self._pixels.target)
                 inputs.append(self._pixels.prepare(opened))
@@ -141,7 +150,9 @@ class ImageEncoder:
         return self.encode(self._probes)
 
     def _move(self, tensor: Any) -> Any:
-        return tensor.pin_memory().to(self.device, non_blocking=True) if self._on_cuda else tensor
+        if not self._on_cuda or tensor.device.type != "cpu":
+            return tensor
+        return tensor.pin_memory().to(self.device, non_blocking=True)
 
     def _narrow(self, tensor: Any) -> Any:
         """A tensor of real numbers in the model's precision and, on CUDA, the layout its convolutions like."""

@@ -88,7 +88,7 @@ def open_image(content: bytes, most_pixels: int, target: Target | None = None) -
 
 
 def _identify(content: bytes) -> Any:
-    """The file's image, its header read and nothing decoded."""
+    """The file's image (PIL), its header read and nothing decoded. Raises BadImage."""
     from PIL import Image
 
     if not content:
@@ -112,6 +112,38 @@ def _formats() -> list[str]:
 
     Image.init()
     return [name for name in FORMATS if name in Image.OPEN]
+
+
+class PlainJpeg(NamedTuple):
+    """A JPEG file without its EXIF, for a decoder that knows less than Pillow."""
+
+    content: bytes
+    width: int
+    height: int
+
+
+def plain_jpeg(content: bytes) -> PlainJpeg | None:
+    """A whole upright JPEG of 8 bits, grey or YCbCr, by its header; None for anything else.
+
+    Compressed data hold no end marker, so what ends with one was not cut off.
+    """
+    if content[:3] != b"\xff\xd8\xff" or content[-2:] != b"\xff\xd9":
+        return None
+    try:
+        image = _identify(content)
+    except BadImage:
+        return None
+    plain = (
+        image.format == "JPEG"  # not MPO, of several images
+        and image.bits == 8
+        and [layer[0] for layer in image.layer] in ([1], [1, 2, 3])  # else it may be RGB
+        and image.info.get("adobe_transform", 1) == 1
+        and not _is_turned(image)
+    )
+    exif = image.info.get("exif", b"")
+    if exif:
+        content = content.replace(b"\xff\xe1" + min(len(exif) + 2, 0xFFFF).to_bytes(2, "big") + exif, b"")
+    return PlainJpeg(content, *image.size) if plain and b"Exif\0" not in content else None
 
 
 def _decode(image: Any, content: bytes, target: Target | None) -> Opened:
@@ -151,7 +183,11 @@ def _is_turned(image: Any) -> bool:
 
 
 def _damaged(content: bytes, error: Exception) -> BadImage:
+    from PIL import UnidentifiedImageError
+
     kind, reason = _kind(content), " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, UnidentifiedImageError):  # says where in memory the file is, and nothing else
+        reason = "its header is none of an image"
     file = f"the {kind or 'image'} file of {len(content):,} bytes"
     if "truncated" in reason.lower() or not _has_end(kind, content):
         return BadImage("truncated_image", f"{file} is not whole: {reason}")

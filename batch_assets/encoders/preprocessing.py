@@ -36,7 +36,7 @@ class Pixels(Protocol):
         ...
 
     def features(self, inputs: Sequence[Any]) -> dict[str, Any]:
-        """Tensors of one batch, on the CPU."""
+        """Tensors of one batch, on the CPU, or on the device that some of the inputs are on."""
         ...
 
     def finish(self, features: dict[str, Any]) -> dict[str, Any]:
@@ -113,7 +113,7 @@ class StepPixels:
 
         self._steps, self._flatten = steps, flatten
         modes: dict[int, str] = {Resampling.BILINEAR: "bilinear", Resampling.BICUBIC: "bicubic"}
-        self._mode = modes.get(steps.resample)
+        self._mode = modes.get(steps.resample, "")
 
     def target(self, width: int, height: int) -> tuple[int, int]:
         if self._steps.size is not None:
@@ -131,11 +131,9 @@ class StepPixels:
         if self._flatten is not None and opened.image.info.get("transparency") is not None:
             opened = opened._replace(image=Image.fromarray(self._flatten(opened.image)))
         width, height = self.target(opened.width, opened.height)
-        down, across = self._steps.crop or (height, width)
-        top, left = (height - down) // 2, (width - across) // 2
-        wide = width * height > WIDEST * down * across or opened.width * opened.height > LARGE_PIXELS
-        if wide or opened.reduced > 1 or self._mode is None:
+        if opened.reduced > 1 or not self.resizes_whole(opened.width, opened.height):
             # Pillow looks beyond the box where its filter needs to, as if it resized the whole.
+            top, left, down, across = self._cut(width, height)
             x, y = opened.width / opened.reduced / width, opened.height / opened.reduced / height
             right, bottom = (
                 min((left + across) * x, opened.image.width),
@@ -144,15 +142,50 @@ class StepPixels:
             box = (left * x, top * y, right, bottom)
             image = opened.image.resize((across, down), self._steps.resample, box=box)
             return torch.from_numpy(np.array(image)).permute(2, 0, 1)
-        levels = torch.from_numpy(np.array(opened.image)).permute(2, 0, 1)
-        for size in _passes(opened.width, opened.height, width, height):
+        return self.resize(torch.from_numpy(np.array(opened.image)).permute(2, 0, 1))
+
+    def resizes_whole(self, width: int, height: int) -> bool:
+        """Whether all of an image is resized, by torch, and not only what the crop keeps, by Pillow."""
+        resized = self.target(width, height)
+        _, _, down, across = self._cut(*resized)
+        wide = resized[0] * resized[1] > WIDEST * down * across or width * height > LARGE_PIXELS
+        return bool(self._mode) and not wide
+
+    def resize(self, levels: Any) -> Any:
+        """Resize and crop an image (3, height, width) where it is.
+
+        It is of uint8, or of float32 where a device resizes no bytes; that is rounded after each pass
+        as bytes are.
+        """
+        import torch
+
+        (height, width), (to_width, to_height) = levels.shape[1:], self.target(*levels.shape[:0:-1])
+        sizes, real = _passes(width, height, to_width, to_height), levels.is_floating_point()
+        if real and len(sizes) == 1:
+            sizes.insert(0, (height, to_width))
+        for size in sizes:
             levels = torch.nn.functional.interpolate(levels[None], size, mode=self._mode, antialias=True)[0]
+            levels = levels.round().clamp(0, 255) if real else levels
+        top, left, down, across = self._cut(to_width, to_height)
         return levels[:, top : top + down, left : left + across].clone()
+
+    def _cut(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """What the crop keeps of a resized image: its top, left, height and width."""
+        down, across = self._steps.crop or (height, width)
+        return (height - down) // 2, (width - across) // 2, down, across
 
     def features(self, inputs: Sequence[Any]) -> dict[str, Any]:
         import torch
 
-        return {"pixel_values": torch.stack(list(inputs))}
+        devices = {each.device for each in inputs}
+        if len(devices) == 1:
+            return {"pixel_values": torch.stack(list(inputs))}
+        target = next(device for device in devices if device.type != "cpu")
+        batch = torch.empty((len(inputs), *inputs[0].shape), dtype=inputs[0].dtype, device=target)
+        for device in devices:
+            positions = [position for position, each in enumerate(inputs) if each.device == device]
+            batch[positions] = torch.stack([inputs[position] for position in positions]).to(target)
+        return {"pixel_values": batch}
 
     def finish(self, features: dict[str, Any]) -> dict[str, Any]:
         import torch

@@ -49,7 +49,8 @@ def join(asked: str) -> Connection:
         address = "a Ray on this machine"
         _give_token()
         with _on_loopback_only():
-            _init(ray, address, address=LOCAL, include_dashboard=False)
+            # Ray makes its workers nice, as guests of somebody's machine; here they are the work.
+            _init(ray, address, address=LOCAL, include_dashboard=False, _system_config={"worker_niceness": 0})
     else:
         address = target
         _demand_answer(target)
