@@ -2,9 +2,7 @@
 
 import io
 import json
-import signal
 import tarfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +119,7 @@ def test_parquet_with_places_of_every_kind(machine: Machine, tmp_path: Path, cli
     assert http @ jpeg > 0.99
 
 
-def test_tars_survive_a_kill_in_the_middle(machine: Machine, tmp_path: Path, clip: Path) -> None:
+def test_bad_images_in_tars_cost_themselves_only(machine: Machine, tmp_path: Path, clip: Path) -> None:
     (tmp_path / "in").mkdir()
     formats: dict[int, str] = {}
     expected: dict[str, tuple[str, str]] = {}
@@ -151,23 +149,10 @@ def test_tars_survive_a_kill_in_the_middle(machine: Machine, tmp_path: Path, cli
         "run", "--input", tmp_path / "in", "--output", tmp_path / "out", "--model", clip, "--shard-records", 20,
         "--format", "webdataset", "--id-column", "key", "--dtype", "float32", "--max-failed", 0.3,
     ]  # fmt: skip
-    process = machine.start(*arguments)
-    markers = tmp_path / "out" / "shards"
-    deadline = time.monotonic() + 100
-    while not list(markers.glob("*/shard.json")):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert not (tmp_path / "out" / "merged" / "CURRENT").exists()
-    kept = {path: path.stat().st_mtime_ns for path in markers.glob("*/shard.json")}
-    assert len(kept) < 6
-
     result = machine.run(*arguments)
     assert result.returncode == 0, result.stderr
     assert accounting_of(result) == (120, 120 - len(expected), len(expected), 0)
     assert failures(tmp_path / "out") == expected
-    assert all(path.stat().st_mtime_ns == time for path, time in kept.items())  # nothing twice
     rows = published(tmp_path / "out")
     assert rows["record_id"].to_list() == [f"{number:05d}" for number in formats]
     assert rows["caption"].to_list() == [f"photograph {number}" for number in formats]

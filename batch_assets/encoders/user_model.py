@@ -97,7 +97,7 @@ class UserModelEncoder:
         """Vectors of some records. Raises ModelError where the model's answer is none for them."""
         whole = [self._whole(each) for each in inputs]
         with self._lock:
-            vectors = _as_array(self._model.encode(whole), len(whole), self._settings)
+            vectors = _as_array(self._encode(whole), len(whole), self._settings)
         if vectors.shape[1] != self._width:
             raise ModelError(
                 f"model {self._settings.id!r}: encode gave vectors of {vectors.shape[1]} dimensions, "
@@ -108,6 +108,13 @@ class UserModelEncoder:
             lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
             vectors = (vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
         return vectors
+
+    def _encode(self, records: list[dict[str, Any]]) -> Any:
+        """The model's own answer. Records may fail by whatever its code raises; it does not end the process."""
+        try:
+            return self._model.encode(records)
+        except SystemExit as error:
+            raise ModelError(f"model {self._settings.id!r}: encode ended by SystemExit: {error}") from error
 
     @property
     def _prompt(self) -> str:
@@ -137,12 +144,19 @@ class UserModelEncoder:
 
     def _probe(self) -> int:
         """Length of the model's own vectors, found by embedding a plain record."""
+        records: list[dict[str, Any]] = [{"image": None, "text": self._prompt + "a"}]
+        if self.takes == "image":
+            # A model may ask for both; then images without a caption fail, and no others.
+            records = [{"image": probe_images()[0], "text": text} for text in (None, "a")]
+        *others, last = records
+        for record in others:
+            with contextlib.suppress(Exception):
+                return self._embedded_width(record)
         with _told(self._settings, f"cannot embed a plain {self.takes}"):
-            if self.takes == "image":
-                record = {"image": probe_images()[0], "text": None}
-            else:
-                record = {"image": None, "text": self._prompt + "a"}
-            return _as_array(self._model.encode([record]), 1, self._settings).shape[1]
+            return self._embedded_width(last)
+
+    def _embedded_width(self, record: dict[str, Any]) -> int:
+        return _as_array(self._encode([record]), 1, self._settings).shape[1]
 
 
 @contextlib.contextmanager
@@ -174,7 +188,10 @@ def _import(folder: Path, settings: ModelSettings) -> Any:
         _folder = folder
         sys.path.insert(0, str(folder))
         importlib.invalidate_caches()
-        spec = importlib.util.spec_from_file_location(name, folder / MODEL_FILE)
+        # As a package, so that `from .helper import …` finds files beside it, too.
+        spec = importlib.util.spec_from_file_location(
+            name, folder / MODEL_FILE, submodule_search_locations=[str(folder)]
+        )
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
@@ -200,11 +217,21 @@ def _batch_records(model: Any, folder: Path, settings: ModelSettings) -> int:
         size = getattr(model, "batch_size", None)
         size = size() if callable(size) else size
         if size is None:
-            size = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("batch_size")
+            size = _read_config(folder, settings).get("batch_size")
         number = BATCH_RECORDS if size is None else int(cast("Any", size))
     if number < 1:
         raise ModelError(f"model {settings.id!r}: batch_size is {number}; it must be at least 1")
     return number
+
+
+def _read_config(folder: Path, settings: ModelSettings) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"model {settings.id!r}: its config.json is no JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"model {settings.id!r}: its config.json holds no object; {{}} will do")
+    return config
 
 
 def _as_array(answer: Any, records: int, settings: ModelSettings) -> npt.NDArray[np.float32]:

@@ -45,7 +45,8 @@ class ImageColumns:
         """The images of a file with this schema. Raises ConfigurationError where it has none."""
         column = self._column(schema, uri)
         folder = os.path.dirname(uri) if is_local(uri) and not is_shards(uri) else None
-        return FileImages(column, holds_files(schema.field(column).type), self.downloads, folder)
+        found = schema.field(column).type
+        return FileImages(column, holds_files(found) or pa.types.is_null(found), self.downloads, folder)
 
     def _column(self, schema: pa.Schema, uri: str) -> str:
         names = schema.names
@@ -56,7 +57,7 @@ class ImageColumns:
                     f"{', '.join(map(repr, names))}; name one of them"
                 )
             found = _plain(schema.field(self.named).type)
-            if not (holds_files(found) or is_text(found)):
+            if not (holds_files(found) or is_text(found) or pa.types.is_null(found)):
                 raise ConfigurationError(
                     f"source.image_column: {self.named!r} of {uri} holds {found}, neither files as bytes nor "
                     "places as text; name another column"
@@ -65,6 +66,8 @@ class ImageColumns:
         types = {name: _plain(schema.field(name).type) for name in names}
         candidates = [name for name in _BYTES_COLUMNS if name in types and holds_files(types[name])]
         candidates += [name for name in _PLACE_COLUMNS if name in types and is_text(types[name])]
+        # Where nothing was downloaded, or nobody said of what type: every image is missing.
+        candidates += [name for name in _BYTES_COLUMNS if name in types and pa.types.is_null(types[name])]
         if not candidates:
             raise ConfigurationError(
                 f"source.image_column: {uri} holds images in none of the usual columns "
@@ -123,11 +126,14 @@ class FileImages:
 
 
 def holds_files(data_type: pa.DataType) -> bool:
-    """Whether a column's values are whole files: bytes, or a struct with them, as Hugging Face writes it."""
+    """Whether a column's values are whole files: bytes, or a struct with them, as Hugging Face writes it.
+
+    Such a struct may have a `path` in place of its bytes, also in all rows.
+    """
     data_type = _plain(data_type)
     if pa.types.is_struct(data_type):
-        index = data_type.get_field_index("bytes")
-        return index >= 0 and is_bytes(data_type.field(index).type)
+        fields = {field.name: field.type for field in data_type}
+        return is_bytes(fields.get("bytes", pa.null())) or is_text(fields.get("path", pa.null()))
     return is_bytes(data_type)
 
 
@@ -140,8 +146,9 @@ def _values(array: pa.Array) -> list[bytes | str | None]:
     if not pa.types.is_struct(array.type):
         return array.to_pylist()
     names = [field.name for field in array.type]
-    contents = array.field("bytes").to_pylist()
-    places = array.field("path").to_pylist() if "path" in names else [None] * len(array)
+    contents, places = (
+        array.field(name).to_pylist() if name in names else [None] * len(array) for name in ("bytes", "path")
+    )
     valid = array.is_valid().to_pylist()
     return [(a or b) if v else None for a, b, v in zip(contents, places, valid, strict=True)]
 

@@ -14,7 +14,7 @@ from batch_assets.sources.base import Fault
 from batch_assets.sources.json_values import json_text, shown, too_large
 from batch_assets.sources.tar_files import TarMember
 
-IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "avif", "gif", "bmp", "tif", "tiff", "jp2")
 _CAPTION, _METADATA, _LABEL = "txt", "json", "cls"
 _NAME = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)", re.DOTALL)
 

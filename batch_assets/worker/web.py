@@ -109,7 +109,8 @@ def _body(answer: requests.Response, most_bytes: int) -> bytes:
                 too_large = True
                 break
     if too_large:
-        said = f"{int(length):,}" if length.isdecimal() else "more"
+        # What is compressed on its way may say less than it has.
+        said = f"{int(length):,}" if length.isdecimal() and int(length) > most_bytes else "more"
         text = f"the file has {said} bytes, over the {most_bytes:,} of shards.max_record_bytes"
         raise NotFetched(IMAGE_TOO_LARGE, text)
     return bytes(read)

@@ -122,7 +122,7 @@ def test_killed_at_any_moment_it_goes_on(machine: Machine, tmp_path: Path, tiny_
     undisturbed = calm.run(*[tmp_path / "calm" if part == tmp_path / "out" else part for part in command])
     assert undisturbed.returncode == 0, undisturbed.stderr
     made: dict[Path, bytes] = {}
-    for wait in (3.0, 0.3, 1.0, 0.1, 2.0):
+    for wait in (3.0, 0.1, 1.0):
         process = machine.start(*command)
         finished = len(list((tmp_path / "out" / "shards").glob("*/shard.json")))
         deadline = time.monotonic() + 60
