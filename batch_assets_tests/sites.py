@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from batch_assets.control.collection import Result, ShardResult, collect_shards
+from batch_assets.control.collection import collect_shards
 from batch_assets.control.loop import Turn, take_turn
 from batch_assets.control.merging import merge_shards, publish_merge
 from batch_assets.control.pipeline import Pipeline, open_pipeline
 from batch_assets.control.planning import plan_source
 from batch_assets.control.preparation import prepare_shards, queue_shards
+from batch_assets.control.shard_result import Result, ShardResult
 from batch_assets.executors.bedrock.account import BedrockAccount
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import State

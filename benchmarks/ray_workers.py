@@ -12,10 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from batch_assets.control.collection import Result, collect_shards
+from batch_assets.control.collection import collect_shards
 from batch_assets.control.pipeline import Pipeline, open_pipeline
 from batch_assets.control.planning import plan_source
 from batch_assets.control.preparation import prepare_shards, queue_shards
+from batch_assets.control.shard_result import Result
 from batch_assets.executors.ray.cluster import RayCluster
 from batch_assets.executors.ray.executor import RayExecutor
 from batch_assets.ledger.ledger import Ledger

@@ -9,14 +9,13 @@ import itertools
 import logging
 import time
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 
 from batch_assets.control.committing import ClaimedShard, commit_shard
 from batch_assets.control.job_collection import Continued, collect_job
 from batch_assets.control.leases import exclusive
 from batch_assets.control.pipeline import Pipeline, adopt_marker
 from batch_assets.control.retrying import recompute_shards
+from batch_assets.control.shard_result import Result, ShardResult, unclaimed_shard
 from batch_assets.control.together import Together, each
 from batch_assets.embeddings.accounting import account_shard
 from batch_assets.embeddings.marker import ShardMarker, read_marker
@@ -33,7 +32,7 @@ from batch_assets.errors import (
 )
 from batch_assets.executors.base import Cancelled, JobFacts, WorkerDied
 from batch_assets.executors.deferred import ResultsNotReady, Unanswered
-from batch_assets.ledger.rows import Claim, ShardRow
+from batch_assets.ledger.rows import Claim
 from batch_assets.ledger.states import State
 from batch_assets.sharding.plan import Shard
 
@@ -41,35 +40,7 @@ SPEAK_SECONDS = 30.0
 MOST_FINISHED = 100_000
 LOSSES_FORGIVEN = 5
 """So many lost machines cost a shard no attempt, in one call; one that takes down more of them may be why."""
-AT_THE_SERVICE = (State.QUEUED, State.SUBMITTING, State.SUBMITTED)
 logger = logging.getLogger(__name__)
-
-
-class Result(StrEnum):
-    """How asking for one shard ended."""
-
-    COLLECTED = "collected"  # computed by this call
-    VERIFIED = "verified"  # was committed before; its files are there
-    HELD = "held"  # somebody else is at it
-    NOT_READY = "not_ready"
-    CONTINUED = "continued"  # some records are tried again; the others are kept
-    RETRYING = "retrying"  # failed as a whole, attempts are left
-    EXHAUSTED = "exhausted"
-    STOPPED = "stopped"
-
-
-@dataclass(frozen=True)
-class ShardResult:
-    """What became of one shard; `marker` is there for COLLECTED and VERIFIED, `message` otherwise.
-
-    `continued` says what CONTINUED means.
-    """
-
-    key: str
-    result: Result
-    marker: ShardMarker | None = None
-    message: str = ""
-    continued: Continued | None = None
 
 
 class _StopRequested(Exception):
@@ -157,7 +128,7 @@ def _attempt(
         return ShardResult(key, Result.STOPPED, message=text)
     claim = ledger.claim(pipeline.name, key, pipeline.holder, run_id)
     if claim is None:
-        return _unclaimed(ledger.shard(pipeline.name, key), key)
+        return unclaimed_shard(ledger.shard(pipeline.name, key), key)
     attempts = pipeline.settings.executor.max_attempts
     try:
         return _bring_on(pipeline, shard, claim, fingerprint, together)
@@ -206,14 +177,14 @@ def _bring_on(
     except _StopRequested:
         ledger.release(claim)
         ledger.move(pipeline.name, [key], {State.READY}, State.STOPPED)
-        return _unclaimed(ledger.shard(pipeline.name, key), key)
+        return unclaimed_shard(ledger.shard(pipeline.name, key), key)
     except ClaimLost:
         # To whom? Perhaps to ourselves: a write whose answer was lost is found done when it is tried again.
         committed = _committed(pipeline, shard, fingerprint)
         if committed is not None:
             return ShardResult(key, Result.VERIFIED, committed)
         ledger.release(claim)
-        return _unclaimed(ledger.shard(pipeline.name, key), key)
+        return unclaimed_shard(ledger.shard(pipeline.name, key), key)
     if isinstance(ended, Continued):
         return ShardResult(key, Result.CONTINUED, message=ended.describe(key), continued=ended)
     return ShardResult(key, Result.COLLECTED, ended)
@@ -237,27 +208,6 @@ def _committed(pipeline: Pipeline, shard: Shard, fingerprint: str) -> ShardMarke
         pipeline.ledger.recompute(pipeline.name, [shard.key])
         return None
     return found[0]
-
-
-def _unclaimed(row: ShardRow | None, key: str) -> ShardResult:
-    if row is None:
-        return ShardResult(key, Result.NOT_READY, message=f"shard {key} is not planned")
-    if row.superseded:
-        text = f"shard {key} was replaced by a later plan; its rows are no longer merged"
-        return ShardResult(key, Result.NOT_READY, message=text)
-    if row.state is State.EXHAUSTED:
-        text = f"shard {key} is given up after {row.attempt} attempts: {row.error}; mend it, then `batch-assets retry`"
-        return ShardResult(key, Result.EXHAUSTED, message=text)
-    if row.state in AT_THE_SERVICE or (row.state is State.RUNNING and row.holder is None):
-        text = f"shard {key} is {row.state.value}: its job has not ended; job_completion, or `run`, collects it then"
-        return ShardResult(key, Result.NOT_READY, message=text)
-    if row.state in (State.RUNNING, State.COLLECTING):
-        return ShardResult(key, Result.HELD, message=f"shard {key} is being embedded by {row.holder}")
-    if row.state is State.STOPPED:
-        text = f"shard {key} was stopped; `batch-assets retry` or `run` takes it up again"
-        return ShardResult(key, Result.STOPPED, message=text)
-    text = f"shard {key} is {row.state.value}, not ready: materialize input_shards and submitted_jobs first"
-    return ShardResult(key, Result.NOT_READY, message=text)
 
 
 def _compute(pipeline: Pipeline, claimed: ClaimedShard, together: Together) -> ShardMarker:

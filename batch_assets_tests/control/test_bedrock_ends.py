@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from batch_assets.control.collection import Result
 from batch_assets.control.loop import take_turn
 from batch_assets.control.merging import merge_shards
+from batch_assets.control.shard_result import Result
 from batch_assets.embeddings.marker import read_marker
 from batch_assets.errors import AccountingError
 from batch_assets.ledger.states import State, SubmissionState

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from batch_assets.control.collection import Result
+from batch_assets.control.shard_result import Result
 from batch_assets_tests.rehearsed import Rehearsal
 from batch_assets_tests.sites import Site, assert_whole, make_site
 

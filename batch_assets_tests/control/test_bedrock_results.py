@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from batch_assets.control.collection import Result
+from batch_assets.control.shard_result import Result
 from batch_assets.ledger.states import State
 from batch_assets_tests.rehearsed import Rehearsal
 from batch_assets_tests.sites import PER_SHARD, assert_whole, make_site

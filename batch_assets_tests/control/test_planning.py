@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from batch_assets.control.collection import Result, collect_shards
+from batch_assets.control.collection import collect_shards
 from batch_assets.control.housekeeping import read_source_news
 from batch_assets.control.merging import merge_shards
 from batch_assets.control.pipeline import open_pipeline
 from batch_assets.control.planning import plan_source
+from batch_assets.control.shard_result import Result
 from batch_assets_tests.command import some_records, write_records
 from batch_assets_tests.control.builders import PER_SHARD, embed_all, make_settings, open_ledger
 from batch_assets_tests.fakes import FakeHost

@@ -5,11 +5,12 @@ import shutil
 import time
 from pathlib import Path
 
-from batch_assets.control.collection import Result, collect_shards
+from batch_assets.control.collection import collect_shards
 from batch_assets.control.merging import merge_shards, publish_merge
 from batch_assets.control.pipeline import Pipeline, open_pipeline
 from batch_assets.control.planning import plan_source
 from batch_assets.control.preparation import prepare_shards, queue_shards
+from batch_assets.control.shard_result import Result
 from batch_assets.ledger.states import State
 from batch_assets.merge.publishing import current
 from batch_assets.merge.verification import verify

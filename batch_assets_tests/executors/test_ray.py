@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batch_assets.control.collection import Result, collect_shards
+from batch_assets.control.collection import collect_shards
 from batch_assets.control.merging import merge_shards, publish_merge
 from batch_assets.control.pipeline import Pipeline, open_pipeline
 from batch_assets.control.planning import plan_source
 from batch_assets.control.preflight import check_model
 from batch_assets.control.preparation import prepare_shards, queue_shards
+from batch_assets.control.shard_result import Result
 from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.errors import ConfigurationError, ModelError
 from batch_assets.executors.base import Executor

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import dagster as dg
 
 from batch_assets import paths
-from batch_assets.control.collection import Result, ShardResult, collect_shards, collectable
+from batch_assets.control.collection import collect_shards, collectable
+from batch_assets.control.shard_result import Result, ShardResult
 from batch_assets.orchestration import metadata
 from batch_assets.orchestration.partitions import SHARDS_PER_RUN, shard_partitions
 from batch_assets.orchestration.run import opened, runs_of_order
