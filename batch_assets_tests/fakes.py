@@ -19,7 +19,7 @@ from batch_assets.executors.base import (
     PreparedJob,
     Progress,
 )
-from batch_assets.settings import PipelineSettings
+from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import Shard
 from batch_assets.sharding.reading import read_shard
 

@@ -23,7 +23,7 @@ from batch_assets.executors.bedrock.account import BedrockAccount
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import State
 from batch_assets.rehearsal.vectors import embed
-from batch_assets.settings import PipelineSettings, parse_pipeline
+from batch_assets.settings.pipeline import PipelineSettings, parse_pipeline
 from batch_assets_tests.command import published, some_records, write_records
 from batch_assets_tests.rehearsed import DIMENSIONS, ROLE, TITAN, Rehearsal
 

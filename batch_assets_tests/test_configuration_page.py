@@ -6,21 +6,26 @@ from typing import Any
 import pytest
 from pydantic.fields import FieldInfo
 
-from batch_assets import settings
 from batch_assets.cli.options import FLAGS
+from batch_assets.settings.base import Settings
+from batch_assets.settings.bedrock import TokenPrices
+from batch_assets.settings.executors import EXECUTOR_SETTINGS
+from batch_assets.settings.model import ModelSettings
+from batch_assets.settings.pipeline import OutputSettings, PipelineSettings, ShardSettings
+from batch_assets.settings.source import SourceSettings
 from batch_assets_tests.module_imports import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "configuration.md").read_text()
 EXECUTORS_PAGE = (REPOSITORY / "docs" / "executors.md").read_text()
 # Under which heading the fields of a model stand.
-SECTIONS: dict[str, type[settings.Settings]] = {
-    "## source": settings.SourceSettings,
-    "## model": settings.ModelSettings,
-    "## shards": settings.ShardSettings,
-    "## output": settings.OutputSettings,
-    "## The pipeline itself": settings.PipelineSettings,
-    "#### executor.prices": settings.TokenPrices,
-    **{f"### executor: {name}": model for name, model in settings.EXECUTOR_SETTINGS.items()},
+SECTIONS: dict[str, type[Settings]] = {
+    "## source": SourceSettings,
+    "## model": ModelSettings,
+    "## shards": ShardSettings,
+    "## output": OutputSettings,
+    "## The pipeline itself": PipelineSettings,
+    "#### executor.prices": TokenPrices,
+    **{f"### executor: {name}": model for name, model in EXECUTOR_SETTINGS.items()},
 }
 
 
@@ -58,7 +63,7 @@ def test_every_field_is_in_its_table_with_default_and_description(heading: str) 
 
 
 def test_every_executor_has_its_fields_on_the_executors_page() -> None:
-    for name, model in settings.EXECUTOR_SETTINGS.items():
+    for name, model in EXECUTOR_SETTINGS.items():
         table = section(EXECUTORS_PAGE, f"### Fields of {name}")
         for field_name, field in model.model_fields.items():
             assert f"| `{field_name}` | {default_of(field)} | " in table, field_name

@@ -10,7 +10,7 @@ import yaml
 
 from batch_assets.cli.app import app
 from batch_assets.components.attributes import load_file
-from batch_assets.settings import parse_pipeline
+from batch_assets.settings.pipeline import parse_pipeline
 from batch_assets_tests.module_imports import REPOSITORY
 
 PAGES = [

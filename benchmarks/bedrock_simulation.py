@@ -21,7 +21,7 @@ from batch_assets.control.uploading import enqueue
 from batch_assets.executors.jobs import JobDescription, write_description
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import State
-from batch_assets.settings import PipelineSettings, parse_pipeline
+from batch_assets.settings.pipeline import PipelineSettings, parse_pipeline
 from benchmarks.bedrock_service import MODEL, START, SimulatedAccount, SimulatedBedrock
 
 TICK_SECONDS = 5.0  # the sensor's shortest interval

@@ -34,7 +34,7 @@ from batch_assets.encoders.base import Encoder
 from batch_assets.encoders.devices import available_cores
 from batch_assets.executors.base import JobFacts
 from batch_assets.executors.gpu import GpuMachine
-from batch_assets.settings import PipelineSettings, parse_pipeline
+from batch_assets.settings.pipeline import PipelineSettings, parse_pipeline
 from batch_assets.sharding.plan import Shard
 from batch_assets.sharding.plan_files import write_plan
 from batch_assets.sharding.planner import plan_generation

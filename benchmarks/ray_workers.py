@@ -20,7 +20,8 @@ from batch_assets.control.shard_result import Result
 from batch_assets.executors.ray.cluster import RayCluster
 from batch_assets.executors.ray.executor import RayExecutor
 from batch_assets.ledger.ledger import Ledger
-from batch_assets.settings import PipelineSettings, RayExecutorSettings, parse_pipeline
+from batch_assets.settings.in_place import RayExecutorSettings
+from batch_assets.settings.pipeline import PipelineSettings, parse_pipeline
 from benchmarks.measure import Comparison, report, take_turns
 
 WORKERS, TARGET = 2, 1.7

@@ -28,7 +28,8 @@ from batch_assets.orchestration.pipeline import build_pipeline_definitions
 from batch_assets.orchestration.sensors.job_completion import build_job_completion
 from batch_assets.orchestration.sensors.merge_ready import build_merge_ready
 from batch_assets.orchestration.sensors.new_input import build_new_input
-from batch_assets.settings import OutputSettings, PipelineSettings, ShardSettings, SourceSettings
+from batch_assets.settings.pipeline import OutputSettings, PipelineSettings, ShardSettings
+from batch_assets.settings.source import SourceSettings
 
 SIZES = (200, 2_000, 20_000)
 REPEATS, QUICK_REPEATS = 15, 5

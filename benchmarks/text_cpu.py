@@ -26,7 +26,8 @@ from batch_assets.embeddings.shard_writer import ShardWriter
 from batch_assets.encoders.devices import available_cores
 from batch_assets.encoders.text import TextEncoder
 from batch_assets.encoders.weights import locate_model
-from batch_assets.settings import ModelSettings, PipelineSettings, parse_pipeline
+from batch_assets.settings.model import ModelSettings
+from batch_assets.settings.pipeline import PipelineSettings, parse_pipeline
 from batch_assets.sharding.planner import plan_generation
 from batch_assets.sharding.reading import read_shard
 from batch_assets.storage import open_storage

@@ -12,7 +12,7 @@ from typing import Any
 from batch_assets.cli.console import errors
 from batch_assets.control.ownership import adhoc_name
 from batch_assets.errors import ConfigurationError
-from batch_assets.settings import PipelineSettings, parse_pipeline
+from batch_assets.settings.pipeline import PipelineSettings, parse_pipeline
 from batch_assets.sources.listing import guess_format
 from batch_assets.storage import is_local, normalize_uri
 

@@ -27,7 +27,7 @@ from batch_assets.errors import ConfigurationError
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.rehearsal.faults import Scenario
 from batch_assets.rehearsal.server import RehearsalServer
-from batch_assets.settings import BedrockExecutorSettings
+from batch_assets.settings.bedrock import BedrockExecutorSettings
 
 COMMAND = (sys.executable, "-c", "from batch_assets.cli import main; main()")
 TOLD_SECONDS = 3.0

@@ -17,7 +17,8 @@ import yaml
 from batch_assets.components.attributes import COMPONENT_TYPE
 from batch_assets.errors import ConfigurationError
 from batch_assets.home import dagster_home, project_root
-from batch_assets.settings import BedrockExecutorSettings, PipelineSettings
+from batch_assets.settings.bedrock import BedrockExecutorSettings
+from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.planner import plan_generation
 from batch_assets.sharding.reading import read_shard
 from batch_assets.storage import open_storage

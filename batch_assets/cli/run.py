@@ -19,7 +19,7 @@ from batch_assets.embeddings.accounting import Accounting
 from batch_assets.errors import BatchAssetsError, BudgetReached
 from batch_assets.executors.registry import ExecutorHost, create_host
 from batch_assets.ledger.ledger import Ledger
-from batch_assets.settings import PipelineSettings
+from batch_assets.settings.pipeline import PipelineSettings
 
 MANY_SHARDS = 2_000
 

@@ -7,7 +7,7 @@ import yaml
 from batch_assets.cli.console import errors
 from batch_assets.components.attributes import COMPONENT_TYPE, load_folder
 from batch_assets.errors import ConfigurationError
-from batch_assets.settings import PIPELINE_NAME, PipelineSettings
+from batch_assets.settings.pipeline import PIPELINE_NAME, PipelineSettings
 from batch_assets.storage import normalize_uri
 
 

@@ -15,7 +15,7 @@ from batch_assets.errors import ConfigurationError
 from batch_assets.executors.registry import ExecutorHost, create_host
 from batch_assets.merge.search import Hit, open_published
 from batch_assets.merge.search import search as search_root
-from batch_assets.settings import PipelineSettings
+from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.storage import open_storage
 from batch_assets.worker.fetching import fetch
 from batch_assets.worker.not_fetched import NotFetched

@@ -9,7 +9,7 @@ from batch_assets.components.attributes import defs_folder, load_file, load_fold
 from batch_assets.control.ownership import read_owner
 from batch_assets.errors import ConfigurationError
 from batch_assets.ledger.ledger import Ledger
-from batch_assets.settings import PIPELINE_NAME, PipelineSettings, parse_pipeline
+from batch_assets.settings.pipeline import PIPELINE_NAME, PipelineSettings, parse_pipeline
 from batch_assets.storage import normalize_uri, open_storage
 
 

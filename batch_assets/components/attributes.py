@@ -14,7 +14,8 @@ from dagster import ResolutionContext
 from batch_assets.components.templates import render
 from batch_assets.errors import ConfigurationError
 from batch_assets.home import project_root
-from batch_assets.settings import PIPELINE_NAME, SHARDS_SCHEME, PipelineSettings, parse_pipeline
+from batch_assets.settings.pipeline import PIPELINE_NAME, PipelineSettings, parse_pipeline
+from batch_assets.settings.source import SHARDS_SCHEME
 from batch_assets.sources.shards import RECORD_ID
 from batch_assets.storage import normalize_uri
 

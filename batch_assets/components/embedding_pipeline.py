@@ -1,6 +1,6 @@
 """The component: one `defs.yaml` becomes one pipeline's whole graph.
 
-Field descriptions and checks are in `settings.py`; the assets, in `orchestration/`.
+Field descriptions and checks are in `settings/`; the assets, in `orchestration/`.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ import pydantic
 
 from batch_assets.components.attributes import parse_attributes
 from batch_assets.orchestration.pipeline import build_pipeline_definitions
-from batch_assets.settings import PipelineSettings
+from batch_assets.settings.pipeline import PipelineSettings
 
 
 class EmbeddingPipelineAttributes(pydantic.BaseModel):

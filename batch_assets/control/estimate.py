@@ -17,7 +17,7 @@ from batch_assets.encoders.patches import patches, read_config
 from batch_assets.encoders.weights import is_user_model, locate_model
 from batch_assets.executors.base import Executor
 from batch_assets.executors.deferred import DeferredExecutor
-from batch_assets.settings import PipelineSettings
+from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import Shard
 
 CHARACTERS_PER_TOKEN = 4.0

@@ -7,7 +7,7 @@ from batch_assets import paths
 from batch_assets.embeddings.marker import ShardMarker, read_marker
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import ShardRow
-from batch_assets.settings import PipelineSettings
+from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.changes import compare_source
 from batch_assets.sharding.plan_files import generations, read_summary
 from batch_assets.sharding.planner import source_uri

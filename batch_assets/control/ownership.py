@@ -15,7 +15,7 @@ from batch_assets import paths
 from batch_assets.errors import ConfigurationError
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import State
-from batch_assets.settings import PipelineSettings
+from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan_files import generations, read_plan
 from batch_assets.sharding.planner import source_uri
 from batch_assets.sources.shards import normalize_source

@@ -19,7 +19,8 @@ from batch_assets.encoders.weights import is_user_model
 from batch_assets.errors import NotReady
 from batch_assets.merge.base import Manifest, Part
 from batch_assets.merge.publishing import open_current
-from batch_assets.settings import ModelSettings, PipelineSettings
+from batch_assets.settings.model import ModelSettings
+from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.reading import read_rows
 from batch_assets.worker.fetching import Fetcher, Fetching
 from batch_assets.worker.not_fetched import NotFetched

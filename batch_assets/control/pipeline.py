@@ -21,7 +21,7 @@ from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import Adoption
 from batch_assets.ledger.states import State
-from batch_assets.settings import PipelineSettings
+from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import PlanSummary, Shard
 from batch_assets.sharding.plan_files import generations, read_plan, read_shards, read_summary
 from batch_assets.storage import Storage, open_storage

@@ -14,7 +14,7 @@ from batch_assets.control.pipeline import Pipeline, register_plans
 from batch_assets.errors import ConfigurationError, SourceError
 from batch_assets.executors.base import Executor
 from batch_assets.paths import shard_generation
-from batch_assets.settings import PipelineSettings
+from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import PlanSummary, Shard
 from batch_assets.sharding.plan_files import generations, read_plan, write_plan
 from batch_assets.sharding.planner import PlanResult, plan_generation

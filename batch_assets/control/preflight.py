@@ -10,7 +10,7 @@ from batch_assets.control.ownership import check_owner
 from batch_assets.errors import ConfigurationError
 from batch_assets.executors.base import Executor
 from batch_assets.ledger.ledger import Ledger
-from batch_assets.settings import PipelineSettings
+from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.planner import source_uri
 from batch_assets.sources.listing import list_source
 from batch_assets.storage import Storage, is_local, open_storage

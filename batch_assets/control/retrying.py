@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from batch_assets.errors import ConfigurationError
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import State
-from batch_assets.settings import PipelineSettings
+from batch_assets.settings.pipeline import PipelineSettings
 
 
 def retry_shards(

@@ -11,7 +11,7 @@ from batch_assets.executors.registry import create_host
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import LIVE_SUBMISSION, State
 from batch_assets.merge.publishing import open_current
-from batch_assets.settings import PipelineSettings
+from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.storage import open_storage
 
 RECENT_SHARDS = 20

@@ -16,7 +16,8 @@ from batch_assets.encoders.weights import (
     model_files,
     user_model_files,
 )
-from batch_assets.settings import ModelSettings, PipelineSettings
+from batch_assets.settings.model import ModelSettings
+from batch_assets.settings.pipeline import PipelineSettings
 
 VERSION = 1
 """Raised when the encoder's own arithmetic changes what it stores."""

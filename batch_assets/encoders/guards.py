@@ -18,7 +18,7 @@ from batch_assets.encoders.devices import pick_dtype
 from batch_assets.encoders.loading import require
 from batch_assets.encoders.weights import weight_bytes
 from batch_assets.errors import ModelError
-from batch_assets.settings import ModelSettings
+from batch_assets.settings.model import ModelSettings
 
 LEAST_COSINE = {"float32": 0.99999, "bfloat16": 0.999}
 """Below this, faster parts do not compute what the model does, and are taken out again."""

@@ -29,7 +29,7 @@ from batch_assets.encoders.loading import loading_errors, made_up_parameters
 from batch_assets.encoders.nvjpeg import DeviceJpegs, jpegs_if_same
 from batch_assets.encoders.preprocessing import Pixels, choose_pixels, probe_images
 from batch_assets.errors import ModelError
-from batch_assets.settings import ModelSettings
+from batch_assets.settings.model import ModelSettings
 from batch_assets.sources.base import Fault
 
 CPU_BATCH_TOKENS = 1024

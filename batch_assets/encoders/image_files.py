@@ -96,7 +96,7 @@ def _identify(content: bytes) -> Any:
     try:
         return Image.open(BytesIO(content), formats=_formats())
     except Image.DecompressionBombError as error:
-        raise BadImage("too_many_pixels", str(error)) from None
+        raise _too_many(error) from None
     except MemoryError:
         raise
     except Exception as error:  # a decoder raises whatever it stumbles over
@@ -161,7 +161,7 @@ def _decode(image: Any, content: bytes, target: Target | None) -> Opened:
     except MemoryError:
         raise
     except Image.DecompressionBombError as error:
-        raise BadImage("too_many_pixels", str(error)) from None
+        raise _too_many(error) from None
     except Exception as error:
         raise _damaged(content, error) from None
     # It turns the pixels first; what may fail is to write the rest of a broken EXIF anew.
@@ -180,6 +180,12 @@ def _is_turned(image: Any) -> bool:
         return image.getexif().get(_ORIENTATION, 1) != 1
     except Exception:
         return False
+
+
+def _too_many(error: Exception) -> BadImage:
+    """Pillow's refusal, with the name of the limit that the user may set."""
+    size = str(error).partition(" exceeds")[0]
+    return BadImage("too_many_pixels", f"{size} is more than source.max_image_pixels allows")
 
 
 def _damaged(content: bytes, error: Exception) -> BadImage:
@@ -208,13 +214,15 @@ def _kind(content: bytes) -> str | None:
         return "TIFF"
     if content[4:12] in (b"ftypavif", b"ftypavis"):
         return "AVIF"
+    if content[:12] == b"\0\0\0\x0cjP  \r\n\x87\n" or content[:4] == b"\xff\x4f\xff\x51":
+        return "JPEG 2000"
     return "BMP" if content[:2] == b"BM" and len(content) > 26 and content[6:10] == b"\0\0\0\0" else None
 
 
 def _has_end(kind: str | None, content: bytes) -> bool:
     """Whether the file ends as its format does; True where that cannot be told."""
     end = content[-_END_BYTES:]
-    if kind == "JPEG":
+    if kind in ("JPEG", "JPEG 2000"):
         return b"\xff\xd9" in end
     if kind == "PNG":
         return b"IEND" in end
@@ -222,7 +230,20 @@ def _has_end(kind: str | None, content: bytes) -> bool:
         return b";" in end
     if kind == "WebP":
         return len(content) >= 12 and 8 + int.from_bytes(content[4:8], "little") <= len(content)
-    return True
+    return kind != "AVIF" or _has_whole_boxes(content)
+
+
+def _has_whole_boxes(content: bytes) -> bool:
+    """Whether no box of an ISO media file reaches beyond its end."""
+    position = 0
+    while position < len(content):
+        size = int.from_bytes(content[position : position + 4], "big")
+        if size == 0:  # up to the end, wherever that is
+            return True
+        if size == 1:
+            size = int.from_bytes(content[position + 8 : position + 16], "big")
+        position += max(size, 8)
+    return position == len(content)
 
 
 def _describe(content: bytes) -> str:

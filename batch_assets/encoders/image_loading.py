@@ -21,7 +21,7 @@ from typing import Any
 from batch_assets.encoders.loading import loading_errors, made_up_parameters, no_progress_bars, require
 from batch_assets.encoders.weights import locate_model, model_folder
 from batch_assets.errors import ModelError
-from batch_assets.settings import ModelSettings
+from batch_assets.settings.model import ModelSettings
 
 LOADED_BY = "transformers.AutoModel.from_pretrained(directory)"
 _TEXT_PARTS = ("text_model", "text_projection", "text_encoder", "text_embed")

@@ -11,7 +11,7 @@ from typing import Any
 from batch_assets.encoders.text_tower import keep_text_tower, pad_as_trained
 from batch_assets.encoders.weights import locate_model, model_files
 from batch_assets.errors import ModelError
-from batch_assets.settings import ModelSettings
+from batch_assets.settings.model import ModelSettings
 
 
 def load_model(settings: ModelSettings, device: str, dtype: str) -> Any:

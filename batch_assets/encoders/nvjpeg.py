@@ -19,7 +19,7 @@ import numpy.typing as npt
 from batch_assets.encoders.guards import lowest_cosine
 from batch_assets.encoders.image_files import PlainJpeg, open_image, plain_jpeg
 from batch_assets.encoders.preprocessing import Pixels, StepPixels, probe_images
-from batch_assets.settings import ModelSettings
+from batch_assets.settings.model import ModelSettings
 
 LEAST_COSINE, MOST_MEAN_LEVELS = 0.9995, 4.0
 """How near the probes' vectors, and how far their pixels of 256 levels, may be. nvJPEG repeats the

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from batch_assets.encoders.weights import is_user_model, locate_model, model_folder
-from batch_assets.settings import ModelSettings
+from batch_assets.settings.model import ModelSettings
 
 _WITHOUT_CLASS_TOKEN = ("siglip", "siglip2", "siglip_vision_model", "siglip2_vision_model")
 

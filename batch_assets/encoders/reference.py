@@ -16,7 +16,7 @@ from batch_assets.encoders.image_loading import load_image_model
 from batch_assets.encoders.loading import load_model
 from batch_assets.encoders.user_model import UserModelEncoder
 from batch_assets.encoders.weights import is_user_model
-from batch_assets.settings import ModelSettings
+from batch_assets.settings.model import ModelSettings
 
 
 def reference_vectors(model: ModelSettings, texts: Sequence[str]) -> npt.NDArray[np.float32]:

@@ -6,7 +6,7 @@ from batch_assets.encoders.base import Encoder
 from batch_assets.encoders.text_tower import has_text_tower
 from batch_assets.encoders.weights import is_user_model
 from batch_assets.errors import ModelError
-from batch_assets.settings import PipelineSettings
+from batch_assets.settings.pipeline import PipelineSettings
 
 
 def load_encoder(settings: PipelineSettings, *, device: str = "auto", cores: int | None = None) -> Encoder:

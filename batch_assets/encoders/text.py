@@ -24,7 +24,7 @@ from batch_assets.encoders.guards import (
     refuse_missing_dimensions,
 )
 from batch_assets.encoders.loading import load_model, loading_errors, made_up_parameters, prompt_of
-from batch_assets.settings import ModelSettings
+from batch_assets.settings.model import ModelSettings
 
 CPU_BATCH_TOKENS = 2048
 """Enough for a product's full rate, few enough for their activations to stay in a core's caches."""

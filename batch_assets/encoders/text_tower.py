@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from batch_assets.encoders.weights import locate_model, model_folder
-from batch_assets.settings import ModelSettings
+from batch_assets.settings.model import ModelSettings
 
 _IMAGE_PARTS = ("vision_model", "visual_projection")
 _FULL_LENGTH = ("siglip", "siglip2")

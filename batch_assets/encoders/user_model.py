@@ -34,7 +34,7 @@ from batch_assets.encoders.image_files import BadImage, open_image, set_up
 from batch_assets.encoders.preprocessing import probe_images
 from batch_assets.encoders.weights import MODEL_FILE, locate_model
 from batch_assets.errors import ModelError
-from batch_assets.settings import ModelSettings
+from batch_assets.settings.model import ModelSettings
 from batch_assets.sources.base import Fault
 
 BATCH_RECORDS = 16

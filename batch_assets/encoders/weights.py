@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batch_assets.errors import ModelError
-from batch_assets.settings import ModelSettings
+from batch_assets.settings.model import ModelSettings
 
 MODEL_FILE = "model.py"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")

@@ -27,7 +27,8 @@ from batch_assets.executors.base import (
     PreparedJob,
     Progress,
 )
-from batch_assets.settings import GpuExecutorSettings, PipelineSettings
+from batch_assets.settings.in_place import GpuExecutorSettings
+from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import Shard
 from batch_assets.sharding.reading import read_shard
 from batch_assets.worker.fetching import Fetching

@@ -1,6 +1,6 @@
 """From an executor's `type` in YAML to what makes it: the machine or service it runs on.
 
-The list of types and their fields is `settings.ExecutorSettings`.
+The list of types and their fields is `settings/executors.py`.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from batch_assets.executors.base import Executor, Progress
 from batch_assets.executors.bedrock.account import BedrockAccount
 from batch_assets.executors.gpu import GpuMachine
 from batch_assets.executors.ray.cluster import RayCluster
-from batch_assets.settings import PipelineSettings
+from batch_assets.settings.pipeline import PipelineSettings
 
 
 class ExecutorHost(Protocol):

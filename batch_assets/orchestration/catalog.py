@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from batch_assets.orchestration.metadata import SETTINGS
-from batch_assets.settings import PipelineSettings
+from batch_assets.settings.pipeline import PipelineSettings
 
 
 def located_pipelines(context: dg.SensorEvaluationContext) -> Iterator[PipelineSettings]:

@@ -8,7 +8,7 @@ import dagster as dg
 from batch_assets.control.parity import measure_parity
 from batch_assets.orchestration import metadata
 from batch_assets.orchestration.run import opened
-from batch_assets.settings import PipelineSettings
+from batch_assets.settings.pipeline import PipelineSettings
 
 
 def build_parity_check(settings: PipelineSettings) -> dg.AssetChecksDefinition:

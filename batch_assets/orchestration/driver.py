@@ -27,7 +27,7 @@ from batch_assets.orchestration.mending import know_partitions, missing_material
 from batch_assets.orchestration.metadata import NOTES
 from batch_assets.orchestration.partitions import range_tags, shard_ranges
 from batch_assets.orchestration.pipeline import build_pipeline_definitions
-from batch_assets.settings import PipelineSettings
+from batch_assets.settings.pipeline import PipelineSettings
 
 WAIT_SECONDS = 1.0
 PASSES_WITHOUT_PROGRESS = 5

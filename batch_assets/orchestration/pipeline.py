@@ -8,7 +8,7 @@ from batch_assets.orchestration.assets.merged_embeddings import build_merged_emb
 from batch_assets.orchestration.assets.shard_plan import build_shard_plan
 from batch_assets.orchestration.assets.submitted_jobs import build_submitted_jobs
 from batch_assets.orchestration.checks import build_parity_check
-from batch_assets.settings import PipelineSettings
+from batch_assets.settings.pipeline import PipelineSettings
 
 
 def build_pipeline_definitions(settings: PipelineSettings) -> dg.Definitions:

@@ -14,7 +14,7 @@ from batch_assets.errors import BatchAssetsError
 from batch_assets.ledger.holder import Holder
 from batch_assets.orchestration.metadata import PROCESS_TAG
 from batch_assets.orchestration.resources import executor_host
-from batch_assets.settings import PipelineSettings
+from batch_assets.settings.pipeline import PipelineSettings
 
 ADD_SOURCE_TAG = "batch_assets/add_source"
 RETRY_TAG = "dagster/retry_number"  # Dagster's own, on the runs that its run retries start

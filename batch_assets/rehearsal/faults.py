@@ -24,7 +24,7 @@ import yaml
 from pydantic import Field
 
 from batch_assets.errors import ConfigurationError
-from batch_assets.settings import Bytes, Settings
+from batch_assets.settings.base import Bytes, Settings
 
 Chance = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[tuple[float, float], Field(description="From and to, drawn evenly.")]

@@ -10,7 +10,7 @@ import orjson
 
 from batch_assets import paths
 from batch_assets.errors import SourceError
-from batch_assets.settings import PipelineSettings
+from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import PlanSummary, Shard
 from batch_assets.sharding.reading import read_shard
 from batch_assets.storage import Storage

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from batch_assets.settings import IMAGE_FORMATS, PipelineSettings
+from batch_assets.settings.pipeline import PipelineSettings
+from batch_assets.settings.source import IMAGE_FORMATS
 from batch_assets.sources.columns import Column, ColumnScan
 from batch_assets.sources.images import ImageColumns, meta_name
 from batch_assets.sources.registry import Sources

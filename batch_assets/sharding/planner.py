@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from batch_assets.errors import ConfigurationError, SourceError
 from batch_assets.paths import shard_generation
-from batch_assets.settings import PipelineSettings
+from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.cutting import ShardCutter
 from batch_assets.sharding.known import KnownSource, read_known
 from batch_assets.sharding.opening import column_scan, open_sources

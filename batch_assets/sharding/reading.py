@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 
 from batch_assets.paths import shard_generation
-from batch_assets.settings import PipelineSettings
+from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.opening import open_sources
 from batch_assets.sharding.plan import PlanSummary, Shard
 from batch_assets.sharding.plan_files import read_summary

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from batch_assets.errors import ConfigurationError, SourceError
-from batch_assets.settings import IMAGE_FORMATS
+from batch_assets.settings.source import IMAGE_FORMATS
 from batch_assets.sources.files import COMPRESSIONS
 from batch_assets.sources.shards import ShardStorage, is_shards, normalize_source, open_source
 from batch_assets.storage import FileInfo, Storage, is_local, join_uri, normalize_uri, open_storage

@@ -16,7 +16,7 @@ import pydantic
 
 from batch_assets import paths
 from batch_assets.errors import SourceError
-from batch_assets.settings import SHARDS_SCHEME
+from batch_assets.settings.source import SHARDS_SCHEME
 from batch_assets.storage import (
     FileInfo,
     Output,

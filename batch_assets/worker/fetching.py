@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from batch_assets.errors import BatchAssetsError, ConfigurationError, StorageError
-from batch_assets.settings import PipelineSettings
+from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.storage import CHUNK_BYTES, Storage, normalize_uri, open_storage
 from batch_assets.worker.hosts import Hosts
 from batch_assets.worker.not_fetched import (
@@ -134,7 +134,7 @@ class Fetcher:
             if not error.down:
                 _hosts.success(host)
             elif not self._stopped.is_set():
-                _hosts.failure(host)
+                _hosts.failure(host, str(error))
             raise
         _hosts.success(host)
         return content
@@ -188,7 +188,7 @@ def _from_store(uri: str, most_bytes: int) -> bytes:
     except (ConfigurationError, StorageError) as error:
         # Of one object, access may be denied; but looking for credentials in vain takes seconds each time.
         if storage is None or isinstance(error, StorageError):
-            _hosts.failure(host)
+            _hosts.failure(host, str(error))
         # No rejection: what cannot be read today may be readable once somebody has given access.
         raise NotFetched(FETCH_ERROR, str(error)) from None
     _hosts.success(host)
@@ -197,8 +197,9 @@ def _from_store(uri: str, most_bytes: int) -> bytes:
 
 
 def _refuse_resting(host: str) -> None:
-    if _hosts.rests(host):
-        raise NotFetched(FETCH_ERROR, f"{host} failed many times in a row and is left alone for a while")
+    if (reason := _hosts.rests(host)) is not None:
+        text = f"{host} failed many times in a row and is left alone for a while; the last time: {reason}"
+        raise NotFetched(FETCH_ERROR, text)
 
 
 def _read_object(storage: Storage, key: str, most_bytes: int) -> bytes:

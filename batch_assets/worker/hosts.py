@@ -2,10 +2,19 @@
 
 import threading
 import time
+from typing import NamedTuple
 
 FAILURES_IN_A_ROW = 24
 REST_SECONDS = 60.0
 MOST_HOSTS = 10_000
+
+
+class _Failures(NamedTuple):
+    """Failures in a row, when the last one was, and its reason."""
+
+    count: int
+    last: float
+    reason: str
 
 
 class Hosts:
@@ -15,19 +24,22 @@ class Hosts:
     """
 
     def __init__(self) -> None:
-        self._failures: dict[str, tuple[int, float]] = {}
+        self._failures: dict[str, _Failures] = {}
         self._lock = threading.Lock()
 
-    def rests(self, host: str) -> bool:
-        """Whether the host is to be left alone now."""
-        count, last = self._failures.get(host, (0, 0.0))
-        return count >= FAILURES_IN_A_ROW and time.monotonic() - last < REST_SECONDS
+    def rests(self, host: str) -> str | None:
+        """Why the host is to be left alone now: the last failure's reason; None where it is not."""
+        found = self._failures.get(host)
+        if found is None or found.count < FAILURES_IN_A_ROW:
+            return None
+        return found.reason if time.monotonic() - found.last < REST_SECONDS else None
 
-    def failure(self, host: str) -> None:
+    def failure(self, host: str, reason: str) -> None:
         """An attempt failed by the host's fault, or the network's."""
         with self._lock:
-            count, _ = self._failures.pop(host, (0, 0.0))
-            self._failures[host] = count + 1, time.monotonic()
+            before = self._failures.pop(host, None)
+            count = 1 if before is None else before.count + 1
+            self._failures[host] = _Failures(count, time.monotonic(), reason)
             if len(self._failures) > MOST_HOSTS:
                 del self._failures[next(iter(self._failures))]
 

@@ -10,7 +10,7 @@ import pytest
 from batch_assets.cli import adhoc
 from batch_assets.cli.adhoc import adhoc_settings
 from batch_assets.errors import ConfigurationError
-from batch_assets.settings import GpuExecutorSettings, RayExecutorSettings
+from batch_assets.settings.in_place import GpuExecutorSettings, RayExecutorSettings
 from batch_assets_tests.command import make_machine
 
 

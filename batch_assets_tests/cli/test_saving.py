@@ -7,7 +7,7 @@ import pytest
 from batch_assets.cli.saving import check_savable, save_pipeline
 from batch_assets.components.attributes import load_folder
 from batch_assets.errors import ConfigurationError
-from batch_assets.settings import PipelineSettings, parse_pipeline
+from batch_assets.settings.pipeline import PipelineSettings, parse_pipeline
 
 
 def pipeline(folder: Path, name: str, root: str) -> PipelineSettings:

@@ -11,7 +11,7 @@ from dagster.components.testing import create_defs_folder_sandbox
 from batch_assets.components import EmbeddingPipeline
 from batch_assets.components.attributes import COMPONENT_TYPE, load_file, load_folder
 from batch_assets.errors import ConfigurationError
-from batch_assets.settings import PipelineSettings
+from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets_tests.components.test_embedding_pipeline import SHARED, declare
 
 

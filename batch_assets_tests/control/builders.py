@@ -12,7 +12,7 @@ from batch_assets.control.planning import plan_source
 from batch_assets.control.preparation import prepare_shards, queue_shards
 from batch_assets.control.shard_result import Result, ShardResult
 from batch_assets.ledger.ledger import Ledger
-from batch_assets.settings import PipelineSettings, parse_pipeline
+from batch_assets.settings.pipeline import PipelineSettings, parse_pipeline
 from batch_assets_tests.command import published, some_records, write_records
 from batch_assets_tests.fakes import FakeHost, fake_vector
 

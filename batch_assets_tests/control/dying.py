@@ -21,7 +21,7 @@ from batch_assets.control.preparation import prepare_shards, queue_shards
 from batch_assets.executors.bedrock.account import BedrockAccount
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import State
-from batch_assets.settings import PipelineSettings
+from batch_assets.settings.pipeline import PipelineSettings
 
 DIED, CAME_TO_THE_END = 77, 78
 

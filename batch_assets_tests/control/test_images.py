@@ -12,7 +12,8 @@ from batch_assets.control.parity import measure_parity
 from batch_assets.control.pipeline import Pipeline
 from batch_assets.encoders.patches import patches
 from batch_assets.executors.gpu import GpuMachine
-from batch_assets.settings import ModelSettings, PipelineSettings, parse_pipeline
+from batch_assets.settings.model import ModelSettings
+from batch_assets.settings.pipeline import PipelineSettings, parse_pipeline
 from batch_assets.sharding.plan import Shard
 from batch_assets.sources.base import Segment
 from batch_assets_tests.builders import make_tiny_clip

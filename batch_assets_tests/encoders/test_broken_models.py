@@ -10,7 +10,7 @@ import pytest
 
 from batch_assets.encoders.text import TextEncoder
 from batch_assets.errors import ModelError
-from batch_assets.settings import ModelSettings
+from batch_assets.settings.model import ModelSettings
 
 Tensors = dict[str, Any]
 

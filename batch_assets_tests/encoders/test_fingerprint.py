@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from batch_assets.encoders.fingerprint import fingerprint
-from batch_assets.settings import PipelineSettings, parse_pipeline
+from batch_assets.settings.pipeline import PipelineSettings, parse_pipeline
 
 
 def settings(folder: Path, /, **changes: Any) -> PipelineSettings:

@@ -20,7 +20,7 @@ from batch_assets.encoders.image import ImageEncoder
 from batch_assets.encoders.preprocessing import ProcessorPixels, StepPixels
 from batch_assets.encoders.reference import reference_image_vectors
 from batch_assets.errors import ModelError
-from batch_assets.settings import ModelSettings
+from batch_assets.settings.model import ModelSettings
 from batch_assets_tests.builders import make_tiny_clip
 from batch_assets_tests.encoders.pictures import NAMES, every_kind, photograph, written
 from batch_assets_tests.encoders.test_text import lowest_cosine

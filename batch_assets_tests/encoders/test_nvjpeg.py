@@ -24,7 +24,7 @@ from batch_assets.encoders.base import ImageItem
 from batch_assets.encoders.image import ImageEncoder
 from batch_assets.encoders.nvjpeg import DeviceJpegs, jpegs_if_same
 from batch_assets.encoders.preprocessing import ProcessorPixels, StepPixels, Steps
-from batch_assets.settings import ModelSettings
+from batch_assets.settings.model import ModelSettings
 from batch_assets_tests.builders import make_tiny_clip
 from batch_assets_tests.encoders.pictures import every_kind, photograph, turned, written
 from batch_assets_tests.encoders.test_text import lowest_cosine

@@ -20,7 +20,7 @@ from batch_assets.encoders import guards
 from batch_assets.encoders.reference import reference_vectors
 from batch_assets.encoders.text import TextEncoder
 from batch_assets.errors import ModelError
-from batch_assets.settings import ModelSettings
+from batch_assets.settings.model import ModelSettings
 from batch_assets_tests.builders import WORDS, make_tiny_model, make_tokenizer, wrap_as_sentence_transformer
 
 TEXTS = [

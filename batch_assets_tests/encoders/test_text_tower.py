@@ -12,7 +12,8 @@ from batch_assets.encoders.reference import reference_vectors
 from batch_assets.encoders.registry import load_encoder, load_query_encoder
 from batch_assets.encoders.text import TextEncoder
 from batch_assets.errors import ModelError
-from batch_assets.settings import ModelSettings, PipelineSettings, parse_pipeline
+from batch_assets.settings.model import ModelSettings
+from batch_assets.settings.pipeline import PipelineSettings, parse_pipeline
 from batch_assets_tests.builders import make_tiny_clip
 from batch_assets_tests.encoders.test_text import encode, lowest_cosine
 

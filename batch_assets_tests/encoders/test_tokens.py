@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from batch_assets.encoders.tokens import TextTokenizer, prefix_safe
 from batch_assets.encoders.weights import locate_model
-from batch_assets.settings import ModelSettings
+from batch_assets.settings.model import ModelSettings
 from batch_assets_tests.builders import WORDS
 
 CORPUS = [" ".join(random.Random(seed).choices(WORDS, k=30)) for seed in range(50)]

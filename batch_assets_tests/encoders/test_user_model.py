@@ -17,7 +17,8 @@ from batch_assets.encoders.reference import reference_image_vectors, reference_v
 from batch_assets.encoders.registry import load_encoder, load_query_encoder
 from batch_assets.encoders.user_model import UserModelEncoder
 from batch_assets.errors import ModelError
-from batch_assets.settings import ModelSettings, PipelineSettings, parse_pipeline
+from batch_assets.settings.model import ModelSettings
+from batch_assets.settings.pipeline import PipelineSettings, parse_pipeline
 from batch_assets_tests.encoders.pictures import photograph, written
 
 COLOURS = """

@@ -10,7 +10,7 @@ import pytest
 from batch_assets.encoders import weights
 from batch_assets.encoders.weights import locate_model, model_files
 from batch_assets.errors import ModelError
-from batch_assets.settings import ModelSettings
+from batch_assets.settings.model import ModelSettings
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 

@@ -12,7 +12,7 @@ import requests
 
 from batch_assets.components.attributes import load_file
 from batch_assets.errors import ConfigurationError
-from batch_assets.settings import BedrockExecutorSettings
+from batch_assets.settings.bedrock import BedrockExecutorSettings
 from batch_assets_tests.module_imports import REPOSITORY
 from batch_assets_tests.object_store import s3_server
 

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from batch_assets.components.attributes import COMPONENT_TYPE
-from batch_assets.settings import RayExecutorSettings, parse_pipeline
+from batch_assets.settings.in_place import RayExecutorSettings
+from batch_assets.settings.pipeline import parse_pipeline
 from batch_assets_tests.module_imports import REPOSITORY
 
 FOLDER = REPOSITORY / "examples" / "kubernetes"

@@ -9,13 +9,9 @@ import pytest
 
 from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.executors.base import Executor, JobFacts, JobHandle, JobState
-from batch_assets.settings import (
-    ModelSettings,
-    OutputSettings,
-    PipelineSettings,
-    ShardSettings,
-    SourceSettings,
-)
+from batch_assets.settings.model import ModelSettings
+from batch_assets.settings.pipeline import OutputSettings, PipelineSettings, ShardSettings
+from batch_assets.settings.source import SourceSettings
 from batch_assets.sharding.plan import Shard
 from batch_assets.sharding.plan_files import write_plan
 from batch_assets.sharding.planner import plan_generation

@@ -6,7 +6,7 @@ import pytest
 
 from batch_assets.executors.base import Executor
 from batch_assets.executors.bedrock.account import BedrockAccount
-from batch_assets.settings import PipelineSettings
+from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets_tests.executors.contract import ExecutorContract
 from batch_assets_tests.rehearsed import DIMENSIONS, ROLE, TITAN, Rehearsal
 

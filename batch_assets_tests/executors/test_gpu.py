@@ -8,7 +8,9 @@ import pytest
 from batch_assets.errors import ConfigurationError
 from batch_assets.executors.base import Executor
 from batch_assets.executors.gpu import GpuMachine
-from batch_assets.settings import ModelSettings, OutputSettings, PipelineSettings, SourceSettings
+from batch_assets.settings.model import ModelSettings
+from batch_assets.settings.pipeline import OutputSettings, PipelineSettings
+from batch_assets.settings.source import SourceSettings
 from batch_assets_tests.builders import make_tiny_clip
 from batch_assets_tests.executors.contract import ExecutorContract
 from batch_assets_tests.pictures import image_file

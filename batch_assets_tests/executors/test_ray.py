@@ -25,7 +25,8 @@ from batch_assets.executors.base import Executor
 from batch_assets.executors.ray import pool
 from batch_assets.executors.ray.cluster import RayCluster
 from batch_assets.ledger.states import State
-from batch_assets.settings import PipelineSettings, RayExecutorSettings
+from batch_assets.settings.in_place import RayExecutorSettings
+from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets_tests.command import published, write_records
 from batch_assets_tests.control.builders import make_settings, open_ledger
 from batch_assets_tests.executors.contract import ExecutorContract

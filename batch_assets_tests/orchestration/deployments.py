@@ -18,7 +18,7 @@ from batch_assets.orchestration.pipeline import build_pipeline_definitions
 from batch_assets.orchestration.sensors.job_completion import build_job_completion
 from batch_assets.orchestration.sensors.merge_ready import build_merge_ready
 from batch_assets.orchestration.sensors.new_input import build_new_input
-from batch_assets.settings import PipelineSettings, parse_pipeline
+from batch_assets.settings.pipeline import PipelineSettings, parse_pipeline
 from batch_assets_tests.command import some_records, write_records
 from batch_assets_tests.fakes import FakeHost
 

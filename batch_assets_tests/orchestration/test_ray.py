@@ -9,7 +9,7 @@ from dagster_ray import Lifecycle, LocalRay
 from batch_assets.executors.ray.cluster import RayCluster
 from batch_assets.orchestration.pipeline import build_pipeline_definitions
 from batch_assets.orchestration.resources import RayResource, executor_host
-from batch_assets.settings import parse_pipeline
+from batch_assets.settings.pipeline import parse_pipeline
 from batch_assets_tests.module_imports import REPOSITORY
 from batch_assets_tests.test_docs import fences
 

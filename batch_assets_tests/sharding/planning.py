@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batch_assets.settings import PipelineSettings, parse_pipeline
+from batch_assets.settings.pipeline import PipelineSettings, parse_pipeline
 from batch_assets.sharding.plan import PlanSummary, Shard
 from batch_assets.sharding.plan_files import read_plan, write_plan
 from batch_assets.sharding.planner import PlanResult, plan_generation

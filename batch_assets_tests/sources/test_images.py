@@ -74,6 +74,9 @@ HUGGING_FACE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
         ({"jpg": ["text"], "webp": PICTURE, "url": ["u"]}, b"image"),
         ({"image": pa.array([{"bytes": b"image", "path": "x.jpg"}])}, b"image"),
         ({"image": pa.array([{"bytes": None, "path": "x.jpg"}], HUGGING_FACE)}, "x.jpg"),
+        ({"image": pa.array([{"bytes": None, "path": "x.jpg"}])}, "x.jpg"),
+        ({"image": pa.array([{"path": "x.jpg"}])}, "x.jpg"),
+        ({"jpg": pa.nulls(1), "url": ["u"]}, "u"),
         ({"image": PICTURE.dictionary_encode()}, b"image"),
         ({"url": ["https://example.org/x.jpg"], "path": ["p"]}, "https://example.org/x.jpg"),
         ({"path": pa.array(["p"]).dictionary_encode()}, "p"),
@@ -82,6 +85,12 @@ HUGGING_FACE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 def test_the_column_that_is_taken_for_the_image(tmp_path: Path, columns: Any, found: bytes | str) -> None:
     write(tmp_path / "a.parquet", columns)
     assert images(plan(tmp_path / "a.parquet", tmp_path / "root", format="img2dataset")) == [found]
+
+
+def test_a_column_of_nothing_but_nulls_holds_no_image(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", {"jpg": pa.nulls(2), "key": ["a", "b"]})
+    rejections = plan(tmp_path / "a.parquet", tmp_path / "root", format="img2dataset").rejections()
+    assert [rejection.code for rejection in rejections] == ["no_image", "no_image"]
 
 
 def test_the_image_column_of_any_parquet_file_can_be_named(tmp_path: Path) -> None:

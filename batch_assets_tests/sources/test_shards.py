@@ -11,7 +11,7 @@ import pytest
 from batch_assets import paths
 from batch_assets.embeddings.marker import ShardMarker
 from batch_assets.errors import ConfigurationError, SourceError
-from batch_assets.settings import PipelineSettings, parse_pipeline
+from batch_assets.settings.pipeline import PipelineSettings, parse_pipeline
 from batch_assets.sharding.changes import compare_source
 from batch_assets.sharding.plan_files import read_plan, write_plan
 from batch_assets.sharding.planner import plan_generation

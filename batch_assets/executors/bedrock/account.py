@@ -17,7 +17,8 @@ from batch_assets.errors import ConfigurationError
 from batch_assets.executors.base import Progress
 from batch_assets.executors.bedrock.on_demand import embed_text
 from batch_assets.executors.bedrock.quotas import Quotas, read_quotas
-from batch_assets.settings import BedrockExecutorSettings, PipelineSettings
+from batch_assets.settings.bedrock import BedrockExecutorSettings
+from batch_assets.settings.pipeline import PipelineSettings
 
 if TYPE_CHECKING:
     from batch_assets.executors.bedrock.executor import BedrockExecutor

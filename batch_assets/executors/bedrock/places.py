@@ -11,7 +11,8 @@ from functools import cached_property
 from batch_assets import paths
 from batch_assets.errors import ConfigurationError
 from batch_assets.executors.jobs import JobDescription, JobKey
-from batch_assets.settings import S3_URI, BedrockExecutorSettings, PipelineSettings
+from batch_assets.settings.bedrock import S3_URI, BedrockExecutorSettings
+from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.storage import Storage, join_uri, open_storage
 
 

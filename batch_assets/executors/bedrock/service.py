@@ -21,7 +21,7 @@ from batch_assets.executors.bedrock.service_errors import (
     status_code,
 )
 from batch_assets.executors.deferred import Event, ServiceJob, Unanswered
-from batch_assets.settings import BedrockExecutorSettings
+from batch_assets.settings.bedrock import BedrockExecutorSettings
 
 PAGE = 1000
 EVENTS_AT_ONCE = 10  # the most that SQS hands out or deletes in one call

@@ -13,7 +13,8 @@ from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.encoders.base import Encoder
 from batch_assets.encoders.fingerprint import fingerprint
 from batch_assets.errors import BatchAssetsError, ModelError
-from batch_assets.settings import PipelineSettings, RayExecutorSettings
+from batch_assets.settings.in_place import RayExecutorSettings
+from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import Shard
 from batch_assets.sharding.reading import read_shard
 from batch_assets.worker.faults import describe

@@ -15,7 +15,8 @@ from batch_assets.executors.ray.connection import AUTO, Connection, import_ray, 
 from batch_assets.executors.ray.executor import RayExecutor, ray_settings
 from batch_assets.executors.ray.pool import WorkerPool
 from batch_assets.executors.ray.room import Room, count_workers, need_of
-from batch_assets.settings import GpuExecutorSettings, PipelineSettings, RayExecutorSettings
+from batch_assets.settings.in_place import GpuExecutorSettings, RayExecutorSettings
+from batch_assets.settings.pipeline import PipelineSettings
 
 
 @dataclass

@@ -11,7 +11,8 @@ from batch_assets.embeddings.schema import EMBED, GENERATE, Task
 from batch_assets.encoders.fingerprint import fingerprint
 from batch_assets.errors import ConfigurationError
 from batch_assets.executors.base import JobFacts, JobHandle, JobState, JobStatus, Limits, PreparedJob
-from batch_assets.settings import PipelineSettings, RayExecutorSettings
+from batch_assets.settings.in_place import RayExecutorSettings
+from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import Shard
 
 if TYPE_CHECKING:

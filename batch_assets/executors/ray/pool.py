@@ -21,7 +21,7 @@ from batch_assets.executors.base import Cancelled, WorkerDied
 from batch_assets.executors.ray.actor import Ended, Loaded, RayWorker
 from batch_assets.executors.ray.deaths import explain_death, summary
 from batch_assets.executors.ray.room import Need
-from batch_assets.settings import PipelineSettings
+from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import Shard
 
 LOOK_SECONDS = 0.2

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from batch_assets.errors import ConfigurationError
-from batch_assets.settings import RayExecutorSettings
+from batch_assets.settings.in_place import RayExecutorSettings
 
 _ROUNDING = 1e-9
 

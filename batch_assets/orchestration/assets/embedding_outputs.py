@@ -14,7 +14,7 @@ from batch_assets.control.shard_result import Result, ShardResult
 from batch_assets.orchestration import metadata
 from batch_assets.orchestration.partitions import SHARDS_PER_RUN, shard_partitions
 from batch_assets.orchestration.run import opened, runs_of_order
-from batch_assets.settings import PipelineSettings
+from batch_assets.settings.pipeline import PipelineSettings
 
 NAMED_IN_ERRORS = 5
 

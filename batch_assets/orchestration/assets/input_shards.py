@@ -8,7 +8,7 @@ from batch_assets.control.preparation import prepare_shards
 from batch_assets.orchestration import metadata
 from batch_assets.orchestration.partitions import SHARDS_PER_RUN, shard_partitions
 from batch_assets.orchestration.run import opened
-from batch_assets.settings import PipelineSettings
+from batch_assets.settings.pipeline import PipelineSettings
 
 
 def build_input_shards(settings: PipelineSettings) -> dg.AssetsDefinition:

@@ -13,7 +13,7 @@ from batch_assets.errors import AccountingError
 from batch_assets.merge.base import CheckOutcome
 from batch_assets.orchestration import metadata
 from batch_assets.orchestration.run import opened
-from batch_assets.settings import PipelineSettings
+from batch_assets.settings.pipeline import PipelineSettings
 
 
 def build_merged_embeddings(settings: PipelineSettings) -> dg.AssetsDefinition:

@@ -8,7 +8,7 @@ from batch_assets.control.planning import plan_source
 from batch_assets.orchestration import metadata
 from batch_assets.orchestration.partitions import add_partitions
 from batch_assets.orchestration.run import opened
-from batch_assets.settings import PipelineSettings
+from batch_assets.settings.pipeline import PipelineSettings
 
 REPLACE_TAG = "batch_assets/replace"
 

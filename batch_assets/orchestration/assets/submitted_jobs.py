@@ -16,7 +16,7 @@ from batch_assets.ledger.rows import ShardRow
 from batch_assets.orchestration import metadata
 from batch_assets.orchestration.partitions import SHARDS_PER_RUN, shard_partitions
 from batch_assets.orchestration.run import opened, runs_of_order
-from batch_assets.settings import PipelineSettings
+from batch_assets.settings.pipeline import PipelineSettings
 
 
 def build_submitted_jobs(settings: PipelineSettings) -> dg.AssetsDefinition:

@@ -19,7 +19,7 @@ from batch_assets.ledger.states import State
 from batch_assets.orchestration.catalog import located_pipelines
 from batch_assets.orchestration.mending import know_partitions
 from batch_assets.orchestration.partitions import SHARDS_PER_RUN, range_tags
-from batch_assets.settings import PipelineSettings
+from batch_assets.settings.pipeline import PipelineSettings
 
 RUNS_PER_TICK = 10
 RUNS_LOOKED_AT = 200

@@ -8,7 +8,7 @@ import pyarrow as pa
 from batch_assets.executors.bedrock.families.base import Family
 from batch_assets.executors.bedrock.families.registry import family_for
 from batch_assets.executors.bedrock.requests import record_id
-from batch_assets.settings import PipelineSettings
+from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sources.base import Records
 
 TITAN = "amazon.titan-embed-text-v2:0"

@@ -12,7 +12,9 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 import numpy as np
 
 from batch_assets.errors import ConfigurationError
-from batch_assets.settings import BedrockExecutorSettings, ModelSettings, PipelineSettings
+from batch_assets.settings.bedrock import BedrockExecutorSettings
+from batch_assets.settings.model import ModelSettings
+from batch_assets.settings.pipeline import PipelineSettings
 
 Task = Literal["embed", "generate"]
 DEFAULT_ANSWER_TOKENS = 1024

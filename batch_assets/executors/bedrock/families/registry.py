@@ -8,7 +8,9 @@ from batch_assets.executors.bedrock.families.nova_multimodal import NovaMultimod
 from batch_assets.executors.bedrock.families.titan_multimodal import TitanMultimodal
 from batch_assets.executors.bedrock.families.titan_text import TitanText
 from batch_assets.executors.bedrock.model_ids import base_model_id
-from batch_assets.settings import BedrockExecutorSettings, ModelSettings, PipelineSettings
+from batch_assets.settings.bedrock import BedrockExecutorSettings
+from batch_assets.settings.model import ModelSettings
+from batch_assets.settings.pipeline import PipelineSettings
 
 FAMILIES: tuple[type[Family], ...] = (TitanText, TitanMultimodal, NovaMultimodal, Claude, Converse)
 # Embedding models that Bedrock has and runs in no batch job, so far as its quotas and lists tell.

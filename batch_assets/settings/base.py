@@ -1,0 +1,31 @@
+"""What all settings share: no unknown field, no change afterwards, sizes as people write them."""
+
+import re
+from typing import Annotated, Any
+
+import pydantic
+
+_UNITS = {
+    "": 1, "b": 1,
+    "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
+    "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
+}  # fmt: skip
+
+
+def parse_size(value: Any) -> Any:
+    """Turn `200MB` (10^6) or `16MiB` (2^20) into bytes; other values pass unchanged."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", value)
+    if match is None or match[2].lower() not in _UNITS:
+        raise ValueError("write a size such as 200MB or 16MiB")
+    return int(float(match[1]) * _UNITS[match[2].lower()])
+
+
+Bytes = Annotated[int, pydantic.BeforeValidator(parse_size, json_schema_input_type=int | str)]
+
+
+class Settings(pydantic.BaseModel):
+    """Base of all settings: unknown fields are refused, values are frozen."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)

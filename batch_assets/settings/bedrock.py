@@ -1,0 +1,91 @@
+"""The executor bedrock."""
+
+import re
+from typing import ClassVar, Literal
+
+import pydantic
+from pydantic import Field
+
+from batch_assets.settings.base import Settings
+
+
+class TokenPrices(Settings):
+    """What a service takes for tokens, in USD per million."""
+
+    input: float = Field(ge=0, description="USD per million input tokens, batch.")
+    output: float = Field(default=0.0, ge=0, description="USD per million output tokens, batch.")
+
+
+# The service's own pattern of an s3Uri (botocore's model of CreateModelInvocationJob).
+S3_URI = re.compile(r"s3://[a-z0-9][-.a-z0-9]{1,61}[a-z0-9](/[-!_*'().a-z0-9A-Z]+)*/?")
+
+
+class BedrockExecutorSettings(Settings):
+    """Amazon Bedrock batch inference: jobs that a service runs, under its quotas."""
+
+    in_place: ClassVar[bool] = False
+    type: Literal["bedrock"] = Field(description="What computes: bedrock, Amazon Bedrock batch inference.")
+    region: str | None = Field(default=None, description="AWS region; by default that of the environment.")
+    role_arn: str = Field(description="The role that Bedrock takes to read requests and write results.")
+    staging: str | None = Field(
+        default=None,
+        description="Where request and result files lie: s3://bucket/prefix/; by default the output root, if that "
+        "is on S3.",
+    )
+    model_id: str = Field(description="Model id, inference profile, or their ARN.")
+    queue_url: str | None = Field(
+        default=None,
+        description="SQS queue fed with Bedrock's state changes by EventBridge; by default only polling.",
+    )
+    poll_seconds: float = Field(
+        default=30.0, gt=0, description="How often the service is asked for what no event has told."
+    )
+    timeout_hours: int = Field(default=24, ge=24, le=168, description="When the service gives a job up.")
+    max_jobs: int | None = Field(
+        default=None,
+        ge=1,
+        description="Jobs at once; by default the account's quota, as Service Quotas tells it.",
+    )
+    min_records: int | None = Field(
+        default=None, ge=1, description="Records in a job, at least; by default the model's quota."
+    )
+    max_records: int | None = Field(
+        default=None, ge=1, description="Records in a job, at most; by default the model's quota."
+    )
+    remainder: Literal["on_demand", "pool"] = Field(
+        default="on_demand",
+        description="Fewer records than a job must have: on_demand calls the model for each, "
+        "pool waits to put those of several shards into one job.",
+    )
+    on_demand_rpm: int = Field(default=600, ge=1, description="Calls per minute for remainders, at most.")
+    max_attempts: int = Field(
+        default=3, ge=1, description="How often a record is tried before it counts as failed."
+    )
+    too_long: Literal["truncate", "reject"] = Field(
+        default="truncate", description="What becomes of a text that is longer than the model takes."
+    )
+    budget_usd: float | None = Field(
+        default=None, gt=0, description="The pipeline spends no more than this; by default there is no limit."
+    )
+    priority: int = Field(
+        default=0, description="Among pipelines that share a quota, higher goes first; equal ones by age."
+    )
+    prices: TokenPrices | None = Field(
+        default=None, description="Instead of the package's own price table, which has a date."
+    )
+
+    @pydantic.field_validator("role_arn")
+    @classmethod
+    def _role(cls, arn: str) -> str:
+        if not re.fullmatch(r"arn:aws(-[^:]+)?:iam::([0-9]{12})?:role/.+", arn):
+            raise ValueError("write arn:aws:iam::<account>:role/<name>")
+        return arn
+
+    @pydantic.field_validator("staging")
+    @classmethod
+    def _s3_prefix(cls, uri: str | None) -> str | None:
+        if uri is not None and not S3_URI.fullmatch(uri):
+            raise ValueError(
+                "write s3://bucket/prefix/, with letters, digits and -!_*'(). only (Bedrock takes no others)"
+            )
+        return uri

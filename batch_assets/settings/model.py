@@ -1,0 +1,33 @@
+"""What embeds a record."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from batch_assets.settings.base import Settings
+
+
+class ModelSettings(Settings):
+    """What embeds a record. Every field but trust_remote_code is part of the fingerprint."""
+
+    id: str = Field(
+        default="sentence-transformers/all-MiniLM-L6-v2",
+        description="A model id of the Hugging Face hub, or a local directory.",
+    )
+    revision: str | None = Field(default=None, description="The hub's revision: branch, tag or commit.")
+    prompt: str | None = Field(default=None, description='Text put before every record, such as "query: ".')
+    dimensions: int | None = Field(
+        default=None, ge=1, description="Keep only the first so many dimensions (Matryoshka models)."
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto",
+        description="Precision of the computation; auto is bfloat16 where the processor computes it "
+        "(CUDA, AMX, avx512_bf16), float32 elsewhere.",
+    )
+    max_tokens: int | None = Field(
+        default=None, ge=1, description="Truncate texts to so many tokens; by default the model's own limit."
+    )
+    normalize: bool = Field(default=True, description="Scale every vector to length 1.")
+    trust_remote_code: bool = Field(
+        default=False, description="Allow the model directory's own Python code to run."
+    )

@@ -1,0 +1,123 @@
+"""One pipeline: its source, model, executor, shards and output, and errors that name the field."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import pydantic
+from pydantic import Field
+
+from batch_assets.errors import ConfigurationError
+from batch_assets.settings.base import Bytes, Settings
+from batch_assets.settings.executors import EXECUTOR_SETTINGS, ExecutorSettings
+from batch_assets.settings.in_place import GpuExecutorSettings
+from batch_assets.settings.model import ModelSettings
+from batch_assets.settings.source import SourceSettings
+
+PIPELINE_NAME = re.compile(r"[a-z][a-z0-9_]{0,23}")
+
+
+class ShardSettings(Settings):
+    """How the source is cut."""
+
+    records: int = Field(default=50_000, ge=1, description="Records in a shard, at most.")
+    bytes: Bytes = Field(default=200 * 10**6, ge=1, description="Source bytes in a shard, about at most.")
+    max_record_bytes: Bytes = Field(
+        default=16 * 2**20, ge=1, description="A longer record is rejected (default 16MiB)."
+    )
+
+
+class OutputSettings(Settings):
+    """Where results go."""
+
+    root: str = Field(description="Folder of this pipeline alone: a local path, s3://, gs:// or az://.")
+    dtype: Literal["float32", "float16"] = Field(default="float32", description="Type of the stored vectors.")
+    merge: Literal["parquet"] = Field(default="parquet", description="Format of the merged dataset.")
+    single_file: bool = Field(
+        default=False,
+        description="Also put embeddings.parquet, all rows in one file, and metadata.json at the root, after "
+        "each publish.",
+    )
+
+
+class PipelineSettings(Settings):
+    """One dataset × one model × one executor, as one `defs.yaml` declares it."""
+
+    name: str = Field(
+        default="", description="The pipeline's name; by default the folder's. [a-z][a-z0-9_]{0,23}"
+    )
+    task: Literal["embed", "generate"] | None = Field(
+        default=None,
+        description="embed: a vector for each record; generate: an answer. By default what the executor's model does.",
+    )
+    source: SourceSettings = Field(description="Where records are read from.")
+    model: ModelSettings = Field(default_factory=ModelSettings, description="What embeds them.")
+    executor: ExecutorSettings = Field(
+        default_factory=GpuExecutorSettings, description="What does the computing."
+    )
+    shards: ShardSettings = Field(default_factory=ShardSettings, description="How the source is cut.")
+    output: OutputSettings = Field(description="Where results go.")
+    max_failed_fraction: float = Field(
+        default=0.05, ge=0, le=1, description="A larger share of failed records blocks publishing."
+    )
+    merge_when: Literal["complete", "any"] = Field(
+        default="complete",
+        description="complete: merge only when every shard is collected; any: merge what there is, when asked.",
+    )
+    automation: bool = Field(
+        default=False, description="Let the sensors plan new files, start shards and merge by themselves."
+    )
+
+    @property
+    def model_name(self) -> str:
+        """What computes a record's result, as people call it: a service names its models itself."""
+        return getattr(self.executor, "model_id", self.model.id)
+
+    @pydantic.field_validator("name")
+    @classmethod
+    def _legal_name(cls, name: str) -> str:
+        if name and not PIPELINE_NAME.fullmatch(name):
+            raise ValueError("use 1 to 24 of a-z, 0-9 and _, beginning with a letter")
+        return name
+
+
+def parse_pipeline(values: Mapping[str, Any], name: str, where: str) -> PipelineSettings:
+    """Check `values` (a `defs.yaml`'s attributes) and name the pipeline `name` unless they do.
+
+    Raises ConfigurationError with every wrong field's path, its value and what would be right;
+    `where` (a file, or "the command line") opens the sentence.
+    """
+    try:
+        return PipelineSettings.model_validate({"name": name, **values})
+    except pydantic.ValidationError as error:
+        raise ConfigurationError(f"{where}: " + describe_errors(error)) from None
+
+
+def describe_errors(error: pydantic.ValidationError) -> str:
+    """Put a validation error in words: `field: 'value': what would be right`, joined by `; `."""
+    lines: list[str] = []
+    for item in error.errors(include_url=False):
+        # What follows `executor` is its type, by which pydantic tells them apart: no field of the YAML.
+        location = item["loc"]
+        location = location[:1] + location[2:] if location[:1] == ("executor",) else location
+        field = ".".join(str(part) for part in location) or "attributes"
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{field}: there is no such field; known: {', '.join(_siblings(item['loc']))}")
+        elif item["type"] == "missing":
+            lines.append(f"{field}: this field is required")
+        else:
+            message = item["msg"].removeprefix("Value error, ").replace("Input should be", "should be", 1)
+            lines.append(f"{field}: {item['input']!r} cannot be used: {message}")
+    return "; ".join(dict.fromkeys(lines))
+
+
+def _siblings(location: tuple[int | str, ...]) -> list[str]:
+    """Names of the fields that may stand beside `location`'s last part."""
+    model: Any = PipelineSettings
+    for part in location[:-1]:
+        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
+        if field is None:
+            model = EXECUTOR_SETTINGS.get(str(part), model)
+            break
+        model = field.annotation
+    return sorted(getattr(model, "model_fields", {}))

@@ -1,0 +1,92 @@
+"""Where records are read from."""
+
+from typing import Literal
+
+import pydantic
+from pydantic import Field
+
+from batch_assets.settings.base import Settings
+
+# Before an output root: the shards of the pipeline that it belongs to.
+SHARDS_SCHEME = "shards:"
+IMAGE_FORMATS = ("img2dataset", "webdataset")
+
+
+class SourceSettings(Settings):
+    """Where records are read from."""
+
+    uri: str | None = Field(
+        default=None,
+        description="A file or a folder (read recursively): a local path, s3://, gs:// or az://.",
+    )
+    pipeline: str | None = Field(
+        default=None,
+        description="Instead of uri: another pipeline of the same defs folder. Its committed shards' embedded "
+        "records are read, with their columns and, as id_column, their record_id.",
+    )
+    format: Literal["jsonl", "csv", "parquet", "img2dataset", "webdataset"] | None = Field(
+        default=None,
+        description="jsonl, csv, parquet, img2dataset or webdataset; by default told by the files' extension "
+        "(.jsonl .ndjson .json, each also .gz or .zst; .csv .tsv; .parquet). The last two hold images: img2dataset's "
+        "Parquet shards, and tar shards; both are to be named.",
+    )
+    id_column: str | None = Field(
+        default=None,
+        description="Column with the record's own id; by default the record is named <shard>:<ordinal>.",
+    )
+    text_column: str | None = Field(
+        default=None,
+        description="Column with the text to embed; by default `text`, beside an image its `caption`.",
+    )
+    image_column: str | None = Field(
+        default=None,
+        description="Column with the images to embed: whole files as bytes, or where each is (a path, s3://, "
+        "gs://, http(s)://). By default, in img2dataset's shards, the column of bytes, else `url`.",
+    )
+    max_image_pixels: int = Field(
+        default=100_000_000, ge=1, description="An image of more pixels is rejected before it is decoded."
+    )
+    allow_private_addresses: bool = Field(
+        default=False, description="Fetch images also from URLs that point into private networks."
+    )
+    text_template: str | None = Field(
+        default=None,
+        description='Instead of text_column: a template over columns, such as "{title}\\n{body}".',
+    )
+    columns: list[str] | None = Field(
+        default=None, description="Columns passed through to the output; by default all of them."
+    )
+    limit: int | None = Field(
+        default=None, ge=1, description="Plan at most this many records, the first ones."
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _one_source_one_text(self) -> "SourceSettings":
+        # Once resolved, a pipeline stands beside the URI of its shards.
+        resolved = self.uri is not None and self.uri.startswith(SHARDS_SCHEME)
+        if resolved and self.pipeline is None:
+            raise ValueError(f"{self.uri} means another pipeline's shards; name that one in source.pipeline")
+        if not resolved and (self.uri is None) == (self.pipeline is None):
+            raise ValueError("name exactly one of uri and pipeline")
+        if self.pipeline is not None and self.format not in (None, "parquet"):
+            raise ValueError(f"a pipeline's shards are parquet, not {self.format}; leave format out")
+        if self.text_column is not None and self.text_template is not None:
+            raise ValueError("name text_column or text_template, not both")
+        if self.image_column is not None and self.format in ("jsonl", "csv", "webdataset"):
+            raise ValueError(f"image_column names a column of Parquet files, not of {self.format}")
+        return self
+
+    @property
+    def images(self) -> bool:
+        """Whether the records are images, each maybe with a caption."""
+        return self.image_column is not None or self.format in IMAGE_FORMATS
+
+    @property
+    def text_columns(self) -> list[str]:
+        """The columns the text is made of; of images, the caption, which not every one has."""
+        if self.text_template is None:
+            return [self.text_column or ("caption" if self.images else "text")]
+        import string
+
+        names = [name for _, name, _, _ in string.Formatter().parse(self.text_template) if name]
+        return list(dict.fromkeys(names))
