@@ -29,6 +29,7 @@ def load_model(settings: ModelSettings, device: str, dtype: str) -> Any:
             local_files_only=True,
             model_kwargs={"dtype": getattr(torch, dtype), "use_safetensors": True},
         )
+        _refuse_without_texts(model, settings)
         keep_text_tower(model)
         _check_vocabulary(model, settings)
         _set_padding(model)
@@ -104,6 +105,15 @@ def _stored_names(settings: ModelSettings) -> set[str]:
             with safe_open(file, "np") as tensors:
                 names.update(tensors.keys())
     return names | {name.partition(".")[2] for name in names}
+
+
+def _refuse_without_texts(model: Any, settings: ModelSettings) -> None:
+    taken = getattr(model, "modalities", ["text"])
+    if "text" not in taken:
+        raise ModelError(
+            f"model {settings.id!r} embeds no texts, but: {', '.join(map(str, taken))}; name a model for texts, or "
+            "source.format: webdataset or img2dataset (--format) where the records are images"
+        )
 
 
 def _check_vocabulary(model: Any, settings: ModelSettings) -> None:

@@ -27,6 +27,7 @@ from typing import Any, Literal, cast
 import numpy as np
 import numpy.typing as npt
 
+from batch_assets.encoders.answers import answered_vectors
 from batch_assets.encoders.base import ImageItem, Prepared
 from batch_assets.encoders.devices import available_cores
 from batch_assets.encoders.guards import refuse_missing_dimensions
@@ -97,7 +98,7 @@ class UserModelEncoder:
         """Vectors of some records. Raises ModelError where the model's answer is none for them."""
         whole = [self._whole(each) for each in inputs]
         with self._lock:
-            vectors = _as_array(self._encode(whole), len(whole), self._settings)
+            vectors = answered_vectors(self._encode(whole), len(whole), self._settings)
         if vectors.shape[1] != self._width:
             raise ModelError(
                 f"model {self._settings.id!r}: encode gave vectors of {vectors.shape[1]} dimensions, "
@@ -156,7 +157,7 @@ class UserModelEncoder:
             return self._embedded_width(last)
 
     def _embedded_width(self, record: dict[str, Any]) -> int:
-        return _as_array(self._encode([record]), 1, self._settings).shape[1]
+        return answered_vectors(self._encode([record]), 1, self._settings).shape[1]
 
 
 @contextlib.contextmanager
@@ -232,31 +233,3 @@ def _read_config(folder: Path, settings: ModelSettings) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ModelError(f"model {settings.id!r}: its config.json holds no object; {{}} will do")
     return config
-
-
-def _as_array(answer: Any, records: int, settings: ModelSettings) -> npt.NDArray[np.float32]:
-    """What a model's `encode` gave for `records` records as an array (records, width). Raises ModelError."""
-    try:
-        if hasattr(answer, "shape"):
-            vectors = _numbers(answer)
-        else:
-            rows = [_numbers(each) for each in answer]
-            vectors = np.stack(rows) if rows else np.empty((0, 0), dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise ModelError(
-            f"model {settings.id!r}: encode gave {type(answer).__name__}, which are no vectors of one length: "
-            f"{error}; return a list of lists of numbers, or an array"
-        ) from error
-    if vectors.ndim != 2 or len(vectors) != records or not vectors.shape[1]:
-        raise ModelError(
-            f"model {settings.id!r}: encode gave an array of shape {vectors.shape} for {records} records; "
-            f"it must be ({records}, dimensions), a vector for each"
-        )
-    return vectors
-
-
-def _numbers(values: Any) -> npt.NDArray[np.float32]:
-    """A list, array or tensor (of any device) as float32."""
-    if hasattr(values, "detach"):
-        values = values.detach().float().cpu().numpy()
-    return np.asarray(values, dtype=np.float32)

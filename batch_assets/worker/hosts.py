@@ -12,7 +12,7 @@ MOST_HOSTS = 10_000
 class _Failures(NamedTuple):
     """Failures in a row, when the last one was, and its reason."""
 
-    count: int
+    in_a_row: int
     last: float
     reason: str
 
@@ -30,7 +30,7 @@ class Hosts:
     def rests(self, host: str) -> str | None:
         """Why the host is to be left alone now: the last failure's reason; None where it is not."""
         found = self._failures.get(host)
-        if found is None or found.count < FAILURES_IN_A_ROW:
+        if found is None or found.in_a_row < FAILURES_IN_A_ROW:
             return None
         return found.reason if time.monotonic() - found.last < REST_SECONDS else None
 
@@ -38,8 +38,8 @@ class Hosts:
         """An attempt failed by the host's fault, or the network's."""
         with self._lock:
             before = self._failures.pop(host, None)
-            count = 1 if before is None else before.count + 1
-            self._failures[host] = _Failures(count, time.monotonic(), reason)
+            in_a_row = 1 if before is None else before.in_a_row + 1
+            self._failures[host] = _Failures(in_a_row, time.monotonic(), reason)
             if len(self._failures) > MOST_HOSTS:
                 del self._failures[next(iter(self._failures))]
 

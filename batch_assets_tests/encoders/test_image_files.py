@@ -89,6 +89,13 @@ def test_a_truncated_file_is_never_embedded(files: dict[str, bytes], kind: str, 
     assert "not whole" in message or code != "truncated_image"
 
 
+@pytest.mark.parametrize("kind", ["AVIF", "JPEG2000"])
+def test_truncated_files_of_rarer_kinds_are_told_from_broken_ones(kind: str) -> None:
+    content = written(photograph("china.jpg", 320), kind)
+    assert open_image(content, MOST).width == 320
+    assert fault(content[:-20])[0] == fault(content[: len(content) // 2])[0] == "truncated_image"
+
+
 def test_nothing_is_filled_up_whatever_other_code_has_set(
     files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,3 +63,5 @@ def test_a_pipeline_of_images_is_searched_by_its_other_tower(tmp_path: Path) -> 
     assert load_encoder(images, device="cpu").takes == "image"
     with pytest.raises(ModelError, match="cannot be searched by a text; search by an image"):
         load_query_encoder(images, device="cpu")
+    with pytest.raises(ModelError, match="embeds no texts, but: image; name a model for texts"):
+        TextEncoder.load(images.model, device="cpu")

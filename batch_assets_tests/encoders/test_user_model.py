@@ -215,6 +215,30 @@ def test_answers_that_fit_no_longer_are_errors_of_their_batch(tmp_path: Path) ->
     assert np.isnan(vectors[1]).any()
 
 
+def test_a_model_that_asks_for_captions_loses_only_images_without_one(tmp_path: Path) -> None:
+    folder = make_model(
+        tmp_path / "model", with_encode("[[float(len(item['text'])), 1.0] for item in items]")
+    )
+    encoder = load_encoder(settings(folder, IMAGES, normalize=False))
+    image = written(Image.new("RGB", (9, 6)), "PNG")
+    captioned, bare = encoder.prepare([ImageItem(image, "abc"), ImageItem(image)]).inputs
+    assert encoder.encode([captioned]).tolist() == [[3.0, 1.0]]
+    with pytest.raises(TypeError):
+        encoder.encode([bare])
+
+
+def test_files_beside_it_are_imported_relatively_too(tmp_path: Path) -> None:
+    code = COLOURS.replace("from colours import", "from .colours import")
+    assert load(make_model(tmp_path / "model", code)).dimensions == 5
+
+
+def test_an_exit_from_encode_is_an_error_of_its_batch(tmp_path: Path) -> None:
+    code = with_encode("[[1.0] if item['text'] != 'out' else exit(3) for item in items]")
+    encoder = load(make_model(tmp_path / "model", code))
+    with pytest.raises(ModelError, match="encode ended by SystemExit: 3"):
+        encoder.encode(encoder.prepare(["out"]).inputs)
+
+
 def test_nothing_runs_unless_it_is_trusted(tmp_path: Path) -> None:
     folder = make_model(tmp_path / "model", "open('ran', 'w')  # class ModelImpl")
     untrusted = settings(folder, trust_remote_code=False)

@@ -207,8 +207,8 @@ def test_a_host_that_is_down_is_left_alone_after_a_while(monkeypatch: pytest.Mon
         monkeypatch.setattr(web, "download", counted)
         assert {code_of(url) for _ in range(30)} == {("fetch_error", False)}
         assert len(attempts) == hosts.FAILURES_IN_A_ROW
-        with pytest.raises(fetching.NotFetched, match="is left alone for a while; the last time: .*refused"):
-            fetching.fetch(url, most_bytes=MOST, allow_private=True)
+        with pytest.raises(NotFetched, match=r"is left alone for a while; the last time: .*refused"):
+            fetch(url, most_bytes=MOST_BYTES, allow_private=True)
         monkeypatch.setattr(hosts, "REST_SECONDS", 0.0)
         code_of(url)
         assert len(attempts) > hosts.FAILURES_IN_A_ROW

@@ -67,9 +67,12 @@ def count_workers(executor: RayExecutorSettings, room: Room, need: Need, address
     most = room.fits(need)
     wanted = most if executor.workers == "auto" else executor.workers
     if most == 0:
+        remedy = "write smaller executor.cpus_per_worker or gpus_per_worker"
+        if need.gpus and not room.gpus:
+            remedy = "write executor.gpus_per_worker: 0 for workers on CPUs"
         raise ConfigurationError(
             f"executor ray: a worker takes {need}, and no node of {address} has that: there are {room}; "
-            "write smaller executor.cpus_per_worker or gpus_per_worker, or add nodes"
+            f"{remedy}, or add nodes"
         )
     if wanted > most:
         raise ConfigurationError(
