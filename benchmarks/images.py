@@ -68,11 +68,14 @@ def main() -> int:
     given = parser.parse_args()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    images = given.images or (128 if given.quick else 768)
-    rounds = given.rounds or (2 if given.quick else 3)
+    images = given.images or (320 if given.quick else 768)
+    rounds = given.rounds or (1 if given.quick else 3)
     with tempfile.TemporaryDirectory() as folder:
         code = compare(Path(folder), given.device, images, rounds)
         code |= memory(Path(folder), 4 * PART if given.quick else 20 * PART)
+        if given.quick:
+            print("two Ray workers against one: python -m benchmarks.ray_workers --quick")
+            return code
         return code | two_workers(Path(folder), images, rounds)
 
 
@@ -156,7 +159,6 @@ def compare(folder: Path, device: str, images: int, rounds: int) -> int:
         ours.add(f"bench_{format}", folder / format, format, model, folder / f"out-{format}")
     processor = CLIPImageProcessor.from_pretrained(str(model))
     exact = CLIPModel.from_pretrained(str(model)).to(device).eval()
-    torch.set_num_threads(available_cores())
     encoder = ours.encoder
     print(f"{images:,} images, {rounds} rounds in turns; {available_cores()} cores, {encoder.device}, "
           f"ours computes in {encoder.dtype}")  # fmt: skip
@@ -196,6 +198,7 @@ def plain_loop(folder: Path, processor: Any, model: Any, device: str) -> npt.NDA
     """What a first script does: open, process, embed, 32 at a time."""
     from PIL import Image
 
+    torch.set_num_threads(available_cores())  # whatever ours has set in this thread
     vectors: list[npt.NDArray[np.float32]] = []
     batch: list[Any] = []
 

@@ -46,7 +46,6 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="under a minute on two idle cores")
     quick = parser.parse_args().quick
     count, rounds = (160, 2) if quick else (1024, 5)
-    torch.set_num_threads(available_cores())
     folder = str(locate_model(ModelSettings()))
     exact = SentenceTransformer(folder, device="cpu", model_kwargs={"dtype": torch.float32})
     reduced = SentenceTransformer(folder, device="cpu", model_kwargs={"dtype": torch.bfloat16})
@@ -62,7 +61,11 @@ def main() -> int:
         ours = file_to_parquet(Path(place), texts, encoder)
 
         def keep(name: str, run: Callable[[], npt.NDArray[np.float32]]) -> Callable[[], None]:
-            return lambda: kept.update({name: run()})
+            def turn() -> None:
+                torch.set_num_threads(available_cores())  # whatever the last turn has set
+                kept[name] = run()
+
+            return turn
 
         runs = {
             "ours": keep("ours", ours),
