@@ -34,7 +34,7 @@ def adhoc_settings(flags: dict[str, Any]) -> PipelineSettings:
     values = {
         "source": {
             "uri": source,
-            "format": flags.get("format") or (guess_format(source) if older else None),
+            "format": flags.get("format") or _format(flags, source, output, older),
             "text_column": flags.get("text_column"),
             "image_column": flags.get("image_column"),
             "id_column": flags.get("id_column"),
@@ -78,6 +78,11 @@ def _with_one_name(flags: dict[str, Any]) -> tuple[dict[str, Any], bool]:
                 )
             found[name] = found.pop(older)
     return found, not flags.keys().isdisjoint(OLDER.values())
+
+
+def _format(flags: dict[str, Any], source: str, output: str, older: bool) -> str | None:
+    """The format where the names of files tell that they hold images; not where a column of texts is named."""
+    return None if flags.get("text_column") is not None else guess_format(source, [output], tables=older)
 
 
 def _executor(flags: dict[str, Any]) -> dict[str, Any]:

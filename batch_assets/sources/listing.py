@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from batch_assets.errors import ConfigurationError, SourceError
 from batch_assets.settings.source import IMAGE_FORMATS
@@ -21,6 +22,7 @@ EXTENSIONS = {
     ".tar": "webdataset",
 }
 _SPOOLED = ("jsonl", "csv")  # what may be compressed
+_NAMES_LOOKED_AT = 1_000
 _COMPRESSED_TARS = (".tgz", *(f".tar{suffix}" for suffix in (".gz", ".zst", ".bz2", ".xz")))
 
 
@@ -74,18 +76,24 @@ def is_of_format(path: str, format: str) -> bool:
     return format_of(path) == ("parquet" if format == "img2dataset" else format)
 
 
-def guess_format(uri: str) -> str | None:
-    """The format of images that a file or folder seems to hold: webdataset, img2dataset, or None."""
+def guess_format(uri: str, leave_out: Sequence[str] = (), *, tables: bool = False) -> str | None:
+    """The format of images that a file or folder seems to hold: webdataset, img2dataset, or None.
+
+    Its first names tell: tars, or Parquet files with img2dataset's statistics beside one; with
+    `tables`, any Parquet files. Files under the URIs in `leave_out` are no part of it.
+    """
     location = locate(uri)
     storage, single = location.storage, location.single
     infos = storage.list() if single is None else filter(None, [storage.info(single)])
-    found: str | None = None
-    for info in visible(infos, storage, [], []):
-        format = format_of(info.path)
-        if format == "webdataset":
-            return format
-        found = "img2dataset" if format == "parquet" else found
-    return found
+    try:
+        names = {info.path for info in islice(visible(infos, storage, leave_out, []), _NAMES_LOOKED_AT)}
+    except PermissionError:  # told when the source is listed
+        return None
+    formats = {format_of(name) for name in names}
+    if "webdataset" in formats:
+        return "webdataset"
+    known = any(os.path.splitext(name)[0] + "_stats.json" in names for name in names if ".parquet" in name)
+    return "img2dataset" if known or (tables and "parquet" in formats) else None
 
 
 def list_source(

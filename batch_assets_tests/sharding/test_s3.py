@@ -100,7 +100,7 @@ def test_images(s3: Any) -> None:
     pq.write_table(pa.table({"key": [f"{n:02d}" for n in range(24)], "score": range(24)}), sink)
     put(s3, "tars/0.parquet", sink.getvalue())
     for folder, format in (("tars", "webdataset"), ("tables", "img2dataset")):
-        assert guess_format(f"s3://bucket/{folder}/") == format
+        assert guess_format(f"s3://bucket/{folder}/", tables=True) == format
         planned = plan(f"s3://bucket/{folder}/", f"s3://bucket/out/{folder}", {"records": 23}, format=format)
         assert [image for records in planned.records() for image in records.images or []] == pictures
         assert planned.columns()["key"] == [f"{n:02d}" for n in range(24)]

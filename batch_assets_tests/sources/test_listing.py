@@ -129,7 +129,9 @@ def test_what_holds_no_images_by_its_names(tmp_path: Path) -> None:
     make(tmp_path / "tables", "a.parquet", "b.json")
     assert guess_format(str(tmp_path / "texts")) is None
     assert guess_format(str(tmp_path / "missing")) is None
-    assert guess_format(str(tmp_path / "tables/a.parquet")) == "img2dataset"
+    assert guess_format(str(tmp_path / "tables/a.parquet")) is None
+    assert guess_format(str(tmp_path / "tables/a.parquet"), tables=True) == "img2dataset"
+    assert guess_format(str(tmp_path), [str(tmp_path / "tables")], tables=True) is None
     with pytest.raises(ConfigurationError, match=r"jsonl \(1 files\), parquet \(1 files\)"):
         list_source(str(tmp_path / "tables"), None)
 

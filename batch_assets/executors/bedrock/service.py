@@ -41,7 +41,6 @@ STATES = {
 }
 UNDER_WAY = (JobState.SUBMITTED, JobState.RUNNING)
 NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "TokenRetrievalError", "SSOTokenLoadError")
-FORBIDDEN = ("AccessDeniedException", "AccessDenied", "UnrecognizedClientException", "ExpiredTokenException")
 logger = logging.getLogger(__name__)
 
 
