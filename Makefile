@@ -47,8 +47,8 @@ ui: .venv/.installed-demo .dagster/dagster.yaml ## Open the Dagster UI on 127.0.
 	@exec $(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p $(PORT)
 
 test: lint ## Run everything that continuous integration runs
-	@echo "== pytest (three at a time: on two cores, a third of the time is waiting for processes and servers)"
-	@env -u DAGSTER_HOME $(BIN)/python -m pytest -n 3 --dist worksteal
+	@echo "== pytest"
+	@env -u DAGSTER_HOME $(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: .venv/.installed-dev .dagster/dagster.yaml ## Check style, types and definitions, without the tests
 	@echo "== ruff"

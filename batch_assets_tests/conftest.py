@@ -20,6 +20,12 @@ from batch_assets_tests.builders import make_tiny_model  # noqa: E402
 from batch_assets_tests.rehearsed import Rehearsal, rehearsed  # noqa: E402
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests first, so that no core waits for one of them at the end."""
+    long = ("/test_end_to_end.py", "/test_images_end_to_end.py", "/cli/", "")
+    items.sort(key=lambda item: next(rank for rank, name in enumerate(long) if name in item.path.as_posix()))
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a small random BERT in the sentence-transformers layout."""

@@ -226,7 +226,7 @@ def test_a_job_that_never_begins_expires() -> None:
 def test_time_runs_out_with_a_part_of_the_records_done(scenario: dict[str, Any]) -> None:
     with aws(**scenario) as cloud:
         cloud.put_texts(200)
-        done = cloud.reach(cloud.create(), step=200 if "jobs" in scenario else 5000)
+        done = cloud.reach(cloud.create(), step=200 if "jobs" in scenario else 500)
         assert done["status"] == "PartiallyCompleted"
         total, processed, success, error = counts(done)
         assert total == 200 and success + error == processed < 200 and success > 0
