@@ -58,7 +58,7 @@ POOL = [
 ]
 ONE_LEFT: dict[str, Any] = {"output": {"cut_tail": 1}}
 SOME_LEFT: dict[str, Any] = {"records": {"throttled": 0.4}, "seed": 4}
-LITTLE_LEFT, MUCH_LEFT = (ONE_LEFT, {}), (SOME_LEFT, {"min_records": 1, "max_attempts": 9})
+LITTLE_LEFT, MUCH_LEFT = (ONE_LEFT, {}), (SOME_LEFT, {"min_records": 1, "max_attempts": 40})
 POOLED: tuple[Any, Any] = ({}, {"min_records": PER_SHARD, "remainder": "pool"})
 KEPT, LOST = False, True
 CASES = [

@@ -51,7 +51,7 @@ def test_events_of_all_sorts_change_nothing(
     rehearsal = rehearse(events=events, records={"throttled": 0.3}, tenants={"jobs": {TITAN: 1}})
     queue = rehearsal.queue()
     site = make_site(
-        rehearsal, tmp_path, SHARDS, executor={"queue_url": queue, "poll_seconds": 1, "max_attempts": 9}
+        rehearsal, tmp_path, SHARDS, executor={"queue_url": queue, "poll_seconds": 1, "max_attempts": 40}
     )
     site.run()
     assert_whole(site, SHARDS)

@@ -102,7 +102,7 @@ def test_rejections_may_leave_too_few_or_none(rehearse: Rehearse, tmp_path: Path
 
 def test_calls_one_by_one_are_paced_and_survive_throttling(rehearse: Rehearse, tmp_path: Path) -> None:
     rehearsal = rehearse(jobs={"partial": 1}, on_demand={"throttled": 0.4, "unavailable": 0.1}, seed=2)
-    site = make_site(rehearsal, tmp_path, 2, executor={"min_records": PER_SHARD, "max_attempts": 6})
+    site = make_site(rehearsal, tmp_path, 2, executor={"min_records": PER_SHARD, "max_attempts": 40})
     site.run()
     assert_whole(site, 2)
     outcomes = rehearsal.server.books.calls["InvokeModel"]
