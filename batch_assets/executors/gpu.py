@@ -6,7 +6,7 @@ worker's and the encoder's business; claims and commits are made in `control/col
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,15 +21,12 @@ from batch_assets.errors import ConfigurationError
 from batch_assets.executors.base import (
     JobFacts,
     JobHandle,
-    JobState,
-    JobStatus,
     Limits,
-    PreparedJob,
     Progress,
 )
+from batch_assets.executors.in_place import InPlace
 from batch_assets.settings.in_place import GpuExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings
-from batch_assets.sharding.plan import Shard
 from batch_assets.sharding.reading import read_shard
 from batch_assets.worker.fetching import Fetching
 from batch_assets.worker.pipeline import embed
@@ -99,13 +96,12 @@ class GpuMachine:
 
 
 @dataclass
-class GpuExecutor:
+class GpuExecutor(InPlace):
     """Embeds a shard's records here and now. See `base.Executor` for the verbs."""
 
     machine: GpuMachine
     settings: PipelineSettings
     kind: str = "gpu"
-    in_place: bool = True
     limits: Limits = field(default_factory=lambda: Limits(jobs=1))
 
     def exclusive_device(self) -> str | None:
@@ -140,15 +136,6 @@ class GpuExecutor:
             from batch_assets.encoders.loading import load_model
 
             load_model(self.settings.model, "cpu", "bfloat16")
-
-    def prepare(self, shard: Shard, attempt: int) -> PreparedJob:
-        return PreparedJob(shard, attempt)
-
-    def submit(self, jobs: Sequence[PreparedJob], token: str) -> list[JobHandle]:
-        return [JobHandle(job, f"{token}/{job.shard.key}") for job in jobs]
-
-    def poll(self, handles: Sequence[JobHandle]) -> list[JobStatus]:
-        return [JobStatus(handle, JobState.READY) for handle in handles]
 
     def cancel(self, handle: JobHandle) -> None:
         """Nothing runs outside `collect`; whoever iterates over it stops by not going on."""

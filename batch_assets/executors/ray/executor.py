@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,23 +10,22 @@ from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.embeddings.schema import EMBED, GENERATE, Task
 from batch_assets.encoders.fingerprint import fingerprint
 from batch_assets.errors import ConfigurationError
-from batch_assets.executors.base import JobFacts, JobHandle, JobState, JobStatus, Limits, PreparedJob
+from batch_assets.executors.base import JobFacts, JobHandle, Limits
+from batch_assets.executors.in_place import InPlace
 from batch_assets.settings.in_place import RayExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings
-from batch_assets.sharding.plan import Shard
 
 if TYPE_CHECKING:
     from batch_assets.executors.ray.cluster import RayCluster
 
 
 @dataclass
-class RayExecutor:
+class RayExecutor(InPlace):
     """Has a shard's records embedded by a worker of the cluster. See `base.Executor` for the verbs."""
 
     cluster: "RayCluster"
     settings: PipelineSettings
     kind: str = "ray"
-    in_place: bool = True
     _cancelled: set[str] = field(default_factory=set)
 
     @property
@@ -58,15 +57,6 @@ class RayExecutor:
     def check(self) -> None:
         """Have one worker load the model; the others begin to."""
         self.cluster.pool(self.settings).load()
-
-    def prepare(self, shard: Shard, attempt: int) -> PreparedJob:
-        return PreparedJob(shard, attempt)
-
-    def submit(self, jobs: Sequence[PreparedJob], token: str) -> list[JobHandle]:
-        return [JobHandle(job, f"{token}/{job.shard.key}") for job in jobs]
-
-    def poll(self, handles: Sequence[JobHandle]) -> list[JobStatus]:
-        return [JobStatus(handle, JobState.READY) for handle in handles]
 
     def cancel(self, handle: JobHandle) -> None:
         """Whoever collects it, or comes to collect it, gets Cancelled; its worker is killed."""
