@@ -28,6 +28,7 @@ from batch_assets.encoders.image_loading import LOADED_BY, ImageModel, load_imag
 from batch_assets.encoders.loading import loading_errors, made_up_parameters
 from batch_assets.encoders.nvjpeg import DeviceJpegs, jpegs_if_same
 from batch_assets.encoders.preprocessing import Pixels, choose_pixels, probe_images
+from batch_assets.encoders.vectors import finished
 from batch_assets.errors import ModelError
 from batch_assets.settings.model import ModelSettings
 from batch_assets.sources.base import Fault
@@ -137,10 +138,7 @@ class ImageEncoder:
                 vectors, self.tokens = self._model(
                     {name: self._narrow(value) for name, value in self._pixels.finish(features).items()}
                 )
-                vectors = vectors[:, : self._settings.dimensions]
-                if self._settings.normalize:
-                    vectors = torch.nn.functional.normalize(vectors, p=2, dim=1)
-                return np.ascontiguousarray(vectors.cpu().numpy())
+                return finished(vectors, self._settings)
             except torch.OutOfMemoryError:
                 torch.cuda.empty_cache()
                 raise

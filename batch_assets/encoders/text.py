@@ -24,6 +24,7 @@ from batch_assets.encoders.guards import (
     refuse_missing_dimensions,
 )
 from batch_assets.encoders.loading import load_model, loading_errors, made_up_parameters, prompt_of
+from batch_assets.encoders.vectors import finished
 from batch_assets.settings.model import ModelSettings
 
 CPU_BATCH_TOKENS = 2048
@@ -99,10 +100,7 @@ class TextEncoder:
             try:
                 for module in self._model.children():
                     features = _in_float32(module(features))
-                vectors = features["sentence_embedding"][:, : self._settings.dimensions]
-                if self._settings.normalize:
-                    vectors = torch.nn.functional.normalize(vectors, p=2, dim=1)
-                return np.ascontiguousarray(vectors.cpu().numpy())
+                return finished(features["sentence_embedding"], self._settings)
             except torch.OutOfMemoryError:
                 torch.cuda.empty_cache()
                 raise
