@@ -7,11 +7,13 @@ import pytest
 from pydantic.fields import FieldInfo
 
 from batch_assets.cli.options import FLAGS
+from batch_assets.settings.aws_batch import RetrySettings
 from batch_assets.settings.base import Settings
 from batch_assets.settings.bedrock import TokenPrices
 from batch_assets.settings.executors import EXECUTOR_SETTINGS
 from batch_assets.settings.model import ModelSettings
 from batch_assets.settings.pipeline import OutputSettings, PipelineSettings, ShardSettings
+from batch_assets.settings.retention import RetentionSettings
 from batch_assets.settings.source import SourceSettings
 from batch_assets_tests.module_imports import REPOSITORY
 
@@ -24,8 +26,10 @@ SECTIONS: dict[str, type[Settings]] = {
     "## shards": ShardSettings,
     "## output": OutputSettings,
     "## The pipeline itself": PipelineSettings,
+    "### retention": RetentionSettings,
     "#### executor.prices": TokenPrices,
     **{f"### executor: {name}": model for name, model in EXECUTOR_SETTINGS.items()},
+    "#### executor.retry": RetrySettings,
 }
 
 

@@ -123,7 +123,7 @@ def mergeable_shards(pipeline: Pipeline) -> list[ShardRow]:
     missing = [row for row in rows if row.state is not State.COLLECTED or row.fingerprint != fingerprint]
     if not rows:
         raise NotReady(f"pipeline {pipeline.name} has no shards; materialize shard_plan first")
-    if missing and (pipeline.settings.merge_when == "complete" or not done):
+    if missing and (pipeline.settings.merge_when in ("all", "complete") or not done):
         named = ", ".join(f"{row.key} ({_why(row)})" for row in missing[:NAMED_IN_ERRORS])
         more = f" and {len(missing) - NAMED_IN_ERRORS} more" if len(missing) > NAMED_IN_ERRORS else ""
         raise NotReady(

@@ -164,3 +164,17 @@ def m003_deferred(connection: sa.Connection) -> None:
             calls_from DOUBLE PRECISION NOT NULL DEFAULT 0)""",
         "CREATE TABLE ledger_notices (key {text} PRIMARY KEY, at DOUBLE PRECISION NOT NULL)",
     )
+
+
+@migration
+def m004_children(connection: sa.Connection) -> None:
+    """How one job of a submission ended, where others of it go on; and orders to start a pipeline."""
+    _execute(
+        connection,
+        "ALTER TABLE ledger_jobs ADD COLUMN state {text}",
+        """CREATE TABLE ledger_triggers (
+            pipeline {text} NOT NULL, key {text} NOT NULL, state {text} NOT NULL,
+            at DOUBLE PRECISION NOT NULL, updated_at DOUBLE PRECISION NOT NULL, message {text},
+            PRIMARY KEY (pipeline, key))""",
+        "CREATE INDEX ledger_triggers_by_state ON ledger_triggers (state, pipeline)",
+    )

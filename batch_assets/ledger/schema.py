@@ -100,6 +100,8 @@ jobs = sa.Table(
     # Of its request files: in its name at the service, so that a name met again means the same.
     sa.Column("digest", _text, nullable=False, server_default=""),
     sa.Column("queued_at", sa.Double, nullable=False),
+    # How it ended, where its submission goes on with others; null else.
+    sa.Column("state", _text),
 )
 
 submissions = sa.Table(
@@ -138,6 +140,18 @@ notices = sa.Table(
     metadata,
     sa.Column("key", _text, primary_key=True),
     sa.Column("at", sa.Double, nullable=False),
+)
+
+# Orders to start a pipeline, one for each key; open while waiting or running.
+triggers = sa.Table(
+    "ledger_triggers",
+    metadata,
+    sa.Column("pipeline", _text, primary_key=True),
+    sa.Column("key", _text, primary_key=True),
+    sa.Column("state", _text, nullable=False),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("updated_at", sa.Double, nullable=False),
+    sa.Column("message", _text),
 )
 
 # Sums over shards that are not superseded, kept in the transaction of every change, so that a

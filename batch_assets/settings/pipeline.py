@@ -1,6 +1,7 @@
 """One pipeline: its source, model, executor, shards and output, and errors that name the field."""
 
 import re
+import zoneinfo
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -12,7 +13,9 @@ from batch_assets.settings.base import Bytes, Settings
 from batch_assets.settings.executors import EXECUTOR_SETTINGS, ExecutorSettings
 from batch_assets.settings.in_place import GpuExecutorSettings
 from batch_assets.settings.model import ModelSettings
+from batch_assets.settings.retention import RetentionSettings
 from batch_assets.settings.source import SourceSettings
+from batch_assets.settings.timing import MergeWhen, Schedule
 
 PIPELINE_NAME = re.compile(r"[a-z][a-z0-9_]{0,23}")
 
@@ -60,9 +63,31 @@ class PipelineSettings(Settings):
     max_failed_fraction: float = Field(
         default=0.05, ge=0, le=1, description="A larger share of failed records blocks publishing."
     )
-    merge_when: Literal["complete", "any"] = Field(
-        default="complete",
-        description="complete: merge only when every shard is collected; any: merge what there is, when asked.",
+    merge_when: MergeWhen = Field(
+        default="all",
+        description="all: merge only when every shard is collected; any: merge what there is, when asked; "
+        '{fraction: 0.99}: when shards with that share of the records are; {at: "06:00"} or '
+        "{at: 2026-11-21T06:00:00Z}: what there is at that time. The last two are merged again when all is there.",
+    )
+    merge_by: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Several merged outputs in place of one, at most 1,000: folder, one for each source folder; or "
+        "the name of an output column, one for each of its values.",
+    )
+    schedule: Schedule | None = Field(
+        default=None,
+        description="Start by itself every minute, hour, day, week, month or year, or by a cron expression: new files "
+        "are planned, embedded and merged.",
+    )
+    timezone: str = Field(default="UTC", description="Time zone of the schedules, such as Europe/Berlin.")
+    calls_per_second: float | None = Field(
+        default=None,
+        gt=0,
+        description="Calls to third parties (URLs of images) per second, of all workers together; by default no limit.",
+    )
+    retention: RetentionSettings | None = Field(
+        default=None, description="How long leftovers are kept; by default for ever, and there is no cleanup."
     )
     automation: bool = Field(
         default=False, description="Let the sensors plan new files, start shards and merge by themselves."
@@ -71,7 +96,17 @@ class PipelineSettings(Settings):
     @property
     def model_name(self) -> str:
         """What computes a record's result, as people call it: a service names its models itself."""
-        return getattr(self.executor, "model_id", self.model.id)
+        named = getattr(self.executor, "model_id", None) or getattr(self.executor, "model_name", None)
+        return named or self.model.id
+
+    @pydantic.field_validator("timezone")
+    @classmethod
+    def _known_timezone(cls, name: str) -> str:
+        try:
+            zoneinfo.ZoneInfo(name)
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError):
+            raise ValueError("there is no such time zone; write one such as Europe/Berlin") from None
+        return name
 
     @pydantic.field_validator("name")
     @classmethod
@@ -97,9 +132,10 @@ def describe_errors(error: pydantic.ValidationError) -> str:
     """Put a validation error in words: `field: 'value': what would be right`, joined by `; `."""
     lines: list[str] = []
     for item in error.errors(include_url=False):
-        # What follows `executor` is its type, by which pydantic tells them apart: no field of the YAML.
+        # What follows these two is a kind, by which pydantic tells them apart: no field of the YAML.
         location = item["loc"]
-        location = location[:1] + location[2:] if location[:1] == ("executor",) else location
+        if location[:1] in (("executor",), ("merge_when",)):
+            location = location[:1] + location[2:]
         field = ".".join(str(part) for part in location) or "attributes"
         if item["type"] == "extra_forbidden":
             lines.append(f"{field}: there is no such field; known: {', '.join(_siblings(item['loc']))}")

@@ -1,0 +1,110 @@
+"""The executor aws_batch."""
+
+from typing import ClassVar, Literal
+
+import pydantic
+from pydantic import Field
+
+from batch_assets.settings.base import Settings
+from batch_assets.settings.in_place import BatchTokens
+
+
+class RetrySettings(Settings):
+    """What AWS Batch itself does with a child that ended badly. The pipeline's own attempts come after it."""
+
+    attempts: int = Field(
+        default=3, ge=1, le=10, description="How often AWS Batch starts a child, in all, within one job."
+    )
+    spot: bool = Field(
+        default=True,
+        description="true: it starts a child again only where its machine was taken away (spot); false: however "
+        "it ended.",
+    )
+
+
+class AwsBatchExecutorSettings(Settings):
+    """AWS Batch: array jobs whose children run the worker container, a shard each."""
+
+    in_place: ClassVar[bool] = False
+    type: Literal["aws_batch"] = Field(description="What computes: aws_batch, AWS Batch array jobs.")
+    region: str | None = Field(default=None, description="AWS region; by default that of the environment.")
+    job_queue: str = Field(min_length=1, description="Name or ARN of the job queue.")
+    job_definition: str | None = Field(
+        default=None,
+        description="Name, name:revision or ARN of a job definition whose container has this package; else name "
+        "image.",
+    )
+    image: str | None = Field(
+        default=None,
+        description="Image of the worker container; a job definition with it is registered. Else name job_definition.",
+    )
+    platform: Literal["EC2", "FARGATE"] = Field(
+        default="EC2", description="For image: where its containers run; FARGATE has no GPUs."
+    )
+    job_role_arn: str | None = Field(
+        default=None, description="For image: the role that the worker has, with S3 access."
+    )
+    execution_role_arn: str | None = Field(
+        default=None, description="For image: the role that starts the container; FARGATE needs it."
+    )
+    vcpus: float = Field(default=4, gt=0, description="vCPUs of a child.")
+    memory_mb: int = Field(default=16_000, ge=4, description="Memory of a child in MiB.")
+    gpus: int = Field(default=1, ge=0, description="GPUs of a child.")
+    retry: RetrySettings = Field(
+        default_factory=RetrySettings, description="What AWS Batch itself tries again."
+    )
+    timeout_seconds: int = Field(
+        default=3600, ge=60, description="When AWS Batch ends an attempt of a child."
+    )
+    share_identifier: str | None = Field(
+        default=None, description="Fair-share identifier, for queues with a scheduling policy."
+    )
+    priority: int | None = Field(
+        default=None,
+        ge=0,
+        le=9999,
+        description="Scheduling priority within the share identifier; higher goes first.",
+    )
+    environment: dict[str, str] = Field(
+        default_factory=dict,
+        description="Environment of the worker; no secrets, since jobs show it.",
+    )
+    tags: dict[str, str] = Field(
+        default_factory=dict, max_length=50, description="Tags of the jobs, at most 50."
+    )
+    max_children: int | None = Field(
+        default=None,
+        ge=1,
+        description="Children alive at once, at most; by default no limit, with calls_per_second 32.",
+    )
+    batch_tokens: BatchTokens = Field(
+        default="auto", description="Tokens in one batch (padding included); auto fits the device."
+    )
+    batch_records: int | None = Field(
+        default=None, ge=1, description="Records in one batch, at most; by default as many as fit."
+    )
+    queue_url: str | None = Field(
+        default=None,
+        description="SQS queue fed with AWS Batch's state changes by EventBridge; by default only polling.",
+    )
+    poll_seconds: float = Field(
+        default=30.0, gt=0, description="How often the service is asked for what no event has told."
+    )
+    max_attempts: int = Field(
+        default=3, ge=1, description="How often a shard is tried before it is exhausted."
+    )
+    usd_per_hour: float | None = Field(
+        default=None, gt=0, description="Price of one child in USD per hour: what shards cost is told by it."
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _one_definition(self) -> "AwsBatchExecutorSettings":
+        if (self.job_definition is None) == (self.image is None):
+            raise ValueError("name exactly one of job_definition and image")
+        if self.priority is not None and self.share_identifier is None:
+            raise ValueError("priority counts within a share_identifier; name one, or leave priority out")
+        if self.platform == "FARGATE" and self.gpus:
+            raise ValueError(f"FARGATE has no GPUs: write gpus: 0, not {self.gpus}")
+        if self.platform == "FARGATE" and self.image is not None and self.execution_role_arn is None:
+            raise ValueError("FARGATE needs execution_role_arn")
+        return self

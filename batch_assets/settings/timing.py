@@ -1,0 +1,74 @@
+"""When a pipeline starts by itself, and when it is merged."""
+
+import datetime
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field
+
+from batch_assets.settings.base import Settings
+
+CRON = {
+    "minute": "* * * * *",
+    "hour": "0 * * * *",
+    "day": "0 0 * * *",
+    "week": "0 0 * * 0",
+    "month": "0 0 1 * *",
+    "year": "0 0 1 1 *",
+}
+
+
+def cron_of(schedule: str) -> str:
+    """The cron expression of `minute`, `hour`, …, or of itself."""
+    return CRON.get(schedule, schedule)
+
+
+def _schedule(value: str) -> str:
+    if value in CRON or re.fullmatch(r"\S+( \S+){4}", value.strip()):
+        return value.strip()
+    raise ValueError(f"write one of {', '.join(CRON)}, or a cron expression of five fields")
+
+
+Schedule = Annotated[str, pydantic.AfterValidator(_schedule)]
+
+
+def _time(value: Any) -> Any:
+    if isinstance(value, int):  # YAML reads 06:00 as a number of base 60
+        raise ValueError('write the time in quotes, such as "06:00"')
+    return value
+
+
+class MergeAtFraction(Settings):
+    """Merge once so large a share of the records' shards is collected, and once more when all are."""
+
+    fraction: float = Field(gt=0, le=1, description="Share of the planned records in collected shards.")
+
+
+class MergeAtTime(Settings):
+    """Merge what there is at a time, and once more when all is collected."""
+
+    at: Annotated[pydantic.AwareDatetime | datetime.time, pydantic.BeforeValidator(_time)] = Field(
+        description='A moment with its zone (2026-11-21T06:00:00Z), or a time of each day in UTC ("06:00").'
+    )
+
+
+def _kind(value: Any) -> str | None:
+    """Which of the forms is meant; None for none of them."""
+    for name in ("fraction", "at"):
+        if hasattr(value, name) or (isinstance(value, Mapping) and name in value):
+            return name
+    return "named" if isinstance(value, str) and value in ("all", "complete", "any") else None
+
+
+MergeWhen = Annotated[
+    Annotated[Literal["all", "complete", "any"], pydantic.Tag("named")]
+    | Annotated[MergeAtFraction, pydantic.Tag("fraction")]
+    | Annotated[MergeAtTime, pydantic.Tag("at")],
+    pydantic.Discriminator(
+        _kind,
+        custom_error_type="merge_when",
+        custom_error_message='write all, any, {fraction: 0.99} or {at: "06:00"}',
+    ),
+]
