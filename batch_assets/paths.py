@@ -52,12 +52,17 @@ def shard_marker(shard: str) -> str:
     return f"shards/{shard}/shard.json"
 
 
-def embeddings(shard: str, fence: int) -> str:
-    return f"shards/{shard}/embeddings-{fence}.parquet"
+def embeddings(shard: str, fence: int, run: int = 0) -> str:
+    """`run` tells apart those who write under one fence: a worker that its service has started again."""
+    return f"shards/{shard}/embeddings-{_numbered(fence, run)}.parquet"
 
 
-def failures(shard: str, fence: int) -> str:
-    return f"shards/{shard}/failures-{fence}.parquet"
+def failures(shard: str, fence: int, run: int = 0) -> str:
+    return f"shards/{shard}/failures-{_numbered(fence, run)}.parquet"
+
+
+def _numbered(fence: int, run: int) -> str:
+    return f"{fence}-{run}" if run else str(fence)
 
 
 def job_folder(shard: str, fence: int) -> str:
@@ -84,12 +89,29 @@ def attempt_marker(shard: str, fence: int) -> str:
     return f"shards/{shard}/attempts/{fence}/attempt.json"
 
 
+def worker_manifest(name: str) -> str:
+    """What the workers of one submission are to do."""
+    return f"jobs/manifests/{name}.json"
+
+
+def worker_run(shard: str, fence: int, run: int) -> str:
+    """Taken by a worker before it writes: no two write files of one name."""
+    return f"shards/{shard}/attempts/{fence}/run-{run}.json"
+
+
+def worker_error(shard: str, fence: int, run: int) -> str:
+    """Why a worker's run ended without a commit."""
+    return f"shards/{shard}/attempts/{fence}/error-{run}.json"
+
+
 def merged_folder(version: str) -> str:
     return f"merged/{version}"
 
 
-def merged_part(version: str, number: int) -> str:
-    return f"merged/{version}/part-{number:05d}.parquet"
+def merged_part(version: str, number: int, group: str | None = None) -> str:
+    """A file of a version, or of the group whose folder is `group`."""
+    folder = merged_folder(version) if group is None else f"{merged_folder(version)}/{group}"
+    return f"{folder}/part-{number:05d}.parquet"
 
 
 def merged_failures(version: str) -> str:

@@ -7,18 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.embeddings.schema import Task
 from batch_assets.errors import ModelError
-from batch_assets.executors.base import (
-    JobFacts,
-    JobHandle,
-    JobState,
-    JobStatus,
-    Limits,
-    PreparedJob,
-    Progress,
-)
+from batch_assets.executors.base import JobHandle, JobState, JobStatus, Limits, PreparedJob, Progress
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import Shard
 from batch_assets.sharding.reading import read_shard

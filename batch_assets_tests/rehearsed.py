@@ -26,6 +26,8 @@ QUICK: dict[str, Any] = {
     "quotas": {"min_records": 5, "concurrent_jobs": 4},
     "timing": dict.fromkeys(("submitted", "validating", "scheduled", "stopping"), (0, 0))
     | {"running": (1, 1)},
+    "transform": {"timing": {"starting": (0, 0), "running": (1, 1), "stopping": (0, 0)}},
+    "batch": {"timing": dict.fromkeys(("submitted", "runnable", "starting", "running"), (0, 0))},
 }
 _numbers = itertools.count()
 
@@ -59,8 +61,8 @@ class Rehearsal:
 
     @property
     def jobs(self) -> list[Any]:
-        """The jobs of this test's pipelines, others' left out."""
-        return [job for job in self.server.jobs.all() if not job.foreign]
+        """The jobs of this test's pipelines at Bedrock and SageMaker, others' left out."""
+        return [job for job in self.server.jobs.all() if not job.foreign] + self.server.transforms.all()
 
     def calls(self, operation: str) -> int:
         return sum(self.server.books.calls[operation].values())
@@ -78,12 +80,12 @@ class Rehearsal:
         return [item["Key"] for page in pages for item in page.get("Contents", [])]
 
     def queue(self) -> str:
-        """A queue that EventBridge feeds with Bedrock's state changes; its URL."""
+        """A queue that EventBridge feeds with every service's state changes; its URL."""
         sqs, events = self.client("sqs"), self.client("events")
         name = f"events-{next(_numbers)}-{uuid.uuid4().hex[:6]}"
         url = sqs.create_queue(QueueName=name)["QueueUrl"]
         arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-        events.put_rule(Name=name, EventPattern='{"source": ["aws.bedrock"]}')
+        events.put_rule(Name=name, EventPattern='{"source": ["aws.bedrock", "aws.sagemaker", "aws.batch"]}')
         events.put_targets(Rule=name, Targets=[{"Id": "1", "Arn": arn}])
         self._queues.append((name, url))
         return str(url)

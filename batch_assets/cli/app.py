@@ -15,6 +15,7 @@ from batch_assets.cli.rehearse import rehearse
 from batch_assets.cli.retry import retry
 from batch_assets.cli.run import run
 from batch_assets.cli.search import search
+from batch_assets.cli.serve import serve
 from batch_assets.cli.status import status
 from batch_assets.cli.stop import stop
 from batch_assets.cli.verify import verify
@@ -30,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (run, plan, status, verify, retry, stop, search, rehearse):
+for verb in (run, plan, status, verify, retry, stop, search, rehearse, serve):
     app.command()(verb)
 
 

@@ -19,8 +19,7 @@ from batch_assets.errors import ConfigurationError
 from batch_assets.home import dagster_home, project_root
 from batch_assets.settings.bedrock import BedrockExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings
-from batch_assets.sharding.planner import plan_generation
-from batch_assets.sharding.reading import read_shard
+from batch_assets.sharding.sampling import first_records
 from batch_assets.storage import open_storage
 
 BUCKET = "rehearsal"
@@ -80,19 +79,16 @@ def take_sample(settings: PipelineSettings, rehearsal: Rehearsal, most: int) -> 
 
     Raises SourceError, ConfigurationError.
     """
-    limited = settings.model_copy(update={"source": settings.source.model_copy(update={"limit": most})})
     scratch = open_storage(str(rehearsal.folder / "scratch"))
-    planned = plan_generation(limited, scratch)
     tables: list[pa.Table] = []
-    for shard in planned.shards:
-        for records in read_shard(limited, shard, planned.summary, scratch):
-            ids, texts = pa.array(records.record_ids, pa.string()), pa.array(records.texts, pa.string())
-            table = pa.table({ID: ids, TEXT: texts})
-            for name in records.columns.schema.names:
-                table = table.append_column(name, records.columns.column(name))
-            tables.append(table)
+    for records in first_records(settings, scratch, most):
+        ids, texts = pa.array(records.record_ids, pa.string()), pa.array(records.texts, pa.string())
+        table = pa.table({ID: ids, TEXT: texts})
+        for name in records.columns.schema.names:
+            table = table.append_column(name, records.columns.column(name))
+        tables.append(table)
     shutil.rmtree(rehearsal.folder / "scratch", ignore_errors=True)
-    sample = pa.concat_tables(tables) if tables else None
+    sample = pa.concat_tables(tables).slice(0, most) if tables else None
     if sample is None or not sample.num_rows:
         raise ConfigurationError(
             f"{settings.source.uri}: the first {most:,} records hold no valid one to rehearse with"

@@ -65,9 +65,14 @@ def _parse(
 
 
 def _with_shards(settings: PipelineSettings, file: Path, defs: Path) -> PipelineSettings:
-    """The settings with the shards of `source.pipeline` as their source."""
+    """The settings with the shards of `source.pipeline`, one for one, as their source."""
     name = settings.source.pipeline
     where = f"{file}: source.pipeline: {name!r}"
+    if settings.source.limit is not None:
+        raise ConfigurationError(
+            f"{file}: source.limit: {settings.source.limit}: another pipeline's shards are taken one for one, all of "
+            f"them; leave limit out, or set it in pipeline {name}"
+        )
     if name == settings.name:
         raise ConfigurationError(f"{where} is this pipeline itself; name another, or files in source.uri")
     other, place = _find_upstream(settings, file, defs)

@@ -1,27 +1,43 @@
-"""What a turn of the control loop gives a person to know. Each is told once, whoever's turn finds it."""
+"""What a person is to know of a pipeline's jobs, and what came of its merges. Each is told once, whoever finds it."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator
 
 from batch_assets.control.loop import Turn
 from batch_assets.control.pipeline import Pipeline
 from batch_assets.control.reconciler import BY_ORDER
-from batch_assets.ledger.rows import SubmissionRow
+from batch_assets.ledger.rows import JobRow, SubmissionRow
 from batch_assets.ledger.states import SubmissionState
-from batch_assets.notifications.base import Notification
-from batch_assets.notifications.events import budget_reached, job_failed, submission_refused
+from batch_assets.merge.base import Manifest
+from batch_assets.notifications.base import Notification, Notifier
+from batch_assets.notifications.delivery import notify
+from batch_assets.notifications.events import (
+    budget_reached,
+    job_failed,
+    job_key,
+    published,
+    publishing_blocked,
+    submission_refused,
+)
 
 TOLD_FOR_SECONDS = 600.0
 BAD_ENDS = (SubmissionState.FAILED, SubmissionState.EXPIRED, SubmissionState.STOPPED)
+logger = logging.getLogger(__name__)
 
 
 def alerts_of(pipeline: Pipeline, turn: Turn) -> Iterator[Notification]:
     """Failed jobs, refused submissions and a reached budget of one pipeline."""
     # By the ledger, not by `turn.ended`: a run's own turn may have seen the end, and tells nobody.
     since = pipeline.ledger.now() - TOLD_FOR_SECONDS
-    ended = pipeline.ledger.submissions(pipeline=pipeline.name, states=BAD_ENDS, ended_since=since)
+    states = (*BAD_ENDS, SubmissionState.PARTIAL)
+    ended = pipeline.ledger.submissions(pipeline=pipeline.name, states=states, ended_since=since)
     for submission in ended:
-        if submission.message != BY_ORDER:
-            yield _failed(pipeline, submission)
+        # Looked up first: an array has thousands of jobs, and turns come every other second.
+        told = pipeline.ledger.is_noticed(job_key(pipeline.name, submission.name))
+        if submission.message == BY_ORDER or told:
+            continue
+        if failed := _failed_jobs(pipeline, submission):
+            yield _failed(pipeline, submission, failed)
     if pipeline.name in turn.refused:
         yield submission_refused(pipeline.name, turn.refused[pipeline.name])
     budget = getattr(pipeline.settings.executor, "budget_usd", None)
@@ -32,10 +48,45 @@ def alerts_of(pipeline: Pipeline, turn: Turn) -> Iterator[Notification]:
         yield budget_reached(pipeline.name, budget, row.blocked)
 
 
-def _failed(pipeline: Pipeline, submission: SubmissionRow) -> Notification:
-    shards = [job.shard for job in pipeline.ledger.jobs_of(submission.token)]
+def _failed_jobs(pipeline: Pipeline, submission: SubmissionRow) -> list[JobRow]:
+    """The submission's jobs that failed: those that say so themselves, and where it failed those that say nothing."""
+    jobs = pipeline.ledger.jobs_of(submission.token)
+    bad = submission.state in BAD_ENDS
+    return [job for job in jobs if (job.state in BAD_ENDS if job.state is not None else bad)]
+
+
+def _failed(pipeline: Pipeline, submission: SubmissionRow, failed: list[JobRow]) -> Notification:
+    shards = sorted(job.shard for job in failed)
     rows = pipeline.ledger.shards(pipeline.name, keys=shards)
     attempts = max((row.attempt for row in rows), default=1)
     left = max(pipeline.settings.executor.max_attempts - attempts, 0)
     message = submission.message or f"the job {submission.state.value}, and the service does not say why"
-    return job_failed(pipeline.name, " ".join(shards), submission.name, message, left)
+    return job_failed(pipeline.name, shards, submission.name, message, left)
+
+
+def tell_published(pipeline: Pipeline, manifest: Manifest, uri: str, notifiers: Iterable[Notifier]) -> None:
+    """Tell once that this version is the published one. Never fails: the work is done."""
+    told = published(
+        pipeline.name,
+        manifest.version,
+        planned=manifest.planned,
+        embedded=manifest.rows,
+        rejected=manifest.rejected,
+        failed=manifest.failed,
+        cost_usd=manifest.cost_usd,
+        uri=uri,
+    )
+    _tell(pipeline, told, notifiers)
+
+
+def tell_blocked(pipeline: Pipeline, reason: str, notifiers: Iterable[Notifier]) -> None:
+    """Tell once that what there is now is not published, and why. Never fails."""
+    row = pipeline.ledger.pipeline(pipeline.name)
+    _tell(pipeline, publishing_blocked(pipeline.name, row.revision if row else 0, reason), notifiers)
+
+
+def _tell(pipeline: Pipeline, notification: Notification, notifiers: Iterable[Notifier]) -> None:
+    try:
+        notify(pipeline.ledger.notice_once, notifiers, notification)
+    except Exception as error:  # the ledger may be away for a moment
+        logger.warning("%s: not notified: %s", notification.title, type(error).__name__)

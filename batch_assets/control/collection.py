@@ -13,11 +13,13 @@ from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from batch_assets.control.committing import ClaimedShard, commit_shard
 from batch_assets.control.job_collection import Continued, collect_job
 from batch_assets.control.leases import exclusive
-from batch_assets.control.pipeline import Pipeline, adopt_marker
+from batch_assets.control.pipeline import Pipeline, adopt_marker, deferred
 from batch_assets.control.retrying import recompute_shards
 from batch_assets.control.shard_result import Result, ShardResult, unclaimed_shard
 from batch_assets.control.together import Together, each
+from batch_assets.control.worker_collection import AttemptsSpent, continue_shard, settle_worker
 from batch_assets.embeddings.accounting import account_shard
+from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.marker import ShardMarker, read_marker
 from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.errors import (
@@ -30,7 +32,7 @@ from batch_assets.errors import (
     StorageError,
     SubmissionRefused,
 )
-from batch_assets.executors.base import Cancelled, JobFacts, WorkerDied
+from batch_assets.executors.base import Cancelled, WorkerDied
 from batch_assets.executors.deferred import ResultsNotReady, Unanswered
 from batch_assets.ledger.rows import Claim
 from batch_assets.ledger.states import State
@@ -120,9 +122,13 @@ def _attempt(
     """Claim the shard and bring it on. Raises WorkerDied where an attempt is left, with the claim given back."""
     ledger, key = pipeline.ledger, shard.key
     together.demand_going_on()
+    before = ledger.shard(pipeline.name, key)
     committed = _committed(pipeline, shard, fingerprint)
     if committed is not None:
-        return ShardResult(key, Result.VERIFIED, committed)
+        by_worker = before is not None and before.state is not State.COLLECTED and _commits(pipeline)
+        if by_worker:
+            settle_worker(pipeline, committed)
+        return ShardResult(key, Result.COLLECTED if by_worker else Result.VERIFIED, committed)
     if ledger.stop_requested(pipeline.name):
         text = f"shard {key}: pipeline {pipeline.name} was stopped; `batch-assets run` goes on"
         return ShardResult(key, Result.STOPPED, message=text)
@@ -169,11 +175,18 @@ def _bring_on(
         return ShardResult(key, Result.VERIFIED, committed)
     try:
         claimed = ClaimedShard(shard, claim, fingerprint)
-        in_place = pipeline.executor.in_place
-        ended = _compute(pipeline, claimed, together) if in_place else collect_job(pipeline, claimed)
+        if pipeline.executor.in_place:
+            ended = _compute(pipeline, claimed, together)
+        elif _commits(pipeline):
+            ended = continue_shard(pipeline, claimed)
+        else:
+            ended = collect_job(pipeline, claimed)
     except (ResultsNotReady, Unanswered, BudgetReached) as error:
         ledger.postpone(claim, ledger.now() + pipeline.poll_seconds)
         return ShardResult(key, Result.NOT_READY, message=f"shard {key}: {error}")
+    except AttemptsSpent as error:
+        ledger.fail(claim, str(error), max_attempts=0)
+        return ShardResult(key, Result.EXHAUSTED, message=str(error))
     except _StopRequested:
         ledger.release(claim)
         ledger.move(pipeline.name, [key], {State.READY}, State.STOPPED)
@@ -188,6 +201,11 @@ def _bring_on(
     if isinstance(ended, Continued):
         return ShardResult(key, Result.CONTINUED, message=ended.describe(key), continued=ended)
     return ShardResult(key, Result.COLLECTED, ended)
+
+
+def _commits(pipeline: Pipeline) -> bool:
+    """Whether workers elsewhere commit the pipeline's shards."""
+    return not pipeline.executor.in_place and deferred(pipeline).commits
 
 
 def _committed(pipeline: Pipeline, shard: Shard, fingerprint: str) -> ShardMarker | None:

@@ -5,7 +5,7 @@ changes anything but how early an end is noticed.
 """
 
 from batch_assets.control.pipeline import Pipeline, deferred
-from batch_assets.control.reconciler import ACTIVE, note
+from batch_assets.control.reconciler import ACTIVE, note, note_children
 from batch_assets.ledger.rows import SubmissionRow
 
 EVENTS_A_TURN = 100
@@ -32,8 +32,10 @@ def drain_events(pipeline: Pipeline) -> tuple[list[SubmissionRow], bool]:
             continue  # somebody else's job, or one whose end is known
         job = executor.look_up(job_id)
         if job is not None:
+            note_children(submission, job, [pipeline])
             ended += note(pipeline, submission, job)
-        if job is not None and job.active:
+        # Of an array most events tell of a child, so that it goes on is no contradiction.
+        if job is not None and job.active and submission.jobs < 2:
             early.add(job_id)
     # An event may be ahead of the service's own answers: it stays in the queue for a while, and comes again.
     ahead = {event.receipt for event in events

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from batch_assets.control.pipeline import Pipeline
+from batch_assets.control.published_rows import published_files
 from batch_assets.embeddings.parquet_files import VECTOR_BATCH, open_parquet
 from batch_assets.embeddings.schema import EMBEDDING
 from batch_assets.encoders.image_files import BadImage, open_image, set_up
@@ -104,12 +105,12 @@ def _first_rows(pipeline: Pipeline, manifest: Manifest) -> tuple[list[_Place], n
     places: list[_Place] = []
     batches: list[npt.NDArray[np.float32]] = []
     columns = ["source_file", "source_row", EMBEDDING]
-    for part in manifest.parts:
-        with open_parquet(pipeline.storage, manifest.path(part)) as file:
+    for shard, path in published_files(pipeline, manifest):
+        with open_parquet(pipeline.storage, path) as file:
             for whole in file.iter_batches(VECTOR_BATCH, columns=columns, use_threads=False):
                 batch = whole.slice(0, ROWS - len(places))
                 files, numbers = (batch.column(name).to_pylist() for name in columns[:2])
-                places += [_Place(part.shard, *one) for one in zip(files, numbers, strict=True)]
+                places += [_Place(shard, *one) for one in zip(files, numbers, strict=True)]
                 column: pa.FixedSizeListArray = batch.column(EMBEDDING)
                 flat = column.flatten().to_numpy().astype(np.float32)
                 batches.append(flat.reshape(-1, column.type.list_size))
@@ -166,7 +167,7 @@ def _fetch(
     pipeline: Pipeline, locations: Mapping[int, str], deadline: float, problems: list[str]
 ) -> dict[int, bytes]:
     settings = pipeline.settings
-    fetcher = Fetcher(Fetching(settings.shards.max_record_bytes, settings.source.allow_private_addresses))
+    fetcher = Fetcher(Fetching.of(settings))
     contents: dict[int, bytes] = {}
     with ThreadPoolExecutor(FETCHES, "contact_sheet") as pool:
         running = {position: pool.submit(fetcher.fetch, each) for position, each in locations.items()}

@@ -16,7 +16,7 @@ from batch_assets.encoders.devices import processor_peak
 from batch_assets.encoders.patches import patches, read_config
 from batch_assets.encoders.weights import is_user_model, locate_model
 from batch_assets.executors.base import Executor
-from batch_assets.executors.deferred import DeferredExecutor
+from batch_assets.executors.deferred import DeferredExecutor, ResultsExecutor
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import Shard
 
@@ -61,10 +61,12 @@ def estimate(
     images = settings.source.images
     if not records or not (sample or images):
         return Estimate(records, len(shards), 0, 0.0)
-    if not executor.in_place:
-        return _at_service(settings, cast("DeferredExecutor", executor), shards, sample, rate)
+    if not executor.in_place and not cast("DeferredExecutor", executor).commits:
+        return _at_service(settings, cast("ResultsExecutor", executor), shards, sample, rate)
     counts = [patches(settings.model)] if images else _count_tokens(settings, sample)
     tokens = round(float(np.mean(counts)) * records)
+    if not executor.in_place:  # how many of its workers run at a time, only the service knows
+        return Estimate(records, len(shards), tokens, round(records / rate, 1) if rate else None, None, None)
     if rate:
         return Estimate(records, len(shards), tokens, round(records / rate, 1))
     operations, peak = _operations_per_token(settings), processor_peak(settings.model.dtype)
@@ -75,7 +77,7 @@ def estimate(
 
 def _at_service(
     settings: PipelineSettings,
-    executor: DeferredExecutor,
+    executor: ResultsExecutor,
     shards: Sequence[Shard],
     sample: Sequence[str],
     rate: float | None,

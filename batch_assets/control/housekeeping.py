@@ -4,15 +4,18 @@ import hashlib
 from dataclasses import dataclass
 
 from batch_assets import paths
+from batch_assets.control.chaining import is_chained
+from batch_assets.control.upstream_changes import look_for_touched
 from batch_assets.embeddings.marker import ShardMarker, read_marker
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import ShardRow
 from batch_assets.settings.pipeline import PipelineSettings
+from batch_assets.sharding.chained import plans_behind
 from batch_assets.sharding.changes import compare_source
 from batch_assets.sharding.plan_files import generations, read_summary
 from batch_assets.sharding.planner import source_uri
 from batch_assets.sources.listing import locate
-from batch_assets.storage import open_storage
+from batch_assets.storage import Storage, open_storage
 
 NAMED = 5
 
@@ -54,9 +57,14 @@ class SourceNews:
 
 
 def read_source_news(settings: PipelineSettings, ledger: Ledger, after: str | None) -> SourceNews:
-    """Look at the next thousand files of the source, behind path `after`; notes the touched and removed ones."""
+    """Look at the next thousand files of the source, behind path `after`; notes the touched and removed ones.
+
+    Of another pipeline's shards, at what it has committed since `after`, a cursor.
+    """
     row = ledger.pipeline(settings.name)
     storage = open_storage(settings.output.root)
+    if is_chained(settings):
+        return _upstream_news(settings, ledger, storage, after)
     if row is None or row.generation == 0 or not (known := generations(storage)):
         return SourceNews(_has_files(settings), [], [], [], None)
     format = read_summary(storage, known[-1]).format
@@ -71,7 +79,19 @@ def read_source_news(settings: PipelineSettings, ledger: Ledger, after: str | No
     return SourceNews(False, new, changes.touched, changes.removed, changes.cursor)
 
 
+def _upstream_news(
+    settings: PipelineSettings, ledger: Ledger, root: Storage, after: str | None
+) -> SourceNews:
+    """New are the upstream's generations; touched, the shards that it has computed again."""
+    new = [f"g{number:04d}" for number in plans_behind(settings, root)]
+    row = ledger.pipeline(settings.name)
+    if row is None or row.generation == 0:
+        return SourceNews(bool(new), [], [], [], None)
+    look = look_for_touched(settings, ledger, after)
+    return SourceNews(False, new, look.touched, [], look.cursor)
+
+
 def _has_files(settings: PipelineSettings) -> bool:
-    """Whether there is anything to plan yet: an upstream pipeline may not have committed a shard."""
+    """Whether there is anything to plan yet."""
     location = locate(source_uri(settings))
     return location.single is not None or next(location.storage.list(), None) is not None

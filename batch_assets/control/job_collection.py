@@ -8,25 +8,29 @@ import logging
 import time
 from dataclasses import dataclass
 
+import numpy as np
+
 from batch_assets import paths
 from batch_assets.control.committing import ClaimedShard, commit_shard
 from batch_assets.control.keeping import AttemptMarker, load_commit, read_attempt, write_attempt
-from batch_assets.control.pipeline import Pipeline, deferred
+from batch_assets.control.pipeline import Pipeline, with_results
 from batch_assets.control.reconciler import BY_ORDER
+from batch_assets.control.stopping import cancel_active
 from batch_assets.control.submission import describe
 from batch_assets.control.uploading import queue_job
+from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.embeddings.marker import ShardMarker
 from batch_assets.errors import BudgetReached, ClaimLost
-from batch_assets.executors.base import JobFacts, PreparedJob
-from batch_assets.executors.deferred import Order
+from batch_assets.executors.base import PreparedJob
+from batch_assets.executors.deferred import Order, UnexpectedOutput
 from batch_assets.executors.jobs import JobDescription
 from batch_assets.ledger.rows import JobRow, SubmissionRow
 from batch_assets.sharding.reading import read_shard
 
 PATIENCE_POLLS = 10
 PATIENCE_SECONDS = 60.0
-TOO_LONG = "too_long"
+UNEXPECTED = "unexpected_output"
 logger = logging.getLogger(__name__)
 
 
@@ -69,7 +73,8 @@ def collect_job(pipeline: Pipeline, shard: ClaimedShard) -> ShardMarker | Contin
         facts.timings["fetch_seconds"] = time.perf_counter() - started
         ledger.settle(pipeline.name, claim.shard, description.fence, facts.cost_usd or 0.0)
         tried = description.attempt
-        if rows.counts.again and tried < pipeline.settings.executor.max_attempts:
+        attempts_left = tried < pipeline.settings.executor.max_attempts
+        if rows.counts.again and (attempts_left or facts.narrowed):
             return _continue(pipeline, shard, description, submission, rows, facts)
         rows.give_up(tried)
         _add_earlier(pipeline, description, facts)
@@ -91,18 +96,31 @@ def _load_kept(pipeline: Pipeline, shard: ClaimedShard, description: JobDescript
 def _fetch(
     pipeline: Pipeline, submission: SubmissionRow | None, job: PreparedJob, rows: JobRows, facts: JobFacts
 ) -> None:
-    executor = deferred(pipeline)
+    executor = with_results(pipeline)
     found = None
     if submission is not None and submission.service_id is not None:
         found = executor.look_up(submission.service_id)
     ended = submission.ended_at if submission is not None else None
     waited = pipeline.ledger.now() - ended if ended is not None else float("inf")
     patience = max(PATIENCE_SECONDS, PATIENCE_POLLS * pipeline.poll_seconds)
-    executor.fetch(job, found, rows, facts, final=waited >= patience)
+    try:
+        executor.fetch(job, found, rows, facts, final=waited >= patience)
+    except UnexpectedOutput as error:
+        # The next job would write no better. This one's records go again once a person has mended it.
+        pipeline.ledger.block(pipeline.name, str(error))
+        cancel_active(pipeline)
+        for ordinal in rows.unknown(np.fromiter(_described(job).asked(), dtype=np.int64)).tolist():
+            rows.again(ordinal, UNEXPECTED, str(error))
+        facts.narrowed = True
+
+
+def _described(job: PreparedJob) -> JobDescription:
+    assert job.description is not None, "a deferred job is rendered before anything else"
+    return job.description
 
 
 def _answer(pipeline: Pipeline, job: JobRow, prepared: PreparedJob, rows: JobRows, facts: JobFacts) -> None:
-    ledger, executor = pipeline.ledger, deferred(pipeline)
+    ledger, executor = pipeline.ledger, with_results(pipeline)
     budget = getattr(pipeline.settings.executor, "budget_usd", None)
     if not ledger.reserve(pipeline.name, job.shard, job.fence, budget):
         raise BudgetReached(
@@ -145,15 +163,16 @@ def _continue(
     )
     write_attempt(pipeline.storage, marker)
     logger.debug("shard %s: %d rows kept in %s", claim.shard, kept.rows, kept.path)
-    times = description.shortened
-    shortened = {ordinal: times.get(ordinal, 0) + 1 for ordinal in rows.ordinals_again(TOO_LONG).tolist()}
+    times = description.narrowed
+    code = with_results(pipeline).narrowing
+    narrowed = {ordinal: times.get(ordinal, 0) + 1 for ordinal in rows.ordinals_again(code).tolist()}
     stopped = submission is not None and submission.message == BY_ORDER
     order = Order(
         fence=claim.fence,
-        # Stopped by a person's order: nothing was wrong with the records.
-        attempt=description.attempt + (0 if stopped else 1),
+        # Stopped by a person's order, nothing was wrong with the records.
+        attempt=description.attempt + (0 if stopped or facts.narrowed else 1),
         ordinals=again.tolist(),
-        shortened=times | shortened,
+        narrowed=times | narrowed,
         earlier=(*description.earlier, claim.fence),
         keep_fence=description.keep_fence,
     )

@@ -35,11 +35,11 @@ class Turn:
     problems: list[str] = field(default_factory=list)
 
 
-def take_turn(pipelines: Sequence[Pipeline], *, submit: bool = True) -> Turn:
+def take_turn(pipelines: Sequence[Pipeline], *, submit: bool = True, gather: bool = True) -> Turn:
     """One turn for these pipelines, which share one ledger; those with an executor in place have none.
 
     A service that does not answer costs its own pipelines this turn, nobody else. `submit=False`
-    starts nothing.
+    starts nothing; unless `gather`, nothing waits for others that may share its submission.
     """
     turn = Turn()
     by_scope: dict[str, list[Pipeline]] = defaultdict(list)
@@ -50,7 +50,7 @@ def take_turn(pipelines: Sequence[Pipeline], *, submit: bool = True) -> Turn:
     snapshots = Snapshots()
     for scope, sharing in by_scope.items():
         try:
-            _take_turn(scope, sharing, queues, snapshots, turn, submit)
+            _take_turn(scope, sharing, queues, snapshots, turn, submit, gather)
         except (Unanswered, SlotsFull) as error:
             turn.problems.append(f"{scope}: the service does not answer ({error}); asked again soon")
         except BatchAssetsError as error:
@@ -62,7 +62,13 @@ def take_turn(pipelines: Sequence[Pipeline], *, submit: bool = True) -> Turn:
 
 
 def _take_turn(
-    scope: str, sharing: list[Pipeline], queues: set[str], snapshots: Snapshots, turn: Turn, submit: bool
+    scope: str,
+    sharing: list[Pipeline],
+    queues: set[str],
+    snapshots: Snapshots,
+    turn: Turn,
+    submit: bool,
+    gather: bool,
 ) -> None:
     first, ledger = sharing[0], sharing[0].ledger
     if not any(map(_is_waiting, sharing)) and not ledger.submissions(scope=scope, states=ACTIVE, limit=1):
@@ -89,7 +95,7 @@ def _take_turn(
             _settle_abandoned(pipeline)
     if not waiting or not submit:
         return
-    done = submit_queued(scope, sharing, SUBMISSIONS_A_TURN)
+    done = submit_queued(scope, sharing, SUBMISSIONS_A_TURN, gather=gather)
     turn.started += done.started
     for pipeline, message in done.refused:
         turn.refused[pipeline.name] = message

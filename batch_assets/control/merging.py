@@ -1,19 +1,23 @@
 """From committed shards to the published dataset: who may merge, when, and what blocks it.
 
-How parts are written is in `merge/`; what is computed here is only whether it may go on.
+How parts are written is in `merge/`, what `merge_when` means in `merge_time.py`; what is computed
+here is only whether it may go on.
 """
 
 import logging
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from batch_assets.control.merge_time import refusal
 from batch_assets.control.pipeline import Pipeline
 from batch_assets.embeddings.marker import read_marker
 from batch_assets.errors import AccountingError, NotReady
 from batch_assets.ledger.rows import ShardRow
 from batch_assets.ledger.states import State
-from batch_assets.merge.base import CheckOutcome, Manifest, MergeResult
+from batch_assets.merge.base import CheckOutcome, LeftOut, Manifest, MergeResult
 from batch_assets.merge.checks import check_accounting, check_vectors
-from batch_assets.merge.parquet import merge
+from batch_assets.merge.groups import FOLDER
+from batch_assets.merge.parquet import Grouping, merge
 from batch_assets.merge.publishing import current, open_current, publish
 from batch_assets.merge.single_file import write_single_file
 
@@ -66,9 +70,21 @@ def _merge_undisturbed(pipeline: Pipeline) -> CheckedMerge:
     return _merge(pipeline)
 
 
+def _left_out(pipeline: Pipeline, merged: Collection[str]) -> list[ShardRow]:
+    return [row for row in pipeline.ledger.shards(pipeline.name) if row.key not in merged]
+
+
+def _grouping(pipeline: Pipeline, rows: Sequence[ShardRow]) -> Grouping | None:
+    by = pipeline.settings.merge_by
+    if by != FOLDER:
+        return None if by is None else Grouping(by)
+    shards = pipeline.plan_shards([row.key for row in rows])
+    # A shard's files are all of one folder.
+    return Grouping(by, {key: one.segments[0].path.rpartition("/")[0] for key, one in shards.items()})
+
+
 def _name_left_out(pipeline: Pipeline, manifest: Manifest) -> None:
-    merged = {part.shard for part in manifest.parts}
-    left_out = [row for row in pipeline.ledger.shards(pipeline.name) if row.key not in merged]
+    left_out = _left_out(pipeline, {shard.shard for shard in manifest.merged_shards})
     if left_out:
         named = ", ".join(f"{row.key} ({_why(row)})" for row in left_out[:NAMED_IN_ERRORS])
         logger.warning(
@@ -88,7 +104,15 @@ def _merge(pipeline: Pipeline) -> CheckedMerge:
     rows = mergeable_shards(pipeline)
     _refuse_too_many_failures(pipeline, rows)
     pairs = [(row.key, row.records) for row in rows]
-    result = merge(pipeline.storage, pairs, pipeline.fingerprint, metadata={"pipeline": pipeline.name})
+    left_out = _left_out(pipeline, {row.key for row in rows})
+    result = merge(
+        pipeline.storage,
+        pairs,
+        pipeline.fingerprint,
+        grouping=_grouping(pipeline, rows),
+        left_out=LeftOut(len(left_out), sum(row.records for row in left_out)),
+        metadata={"pipeline": pipeline.name},
+    )
     accounting = check_accounting(pipeline.storage, result.manifest)
     vectors = check_vectors(pipeline.storage, result.manifest)
     return CheckedMerge(result, accounting, vectors, revision)
@@ -123,25 +147,28 @@ def mergeable_shards(pipeline: Pipeline) -> list[ShardRow]:
     missing = [row for row in rows if row.state is not State.COLLECTED or row.fingerprint != fingerprint]
     if not rows:
         raise NotReady(f"pipeline {pipeline.name} has no shards; materialize shard_plan first")
-    if missing and (pipeline.settings.merge_when in ("all", "complete") or not done):
+    reason = refusal(pipeline.settings, pipeline.ledger, done, missing)
+    if not done:
+        reason = reason or "materialize embedding_outputs for them"
+    if missing and reason:
         named = ", ".join(f"{row.key} ({_why(row)})" for row in missing[:NAMED_IN_ERRORS])
         more = f" and {len(missing) - NAMED_IN_ERRORS} more" if len(missing) > NAMED_IN_ERRORS else ""
         raise NotReady(
-            f"{len(missing)} of {len(rows)} shards of {pipeline.name} are missing: {named}{more}; "
-            "materialize embedding_outputs for them, or set merge_when: any"
+            f"{len(missing)} of {len(rows)} shards of {pipeline.name} are missing: {named}{more}; {reason}"
         )
     return done
 
 
 def shard_rates(pipeline: Pipeline, manifest: Manifest, most: int = 40) -> list[tuple[str, float]]:
     """(shard, records per second when it was embedded) of at most `most` shards, evenly spread."""
-    step = -(-len(manifest.parts) // most) or 1
+    shards = manifest.merged_shards
+    step = -(-len(shards) // most) or 1
     rates: list[tuple[str, float]] = []
-    for part in manifest.parts[::step]:
-        found = read_marker(pipeline.storage, part.shard)
+    for one in shards[::step]:
+        found = read_marker(pipeline.storage, one.shard)
         seconds = found[0].timings.get("seconds", 0.0) if found is not None else 0.0
         if seconds > 0:
-            rates.append((part.shard, part.rows / seconds))
+            rates.append((one.shard, one.rows / seconds))
     return rates
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batch_assets.control.pipeline import Pipeline
+from batch_assets.control.published_rows import published_files
 from batch_assets.embeddings.marker import read_marker
 from batch_assets.embeddings.parquet_files import open_parquet
 from batch_assets.embeddings.schema import EMBEDDING
@@ -17,7 +18,6 @@ from batch_assets.encoders.base import ImageItem
 from batch_assets.encoders.reference import reference_image_vectors, reference_vectors
 from batch_assets.encoders.weights import is_user_model
 from batch_assets.errors import NotReady
-from batch_assets.merge.base import Manifest, Part
 from batch_assets.merge.publishing import open_current
 from batch_assets.settings.model import ModelSettings
 from batch_assets.settings.pipeline import PipelineSettings
@@ -55,15 +55,14 @@ def measure_parity(pipeline: Pipeline) -> Parity:
         raise NotReady(
             f"pipeline {pipeline.name} has published nothing yet; materialize merged_embeddings first"
         )
-    parts = [part for part in manifest.parts if part.rows]
-    step = -(-len(parts) // SHARDS_SAMPLED) or 1
+    step = -(-sum(shard.rows > 0 for shard in manifest.merged_shards) // SHARDS_SAMPLED) or 1
     pairs: list[tuple[str | ImageItem, npt.NDArray[np.float32]]] = []
     dtypes = set[str]()
-    for part in parts[::step]:
-        found = read_marker(pipeline.storage, part.shard)
+    for key, path in published_files(pipeline, manifest, step):
+        found = read_marker(pipeline.storage, key)
         if found is not None:
             dtypes.add(found[0].dtype)
-        pairs.extend(_sample(pipeline, manifest, part))
+        pairs.extend(_sample(pipeline, key, path))
     if not pairs:
         raise NotReady(
             f"parity of pipeline {pipeline.name}: none of the {manifest.rows} published records can be read "
@@ -85,17 +84,17 @@ def _reference(model: ModelSettings, items: list[str | ImageItem]) -> npt.NDArra
 
 
 def _sample(
-    pipeline: Pipeline, manifest: Manifest, part: Part
+    pipeline: Pipeline, key: str, path: str
 ) -> Iterator[tuple[str | ImageItem, npt.NDArray[np.float32]]]:
     """(record, published vector) of a few embedded records near the shard's beginning, evenly spread there."""
-    with open_parquet(pipeline.storage, manifest.path(part)) as file:
+    with open_parquet(pipeline.storage, path) as file:
         columns = ["source_file", "source_row", EMBEDDING]
         batch = next(file.iter_batches(batch_size=SAMPLED_FROM, columns=columns))
     vectors = batch.column(EMBEDDING).flatten().to_numpy(zero_copy_only=False).reshape(len(batch), -1)
     step = -(-len(batch) // RECORDS_PER_SHARD)
     files, rows = (batch.column(name).to_pylist() for name in columns[:2])
     wanted = {(files[each], rows[each]): each for each in range(0, len(batch), step)}
-    shard, summary = pipeline.plan_shards([part.shard])[part.shard], pipeline.summary_of(part.shard)
+    shard, summary = pipeline.plan_shards([key])[key], pipeline.summary_of(key)
     found = read_rows(pipeline.settings, shard, wanted, summary, pipeline.storage)
     for origin, number in wanted.items():
         item = _item(pipeline.settings, *found[origin]) if origin in found else None

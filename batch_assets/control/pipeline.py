@@ -4,7 +4,6 @@ What belongs here: the way a ledger comes to know what the root holds. Whose the
 `ownership.py`; what is then done with a shard has its own file beside this one.
 """
 
-import datetime
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from batch_assets.control.ownership import attach
 from batch_assets.embeddings.marker import ShardMarker, read_marker
 from batch_assets.errors import AccountingError
 from batch_assets.executors.base import Executor
-from batch_assets.executors.deferred import DeferredExecutor
+from batch_assets.executors.deferred import DeferredExecutor, ResultsExecutor, WorkersExecutor
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import Adoption
@@ -93,6 +92,18 @@ def deferred(pipeline: Pipeline) -> DeferredExecutor:
     """The pipeline's executor, which must be a deferred one."""
     assert not pipeline.executor.in_place, pipeline.executor.kind
     return cast("DeferredExecutor", pipeline.executor)
+
+
+def with_results(pipeline: Pipeline) -> ResultsExecutor:
+    """The pipeline's executor, whose jobs' results are fetched."""
+    assert not deferred(pipeline).commits, pipeline.executor.kind
+    return cast("ResultsExecutor", pipeline.executor)
+
+
+def with_workers(pipeline: Pipeline) -> WorkersExecutor:
+    """The pipeline's executor, whose workers commit their shards."""
+    assert deferred(pipeline).commits, pipeline.executor.kind
+    return cast("WorkersExecutor", pipeline.executor)
 
 
 def note_fingerprint(ledger: Ledger, name: str, fingerprint: str) -> None:
@@ -197,8 +208,3 @@ def _marker_of(pipeline: Pipeline, key: str) -> ShardMarker | None:
 def _adoption_of(marker: ShardMarker) -> Adoption:
     counts = (marker.counts["embedded"], marker.counts["rejected"], marker.counts["failed"])
     return Adoption(marker.shard, marker.fence, marker.fingerprint, *counts, marker.tokens)
-
-
-def now() -> str:
-    """This moment, UTC, as ISO 8601."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

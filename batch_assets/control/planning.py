@@ -1,23 +1,29 @@
 """Planning rounds: from the source's files to registered shards.
 
-How files are cut is `sharding/planner.py`'s business; this module makes a generation known to
+How files are cut is `sharding/planner.py`'s business, and which generations another pipeline's
+shards make is `sharding/chained.py`'s; this module makes a generation known to
 the root and to the ledger, and says what was noticed on the way.
 """
 
+import dataclasses
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from batch_assets.control.chaining import is_chained
 from batch_assets.control.ownership import leave_root
 from batch_assets.control.pipeline import Pipeline, register_plans
+from batch_assets.control.upstream_changes import begin_anew, find_touched
 from batch_assets.errors import ConfigurationError, SourceError
 from batch_assets.executors.base import Executor
+from batch_assets.merge.groups import check_merge_by
 from batch_assets.paths import shard_generation
 from batch_assets.settings.pipeline import PipelineSettings
-from batch_assets.sharding.plan import PlanSummary, Shard
+from batch_assets.sharding.chained import plan_chained
+from batch_assets.sharding.plan import PlanResult, PlanSummary, Shard
 from batch_assets.sharding.plan_files import generations, read_plan, write_plan
-from batch_assets.sharding.planner import PlanResult, plan_generation
+from batch_assets.sharding.planner import plan_generation
 from batch_assets.sharding.reading import sample_texts
 from batch_assets.sources.images import meta_name
 from batch_assets.storage import Storage, open_storage
@@ -47,25 +53,93 @@ class PlanningResult:
 def plan_source(pipeline: Pipeline, *, replace: bool = False) -> PlanningResult:
     """Plan what is new and register it; repeatable, also by two at once.
 
-    With `replace`, the shards of touched and removed files leave the merge. Where the very
-    first plan cannot be made, the root is left as it was found.
+    With `replace`, the shards of touched and removed files leave the merge; touched shards of another
+    pipeline are made anew. Where the very first plan cannot be made, the root is left as it was found.
     """
     try:
-        result = plan_generation(
-            within_limits(pipeline.settings, pipeline.executor),
+        task = pipeline.executor.task
+        results = _new_generations(
+            pipeline.settings,
+            pipeline.executor,
             pipeline.storage,
-            min_records=pipeline.executor.limits.min_records,
             replace=replace,
             on_progress=_SpokenProgress(pipeline.name),
         )
+        for result in results:
+            check_merge_by(pipeline.settings.merge_by, result.summary.columns, task)
     except (ConfigurationError, SourceError):
         if not generations(pipeline.storage):
             leave_root(pipeline.storage)
         raise
-    if result.changes:
+    for result in (result for result in results if result.changes or is_chained(pipeline.settings)):
         # Another planner may have been first: what counts is what the root holds afterwards.
-        write_plan(pipeline.storage, result.summary, result.shards)
+        write_plan(pipeline.storage, dataclasses.replace(result.summary, task=task), result.shards)
     new_keys = register_plans(pipeline)
+    notes = [note for result in results for note in describe(result, replace=replace)]
+    if is_chained(pipeline.settings):
+        notes = [*dict.fromkeys(notes), *_follow_upstream(pipeline, replace=replace)]
+    else:
+        _note_files(pipeline, results[0], replace=replace)
+    rows = pipeline.ledger.shards(pipeline.name, superseded=True)
+    counted = [row for row in rows if not row.superseded]
+    return PlanningResult(
+        generation=max(generations(pipeline.storage), default=0),
+        new_keys=new_keys,
+        all_keys=sorted(row.key for row in rows),
+        records=sum(row.records for row in counted),
+        bytes=sum(row.bytes for row in counted),
+        notes=notes,
+    )
+
+
+def _new_generations(
+    settings: PipelineSettings,
+    executor: Executor,
+    root: Storage,
+    *,
+    replace: bool,
+    spool: Storage | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[PlanResult]:
+    """What is to be planned now: of files one generation, which may be empty; of another pipeline what it has more."""
+    if is_chained(settings):
+        return plan_chained(settings, root, max_records=executor.limits.records)
+    result = plan_generation(
+        within_limits(settings, executor),
+        root,
+        min_records=executor.limits.min_records,
+        replace=replace,
+        spool=spool,
+        on_progress=on_progress,
+    )
+    return [result]
+
+
+def _follow_upstream(pipeline: Pipeline, *, replace: bool) -> list[str]:
+    """Tell of the shards that the upstream has computed again, and have them made anew if that is ordered."""
+    touched = find_touched(pipeline.settings, pipeline.ledger)
+    if not touched:
+        return []
+    anew = begin_anew(pipeline.settings, pipeline.ledger, touched) if replace else []
+    notes: list[str] = []
+    if anew:
+        notes.append(
+            f"{len(anew)} shards are made anew: the upstream has computed them again ({_named(anew)})"
+        )
+    if left := [key for key in touched if key not in anew]:
+        fate = (
+            "are at work and left as they are; the same order later replaces them"
+            if replace
+            else "stay as they are; see `plan --replace`"
+        )
+        notes.append(
+            f"{len(left)} shards are touched: the upstream has computed them again ({_named(left)}); they {fate}"
+        )
+    return notes
+
+
+def _note_files(pipeline: Pipeline, result: PlanResult, *, replace: bool) -> None:
+    """Tell the ledger which source files are no longer, or again, as they were planned."""
     pipeline.ledger.mark_files(pipeline.name, [] if replace else list(result.touched), "touched")
     pipeline.ledger.mark_files(pipeline.name, list(result.removed), "removed")
     # Gone or changed for a while, and now as they were planned: else they would count as new for ever.
@@ -75,16 +149,6 @@ def plan_source(pipeline: Pipeline, *, replace: bool = False) -> PlanningResult:
         if file.state != "planned" and file.path in result.unchanged
     ]
     pipeline.ledger.mark_files(pipeline.name, restored, "planned")
-    rows = pipeline.ledger.shards(pipeline.name, superseded=True)
-    counted = [row for row in rows if not row.superseded]
-    return PlanningResult(
-        generation=max(generations(pipeline.storage), default=0),
-        new_keys=new_keys,
-        all_keys=sorted(row.key for row in rows),
-        records=sum(row.records for row in counted),
-        bytes=sum(row.bytes for row in counted),
-        notes=describe(result, replace=replace),
-    )
 
 
 def within_limits(settings: PipelineSettings, executor: Executor) -> PipelineSettings:
@@ -115,10 +179,7 @@ def preview_plan(
     The sample is of valid texts, from all over the new shards, or over the old ones if none is new.
     """
     storage = open_storage(settings.output.root)
-    limited = within_limits(settings, executor)
-    result = plan_generation(
-        limited, storage, min_records=executor.limits.min_records, replace=replace, spool=spool
-    )
+    results = _new_generations(settings, executor, storage, replace=replace, spool=spool)
     shards: dict[str, Shard] = {}
     summaries: dict[int, PlanSummary] = {}
     for generation in generations(storage):
@@ -126,17 +187,28 @@ def preview_plan(
         gone = set(summaries[generation].superseded)
         shards = {key: shard for key, shard in shards.items() if key not in gone}
         shards |= {shard.key: shard for shard in planned}
-    gone = set(result.summary.superseded)
+    gone = {key for result in results for key in result.summary.superseded}
     old = [shard for key, shard in sorted(shards.items()) if key not in gone]
-    if result.shards:
-        sample = sample_texts(settings, result.shards, SAMPLED_TEXTS, result.summary, spool)
+    new = [shard for result in results for shard in result.shards if shard.key not in gone]
+    if new:
+        sample = [
+            text
+            for result in results
+            if result.shards
+            for text in sample_texts(
+                settings, result.shards, SAMPLED_TEXTS // len(results) or 1, result.summary, spool
+            )
+        ]
     else:
         sample = [
             text
             for part in _by_generation(old)
             for text in _sample(settings, part, len(old), summaries, storage)
         ]
-    return Preview([*old, *result.shards], sample, describe(result, replace=replace))
+    notes = list(dict.fromkeys(note for result in results for note in describe(result, replace=replace)))
+    if is_chained(settings) and not sample:
+        notes.append("tokens are not known before the upstream has committed a shard")
+    return Preview([*old, *new], sample, notes)
 
 
 def _by_generation(shards: Sequence[Shard]) -> list[list[Shard]]:
@@ -187,6 +259,9 @@ def describe(result: PlanResult, *, replace: bool) -> list[str]:
         (result.removed, "gone from the source"),
     ):
         if paths:
-            named = ", ".join(paths[:NAMED_IN_NOTES]) + (", …" if len(paths) > NAMED_IN_NOTES else "")
-            notes.append(f"{len(paths)} files are {what} ({named}); {fate}")
+            notes.append(f"{len(paths)} files are {what} ({_named(paths)}); {fate}")
     return notes
+
+
+def _named(items: Sequence[str]) -> str:
+    return ", ".join(items[:NAMED_IN_NOTES]) + (", …" if len(items) > NAMED_IN_NOTES else "")

@@ -6,11 +6,13 @@ The same faults would surface later, in a run; a person at a terminal should kno
 import os
 from pathlib import Path
 
+from batch_assets.control.chaining import is_chained
 from batch_assets.control.ownership import check_owner
 from batch_assets.errors import ConfigurationError
 from batch_assets.executors.base import Executor
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.settings.pipeline import PipelineSettings
+from batch_assets.sharding.chained import plan_chained
 from batch_assets.sharding.planner import source_uri
 from batch_assets.sources.listing import list_source
 from batch_assets.storage import Storage, is_local, open_storage
@@ -24,8 +26,10 @@ def check_configuration(settings: PipelineSettings, executor: Executor, *, add_s
     root = open_storage(settings.output.root)
     _check_writable(root)
     check_owner(settings, root, add_source=add_source)
-    source = settings.source
-    list_source(source_uri(settings), source.format, [settings.output.root], source.pipeline)
+    if is_chained(settings):
+        plan_chained(settings, root, max_records=executor.limits.records)
+    else:
+        list_source(source_uri(settings), settings.source.format, [settings.output.root])
     executor.fingerprint()
 
 

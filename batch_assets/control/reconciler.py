@@ -8,12 +8,12 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from batch_assets.control.pipeline import Pipeline, deferred
+from batch_assets.control.pipeline import Pipeline, deferred, with_results, with_workers
 from batch_assets.control.submission import members_of, start
 from batch_assets.executors.base import JobState
 from batch_assets.executors.deferred import ServiceJob, SlotsFull, Unanswered
 from batch_assets.ledger.rows import SubmissionRow
-from batch_assets.ledger.states import SubmissionState
+from batch_assets.ledger.states import State, SubmissionState
 
 FRESH_SECONDS = 5.0
 """A view of the slots older than this is renewed before a free one is used."""
@@ -36,7 +36,7 @@ class Snapshots:
     by_place: dict[str, list[ServiceJob]] = field(default_factory=dict)
 
     def of(self, pipeline: Pipeline, since: float | None) -> list[ServiceJob]:
-        executor = deferred(pipeline)
+        executor = with_results(pipeline)
         place = executor.scope.rsplit("/", 1)[0]
         if place not in self.by_place:
             self.by_place[place] = executor.snapshot(since)
@@ -75,10 +75,14 @@ def reconcile(
     """
     ledger, executor = pipeline.ledger, deferred(pipeline)
     scope = ledger.scope(executor.scope)
-    jobs = snapshots.of(pipeline, scope.oldest_active)
+    ours = ledger.submissions(scope=executor.scope, states=ACTIVE)
+    if executor.commits:
+        known_ids = [submission.service_id for submission in ours if submission.service_id is not None]
+        jobs = with_workers(pipeline).describe(known_ids)
+    else:
+        jobs = snapshots.of(pipeline, scope.oldest_active)
     by_id = {job.id: job for job in jobs}
     by_name = {job.name: job for job in jobs}
-    ours = ledger.submissions(scope=executor.scope, states=ACTIVE)
     ended: list[SubmissionRow] = []
     looked_up = 0
     for submission in ours:
@@ -93,6 +97,7 @@ def reconcile(
                     "the service does not know this job any more",
                 )  # fmt: skip
         if job is not None:
+            note_children(submission, job, sharing)
             ended += note(pipeline, submission, job)
         elif submission.state is SubmissionState.SUBMITTING and now - submission.claimed_at >= INTENT_SECONDS:
             resolve(submission, sharing)
@@ -100,7 +105,11 @@ def reconcile(
     foreign = [
         job
         for job in jobs
-        if job.active and executor.is_same_model(job) and job.id not in known and job.name not in known
+        if not executor.commits
+        and job.active
+        and with_results(pipeline).is_same_model(job)
+        and job.id not in known
+        and job.name not in known
     ]
     for job in foreign:
         remember(job, sharing)
@@ -137,9 +146,33 @@ def remember(job: ServiceJob, sharing: Sequence[Pipeline]) -> None:
                     )
 
 
+def note_children(submission: SubmissionRow, job: ServiceJob, sharing: Sequence[Pipeline]) -> None:
+    """Tell the ledger which jobs of an array have ended, if more have than it knows.
+
+    Before the end of the array is noted: that stands for those alone of which nothing is told.
+    """
+    owner = next((each for each in sharing if each.name == submission.pipeline), None)
+    if owner is None or submission.jobs < 2 or not deferred(owner).commits:
+        return
+    if job.active and job.children <= owner.ledger.ended_jobs(submission.token):
+        return
+    members = members_of(owner, submission.name)
+    # What was ended with its array by order did not fail: the array's end stands for it.
+    ordered = submission.message == BY_ORDER or job.state is JobState.STOPPED
+    ended = {
+        members[place]: State(state.value)
+        for place, state in with_workers(owner).ended_children(job.id).items()
+        if place < len(members) and (not ordered or state is JobState.SUCCEEDED)
+    }
+    if ended:
+        owner.ledger.observe_jobs(submission.token, ended)
+
+
 def note(pipeline: Pipeline, submission: SubmissionRow, job: ServiceJob) -> list[SubmissionRow]:
     """Tell the ledger what the service says of a submission; the submission, if it has ended by that."""
     state = SubmissionState(job.state.value)
+    if state is SubmissionState.FAILED and submission.message == BY_ORDER:
+        state = SubmissionState.STOPPED  # not every service tells the two apart
     if state is submission.state and submission.service_id:
         return []
     ended_at = pipeline.ledger.now() if not job.active else None

@@ -6,7 +6,7 @@ from typing import cast
 
 from batch_assets.embeddings.accounting import Accounting
 from batch_assets.executors.base import Executor
-from batch_assets.executors.deferred import DeferredExecutor
+from batch_assets.executors.deferred import DeferredExecutor, ResultsExecutor
 from batch_assets.executors.registry import create_host
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import LIVE_SUBMISSION, State
@@ -101,6 +101,8 @@ def _expected(
         return 0.0
     if spent and collected:
         return round(spent * planned / collected, 6)
-    deferred = cast("DeferredExecutor", executor)
-    answers = deferred.token_bounds()[1] * planned
-    return round(deferred.cost(ledger.totals(name).tokens, answers) or 0.0, 6)
+    if cast("DeferredExecutor", executor).commits:
+        return 0.0  # priced by time, of which nothing is known yet
+    service = cast("ResultsExecutor", executor)
+    answers = service.token_bounds()[1] * planned
+    return round(service.cost(ledger.totals(name).tokens, answers) or 0.0, 6)

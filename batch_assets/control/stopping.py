@@ -49,6 +49,14 @@ def stop_pipeline(pipeline: Pipeline, seconds: float = SETTLE_SECONDS) -> Stoppe
     return Stopped(waiting, len(before) - len(left), len(left))
 
 
+def cancel_active(pipeline: Pipeline) -> None:
+    """Ask the service to end every job of the pipeline that it runs; one that does not hear goes on."""
+    asked: set[str] = set()
+    for submission in _active(pipeline):
+        if submission.service_id is not None:
+            _cancel(pipeline, submission, asked)
+
+
 def _active(pipeline: Pipeline) -> list[SubmissionRow]:
     return pipeline.ledger.submissions(pipeline=pipeline.name, states=ACTIVE)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from batch_assets import paths
-from batch_assets.control.pipeline import Pipeline, deferred
+from batch_assets.control.pipeline import Pipeline, deferred, with_workers
 from batch_assets.errors import ConfigurationError, ModelError, StorageError, SubmissionRefused
 from batch_assets.executors.base import PreparedJob
 from batch_assets.executors.deferred import SlotsFull, Unanswered
@@ -25,6 +25,9 @@ SECONDS = 20.0
 PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 300.0
 UNANSWERED_IN_A_ROW = 3
+GATHER_SECONDS = 3.0
+"""A submission of many jobs waits until no more have come for so long."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -37,11 +40,14 @@ class Submitted:
     refused: list[tuple[Pipeline, str]] = field(default_factory=list)
 
 
-def submit_queued(scope: str, pipelines: Sequence[Pipeline], most: int) -> Submitted:
-    """Start at most `most` queued jobs of these pipelines, which share the slots of `scope`."""
+def submit_queued(scope: str, pipelines: Sequence[Pipeline], most: int, *, gather: bool = True) -> Submitted:
+    """Start at most `most` submissions of these pipelines' queued jobs, which share the slots of `scope`.
+
+    Unless `gather`, one that takes many jobs takes those that there are.
+    """
     ledger = pipelines[0].ledger
     by_name = {pipeline.name: pipeline for pipeline in pipelines}
-    rules = {name: _rules(pipeline) for name, pipeline in by_name.items()}
+    rules = {name: _rules(pipeline, gather) for name, pipeline in by_name.items()}
     done, unanswered = Submitted(), 0
     deadline = time.monotonic() + SECONDS
     while done.started < most and time.monotonic() < deadline:
@@ -74,6 +80,8 @@ def start(pipeline: Pipeline, token: str, name: str, jobs: Sequence[JobRow], *, 
     nothing about the job and the intent stays.
     """
     ledger, executor = pipeline.ledger, deferred(pipeline)
+    # A worker's place in an array is its shard's place in this order, whoever makes the call.
+    jobs = sorted(jobs, key=lambda job: (job.shard, job.fence))
     try:
         shards = pipeline.plan_shards([job.shard for job in jobs])
         prepared = [PreparedJob(shards[job.shard], job.fence, describe(pipeline, job)) for job in jobs]
@@ -100,7 +108,7 @@ def start(pipeline: Pipeline, token: str, name: str, jobs: Sequence[JobRow], *, 
         if not unsure:
             ledger.refused(token, str(error), pause=PAUSE_SECONDS)
         raise SlotsFull(str(error)) from error
-    ledger.submitted(token, handle.job_id)
+    ledger.submitted(token, handle.submission_id or handle.job_id)
 
 
 def describe(pipeline: Pipeline, job: JobRow) -> JobDescription:
@@ -112,7 +120,7 @@ def describe(pipeline: Pipeline, job: JobRow) -> JobDescription:
 
 
 def members_of(pipeline: Pipeline, name: str) -> list[tuple[str, int]]:
-    """The jobs (shard, fence) that a submission of this name carries."""
+    """The jobs (shard, fence) that a submission of this name carries, in its order."""
     tail = name.removeprefix(deferred(pipeline).name_prefix)
     if not tail.startswith("pool-"):
         shard, fence, _ = tail.rsplit("-", 2)
@@ -126,8 +134,12 @@ def _named(pipeline: Pipeline, jobs: Sequence[JobRow]) -> tuple[str, str]:
     return deferred(pipeline).submission_name([JobKey(job.shard, job.fence, job.digest) for job in jobs])
 
 
-def _rules(pipeline: Pipeline) -> SubmissionRules:
+def _rules(pipeline: Pipeline, gather: bool) -> SubmissionRules:
     limits, settings = pipeline.executor.limits, pipeline.settings.executor
+    if deferred(pipeline).commits:
+        workers = with_workers(pipeline)
+        seconds = min(GATHER_SECONDS, pipeline.poll_seconds) if gather else 0.0
+        return SubmissionRules(together=workers.array_jobs, alive=workers.alive, gather_seconds=seconds)
     return SubmissionRules(
         priority=getattr(settings, "priority", 0),
         budget_usd=getattr(settings, "budget_usd", None),

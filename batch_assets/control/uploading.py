@@ -42,6 +42,8 @@ def upload_shards(pipeline: Pipeline, keys: Sequence[str]) -> list[str]:
         if key not in shards or not _upload(pipeline, shards[key]):
             continue
         queued.append(key)
+        if deferred(pipeline).commits:
+            continue  # nothing to upload: they go together
         # At once after the first: what is wrong for every shard is to be known before the others are uploaded.
         if time.monotonic() - turned >= SECONDS_BETWEEN_TURNS:
             take_turn([pipeline])
@@ -49,7 +51,10 @@ def upload_shards(pipeline: Pipeline, keys: Sequence[str]) -> list[str]:
                 _await_answer(pipeline, key)
             refuse_blocked(pipeline)
             turned = time.monotonic()
-    take_turn([pipeline])
+    take_turn([pipeline], gather=False)
+    if deferred(pipeline).commits and queued:
+        _await_answer(pipeline, queued[0])
+        refuse_blocked(pipeline)
     return queued
 
 
@@ -77,8 +82,9 @@ def _upload(pipeline: Pipeline, shard: Shard) -> bool:
         return False
     try:
         row = ledger.shard(pipeline.name, shard.key)
-        order = Order(claim.fence, claim.attempt)
-        if row is not None and row.keep_fence is not None:
+        outdated = row.outdated_fence if row is not None else -1
+        order = Order(claim.fence, claim.attempt, outdated_fence=outdated)
+        if row is not None and row.keep_fence is not None and not deferred(pipeline).commits:
             order = _order_of_failed(pipeline, shard, claim, row.keep_fence)
         return queue_job(pipeline, shard, claim, order)
     except SourceError as error:

@@ -19,6 +19,7 @@ from batch_assets.storage import Storage
 FORMAT = 1
 # Left out where the task is `embed`, which is what a marker without them means.
 _OF_GENERATE = ("task", "output_tokens")
+_NONZERO = ("earlier_usd", "run")
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class ShardMarker:
     `norms` min, max, mean (empty where nothing was embedded); `token_histogram` counts records
     by the lower end of each doubling of their tokens; `timings` are seconds.
     `earlier_usd` is what commits before this one have cost, beside its own `cost_usd`. Where the `task` is
-    `generate`, `tokens` are the input ones, `dimensions` is 0 and `vector_dtype` empty.
+    `generate`, `tokens` are the input ones, `dimensions` is 0 and `vector_dtype` empty. `run` is in the names
+    of the files where a worker wrote them that was not the first one under this fence.
     """
 
     shard: str
@@ -59,6 +61,7 @@ class ShardMarker:
     format: int = FORMAT
     task: Task = EMBED
     output_tokens: int = 0
+    run: int = 0
 
     @property
     def spent_usd(self) -> float:
@@ -68,12 +71,12 @@ class ShardMarker:
     @property
     def embeddings(self) -> DataFile:
         """The file of the embedded records."""
-        return self._file(paths.embeddings(self.shard, self.fence))
+        return self._file(paths.embeddings(self.shard, self.fence, self.run))
 
     @property
     def failures(self) -> DataFile:
         """The file of the rejected and failed records."""
-        return self._file(paths.failures(self.shard, self.fence))
+        return self._file(paths.failures(self.shard, self.fence, self.run))
 
     def _file(self, path: str) -> DataFile:
         for file in self.files:
@@ -122,7 +125,7 @@ def commit_marker(storage: Storage, marker: ShardMarker, previous_version: str |
     fields = {
         name: value
         for name, value in sorted(vars(marker).items())
-        if (marker.task == GENERATE or name not in _OF_GENERATE) and (name != "earlier_usd" or value)
+        if (marker.task == GENERATE or name not in _OF_GENERATE) and (name not in _NONZERO or value)
     }
     data = orjson.dumps(fields, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS)
     path = paths.shard_marker(marker.shard)

@@ -78,9 +78,11 @@ class HashingSink:
 
 
 class GroupedWriter:
-    """One new Parquet file with even row groups. Holds at most about two groups in memory."""
+    """One new Parquet file with even row groups, of `group_bytes` at most. Holds at most about two in memory."""
 
-    def __init__(self, storage: Storage, path: str, schema: pa.Schema) -> None:
+    def __init__(
+        self, storage: Storage, path: str, schema: pa.Schema, *, group_bytes: int = GROUP_BYTES
+    ) -> None:
         self.path = path
         self.rows = 0
         self._storage = storage
@@ -88,7 +90,8 @@ class GroupedWriter:
         self._pending: list[pa.Table] = []
         self._pending_rows = 0
         self._pending_bytes = 0
-        self._group_rows = _group_rows(schema)
+        self._group_bytes = group_bytes
+        self._group_rows = _group_rows(schema, group_bytes)
         self._sink = HashingSink(storage, path)
         flat = [field.name for field in schema if field.name != EMBEDDING]
         codecs = dict.fromkeys(flat, "zstd")
@@ -96,6 +99,11 @@ class GroupedWriter:
             codecs[f"{EMBEDDING}.list.element"] = "none"
         layout: dict[str, Any] = {"compression": codecs, "use_dictionary": flat, "write_statistics": flat}
         self._writer = pq.ParquetWriter(self._sink, schema, **layout)
+
+    @property
+    def bytes(self) -> int:
+        """How large the file is so far."""
+        return self._sink.bytes
 
     def append(self, table: pa.Table) -> None:
         """Add rows; `table` has exactly the file's schema."""
@@ -106,7 +114,7 @@ class GroupedWriter:
             self._pending.append(head)
             self._pending_rows += head.num_rows
             self._pending_bytes += head.nbytes
-            if self._pending_rows == self._group_rows or self._pending_bytes >= GROUP_BYTES:
+            if self._pending_rows == self._group_rows or self._pending_bytes >= self._group_bytes:
                 self._write_group()
 
     def _write_group(self) -> None:
@@ -132,21 +140,26 @@ class GroupedWriter:
             self._storage.delete([self.path])
 
 
-def _group_rows(schema: pa.Schema) -> int:
+def _group_rows(schema: pa.Schema, group_bytes: int) -> int:
     if EMBEDDING not in schema.names:
         return GROUP_ROWS
     vector = schema.field(EMBEDDING).type
     row_bytes = vector.list_size * vector.value_type.bit_width // 8
-    return max(1, min(GROUP_ROWS, GROUP_BYTES // row_bytes))
+    return max(1, min(GROUP_ROWS, group_bytes // row_bytes))
 
 
 @contextlib.contextmanager
-def open_parquet(storage: Storage, path: str) -> Iterator[pq.ParquetFile]:
-    """A data file opened for reading; AccountingError names it where it is missing or not whole."""
+def open_parquet(
+    storage: Storage, path: str, footer: pq.FileMetaData | None = None
+) -> Iterator[pq.ParquetFile]:
+    """A data file opened for reading; AccountingError names it where it is missing or not whole.
+
+    Its `footer` need not be read where it is known.
+    """
     try:
         with storage.open_input(path) as file:
             # Read in small steps: half the processor time of whole column chunks, and no memory to speak of.
-            yield pq.ParquetFile(file, buffer_size=READ_BYTES, pre_buffer=False)
+            yield pq.ParquetFile(file, metadata=footer, buffer_size=READ_BYTES, pre_buffer=False)
     except FileNotFoundError:
         raise AccountingError(f"{path}: the file is missing under {storage.uri}") from None
     except (pa.ArrowException, OSError) as error:

@@ -69,8 +69,8 @@ class ShardWriter:
 
     `columns` maps passed-through columns to plan types; `vector_dtype` is float32 or float16;
     `normalized` says whether vectors must have length 1 (normalize in float32: the tolerance
-    is 1e-3). The dimension is that of the first vectors. Where the `task` is `generate` there
-    are no vectors, and neither of the two counts.
+    is 1e-3). `run`: see `paths.embeddings`. The dimension is that of the first vectors. Where the
+    `task` is `generate` there are no vectors, and neither of the two counts.
     """
 
     def __init__(
@@ -83,10 +83,12 @@ class ShardWriter:
         *,
         normalized: bool = True,
         task: Task = EMBED,
+        run: int = 0,
     ) -> None:
         refuse_reserved(columns, task)
         self._storage = storage
-        self._shard, self._fence = shard, fence
+        self._shard = shard
+        self._path = paths.embeddings(shard, fence, run)
         self._columns = dict(columns)
         self._task: Task = task
         self._vector_dtype = vector_dtype if task == EMBED else ""
@@ -99,7 +101,7 @@ class ShardWriter:
         self._output_tokens = 0
         self._lengths = np.zeros(32, dtype=np.int64)
         self._embeddings: GroupedWriter | None = None
-        self._failures = GroupedWriter(storage, paths.failures(shard, fence), FAILURES_SCHEMA)
+        self._failures = GroupedWriter(storage, paths.failures(shard, fence, run), FAILURES_SCHEMA)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"write-{shard}")
         self._behind: deque[Future[None]] = deque()
 
@@ -147,8 +149,7 @@ class ShardWriter:
 
     def _open_embeddings(self, schema: pa.Schema) -> GroupedWriter:
         if self._embeddings is None:
-            path = paths.embeddings(self._shard, self._fence)
-            self._embeddings = GroupedWriter(self._storage, path, schema)
+            self._embeddings = GroupedWriter(self._storage, self._path, schema)
         return self._embeddings
 
     def close(self, dimensions: int | None = None) -> ShardFiles:

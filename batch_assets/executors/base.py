@@ -9,10 +9,11 @@ SageMaker, AWS Batch).
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.embeddings.schema import Task
 from batch_assets.executors.jobs import JobDescription
@@ -76,10 +77,11 @@ class PreparedJob:
 
 @dataclass(frozen=True)
 class JobHandle:
-    """A submitted job. `job_id` finds it again at the service."""
+    """A submitted job. `job_id` finds it again at the service, `submission_id` what it was submitted with."""
 
     prepared: PreparedJob
     job_id: str
+    submission_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,20 +91,6 @@ class JobStatus:
     handle: JobHandle
     state: JobState
     message: str = ""
-
-
-@dataclass
-class JobFacts:
-    """What is known of a job once its outcomes are read; goes into the commit marker."""
-
-    model: str = ""
-    dtype: str = ""
-    device: str = ""
-    dimensions: int = 0
-    timings: dict[str, float] = field(default_factory=dict)
-    cost_usd: float | None = None
-    input_tokens: int = 0
-    output_tokens: int = 0
 
 
 class Executor(Protocol):

@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.job_rows import JobRows
-from batch_assets.executors.base import Executor, JobFacts, JobState, PreparedJob
+from batch_assets.errors import BatchAssetsError
+from batch_assets.executors.base import Executor, JobState, PreparedJob
 from batch_assets.executors.jobs import JobDescription, JobKey
 from batch_assets.sharding.plan import Shard
 
@@ -24,15 +26,23 @@ class Unanswered(Exception):
     """It is not known whether the service has taken the job: no answer, or an error of its own."""
 
 
+class UnexpectedOutput(BatchAssetsError):
+    """What a job wrote is not what the pipeline asked for, so the next job's would not be either.
+
+    Nothing more is started until a person has said that it is mended.
+    """
+
+
 class ResultsNotReady(Exception):
     """The job has ended and its results are not all to be seen yet."""
 
 
 @dataclass(frozen=True)
 class ServiceJob:
-    """A job as the service tells of it. Times are unix seconds.
+    """A job as the service tells of it. Times are unix seconds; between `began_at` and `ended_at` it computes.
 
     `records` counts what it has processed, None where it does not say; `results` is where it writes.
+    `children` counts those that have ended, of a job that has children.
     """
 
     id: str
@@ -44,6 +54,8 @@ class ServiceJob:
     ended_at: float | None = None
     records: int | None = None
     results: str = ""
+    began_at: float | None = None
+    children: int = 0
 
     @property
     def active(self) -> bool:
@@ -69,19 +81,26 @@ class Event:
 class Order:
     """What a job is to hold: `ordinals` None are all the shard's valid records.
 
-    `earlier` and `keep_fence` are where the other records' rows are, see `JobDescription`.
+    For the others, see `JobDescription`.
     """
 
     fence: int
     attempt: int
     ordinals: Sequence[int] | None = None
-    shortened: Mapping[int, int] | None = None
+    narrowed: Mapping[int, int] | None = None
     earlier: Sequence[int] = ()
     keep_fence: int | None = None
+    outdated_fence: int = -1
 
 
 class DeferredExecutor(Executor, Protocol):
-    """An executor whose work goes on at a service."""
+    """An executor whose work goes on at a service.
+
+    Either results are fetched when a job has ended (`ResultsExecutor`), or the service's workers
+    commit their shards themselves (`WorkersExecutor`, whose `commits` is True).
+    """
+
+    commits: bool
 
     @property
     def scope(self) -> str:
@@ -89,7 +108,7 @@ class DeferredExecutor(Executor, Protocol):
         ...
 
     def slots(self) -> int:
-        """Jobs of the scope that may be active at once."""
+        """Submissions of the scope that may be active at once."""
         ...
 
     def render(self, shard: Shard, order: Order) -> JobDescription:
@@ -103,14 +122,6 @@ class DeferredExecutor(Executor, Protocol):
 
     def submission_name(self, jobs: Sequence[JobKey]) -> tuple[str, str]:
         """(token, name) of the submission of these jobs: always the same for the same jobs."""
-        ...
-
-    def snapshot(self, since: float | None) -> list[ServiceJob]:
-        """Every job in the account, of any model and state, submitted after `since` (unix seconds; None: ever)."""
-        ...
-
-    def is_same_model(self, job: ServiceJob) -> bool:
-        """Whether the job takes slots of this executor's scope."""
         ...
 
     def find(self, name: str) -> ServiceJob | None:
@@ -129,14 +140,6 @@ class DeferredExecutor(Executor, Protocol):
         """Stop a job; one that has ended is left as it is. Raises Unanswered."""
         ...
 
-    def cost(self, input_tokens: int, output_tokens: int, *, on_demand: bool = False) -> float | None:
-        """USD for so many tokens; None where no price is known."""
-        ...
-
-    def token_bounds(self) -> tuple[int | None, int]:
-        """The most tokens that the model takes of a record (None: no limit), and the most that it answers."""
-        ...
-
     def events(self, most: int) -> list[Event]:
         """Wake-ups that wait in the queue; none where there is no queue."""
         ...
@@ -145,18 +148,79 @@ class DeferredExecutor(Executor, Protocol):
         """The ledger has moved: these need not come again."""
         ...
 
+
+class ResultsExecutor(DeferredExecutor, Protocol):
+    """A deferred executor whose jobs write results, which are fetched.
+
+    `narrowing` is the code of records that are to be tried again otherwise: a shorter text, a
+    smaller file. How often that was done is in `Order.narrowed`.
+    """
+
+    narrowing: str
+
+    def snapshot(self, since: float | None) -> list[ServiceJob]:
+        """Every job in the account, of any model and state, submitted after `since` (unix seconds; None: ever)."""
+        ...
+
+    def is_same_model(self, job: ServiceJob) -> bool:
+        """Whether the job takes slots of this executor's scope."""
+        ...
+
+    def cost(self, input_tokens: int, output_tokens: int, *, on_demand: bool = False) -> float | None:
+        """USD for so many tokens; None where no price is known."""
+        ...
+
+    def token_bounds(self) -> tuple[int | None, int]:
+        """The most tokens that the model takes of a record (None: no limit), and the most that it answers."""
+        ...
+
     def fetch(
         self, job: PreparedJob, service_job: ServiceJob | None, rows: JobRows, facts: JobFacts, *, final: bool
     ) -> None:
         """Read the results of a job that has ended into `rows`.
 
         Every record asked for is settled by it or is to be tried again. `facts` gets tokens and
-        cost. Raises ResultsNotReady where more may still come, unless this is the `final` look.
+        cost. Raises ResultsNotReady where more may still come, unless this is the `final` look, and
+        UnexpectedOutput.
         """
         ...
 
     def answer(self, job: PreparedJob, rows: JobRows, facts: JobFacts, pace: "Pace") -> None:
         """Do an on_demand job here and now, record by record."""
+        ...
+
+
+class WorkersExecutor(DeferredExecutor, Protocol):
+    """A deferred executor whose workers embed a shard each, and commit it under the job's fence.
+
+    A submission carries up to `array_jobs` jobs, its children, in the order of their shards.
+    """
+
+    array_jobs: int
+
+    @property
+    def alive(self) -> int | None:
+        """Children of the pipeline that may be alive at once; None: any number."""
+        ...
+
+    def describe(self, job_ids: Sequence[str]) -> list[ServiceJob]:
+        """The truth about these submissions, those left out that the service does not know."""
+        ...
+
+    def ended_children(self, job_id: str) -> Mapping[int, JobState]:
+        """Which children have ended, and how (SUCCEEDED, FAILED), by their place in the submission."""
+        ...
+
+    def worker(self, job_id: str, place: int, jobs: int) -> str:
+        """What the service calls one worker of a submission of `jobs`."""
+        ...
+
+    def ended(self, job: JobDescription, worker: str | None) -> tuple[str, float]:
+        """Why a worker ended without a commit, and after how many seconds."""
+        ...
+
+    def price(self, seconds: float) -> float | None:
+        """USD for a worker's time; None where no price is known."""
         ...
 
 

@@ -12,18 +12,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.embeddings.schema import EMBED, GENERATE, Task
 from batch_assets.encoders.base import Encoder, ImageItem
 from batch_assets.encoders.fingerprint import fingerprint
 from batch_assets.encoders.weights import is_user_model
 from batch_assets.errors import ConfigurationError
-from batch_assets.executors.base import (
-    JobFacts,
-    JobHandle,
-    Limits,
-    Progress,
-)
+from batch_assets.executors.base import JobHandle, Limits, Progress
 from batch_assets.executors.in_place import InPlace
 from batch_assets.settings.in_place import GpuExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings

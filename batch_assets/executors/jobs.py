@@ -41,10 +41,11 @@ class JobDescription:
     """One job: `fence` is the number of the claim it was rendered under, and never repeats.
 
     `attempt` counts from 1 how often the shard's records have been tried. `ordinals` are the
-    records asked for, as runs (first, last), both included; `shortened` maps those whose text was
-    cut again to how often. `refused` are records never sent, with code and message. `earlier` are the fences of
-    the attempts whose rows are kept, `keep_fence` is a commit whose rows are kept. `bound_usd` is
-    the most that it can cost. `first_id` is the record id of ordinal 0.
+    records asked for, as runs (first, last), both included; `narrowed` maps those whose text was
+    cut again, or whose file was made smaller, to how often. `refused` are records never sent, with
+    code and message. `earlier` are the fences of the attempts whose rows are kept, `keep_fence` is a
+    commit whose rows are kept; one up to `outdated_fence` does not count as done. `bound_usd` is the
+    most that it can cost. `first_id` is the record id of ordinal 0.
     """
 
     pipeline: str
@@ -60,11 +61,12 @@ class JobDescription:
     bytes: int
     bound_usd: float
     ordinals: Sequence[tuple[int, int]]
-    shortened: dict[int, int] = field(default_factory=dict)
+    narrowed: dict[int, int] = field(default_factory=dict)
     refused: Sequence[tuple[int, str, str]] = ()
     earlier: Sequence[int] = ()
     keep_fence: int | None = None
     first_id: int = 0
+    outdated_fence: int = -1
 
     @property
     def key(self) -> JobKey:

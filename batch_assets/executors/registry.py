@@ -10,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from batch_assets.errors import ConfigurationError
+from batch_assets.executors.aws_batch.account import AwsBatchAccount
 from batch_assets.executors.base import Executor, Progress
 from batch_assets.executors.bedrock.account import BedrockAccount
 from batch_assets.executors.gpu import GpuMachine
 from batch_assets.executors.ray.cluster import RayCluster
+from batch_assets.executors.sagemaker.account import SageMakerAccount
 from batch_assets.settings.pipeline import PipelineSettings
 
 
@@ -43,6 +45,8 @@ EXECUTOR_HOSTS: Mapping[str, type[ExecutorHost]] = {
     "gpu": GpuMachine,
     "ray": RayCluster,
     "bedrock": BedrockAccount,
+    "sagemaker": SageMakerAccount,
+    "aws_batch": AwsBatchAccount,
 }
 
 

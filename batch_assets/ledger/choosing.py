@@ -15,10 +15,13 @@ from batch_assets.ledger.schema import jobs, pipelines, shards, submissions
 from batch_assets.ledger.states import LIVE_SUBMISSION
 from batch_assets.ledger.store import batches
 
+GATHERED_AT_MOST = 10
 _JOB_COLUMNS = tuple(jobs.c[name] for name in JobRow.__dataclass_fields__)
 
 
-def choose_jobs(connection: sa.Connection, rules: Mapping[str, SubmissionRules]) -> list[JobRow] | Waiting:
+def choose_jobs(
+    connection: sa.Connection, rules: Mapping[str, SubmissionRules], now: float
+) -> list[JobRow] | Waiting:
     """The jobs of the next submission, all of one pipeline; or why there is none.
 
     Pipelines that are to stop, or that the service refused, are passed over. One whose next
@@ -26,15 +29,16 @@ def choose_jobs(connection: sa.Connection, rules: Mapping[str, SubmissionRules])
     """
     free = _startable(connection, rules)
     blocked: list[str] = []
-    too_few = False
+    waiting: Waiting | None = None
     by_priority = sorted(free, key=lambda name: -rules[name].priority)
     for _, names in groupby(by_priority, key=lambda name: rules[name].priority):
         choices: list[list[JobRow]] = []
         for name in names:
-            choice = _next_of(connection, name, rules[name])
-            if choice:
+            choice = _next_of(connection, name, rules[name], now)
+            if isinstance(choice, Waiting):
+                waiting = choice
+            elif choice:
                 choices.append(choice)
-            too_few |= choice == []
         for choice in sorted(choices, key=lambda some: (some[0].queued_at, some[0].pipeline)):
             name = choice[0].pipeline
             bound = sum(job.bound_usd for job in choice)
@@ -44,9 +48,7 @@ def choose_jobs(connection: sa.Connection, rules: Mapping[str, SubmissionRules])
             blocked.append(f"pipeline {name}: {reason}")
     if blocked:
         return Waiting("budget", message="; ".join(blocked))
-    if too_few:
-        return Waiting("pool", message="fewer records are queued than the service takes in one job")
-    return Waiting("empty")
+    return waiting or Waiting("empty")
 
 
 def read_jobs(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> list[JobRow]:
@@ -63,18 +65,57 @@ def _startable(connection: sa.Connection, rules: Mapping[str, SubmissionRules]) 
     return sorted(connection.scalars(query))
 
 
-def _next_of(connection: sa.Connection, pipeline: str, rules: SubmissionRules) -> list[JobRow] | None:
-    """The pipeline's next jobs, oldest first; None: nothing is queued; empty: too few records are."""
+def _next_of(
+    connection: sa.Connection, pipeline: str, rules: SubmissionRules, now: float
+) -> list[JobRow] | Waiting:
+    """The pipeline's next jobs, oldest first; empty: nothing is queued."""
+    if rules.together > 1:
+        return _array(connection, pipeline, rules, now)
     head = _queued(connection, pipeline, sa.true(), (shards.c.queued_at, shards.c.key), 1)
     if not head:
-        return None
+        return []
     if head[0].records >= rules.min_records:
         return head
     if pool := _pool(connection, head[0], rules):
         return pool
     # Few are passed on the way: more small ones than that would have made a pool.
     enough = shards.c.queued_records >= rules.min_records
-    return _queued(connection, pipeline, enough, (shards.c.queued_at, shards.c.key), 1)
+    if found := _queued(connection, pipeline, enough, (shards.c.queued_at, shards.c.key), 1):
+        return found
+    return Waiting("pool", message="fewer records are queued than the service takes in one job")
+
+
+def _array(
+    connection: sa.Connection, pipeline: str, rules: SubmissionRules, now: float
+) -> list[JobRow] | Waiting:
+    """As many of the oldest jobs as one submission takes, and as may be alive."""
+    room = rules.together
+    if rules.alive is not None:
+        room = min(room, rules.alive - _alive(connection, pipeline))
+    if room <= 0:
+        return Waiting("full", message=f"{rules.alive} jobs of {pipeline} are alive, as many as may be")
+    found = _queued(connection, pipeline, sa.true(), (shards.c.queued_at, shards.c.key), room)
+    if len(found) == room or not found:
+        return found
+    quiet, longest = now - found[-1].queued_at, now - found[0].queued_at
+    if quiet < rules.gather_seconds and longest < GATHERED_AT_MOST * rules.gather_seconds:
+        return Waiting("gathering")
+    return found
+
+
+def _alive(connection: sa.Connection, pipeline: str) -> int:
+    """The pipeline's jobs that a service has and that have not ended."""
+    query = (
+        sa.select(sa.func.count())
+        .select_from(jobs)
+        .join(submissions, submissions.c.token == jobs.c.submission)
+        .where(
+            submissions.c.pipeline == pipeline,
+            submissions.c.state.in_(LIVE_SUBMISSION),
+            jobs.c.state.is_(None),
+        )
+    )
+    return connection.scalar(query) or 0
 
 
 def _pool(connection: sa.Connection, head: JobRow, rules: SubmissionRules) -> list[JobRow]:
@@ -139,5 +180,5 @@ def _jobs_of_shards(
         for tokens in batches(sorted({job.submission for job in rows if job.submission is not None})):
             named = (submissions.c.token.in_(tokens), submissions.c.state.in_(LIVE_SUBMISSION))
             live.update(connection.scalars(sa.select(submissions.c.token).where(*named)))
-        alive |= {job.shard for job in rows if job.submission in live}
+        alive |= {job.shard for job in rows if job.submission in live and job.state is None}
     return alive, known

@@ -3,7 +3,7 @@
 Listing a source belongs to `sources/`; what to do about a touched file, to `sharding/`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import sqlalchemy as sa
@@ -66,6 +66,29 @@ class Files(Store):
         with self._database.read() as connection:
             return {row.path: row.version for row in connection.execute(query)}
 
+    def file_versions(self, pipeline: str, paths: Sequence[str]) -> dict[str, str]:
+        """The versions, by path, of those of `paths` that are known."""
+        query = sa.select(files.c.path, files.c.version).where(files.c.pipeline == pipeline)
+        found: dict[str, str] = {}
+        with self._database.read() as connection:
+            for some in batches(paths):
+                rows = connection.execute(query.where(files.c.path.in_(some)))
+                found |= {row.path: row.version for row in rows}
+        return found
+
+    def set_versions(self, pipeline: str, versions: Mapping[str, str]) -> None:
+        """Note which version of a file counts as planned: of another pipeline's shard, only reading tells."""
+        if not versions:
+            return
+        named = sa.update(files).where(
+            files.c.pipeline == pipeline, files.c.path == sa.bindparam("file_path")
+        )
+        values = [{"file_path": path, "new_version": version} for path, version in versions.items()]
+        with self._database.write() as connection:
+            for some in batches(values):
+                new = named.values(version=sa.bindparam("new_version"), state="planned")
+                connection.execute(new, list(some))
+
     def mark_files(self, pipeline: str, paths: Sequence[str], state: FileState) -> None:
         """Note that files were touched or removed since they were planned, or are again as planned."""
         if not paths:
@@ -74,6 +97,16 @@ class Files(Store):
             for some in batches(paths):
                 row = (files.c.pipeline == pipeline, files.c.path.in_(some))
                 connection.execute(sa.update(files).where(*row).values(state=state))
+
+    def restore_files(self, pipeline: str, paths: Sequence[str]) -> None:
+        """Note that those of `paths` that were touched are again as planned; free where none was."""
+        for some in batches(paths):
+            query = sa.select(files.c.path).where(
+                files.c.pipeline == pipeline, files.c.path.in_(some), files.c.state == "touched"
+            )
+            with self._database.read() as connection:
+                again = list(connection.scalars(query))
+            self.mark_files(pipeline, again, "planned")
 
 
 def _checked(path: str) -> str:

@@ -71,7 +71,11 @@ class Jobs(Store):
         """
         alive = (
             sa.select(submissions.c.token)
-            .where(submissions.c.token == jobs.c.submission, submissions.c.state.in_(LIVE_SUBMISSION))
+            .where(
+                submissions.c.token == jobs.c.submission,
+                submissions.c.state.in_(LIVE_SUBMISSION),
+                jobs.c.state.is_(None),
+            )
             .correlate(jobs)
             .exists()
         )

@@ -1,8 +1,8 @@
 """The ledger: the truth about every shard of every pipeline, in one database.
 
 This class only puts the parts together; each part is a file: `planning`, `files`, `moves`,
-`claims`, `leases`, `reading`; and for jobs at a service `queue`, `submissions`, `recovery`, `jobs`,
-`money`, `scopes`, `notices`. All writes are short transactions, safe among many processes.
+`claims`, `leases`, `reading`; and for jobs at a service `queue`, `submissions`, `children`, `recovery`, `jobs`,
+`money`, `scopes`, `notices`; and `triggers`. All writes are short transactions, safe among many processes.
 """
 
 import time
@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from sqlalchemy.exc import DBAPIError
 
+from batch_assets.ledger.children import Children
 from batch_assets.ledger.claims import Claims
 from batch_assets.ledger.database import Database
 from batch_assets.ledger.files import Files
@@ -25,6 +26,7 @@ from batch_assets.ledger.reading import Reading
 from batch_assets.ledger.recovery import Recovery
 from batch_assets.ledger.scopes import Scopes
 from batch_assets.ledger.submissions import Submissions
+from batch_assets.ledger.triggers import Triggers
 
 
 class Ledger(
@@ -36,11 +38,13 @@ class Ledger(
     Reading,
     Queue,
     Submissions,
+    Children,
     Recovery,
     Jobs,
     Accounts,
     Scopes,
     Notices,
+    Triggers,
 ):
     """What became of every shard. Threads may share one; processes open their own."""
 

@@ -178,3 +178,9 @@ def m004_children(connection: sa.Connection) -> None:
             PRIMARY KEY (pipeline, key))""",
         "CREATE INDEX ledger_triggers_by_state ON ledger_triggers (state, pipeline)",
     )
+
+
+@migration
+def m005_trigger_origin(connection: sa.Connection) -> None:
+    """Who gave an order: a schedule's is carried out by sensors, a web hook's by `batch-assets serve` too."""
+    _execute(connection, "ALTER TABLE ledger_triggers ADD COLUMN origin {text} NOT NULL DEFAULT 'webhook'")

@@ -57,6 +57,11 @@ class Accounts(Store):
         with self._database.read() as connection:
             return _money(connection, pipeline)
 
+    def block(self, pipeline: str, text: str) -> None:
+        """Let nothing more be submitted until a person has said that what `text` tells is mended."""
+        with self._database.write() as connection:
+            set_blocked(connection, pipeline, text, "refused")
+
     def clear_blocked(self, pipeline: str) -> None:
         """Forget why nothing was submitted: a person has mended it, or says to try again."""
         with self._database.write() as connection:

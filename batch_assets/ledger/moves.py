@@ -94,6 +94,22 @@ class Moves(Store):
             values["keep_fence"] = sa.func.coalesce(shards.c.commit_fence, shards.c.fence)
         return self._again(pipeline, keys, State.COLLECTED, values)
 
+    def plan_again(self, pipeline: str, keys: Sequence[str], states: Collection[State]) -> list[str]:
+        """Shards whose input is another one by now begin as if nothing had been done; the keys moved.
+
+        Of those in `states`: COLLECTED, EXHAUSTED, and PREPARED or READY without a job. The commit
+        markers that they have now count no longer.
+        """
+        values = {**_AFRESH, "state": State.PLANNED, "rejected": 0, "tokens": None}
+        moved: list[str] = []
+        for state in sorted(states):
+            if State.PLANNED not in MOVES[state]:
+                raise ValueError(f"a shard cannot move from {state} to {State.PLANNED}")
+            no_job = None if state in (State.COLLECTED, State.EXHAUSTED) else shards.c.job.is_(None)
+            now = {**values, "outdated_fence": shards.c.fence}
+            moved += self._again(pipeline, keys, state, now, no_job)
+        return sorted(moved)
+
     def mark_stale(self, pipeline: str, fingerprint: str) -> list[str]:
         """Collected shards of another fingerprint than `fingerprint` start anew; their keys."""
         other = shards.c.fingerprint.is_distinct_from(fingerprint)

@@ -14,12 +14,16 @@ class Notices(Store):
 
     def notice_once(self, key: str) -> bool:
         """True exactly once per key, over all processes."""
+        if self.is_noticed(key):
+            return False
         known = sa.select(notices.c.key).where(notices.c.key == key)
-        with self._database.read() as connection:
-            if connection.scalar(known) is not None:
-                return False
         with self._database.write() as connection:
             if connection.scalar(known) is not None:
                 return False
             connection.execute(sa.insert(notices).values(key=key, at=self._clock()))
             return True
+
+    def is_noticed(self, key: str) -> bool:
+        """Whether `notice_once` was called with this key before."""
+        with self._database.read() as connection:
+            return connection.scalar(sa.select(notices.c.key).where(notices.c.key == key)) is not None

@@ -56,6 +56,36 @@ class Reading(Store):
         found = [self._select(part, shards.c.key, limit) for part in parts]
         return list(heapq.merge(*found, key=lambda row: row.key))[:limit]
 
+    def ready_after(self, pipeline: str, upstream: str, limit: int | None = None) -> list[ShardRow]:
+        """Planned shards whose namesakes in `upstream` are collected, ordered by key, at most `limit`."""
+        theirs = shards.alias("theirs")
+        collected = (
+            sa.select(theirs.c.key)
+            .where(
+                theirs.c.pipeline == upstream,
+                theirs.c.key == shards.c.key,
+                theirs.c.superseded == sa.false(),
+                theirs.c.state == State.COLLECTED,
+            )
+            .correlate(shards)
+            .exists()
+        )
+        waiting = sa.and_(
+            shards.c.pipeline == pipeline, shards.c.superseded == sa.false(), shards.c.state == State.PLANNED
+        )
+        return self._select(sa.and_(waiting, collected), shards.c.key, limit)
+
+    def last_change(self, pipeline: str) -> float:
+        """When a shard of the pipeline changed last (unix seconds); 0 where it has none."""
+        query = (
+            sa.select(shards.c.updated_at)
+            .where(shards.c.pipeline == pipeline)
+            .order_by(shards.c.revision.desc())
+            .limit(1)
+        )
+        with self._database.read() as connection:
+            return connection.scalar(query) or 0.0
+
     def counts(self, pipeline: str) -> dict[State, int]:
         """How many shards stand in each state; one without shards is left out, and is 0 if asked for."""
         query = sa.select(tallies.c.state, tallies.c.shards).where(tallies.c.pipeline == pipeline)
@@ -64,6 +94,14 @@ class Reading(Store):
             for state, number in connection.execute(query.where(tallies.c.shards > 0)):
                 counts[State(state)] += number
         return counts
+
+    def records_in(self, pipeline: str, state: State) -> int:
+        """How many planned records the shards in a state have together."""
+        query = sa.select(sa.func.sum(tallies.c.records)).where(
+            tallies.c.pipeline == pipeline, tallies.c.state == state
+        )
+        with self._database.read() as connection:
+            return int(connection.scalar(query) or 0)
 
     def is_held(self, pipeline: str, key: str) -> bool:
         """Whether somebody alive is computing or committing the shard."""

@@ -46,7 +46,7 @@ class ShardRow:
     the fence of the newest job. `before` is where a claim that is given back puts the shard.
     `collect_after` is set while there is something to collect, and says from when on.
     `collections` counts the claims that failed since. The rows of the commit with the fence
-    `keep_fence` are kept when the shard is done again.
+    `keep_fence` are kept when the shard is done again; a commit up to `outdated_fence` counts no longer.
     """
 
     pipeline: str
@@ -75,6 +75,7 @@ class ShardRow:
     collect_after: float | None
     collections: int
     keep_fence: int | None
+    outdated_fence: int = -1
 
 
 SHARD_COLUMNS = tuple(schema.shards.c[name] for name in ShardRow.__dataclass_fields__)
@@ -152,6 +153,7 @@ class JobRow:
 
     `bound_usd` is the most that it can cost, `held_usd` the same while that is reserved,
     `cost_usd` what it did cost, once. `submission` is a token, `digest` that of its requests.
+    `state` is how it ended where its submission may go on with others, None else.
     """
 
     pipeline: str
@@ -166,6 +168,7 @@ class JobRow:
     submission: str | None = None
     queued_at: float = 0.0
     digest: str = ""
+    state: str | None = None
 
 
 @dataclass(frozen=True)
@@ -196,12 +199,19 @@ class SubmissionRules:
 
     The highest priority goes first. `budget_usd`: spent and held may not pass it together. A job
     of fewer than `min_records` goes with others, of at most `max_records` together.
+
+    Where a submission takes many jobs (`together` above 1), it takes all that are queued, as long
+    as no more than `alive` of the pipeline's are; and it waits for more to come until the queue
+    has been quiet for `gather_seconds`, or the oldest has waited ten times as long.
     """
 
     priority: int = 0
     budget_usd: float | None = None
     min_records: int = 0
     max_records: int | None = None
+    together: int = 1
+    alive: int | None = None
+    gather_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -220,10 +230,11 @@ class Waiting:
     """Nothing is to be submitted now. `until` (unix seconds) is known for a pause alone.
 
     paused: the service asked for patience; full: no free slot; budget: the next job does not
-    fit; pool: too few records are queued for a submission; empty: nothing is queued.
+    fit; pool: too few records are queued for a submission; gathering: more jobs may come into it;
+    empty: nothing is queued.
     """
 
-    reason: Literal["paused", "full", "budget", "pool", "empty"]
+    reason: Literal["paused", "full", "budget", "pool", "gathering", "empty"]
     until: float | None = None
     message: str = ""
 

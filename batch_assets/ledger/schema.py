@@ -152,6 +152,8 @@ triggers = sa.Table(
     sa.Column("at", sa.Double, nullable=False),
     sa.Column("updated_at", sa.Double, nullable=False),
     sa.Column("message", _text),
+    # Who gave it: schedule or webhook.
+    sa.Column("origin", _text, nullable=False),
 )
 
 # Sums over shards that are not superseded, kept in the transaction of every change, so that a

@@ -56,8 +56,8 @@ ENDED_SUBMISSION = frozenset(SubmissionState(state) for state in ENDED)
 MOVES: dict[State, frozenset[State]] = {
     # From PLANNED on a lost ledger goes straight to where the job is.
     State.PLANNED: frozenset({State.PREPARED, State.READY, State.QUEUED, State.SUBMITTED}),
-    State.PREPARED: frozenset({State.READY, State.QUEUED, State.SUBMITTED, State.EXHAUSTED}),
-    State.READY: frozenset({State.PREPARED, State.RUNNING, State.STOPPED}),
+    State.PREPARED: frozenset({State.PLANNED, State.READY, State.QUEUED, State.SUBMITTED, State.EXHAUSTED}),
+    State.READY: frozenset({State.PLANNED, State.PREPARED, State.RUNNING, State.STOPPED}),
     State.QUEUED: frozenset({State.PREPARED, State.READY, State.SUBMITTING, State.SUBMITTED, State.STOPPED}),
     State.SUBMITTING: frozenset({State.QUEUED, State.SUBMITTED, State.RUNNING, *ENDED}),
     State.SUBMITTED: frozenset({State.RUNNING, *ENDED}),
@@ -70,8 +70,9 @@ MOVES: dict[State, frozenset[State]] = {
     State.EXPIRED: frozenset({State.COLLECTING}),
     State.STOPPED: frozenset({State.PREPARED, State.READY, State.QUEUED, State.SUBMITTED, State.COLLECTING}),
     State.COLLECTING: frozenset({State.COLLECTED, State.READY, State.QUEUED, *ENDED, State.EXHAUSTED}),
-    State.COLLECTED: frozenset({State.PREPARED, State.READY}),  # told to compute again
-    State.EXHAUSTED: frozenset({State.PREPARED, State.READY, *ENDED}),  # told to try again
+    # Told to compute again, or to try again; PLANNED where the input is another one by now.
+    State.COLLECTED: frozenset({State.PLANNED, State.PREPARED, State.READY}),
+    State.EXHAUSTED: frozenset({State.PLANNED, State.PREPARED, State.READY, *ENDED}),
 }
 """From each state, where it may go. Any state may become COLLECTED where the root already
 holds a commit marker of the current fingerprint (`Ledger.adopt_all`)."""

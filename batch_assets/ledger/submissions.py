@@ -54,7 +54,7 @@ class Submissions(Store):
                 return Waiting("paused", shared.paused_until)
             if _active(connection, scope) + shared.foreign_jobs >= shared.slots:
                 return Waiting("full")
-            chosen = choose_jobs(connection, rules)
+            chosen = choose_jobs(connection, rules, now)
             if isinstance(chosen, Waiting):
                 return chosen
             token, name = make(chosen)
@@ -101,7 +101,7 @@ class Submissions(Store):
                 "queued_at": of_job.scalar_subquery(),
                 "queued_records": of_job.with_only_columns(jobs.c.records).scalar_subquery(),
             }
-            _follow(connection, row, carried, values, now)
+            follow_submission(connection, row, carried, values, now)
             connection.execute(
                 sa.update(jobs).where(jobs.c.submission == token).values(submission=None, held_usd=None)
             )
@@ -149,7 +149,7 @@ class Submissions(Store):
                 return []
             ended = {"collect_after": now} if state in ENDED_SUBMISSION else {}
             carried = read_jobs(connection, jobs.c.submission == token)
-            return _follow(connection, row, carried, {"state": State(state), **ended}, now)
+            return follow_submission(connection, row, carried, {"state": State(state), **ended}, now)
 
 
 def read_submission(connection: sa.Connection, token: str) -> Any:
@@ -214,7 +214,7 @@ def _news(row: Any, state: SubmissionState, message: str | None, service_id: str
     return news
 
 
-def _follow(
+def follow_submission(
     connection: sa.Connection, row: Any, carried: Sequence[JobRow], values: dict[str, Any], now: float
 ) -> list[str]:
     """Change the shards whose newest job the submission carries, where they stand at the service."""

@@ -21,19 +21,12 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """The embedded records of one shard in a merged version.
+class MergedShard:
+    """One shard in a merged version: its records, and the digest of its own file of embedded ones."""
 
-    `uri` is relative to the version's folder. `source_sha256` is the digest of the shard's own
-    file; it differs from `sha256` where columns had to be cast.
-    """
-
-    uri: str
-    rows: int
-    bytes: int
-    sha256: str
     shard: str
     planned: int
+    rows: int
     rejected: int
     failed: int
     source_sha256: str
@@ -41,6 +34,51 @@ class Part:
     @property
     def accounting(self) -> Accounting:
         return Accounting(self.planned, self.rows, self.rejected, self.failed)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A file of a merged version: the embedded records of one shard, or some of one group's.
+
+    `uri` is relative to the version's folder. `source_sha256` is the digest of the shard's own
+    file; it differs from `sha256` where columns had to be cast. Where groups mix the shards'
+    rows, the fields from `shard` to `source_sha256` are empty, and the manifest's `shards` has them.
+    `group` is the name of the part's group, see `Group`.
+    """
+
+    uri: str
+    rows: int
+    bytes: int
+    sha256: str
+    shard: str = ""
+    planned: int = 0
+    rejected: int = 0
+    failed: int = 0
+    source_sha256: str = ""
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One of several merged outputs: `name` is a folder of the source or a column's value as text, None for null.
+
+    `folder` is where its parts lie, relative to the version's folder.
+    """
+
+    name: str | None
+    folder: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What was planned and not merged, when the version was made."""
+
+    shards: int = 0
+    records: int = 0
+
+
+NOTHING_LEFT_OUT = LeftOut()
 
 
 @dataclass(frozen=True)
@@ -55,9 +93,11 @@ class FailuresPart:
 
 @dataclass(frozen=True)
 class Manifest:
-    """`manifest.json` of one merged version; `parts` are in source order.
+    """`manifest.json` of one merged version; `parts` are in source order, or in that of their groups.
 
-    `digest` names the content: the same committed shards give the same. `columns` are plan
+    `merge_by` is `folder` or a column where there are groups. `shards` is empty where each part is
+    one shard's: `merged_shards` has them either way. `previous` is the version that was published
+    when this one was begun. `digest` names the content: the same committed shards give the same. `columns` are plan
     types; `norms` are min, max, mean as measured when each vector was written. Where the `task`
     is `generate`, `tokens` are the input ones, `dimensions` is 0 and `vector_dtype` empty.
     `cost_usd` is what the shards' jobs cost together, None where nothing was paid for.
@@ -83,6 +123,22 @@ class Manifest:
     task: Task = EMBED
     output_tokens: int = 0
     cost_usd: float | None = None
+    merge_by: str | None = None
+    groups: list[Group] = field(default_factory=list)
+    shards: list[MergedShard] = field(default_factory=list)
+    left_out: LeftOut = NOTHING_LEFT_OUT
+    previous: str | None = None
+
+    @property
+    def merged_shards(self) -> list[MergedShard]:
+        """The shards whose records these are, in source order."""
+        if self.shards:
+            return self.shards
+        return [
+            MergedShard(part.shard, part.planned, part.rows, part.rejected, part.failed, part.source_sha256)
+            for part in self.parts
+            if part.shard
+        ]
 
     @property
     def accounting(self) -> Accounting:

@@ -38,10 +38,12 @@ def check_accounting(storage: Storage, manifest: Manifest) -> CheckOutcome:
                 raise AccountingError(
                     f"{manifest.path(part)}: holds {rows} rows, its manifest says {part.rows}"
                 )
-            part.accounting.check(f"shard {part.shard}")
             embedded += rows
+        shards = manifest.merged_shards
+        for shard in shards:
+            shard.accounting.check(f"shard {shard.shard}")
         rejected, failed = count_stages(storage, manifest.path(manifest.failures))
-        found = Accounting(sum(part.planned for part in parts), embedded, rejected, failed)
+        found = Accounting(sum(shard.planned for shard in shards), embedded, rejected, failed)
         found.check(f"merged version {manifest.version}")
         if found != manifest.accounting:
             raise AccountingError(

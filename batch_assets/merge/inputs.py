@@ -45,6 +45,7 @@ class Inputs:
     """All shards of a merge in source order, and what their markers add up to."""
 
     fingerprint: str
+    merge_by: str | None = None
     shards: list[Input] = field(default_factory=list)
     layouts: dict[Layout, Layout] = field(default_factory=dict)
     model: str = ""
@@ -79,26 +80,31 @@ class Inputs:
         """Digest of the content to be merged; see `digest_of`."""
         shards = self.shards
         lines = ((one.shard, one.planned, one.embeddings.sha256, one.failures.sha256) for one in shards)
-        return digest_of(self.fingerprint, lines)
+        return digest_of(self.fingerprint, lines, self.merge_by)
 
 
-def digest_of(fingerprint: str, shards: Iterable[tuple[str, int, str, str]]) -> str:
-    """Digest (hex) of what a merge is made from: the same committed shards give the same.
+def digest_of(
+    fingerprint: str, shards: Iterable[tuple[str, int, str, str]], merge_by: str | None = None
+) -> str:
+    """Digest (hex) of what a merge is made from: the same committed shards, grouped alike, give the same.
 
     `shards` are (key, planned records, sha256 of the embeddings file, sha256 of the failures file).
     """
-    digest = hashlib.sha256(f"merge 1 {fingerprint}\n".encode())
+    grouped = "" if merge_by is None else f" by {merge_by}"
+    digest = hashlib.sha256(f"merge 1 {fingerprint}{grouped}\n".encode())
     for shard in shards:
         digest.update(" ".join(map(str, shard)).encode() + b"\n")
     return digest.hexdigest()
 
 
-def gather(storage: Storage, shards: Iterable[tuple[str, int]], fingerprint: str) -> Inputs:
+def gather(
+    storage: Storage, shards: Iterable[tuple[str, int]], fingerprint: str, merge_by: str | None = None
+) -> Inputs:
     """Read the markers of `shards`, (key, planned records) in source order.
 
     Raises NotReady, naming the shards, where some are not committed or are of another fingerprint.
     """
-    inputs = Inputs(fingerprint)
+    inputs = Inputs(fingerprint, merge_by)
     missing: list[str] = []
     stale: list[str] = []
 

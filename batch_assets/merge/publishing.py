@@ -75,6 +75,11 @@ def publish(storage: Storage, version: str, expected_current: str | None) -> boo
     return swapped
 
 
+def is_version(name: str) -> bool:
+    """Whether this is how versions are called."""
+    return _VERSION.fullmatch(name) is not None
+
+
 def version_number(version: str) -> int:
     """The number in a version's name."""
     match = _VERSION.fullmatch(version)

@@ -48,7 +48,7 @@ def verify(root: str | Storage, progress: Progress | None = None) -> VerifyRepor
     report = VerifyReport()
     planned, superseded = _read_plans(storage, report)
     manifest = _read_manifest(storage, report)
-    merged = {part.shard: part.sha256 for part in manifest.parts} if manifest else {}
+    merged = _merged_digests(manifest) if manifest else {}
     # What is superseded counts no more, and may be deleted; but it stays published until the next merge.
     wanted = [shard for key, shard in planned.items() if key not in superseded or key in merged]
     report.planned_shards = len(planned) - len(superseded)
@@ -84,6 +84,13 @@ def verify(root: str | Storage, progress: Progress | None = None) -> VerifyRepor
             )
     _tell_unmerged(shards, manifest, report)
     return report
+
+
+def _merged_digests(manifest: Manifest) -> dict[str, str]:
+    """The digest of each merged shard's part; empty where its rows are in several groups' parts."""
+    return {shard.shard: "" for shard in manifest.merged_shards} | {
+        part.shard: part.sha256 for part in manifest.parts if part.shard
+    }
 
 
 def _read_plans(storage: Storage, report: VerifyReport) -> tuple[dict[str, Shard], set[str]]:
@@ -129,7 +136,7 @@ def _tell_unmerged(
     shards: Mapping[str, VerifiedShard], manifest: Manifest | None, report: VerifyReport
 ) -> None:
     """Shards outside the published version: an error only where there is no published version."""
-    merged = {part.shard for part in manifest.parts} if manifest else set[str]()
+    merged = {shard.shard for shard in manifest.merged_shards} if manifest else set[str]()
     uncommitted = [key for key, shard in shards.items() if shard.uncommitted and key not in merged]
     waiting = [key for key, shard in shards.items() if shard.marker is not None and key not in merged]
     if uncommitted:

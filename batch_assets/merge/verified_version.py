@@ -13,6 +13,7 @@ from batch_assets.merge.base import FailuresPart, Manifest, Part
 from batch_assets.merge.checks import check_results
 from batch_assets.merge.copying import check_file
 from batch_assets.merge.inputs import digest_of, name_some
+from batch_assets.merge.verified_groups import verify_groups
 from batch_assets.merge.verified_shards import VerifiedShard
 from batch_assets.storage import Storage
 from batch_assets.storage.threads import map_in_order, threads_for
@@ -43,14 +44,14 @@ def verify_version(
         embedded += rows
         if problem is not None:
             found.problems.append(problem)
-        advance(part.planned)
+        advance(part.planned or part.rows)
     rejected = failed = 0
     try:
         check_file(storage, _data_file(manifest, manifest.failures))
         rejected, failed = count_stages(storage, manifest.path(manifest.failures))
     except AccountingError as error:
         found.problems.append(str(error))
-    merged = dict.fromkeys(part.shard for part in manifest.parts)
+    merged = dict.fromkeys(shard.shard for shard in manifest.merged_shards)
     planned = sum(shards[key].shard.records for key in merged if key in shards)
     found.accounting = Accounting(planned, embedded, rejected, failed)
     if found.accounting != manifest.accounting:
@@ -60,6 +61,8 @@ def verify_version(
         )
     found.problems += _repeated(manifest) + _unnamed_files(storage, manifest)
     _compare_with_shards(manifest, shards, found)
+    if manifest.merge_by is not None and not found.problems:
+        found.problems += verify_groups(storage, manifest, shards)
     return found
 
 
@@ -82,9 +85,9 @@ def _data_file(manifest: Manifest, part: Part | FailuresPart) -> DataFile:
 
 
 def _repeated(manifest: Manifest) -> list[str]:
-    names = [f"shard {part.shard}" for part in manifest.parts] + [
-        f"part {part.uri}" for part in manifest.parts
-    ]
+    names = [f"shard {shard.shard}" for shard in manifest.merged_shards]
+    names += [f"part {part.uri}" for part in manifest.parts]
+    names += [f"group folder {group.folder}" for group in manifest.groups]
     path = paths.merged_manifest(manifest.version)
     return [f"{path}: names {name} {times} times" for name, times in Counter(names).items() if times > 1]
 
@@ -111,20 +114,22 @@ def _compare_with_shards(
     path = paths.merged_manifest(manifest.version)
     renewed: list[str] = []
     lines: list[tuple[str, int, str, str]] = []
-    for part in manifest.parts:
-        shard = shards.get(part.shard)
+    merged = manifest.merged_shards
+    for one in merged:
+        shard = shards.get(one.shard)
         if shard is None:
-            found.problems.append(f"{path}: merges shard {part.shard}, which no plan names")
+            found.problems.append(f"{path}: merges shard {one.shard}, which no plan names")
         elif shard.uncommitted:
-            marker = paths.shard_marker(part.shard)
+            marker = paths.shard_marker(one.shard)
             found.problems.append(f"{marker}: missing, though {manifest.version} merges its shard")
-        elif shard.marker is not None and shard.marker.embeddings.sha256 != part.source_sha256:
-            renewed.append(part.shard)
+        elif shard.marker is not None and shard.marker.embeddings.sha256 != one.source_sha256:
+            renewed.append(one.shard)
         elif shard.marker is not None:
-            lines.append((part.shard, part.planned, part.source_sha256, shard.marker.failures.sha256))
+            lines.append((one.shard, one.planned, one.source_sha256, shard.marker.failures.sha256))
     if renewed:
         found.notes.append(
             f"embedded again since {manifest.version} was merged: {name_some(renewed)}; merge to publish them"
         )
-    if len(lines) == len(manifest.parts) and digest_of(manifest.fingerprint, lines) != manifest.digest:
+    digest = digest_of(manifest.fingerprint, lines, manifest.merge_by)
+    if len(lines) == len(merged) and digest != manifest.digest:
         found.problems.append(f"{path}: its digest is not that of the shards it names; merge again")

@@ -12,13 +12,21 @@ from collections.abc import Sequence
 from batch_assets.notifications.base import Notification
 
 REASON_CHARACTERS = 500
+NAMED_SHARDS = 5
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 # Run ids, request ids, shard keys, counts: what differs between two tellings of one error.
 PARTICULARS = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\w*\d\w*")
 
 
-def job_failed(pipeline: str, shard: str, job: str, message: str, attempts_left: int) -> Notification:
-    """A job ended without all its records; `job` is its name at the service, which no other attempt has."""
+def job_failed(
+    pipeline: str, shards: Sequence[str], job: str, message: str, attempts_left: int
+) -> Notification:
+    """A job ended without all its records, or the children of these shards did, of a job that has children.
+
+    `job` is its name at the service, which no other attempt has: it is one event, however many
+    shards failed with it.
+    """
+    named = " ".join(shards[:NAMED_SHARDS])
     if attempts_left > 0:
         meaning = (
             f"What it has done is kept. The rest is tried again by itself, {attempts_left} "
@@ -30,16 +38,25 @@ def job_failed(pipeline: str, shard: str, job: str, message: str, attempts_left:
             "No attempt is left. What is not done counts as failed, and if that is more than the pipeline's "
             "max_failed_fraction, nothing is published."
         )
-        command = f"batch-assets retry {pipeline} {shard} && batch-assets run {pipeline}"
+        # Without names, all that have failed are taken up again.
+        chosen = f" {named}" if len(shards) <= NAMED_SHARDS else ""
+        command = f"batch-assets retry {pipeline}{chosen} && batch-assets run {pipeline}"
+    what = f"the job of shard {named}" if len(shards) == 1 else f"a job of {len(shards):,} shards"
+    more = f" ({named}{', …' if len(shards) > NAMED_SHARDS else ''})" if len(shards) > 1 else ""
     return Notification(
-        key=f"job:{pipeline}:{shard}:{job}",
-        title=f"{pipeline}: the job of shard {shard} failed",
-        happened=f"Job {job}: {shorten(message)}",
+        key=job_key(pipeline, job),
+        title=f"{pipeline}: {what} failed",
+        happened=f"Job {job}{more}: {shorten(message)}",
         meaning=meaning,
         command=command,
         pipeline=pipeline,
         severity="warning" if attempts_left > 0 else "error",
     )
+
+
+def job_key(pipeline: str, job: str) -> str:
+    """The key of a failed job."""
+    return f"job:{pipeline}:{job}"
 
 
 def budget_reached(pipeline: str, budget_usd: float, message: str) -> Notification:
@@ -69,22 +86,88 @@ def submission_refused(pipeline: str, message: str) -> Notification:
     )
 
 
+def publishing_blocked(pipeline: str, revision: int, reason: str) -> Notification:
+    """A merge was made and may not be published; told once as long as nothing changes (the ledger's `revision`)."""
+    return Notification(
+        key=blocked_key(pipeline, revision),
+        title=f"{pipeline}: publishing is blocked",
+        happened=shorten(reason),
+        meaning="What was published before stays as it is, and all that is embedded stays. The same data is not "
+        "published until this is mended.",
+        command=f"batch-assets retry {pipeline} && batch-assets run {pipeline}",
+        pipeline=pipeline,
+        severity="error",
+    )
+
+
+def blocked_key(pipeline: str, revision: int) -> str:
+    """The key of a publishing that was blocked while the pipeline stood at this revision."""
+    return f"blocked:{pipeline}:{revision}"
+
+
+def published(
+    pipeline: str,
+    version: str,
+    *,
+    planned: int,
+    embedded: int,
+    rejected: int,
+    failed: int,
+    cost_usd: float | None,
+    uri: str,
+) -> Notification:
+    """A version was published; told once for each."""
+    bad = rejected + failed
+    cost = f", for {cost_usd:,.2f} USD" if cost_usd is not None else ""
+    return Notification(
+        key=f"published:{pipeline}:{version}",
+        title=f"{pipeline}: {version} is published",
+        happened=f"{embedded:,} of {planned:,} records are embedded, {rejected:,} rejected, {failed:,} failed{cost}. "
+        f"They lie in {uri}",
+        meaning=f"Readers see it from now on. Why {bad:,} records are not in it, its failures.parquet says."
+        if bad
+        else "Readers see it from now on. Every record is in it.",
+        command=f"batch-assets verify {pipeline}",
+        pipeline=pipeline,
+        severity="info",
+    )
+
+
+def start_failed(pipeline: str, key: str, reason: str) -> Notification:
+    """A start of the pipeline that was ordered by web hook came to nothing; `key` is the order's."""
+    return Notification(
+        key=f"start:{pipeline}:{_this_hour()}:{gist(reason)}",
+        title=f"{pipeline}: a start by web hook failed",
+        happened=f"Order {one_line(key)}: {shorten(reason)}",
+        meaning="What is committed stays. The same error is told again after an hour at the earliest.",
+        command=f"batch-assets run {pipeline}",
+        pipeline=pipeline,
+        severity="error",
+    )
+
+
 def run_failed(
-    pipelines: Sequence[str], run_id: str, reason: str, *, backfill: str = "", sensor: str = "", family: str
+    pipelines: Sequence[str],
+    run_id: str,
+    reason: str,
+    *,
+    backfill: str = "",
+    started_by: str = "",
+    family: str,
 ) -> Notification:
     """A Dagster run failed; `family` is the id of the first of its re-executions.
 
     The runs of one `backfill` are one event; so are, for an hour, those that one error makes fail of
-    the runs that a `sensor` starts.
+    the runs that a sensor or a schedule starts (`started_by`).
     """
     names = ", ".join(pipelines)
     if backfill:
         key = f"backfill:{backfill}"
         title = f"{names}: runs of backfill {backfill} fail"
         meaning = "Other runs of this backfill may fail too; this is its only notification."
-    elif sensor:
+    elif started_by:
         key = f"runs:{names}:{_this_hour()}:{gist(reason)}"
-        title = f"{names}: a run that {sensor} started failed"
+        title = f"{names}: a run that {started_by} started failed"
         meaning = "The same error is told again after an hour at the earliest."
     else:
         key = family_key(family)

@@ -17,6 +17,7 @@ from batch_assets.errors import BudgetReached, StorageError, SubmissionRefused
 from batch_assets.ledger.states import AT_SERVICE, ENDED, State
 from batch_assets.notifications.delivery import notify
 from batch_assets.notifications.registry import create_notifiers
+from batch_assets.orchestration.following import Following
 from batch_assets.orchestration.metadata import COLLECT_TAG, JOB_KIND_TAG
 from batch_assets.orchestration.partitions import SHARDS_PER_RUN
 
@@ -33,12 +34,12 @@ def embed_at_service(driver: "Driver") -> None:
     """Bring every shard to its end. Raises BudgetReached, SubmissionRefused, RunFailed."""
     settings, ledger = driver.settings, driver.ledger
     pipeline = open_pipeline(settings, ledger, driver.host.executor(settings))
-    known, failures = _Known(driver), 0
+    known, failures, following = _Known(driver), 0, Following(driver)
     with _Turns(driver, pipeline).taken() as turns:
         while _unfinished(pipeline):
             _refuse_stopped(pipeline)
             # By turns: what has ended gives its money back, and is not to wait for the last upload.
-            uploaded = _upload(driver)
+            uploaded = _upload(driver, following)
             collected, failed = _collect(driver)
             known.tell()
             if failed is not None:
@@ -51,6 +52,8 @@ def embed_at_service(driver: "Driver") -> None:
             failures = 0
             if not (uploaded or collected):
                 turns.check()
+                if following.is_over():
+                    return
                 time.sleep(turns.seconds)
 
 
@@ -69,11 +72,9 @@ def _refuse_stopped(pipeline: Pipeline) -> None:
         pipeline.ledger.start_again(pipeline.name)
 
 
-def _upload(driver: "Driver") -> bool:
+def _upload(driver: "Driver", following: Following) -> bool:
     """Upload a run's worth of shards that wait for it; False where there are none."""
-    rows = driver.ledger.shards(
-        driver.settings.name, states=(State.PLANNED, State.PREPARED), limit=2 * SHARDS_PER_RUN
-    )
+    rows = following.unbegun(2 * SHARDS_PER_RUN)
     fresh = [row.key for row in rows if not driver.held(row)][:SHARDS_PER_RUN]
     if not fresh:
         return False

@@ -22,7 +22,9 @@ from batch_assets.executors.registry import ExecutorHost
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import ShardRow
 from batch_assets.ledger.states import State
+from batch_assets.notifications.registry import create_notifiers
 from batch_assets.orchestration.deferred_driver import embed_at_service
+from batch_assets.orchestration.following import Following
 from batch_assets.orchestration.mending import know_partitions, missing_materializations, report_dead_runs
 from batch_assets.orchestration.metadata import NOTES
 from batch_assets.orchestration.partitions import range_tags, shard_ranges
@@ -54,7 +56,11 @@ class Driver:
 
     def __post_init__(self) -> None:
         own = dg.Definitions(
-            resources={"ledger": self.ledger, self.settings.executor.type: self.host},
+            resources={
+                "ledger": self.ledger,
+                "notifications": create_notifiers(),
+                self.settings.executor.type: self.host,
+            },
             executor=dg.in_process_executor,
         )
         merged = dg.Definitions.merge(build_pipeline_definitions(self.settings), own)
@@ -91,16 +97,23 @@ class Driver:
 
     def _embed_in_place(self) -> None:
         fewest, passes, told = None, 0, ""
+        following = Following(self)
         while left := self.unfinished():
             if self.ledger.stop_requested(self.settings.name):
                 raise RunFailed(f"pipeline {self.settings.name} was stopped; the same command goes on")
             if any(row.state is State.STOPPED for row in left):
                 # Stopped by an order that was lifted while it was carried out: nobody else starts them.
                 self.ledger.start_again(self.settings.name)
-            free = [row.key for row in left if not self.held(row)]
+            held = {row.key: row for row in left if self.held(row)}
+            free = following.free([row for row in left if row.key not in held])
+            if not free and not held:
+                if following.is_over():
+                    return
+                following.pause()
+                continue
             if not free:
-                holders = sorted({str(row.holder) for row in left if row.holder})
-                news = f"waiting for {len(left)} shards held by {', '.join(holders)}"
+                holders = sorted({str(row.holder) for row in held.values()})
+                news = f"waiting for {len(held)} shards held by {', '.join(holders)}"
                 if news != told:
                     self.say(news)
                 told = news
@@ -119,6 +132,10 @@ class Driver:
                 time.sleep(2**passes)
             elif passes:
                 time.sleep(WAIT_SECONDS)
+
+    def take_over_plan(self) -> None:
+        """Materialize `shard_plan`, and nothing else: another pipeline, whose plan it is, has planned more."""
+        self._materialize(["shard_plan"], {})
 
     def materialize_shards(
         self, names: Sequence[str], keys: Sequence[str], tags: Mapping[str, str] | None = None

@@ -39,6 +39,9 @@ DTYPE = "dtype"
 DEVICE = "device"
 SHARDS = "shards"
 NEW_SHARDS = "new_shards"
+LEFT_OUT_SHARDS = "left_out_shards"
+LEFT_OUT_RECORDS = "left_out_records"
+GROUPS = "groups"
 GENERATION = "generation"
 ATTEMPT = "attempt"
 ERROR = "error"
@@ -65,6 +68,7 @@ COLLECT_TAG = "batch_assets/collect"
 PROCESS_TAG = "batch_assets/process"
 JOB_KIND_TAG = "batch_assets/job_kind"
 PIPELINE_TAG = "batch_assets/pipeline"
+START_TAG = "batch_assets/start"
 
 
 def common(
@@ -159,11 +163,14 @@ def merge_metadata(
         found
         | _usage(manifest)
         | {
-            SHARDS: len(manifest.parts),
+            SHARDS: len(manifest.merged_shards),
             VERSION: manifest.version,
             THROUGHPUT: bar_chart("Records per second, by shard", rates),
             "dagster/column_schema": _column_schema(manifest),
+            LEFT_OUT_SHARDS: manifest.left_out.shards,
+            LEFT_OUT_RECORDS: manifest.left_out.records,
         }
+        | ({GROUPS: len(manifest.groups)} if manifest.groups else {})
         | ({CONTACT_SHEET: photograph("Nearest neighbours", sheet.jpeg, sheet.notes)} if sheet else {})
     )
 

@@ -8,6 +8,7 @@ from batch_assets.orchestration.assets.merged_embeddings import build_merged_emb
 from batch_assets.orchestration.assets.shard_plan import build_shard_plan
 from batch_assets.orchestration.assets.submitted_jobs import build_submitted_jobs
 from batch_assets.orchestration.checks import build_parity_check
+from batch_assets.orchestration.schedules import build_schedules
 from batch_assets.settings.pipeline import PipelineSettings
 
 
@@ -25,4 +26,5 @@ def build_pipeline_definitions(settings: PipelineSettings) -> dg.Definitions:
             build_merged_embeddings(settings),
         ],
         asset_checks=[build_parity_check(settings)] if settings.executor.in_place else [],
+        schedules=build_schedules(settings),
     )

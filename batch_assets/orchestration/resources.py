@@ -9,11 +9,14 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from batch_assets.executors.bedrock.account import BedrockAccount, shared_account
+from batch_assets.executors.aws.account import shared_account
+from batch_assets.executors.aws_batch.account import AwsBatchAccount
+from batch_assets.executors.bedrock.account import BedrockAccount
 from batch_assets.executors.gpu import GpuMachine
 from batch_assets.executors.ray.cluster import RayCluster
 from batch_assets.executors.ray.connection import AUTO
 from batch_assets.executors.registry import ExecutorHost
+from batch_assets.executors.sagemaker.account import SageMakerAccount
 from batch_assets.home import ledger_url
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.notifications.base import Notifier
@@ -74,7 +77,29 @@ class BedrockResource(dg.ConfigurableResource):
     )
 
     def create_resource(self, context: dg.InitResourceContext) -> BedrockAccount:
-        return shared_account(self.region or None)
+        return shared_account(BedrockAccount, self.region or None)
+
+
+class SageMakerResource(dg.ConfigurableResource):
+    """The AWS account that runs SageMaker Batch Transform jobs, by AWS's own chain of credentials."""
+
+    region: str = Field(
+        default="", description="For pipelines that name none; by default that of the environment."
+    )
+
+    def create_resource(self, context: dg.InitResourceContext) -> SageMakerAccount:
+        return shared_account(SageMakerAccount, self.region or None)
+
+
+class AwsBatchResource(dg.ConfigurableResource):
+    """The AWS account that runs AWS Batch array jobs, by AWS's own chain of credentials."""
+
+    region: str = Field(
+        default="", description="For pipelines that name none; by default that of the environment."
+    )
+
+    def create_resource(self, context: dg.InitResourceContext) -> AwsBatchAccount:
+        return shared_account(AwsBatchAccount, self.region or None)
 
 
 class NotificationsResource(dg.ConfigurableResource):
@@ -97,5 +122,7 @@ def default_resources() -> dict[str, dg.ConfigurableResource]:
         "gpu": GpuExecutorResource(),
         "ray": RayResource(),
         "bedrock": BedrockResource(),
+        "sagemaker": SageMakerResource(),
+        "aws_batch": AwsBatchResource(),
         "notifications": NotificationsResource(),
     }

@@ -19,8 +19,10 @@ import orjson
 
 from batch_assets.errors import ConfigurationError
 from batch_assets.rehearsal import quotas
+from batch_assets.rehearsal.batch.showing import batch_jobs_shown
+from batch_assets.rehearsal.sagemaker.calls import OPERATIONS
 from batch_assets.rehearsal.server import RUNNER_AGENT, RehearsalServer
-from batch_assets.rehearsal.wire import Call, Reply, ServiceError, failure, route
+from batch_assets.rehearsal.wire import Call, Reply, ServiceError, failure, route, target
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +31,7 @@ SLOW_DOWN = (
     b'<?xml version="1.0" encoding="UTF-8"?>\n'
     b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 )
+TRANSFORM_TARGETS = {f"SageMaker.{name}" for name in OPERATIONS}
 Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
@@ -58,6 +61,12 @@ class Application:
         self._server = server
         self._moto = moto
         self._chance = random.Random(server.scenario.seed)
+        self._handlers: dict[str, Callable[[Call], Reply]] = {
+            "batch": self._batch,
+            "bedrock": self._bedrock,
+            "sagemaker": self._sagemaker,
+            "servicequotas": self._quotas,
+        }
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         from werkzeug.wrappers import Request, Response
@@ -68,10 +77,13 @@ class Application:
             shown = Response(orjson.dumps(content), status, content_type="application/json")
             return shown(environ, start_response)
         region, service = _scope(environ)
-        if service not in ("bedrock", "servicequotas"):
-            if service == "s3" and self._slows_down(environ):
-                Request(environ).get_data()  # or the caller sees a broken connection, not the 503
-                return Response(SLOW_DOWN, 503, content_type="application/xml")(environ, start_response)
+        if service == "s3" and self._slows_down(environ):
+            Request(environ).get_data()  # or the caller sees a broken connection, not the 503
+            return Response(SLOW_DOWN, 503, content_type="application/xml")(environ, start_response)
+        handler = self._handlers.get(service)
+        if service == "sagemaker" and environ.get("HTTP_X_AMZ_TARGET", "") not in TRANSFORM_TARGETS:
+            handler = None  # its other calls are moto's
+        if handler is None:
             return self._moto(environ, start_response)
         request = Request(environ)
         call = Call(
@@ -82,7 +94,7 @@ class Application:
             body=request.get_data(),
             region=region,
         )
-        reply = self._bedrock(call) if service == "bedrock" else self._quotas(call)
+        reply = handler(call)
         if reply.cut:
             _cut(environ)
         return Response(reply.body, reply.status, dict(reply.headers))(environ, start_response)
@@ -92,7 +104,7 @@ class Application:
         return RUNNER_AGENT not in environ.get("HTTP_USER_AGENT", "") and self._chance.random() < rate
 
     def _bedrock(self, call: Call) -> Reply:
-        service, found, handler = "bedrock", route("bedrock", call), self._server.batch.answer
+        service, found, handler = "bedrock", route("bedrock", call), self._server.bedrock_calls.answer
         if call.path.startswith("/model/"):
             service, found, handler = (
                 "bedrock-runtime",
@@ -109,11 +121,28 @@ class Application:
 
         return self._counted(service, name, reply)
 
+    def _batch(self, call: Call) -> Reply:
+        found = route("batch", call)
+        name = found[0].name if found else f"{call.method} {call.path}"
+        self._server.catch_up()
+
+        def reply() -> Reply:
+            if found is None:
+                raise ServiceError("ClientException", f"AWS Batch has no {name}")
+            return self._server.batch_calls.answer(found[0], call, found[1])
+
+        return self._counted("batch", name, reply)
+
+    def _sagemaker(self, call: Call) -> Reply:
+        operation: Any = target("sagemaker", call)
+        self._server.catch_up()
+        return self._counted(
+            "sagemaker", operation.name, lambda: self._server.transform_calls.answer(operation, call)
+        )
+
     def _quotas(self, call: Call) -> Reply:
         name = call.headers.get("x-amz-target", "").rsplit(".", 1)[-1]
-        return self._counted(
-            "service-quotas", name, lambda: quotas.answer(call, self._server.scenario.quotas)
-        )
+        return self._counted("service-quotas", name, lambda: quotas.answer(call, self._server.scenario))
 
     def _counted(self, service: str, name: str, answer: Callable[[], Reply]) -> Reply:
         outcome = "ok"
@@ -155,7 +184,10 @@ class Application:
             return self._server.books.as_dict()
         if what == "jobs":
             self._server.catch_up()
-            return [job.as_dict(self._server.clock.now()) for job in self._server.jobs.all()]
+            now = self._server.clock.now()
+            shown = [job.as_dict(now) for job in self._server.jobs.all()]
+            shown += [job.as_dict() for job in self._server.transforms.all()]
+            return shown + batch_jobs_shown(self._server.batch_jobs)
         if what == "scenario":
             return self._server.scenario.model_dump()
         if what == "clock":

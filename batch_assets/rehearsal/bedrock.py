@@ -3,17 +3,16 @@
 What becomes of an accepted job is `jobs.py`; InvokeModel is `on_demand.py`.
 """
 
-import base64
-import json
 from collections.abc import Mapping
 from typing import Any
 
+from batch_assets.rehearsal.call_faults import CallFaults, Words
 from batch_assets.rehearsal.faults import Scenario
 from batch_assets.rehearsal.job import Job
 from batch_assets.rehearsal.jobs import Jobs
 from batch_assets.rehearsal.models import model_for
+from batch_assets.rehearsal.paging import page
 from batch_assets.rehearsal.request_files import bucket_problem
-from batch_assets.rehearsal.throttle import Throttle
 from batch_assets.rehearsal.wire import Call, Reply, ServiceError, read_request, success
 
 DEFAULT_PAGE = 100
@@ -24,13 +23,18 @@ class BatchCalls:
     """The four calls; each returns a reply or raises ServiceError."""
 
     def __init__(self, jobs: Jobs, s3: Any, scenario: Scenario) -> None:
-        self.scenario = scenario
         self._jobs = jobs
         self._s3 = s3
-        self._throttle = Throttle()
-        # Calls come in an order that no seed can fix; the chances are seeded all the same.
-        self._chance = scenario.draw("calls")
+        self._faults = CallFaults(scenario, Words(), "calls")
         self._tokens: dict[tuple[str, str], Job] = {}
+
+    @property
+    def scenario(self) -> Scenario:
+        return self._faults.scenario
+
+    @scenario.setter
+    def scenario(self, scenario: Scenario) -> None:
+        self._faults.scenario = scenario
 
     def answer(self, operation: Any, call: Call, in_path: Mapping[str, str]) -> Reply:
         handler = {
@@ -41,21 +45,9 @@ class BatchCalls:
         }.get(operation.name)
         if handler is None:
             raise ServiceError("UnknownOperationException", f"the rehearsal has no {operation.name}")
-        self._befall(operation.name, call.region)
+        self._faults.befall(operation.name, call.region)
         given = read_request(operation, call, in_path)
         return handler(operation, given, call.region)
-
-    def _befall(self, name: str, region: str) -> None:
-        calls = self.scenario.calls
-        rate = calls.per_second.get(name)
-        if self._chance.random() < calls.throttled or (
-            rate and not self._throttle.admits((name, region), rate, rate)
-        ):
-            raise ServiceError("ThrottlingException", "Too many requests, please wait before trying again.")
-        if self._chance.random() < calls.server_errors:
-            raise ServiceError(
-                "InternalServerException", "The system encountered an unexpected error. Try again."
-            )
 
     def _create(self, operation: Any, given: dict[str, Any], region: str) -> Reply:
         calls = self.scenario.calls
@@ -77,9 +69,8 @@ class BatchCalls:
             job = self._known(given, region)
             if job is None:
                 job = self._accept(given, region)
-        if self._chance.random() < calls.lost_responses:
-            return self._lost()
-        return success(operation, {"jobArn": job.arn})
+        # Lost: the job exists, and its creator does not learn of it.
+        return self._faults.after_accepting() or success(operation, {"jobArn": job.arn})
 
     def _known(self, given: Mapping[str, Any], region: str) -> Job | None:
         """The job that an earlier call with the same token made: the request is ignored without an error."""
@@ -110,14 +101,6 @@ class BatchCalls:
             if problem := bucket_problem(self._s3, config["s3Uri"], region, config.get("s3BucketOwner")):
                 raise ServiceError("ValidationException", problem)
 
-    def _lost(self) -> Reply:
-        """The job exists, and its creator does not learn of it."""
-        if self._chance.random() < 0.5:
-            return Reply(0, b"", cut=True)
-        raise ServiceError(
-            "InternalServerException", "The system encountered an unexpected error. Try again."
-        )
-
     def _find(self, identifier: str, region: str) -> Job:
         job = self._jobs.by_id.get(identifier.rsplit("/", 1)[-1])
         if job is None or job.region != region or (":" in identifier and identifier != job.arn):
@@ -139,36 +122,25 @@ class BatchCalls:
 
     def _list(self, operation: Any, given: dict[str, Any], region: str) -> Reply:
         with self._jobs.lock:
-            found = [
+            wanted = [
                 job for job in self._jobs.by_id.values() if job.region == region and _is_wanted(job, given)
             ]
-            found.sort(key=_position, reverse=given.get("sortOrder") != "Ascending")
-            found = _behind_token(found, given.get("nextToken"))
-            page = found[: given.get("maxResults", DEFAULT_PAGE)]
-            token = _token(page[-1], given) if len(page) < len(found) else None
-            summaries = [job.described(self._jobs.now) for job in page]
+            try:
+                found, token = page(
+                    wanted,
+                    _position,
+                    given.get("maxResults", DEFAULT_PAGE),
+                    given.get("nextToken"),
+                    descending=given.get("sortOrder") != "Ascending",
+                )
+            except ValueError as error:
+                raise ServiceError("ValidationException", "The provided nextToken is invalid.") from error
+            summaries = [job.described(self._jobs.now) for job in found]
         return success(operation, {"invocationJobSummaries": summaries, "nextToken": token})
 
 
 def _position(job: Job) -> tuple[float, str]:
     return job.submitted, job.id
-
-
-def _token(job: Job, given: Mapping[str, Any]) -> str:
-    """Where the next page begins: behind this job, in this order, whatever comes or goes meanwhile."""
-    place = (*_position(job), given.get("sortOrder") == "Ascending")
-    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
-
-
-def _behind_token(found: list[Job], token: str | None) -> list[Job]:
-    if token is None:
-        return found
-    try:
-        submitted, identity, ascending = json.loads(base64.urlsafe_b64decode(token))
-    except ValueError as error:
-        raise ServiceError("ValidationException", "The provided nextToken is invalid.") from error
-    place = (submitted, identity)
-    return [job for job in found if (_position(job) > place if ascending else _position(job) < place)]
 
 
 def _is_wanted(job: Job, given: Mapping[str, Any]) -> bool:

@@ -1,6 +1,7 @@
 """What the rehearsal billed: by job, by on-demand call, and by what was computed how often.
 
-A record is known by a digest of its modelInput, whatever it was called. `spoiled` counts
+A record is known by a digest of its modelInput (Bedrock) or its text (SageMaker), whatever it was
+called; what AWS Batch runs, by command and index. `spoiled` counts
 results that were paid for but never reached the customer whole (cut lines, lost files):
 to pay for those again is no fault of the customer's, to pay for others again is.
 """
@@ -25,6 +26,28 @@ class Account:
     input_tokens: int = 0
     output_tokens: int = 0
     usd: float = 0.0
+
+
+@dataclass(slots=True)
+class Instances:
+    """What one transform job took: seconds of all its instances together, and what became of its objects."""
+
+    seconds: float = 0.0
+    succeeded: int = 0
+    failed: int = 0
+
+
+@dataclass(slots=True)
+class Runs:
+    """How often AWS Batch ran one command at one index of an array (None: a plain job), and how it ended.
+
+    `began` counts processes, `seconds` are virtual ones of attempts.
+    """
+
+    began: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(slots=True)
@@ -60,6 +83,8 @@ class Books:
     jobs: dict[str, Account] = field(default_factory=lambda: defaultdict(Account))
     on_demand: Account = field(default_factory=Account)
     processed: dict[bytes, Processed] = field(default_factory=lambda: defaultdict(Processed))
+    transforms: dict[str, Instances] = field(default_factory=lambda: defaultdict(Instances))
+    runs: dict[tuple[str, int | None], Runs] = field(default_factory=lambda: defaultdict(Runs))
     calls: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -89,6 +114,30 @@ class Books:
                         entry.input_tokens * input_price + entry.output_tokens * output_price
                     ) / 1_000_000
 
+    def objects(self, job: str, succeeded: int, failed: int) -> None:
+        """Note what became of a transform job's objects."""
+        with self._lock:
+            self.transforms[job].succeeded += succeeded
+            self.transforms[job].failed += failed
+
+    def instances(self, job: str, seconds: float) -> None:
+        """Bill a transform job's instances."""
+        with self._lock:
+            self.transforms[job].seconds += seconds
+
+    def began(self, command: str, index: int | None) -> None:
+        """Note that a process of AWS Batch began."""
+        with self._lock:
+            self.runs[command, index].began += 1
+
+    def ended(self, command: str, index: int | None, succeeded: bool, seconds: float) -> None:
+        """Note how an attempt of AWS Batch ended."""
+        with self._lock:
+            runs = self.runs[command, index]
+            runs.succeeded += succeeded
+            runs.failed += not succeeded
+            runs.seconds += seconds
+
     def paid_again(self) -> dict[bytes, Processed]:
         """Inputs that were paid for again after a whole result of theirs, by digest."""
         with self._lock:
@@ -114,6 +163,11 @@ class Books:
                 "usd": sum(account.usd for account in every),
                 "jobs": {job: asdict(account) for job, account in self.jobs.items()},
                 "on_demand": asdict(self.on_demand),
+                "transforms": {job: asdict(account) for job, account in self.transforms.items()},
+                "runs": [
+                    {"command": command, "index": index} | asdict(runs)
+                    for (command, index), runs in self.runs.items()
+                ],
                 "calls": {operation: dict(counts) for operation, counts in self.calls.items()},
                 "paid_again": {digest.hex(): asdict(known) for digest, known in list(again.items())[:1000]},
             }

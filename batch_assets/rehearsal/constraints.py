@@ -5,7 +5,7 @@ service also refuses too long, too large, ill-formed and unlisted values.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 _NUMBERS = ("integer", "long", "float", "double")
@@ -16,20 +16,26 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 }  # fmt: skip
 
 
-def violations(value: Any, shape: Any, path: str = "") -> Iterator[str]:
-    """One sentence per broken constraint, as in the message of a ValidationException."""
+def violations(
+    value: Any, shape: Any, path: str = "", left_out: Mapping[str, Collection[str]] | None = None
+) -> Iterator[str]:
+    """One sentence per broken constraint, as in the message of a ValidationException.
+
+    `left_out`: by structure, the required members that may be absent all the same.
+    """
+    left_out = left_out or {}
     if not _has_type(value, shape.type_name):
         yield f"Value at '{path}' failed to satisfy constraint: Member must be of type {shape.type_name}"
     elif shape.type_name == "structure":
-        yield from _structure(value, shape, path)
+        yield from _structure(value, shape, path, left_out)
     elif shape.type_name == "list":
         yield from _size(len(value), value, shape, path, "length")
         for index, item in enumerate(value):
-            yield from violations(item, shape.member, f"{path}.{index + 1}.member")
+            yield from violations(item, shape.member, f"{path}.{index + 1}.member", left_out)
     elif shape.type_name == "map":
         yield from _size(len(value), value, shape, path, "length")
         for key, item in value.items():
-            yield from violations(item, shape.value, f"{path}.{key}")
+            yield from violations(item, shape.value, f"{path}.{key}", left_out)
     elif shape.type_name in _NUMBERS:
         yield from _size(value, value, shape, path, "value")
     elif shape.type_name in ("string", "blob"):
@@ -42,17 +48,19 @@ def _has_type(value: object, name: str) -> bool:
     return isinstance(value, _TYPES[name])
 
 
-def _structure(value: Mapping[str, Any], shape: Any, path: str) -> Iterator[str]:
+def _structure(
+    value: Mapping[str, Any], shape: Any, path: str, left_out: Mapping[str, Collection[str]]
+) -> Iterator[str]:
     if getattr(shape, "is_document_type", False):
         return
     for name in shape.required_members:
-        if value.get(name) is None:
+        if value.get(name) is None and name not in left_out.get(shape.name, ()):
             yield f"Value null at '{_join(path, name)}' failed to satisfy constraint: Member must not be null"
     given = {name: item for name, item in value.items() if item is not None and name in shape.members}
     if getattr(shape, "is_tagged_union", False) and len(given) != 1:
         yield f"Value at '{path}' failed to satisfy constraint: Member must have exactly one field set"
     for name, item in given.items():
-        yield from violations(item, shape.members[name], _join(path, name))
+        yield from violations(item, shape.members[name], _join(path, name), left_out)
 
 
 def _text(value: str | bytes, shape: Any, path: str) -> Iterator[str]:
@@ -63,8 +71,13 @@ def _text(value: str | bytes, shape: Any, path: str) -> Iterator[str]:
     pattern = shape.metadata.get("pattern")
     # Tried only at a legal length: a pattern may need very long on a hostile value.
     short = len(value) <= shape.metadata.get("max", 2048)
-    if pattern and short and isinstance(value, str) and not re.fullmatch(pattern, value):
+    if pattern and short and isinstance(value, str) and not re.fullmatch(_in_python(pattern), value):
         yield _sentence(value, path, f"Member must satisfy regular expression pattern: {pattern}")
+
+
+def _in_python(pattern: str) -> str:
+    """Java's classes of characters, all within [...], in the nearest that Python's `re` has."""
+    return pattern.replace(r"\p{L}", r"\w").replace(r"\p{N}", r"\d").replace(r"\p{Z}", r"\s")
 
 
 def _size(size: float, value: Any, shape: Any, path: str, what: str) -> Iterator[str]:

@@ -1,5 +1,6 @@
-"""State-change events of jobs, brought to EventBridge's default bus, by best effort as AWS does.
+"""State-change events of jobs, brought to EventBridge's default bus, as reliably as the scenario lets them.
 
+What an event says is its service's matter (`bedrock_events.py`, `sagemaker/`, `batch/`).
 The bus is moto's: its rules, their patterns and targets. Targets that moto's own delivery
 does not know (SNS) or gives another form (the odd `time`) are served here.
 """
@@ -10,42 +11,48 @@ import logging
 import queue
 import threading
 import uuid
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
+from batch_assets.rehearsal.account import ACCOUNT
 from batch_assets.rehearsal.clock import Timeline
-from batch_assets.rehearsal.faults import Scenario
-from batch_assets.rehearsal.job import ACCOUNT, TERMINAL, Job
-from batch_assets.rehearsal.models import model_arn
+from batch_assets.rehearsal.faults import Events, Scenario
 
 MOST_WAITING = 1_000
 logger = logging.getLogger(__name__)
 
 
-def event_of(job: Job, now: float) -> dict[str, Any]:
-    """The event of the job's present state, dates in the two forms that AWS's own example has."""
-    created = datetime.fromtimestamp(job.submitted, UTC)
-    hour = created.strftime("%I").lstrip("0")
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A job's change of state. `job` and `state` name it for chance; `last`: nothing comes after it."""
+
+    job: str
+    state: str
+    last: bool
+    event: dict[str, Any]
+
+
+def envelope(
+    source: str, detail_type: str, region: str, resource: str, time: str, detail: dict[str, Any]
+) -> dict[str, Any]:
+    """What every event of EventBridge has around its detail."""
     return {
         "version": "0",
         "id": str(uuid.uuid4()),
-        "detail-type": "Batch Inference Job State Change",
-        "source": "aws.bedrock",
+        "detail-type": detail_type,
+        "source": source,
         "account": ACCOUNT,
-        "time": datetime.fromtimestamp(now, UTC).strftime("%a %b %d %H:%M:%S UTC %Y"),
-        "region": job.region,
-        "resources": [job.arn],
-        "detail": {
-            "version": "0.0",
-            "accountId": ACCOUNT,
-            "batchJobName": job.name,
-            "batchJobArn": job.arn,
-            "batchModelId": model_arn(job.request["modelId"], job.region),
-            "status": job.status,
-            "failureMessage": job.message or "",
-            "creationTime": f"{created:%b} {created.day}, {created.year}, {hour}:{created:%M:%S %p}",
-        },
+        "time": time,
+        "region": region,
+        "resources": [resource],
+        "detail": detail,
     }
+
+
+def iso_time(moment: float) -> str:
+    """The time of most services' events, such as 2026-11-20T10:47:53Z."""
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Publisher:
@@ -68,24 +75,26 @@ class Publisher:
         self._queue.put(None)
         self._thread.join()
 
-    def publish(self, job: Job) -> None:
-        """Send the event of the job's present state, or let the scenario's faults befall it."""
-        if job.foreign and self._queue.qsize() > MOST_WAITING:
-            return  # a fast clock makes more of them than anybody could deliver, and delivery is best effort
-        event = event_of(job, self._timeline.clock.now())
-        faults = self.scenario.events
-        chance = self.scenario.draw("event", job.name, job.status)
-        held = self._held.pop(job.id, None)
+    @property
+    def is_behind(self) -> bool:
+        """Whether a fast clock makes more events than anybody could deliver."""
+        return self._queue.qsize() > MOST_WAITING
+
+    def publish(self, change: Change, faults: Events) -> None:
+        """Send an event, or let faults befall it."""
+        chance = self.scenario.draw("event", change.job, change.state)
+        held = self._held.pop(change.job, None)
         dropped, doubled, late, swapped = (chance.random() for _ in range(4))
         if dropped >= faults.dropped:
-            if swapped < faults.swapped and job.status not in TERMINAL:
-                self._held[job.id] = event
+            if swapped < faults.swapped and not change.last:
+                self._held[change.job] = change.event
             elif late < faults.late:
-                self._timeline.after(chance.uniform(*faults.late_seconds), lambda: self._queue.put(event))
+                delay = chance.uniform(*faults.late_seconds)
+                self._timeline.after(delay, lambda: self._queue.put(change.event))
             else:
-                self._queue.put(event)
+                self._queue.put(change.event)
             if doubled < faults.doubled:
-                self._queue.put(event)
+                self._queue.put(change.event)
         if held:
             self._queue.put(held)
 
@@ -94,7 +103,7 @@ class Publisher:
             try:
                 deliver(event)
             except Exception:
-                logger.exception("an event of %s could not be delivered", event["detail"]["batchJobName"])
+                logger.exception("an event of %s could not be delivered", event["resources"][0])
 
 
 def deliver(event: dict[str, Any]) -> None:

@@ -13,21 +13,27 @@ what differs from calm, for instance:
     output: {late: 0.2, doubled_lines: 0.01}
     events: {dropped: 0.2, doubled: 0.2}
     tenants: {jobs: {"amazon.titan-embed-text-v2:0": 3}}
+    transform: {instances: {ml.g5.xlarge: 2}, fail_object: 0.1}      # SageMaker's jobs
+    batch: {at_once: 2, interrupted: 0.1}                            # AWS Batch's children
+
+`calls`, `events` and `output.late` are for all services alike, AWS Batch's events alone are
+its own: it loses none. `quotas`, `timing`, `jobs` and `tenants` are Bedrock's.
 """
 
 import random
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import pydantic
 import yaml
 from pydantic import Field
 
 from batch_assets.errors import ConfigurationError
+from batch_assets.rehearsal.batch.faults import STORMY_BATCH, Batch
+from batch_assets.rehearsal.chances import Chance, Events, Seconds
+from batch_assets.rehearsal.sagemaker.faults import STORMY_TRANSFORM, Transform
 from batch_assets.settings.base import Bytes, Settings
 
-Chance = Annotated[float, Field(ge=0, le=1)]
-Seconds = Annotated[tuple[float, float], Field(description="From and to, drawn evenly.")]
 Status = Literal["Submitted", "Validating", "Scheduled", "InProgress", "Stopping"]
 
 
@@ -138,16 +144,6 @@ class Output(Settings):
     cut_tail: Chance = Field(default=0.0, description="The file ends within its last line.")
 
 
-class Events(Settings):
-    """What befalls state-change events: AWS delivers them by best effort."""
-
-    dropped: Chance = 0.0
-    doubled: Chance = 0.0
-    late: Chance = 0.0
-    late_seconds: Seconds = (60, 1800)
-    swapped: Chance = Field(default=0.0, description="Comes after the job's next event.")
-
-
 class Tenants(Settings):
     """Jobs of others in the same account and region."""
 
@@ -175,6 +171,8 @@ class Scenario(Settings):
     events: Events = Events()
     tenants: Tenants = Tenants()
     on_demand: OnDemand = OnDemand()
+    transform: Transform = Transform()
+    batch: Batch = Batch()
 
     @classmethod
     def load(cls, path_or_name: str | Path) -> Self:
@@ -199,19 +197,22 @@ class Scenario(Settings):
 
     def changed(self, changes: dict[str, Any]) -> "Scenario":
         """This scenario with some fields changed: `{"calls": {"throttled": 0.5}}` leaves the other calls' fields."""
-        return Scenario.of(_merge(self.model_dump(), changes))
+        return Scenario.of(_merge(self, changes))
 
     def draw(self, *names: object) -> random.Random:
         """Chance for one thing, the same in every rehearsal with this seed."""
         return random.Random("/".join(map(str, (self.seed, *names))))
 
 
-def _merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+def _merge(old: Settings, new: dict[str, Any]) -> dict[str, Any]:
     # Mappings that are values themselves (per_second, tenants.jobs) are replaced, so that they can be emptied.
-    return old | {
-        name: old[name] | value if isinstance(value, dict) and isinstance(old.get(name), dict) else value
-        for name, value in new.items()
-    }
+    changed = old.model_dump()
+    for name, value in new.items():
+        part = getattr(old, name, None)
+        changed[name] = (
+            _merge(part, value) if isinstance(part, Settings) and isinstance(value, dict) else value
+        )
+    return changed
 
 
 STORMY: dict[str, Any] = {
@@ -239,4 +240,6 @@ STORMY: dict[str, Any] = {
         "jobs": {"amazon.titan-embed-text-v2:0": 2, "anthropic.claude-3-haiku-20240307-v1:0": 2},
     },
     "on_demand": {"throttled": 0.05, "unavailable": 0.02},
+    "transform": STORMY_TRANSFORM,
+    "batch": STORMY_BATCH,
 }  # fmt: skip

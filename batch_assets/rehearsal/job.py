@@ -10,7 +10,6 @@ from typing import Any
 from batch_assets.rehearsal.faults import Scenario
 from batch_assets.rehearsal.models import base_model
 
-ACCOUNT = "123456789012"  # moto's only one
 TERMINAL = ("Completed", "PartiallyCompleted", "Failed", "Stopped", "Expired")
 
 

@@ -15,9 +15,10 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
+from batch_assets.rehearsal.account import ACCOUNT
 from batch_assets.rehearsal.clock import Timeline
 from batch_assets.rehearsal.faults import Scenario
-from batch_assets.rehearsal.job import ACCOUNT, TERMINAL, Counts, Fate, Job, JobInvalid, Results
+from batch_assets.rehearsal.job import TERMINAL, Counts, Fate, Job, JobInvalid, Results
 from batch_assets.rehearsal.models import base_model
 
 logger = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Service Quotas: the names, codes and values of Bedrock's batch quotas.
+"""Service Quotas: the names, codes and values of the quotas of Bedrock's batches and SageMaker's instances.
 
 Names and codes are AWS's own where they are known (codes differ by model, names are not
 spelled alike for all), and of the same form where not. The values are the scenario's.
@@ -9,12 +9,20 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from batch_assets.rehearsal.faults import Quotas
-from batch_assets.rehearsal.job import ACCOUNT
+from batch_assets.rehearsal.account import ACCOUNT
+from batch_assets.rehearsal.faults import Quotas, Scenario
 from batch_assets.rehearsal.models import MODEL_NAMES
-from batch_assets.rehearsal.wire import Call, Reply, ServiceError, read_request, service_model, success
+from batch_assets.rehearsal.sagemaker.faults import Transform
+from batch_assets.rehearsal.wire import (
+    Call,
+    Reply,
+    ServiceError,
+    read_request,
+    service_model,
+    success,
+    target,
+)
 
-TARGET = "ServiceQuotasV20190624."
 OPERATIONS = (
     "GetServiceQuota", "ListServiceQuotas", "GetAWSDefaultServiceQuota", "ListAWSDefaultServiceQuotas",
 )  # fmt: skip
@@ -35,6 +43,7 @@ KNOWN_CODES = {
     "Batch inference job size (in GB) for Titan Multimodal Embeddings G1": "L-4C584163",
     f"{SUM} base model for Titan Multimodal Embeddings G1": "L-7F2C6F33",
     f"{SUM} custom model for Titan Multimodal Embeddings G1": "L-652C224A",
+    "ml.m5.large for transform job usage": "L-236AE59F",
     "Records per batch inference job for Claude 3 Haiku": "L-1F644C2A",
     "Batch inference input file size (in GB) for Claude 3 Haiku": "L-42ABE687",
     f"{SUM} base model for Claude 3 Haiku": "L-1570CF9E",
@@ -63,19 +72,32 @@ def bedrock_quotas(values: Quotas, region: str) -> Iterator[dict[str, Any]]:
         if not behind:
             rows.append((f"Batch inference job size (in GB) for {name}", values.max_job_bytes / 10**9, False))
         for quota_name, value, adjustable in rows:
-            code = KNOWN_CODES.get(quota_name) or _made_up_code(quota_name)
-            yield {
-                "ServiceCode": "bedrock",
-                "ServiceName": "Amazon Bedrock",
-                "QuotaArn": f"arn:aws:servicequotas:{region}:{ACCOUNT}:bedrock/{code}",
-                "QuotaCode": code,
-                "QuotaName": quota_name,
-                "Value": float(value),
-                "Unit": "None",
-                "Adjustable": adjustable,
-                "GlobalQuota": False,
-                "QuotaAppliedAtLevel": "ACCOUNT",
-            }
+            yield _quota("bedrock", "Amazon Bedrock", region, quota_name, value, adjustable)
+
+
+def sagemaker_quotas(values: Transform, region: str) -> Iterator[dict[str, Any]]:
+    """How many instances of each type transform jobs may have, as Service Quotas lists it."""
+    for kind in service_model("sagemaker").shape_for("TransformInstanceType").enum:
+        name = f"{kind} for transform job usage"
+        yield _quota("sagemaker", "Amazon SageMaker", region, name, values.quota(kind), True)
+
+
+def _quota(
+    service: str, service_name: str, region: str, name: str, value: float, adjustable: bool
+) -> dict[str, Any]:
+    code = KNOWN_CODES.get(name) or _made_up_code(name)
+    return {
+        "ServiceCode": service,
+        "ServiceName": service_name,
+        "QuotaArn": f"arn:aws:servicequotas:{region}:{ACCOUNT}:{service}/{code}",
+        "QuotaCode": code,
+        "QuotaName": name,
+        "Value": float(value),
+        "Unit": "None",
+        "Adjustable": adjustable,
+        "GlobalQuota": False,
+        "QuotaAppliedAtLevel": "ACCOUNT",
+    }
 
 
 def _with_maker(name: str) -> str:
@@ -86,17 +108,21 @@ def _made_up_code(name: str) -> str:
     return f"L-{hashlib.sha256(name.encode()).hexdigest()[:8].upper()}"
 
 
-def answer(call: Call, values: Quotas) -> Reply:
+def answer(call: Call, scenario: Scenario) -> Reply:
     """The reply to a call of Service Quotas; raises ServiceError."""
-    name = call.headers.get("x-amz-target", "").removeprefix(TARGET)
-    if name not in OPERATIONS:
-        raise ServiceError("UnknownOperationException", f"the rehearsal has no {name or 'such operation'}")
-    operation = service_model("service-quotas").operation_model(name)
+    operation = target("service-quotas", call)
+    if operation is None or operation.name not in OPERATIONS:
+        asked = call.headers.get("x-amz-target", "such operation")
+        raise ServiceError("UnknownOperationException", f"the rehearsal has no {asked}")
     try:
         given = read_request(operation, call, {})
     except ServiceError as error:
         raise ServiceError("IllegalArgumentException", error.message) from error
-    found = list(bedrock_quotas(values, call.region)) if given["ServiceCode"] == "bedrock" else []
+    found: list[dict[str, Any]] = []
+    if given["ServiceCode"] == "bedrock":
+        found = list(bedrock_quotas(scenario.quotas, call.region))
+    elif given["ServiceCode"] == "sagemaker":
+        found = list(sagemaker_quotas(scenario.transform, call.region))
     if not found:
         raise ServiceError(
             "NoSuchResourceException",
@@ -104,7 +130,7 @@ def answer(call: Call, values: Quotas) -> Reply:
         )
     if "QuotaCode" in given:
         found = [quota for quota in found if quota["QuotaCode"] == given["QuotaCode"]]
-    if name.startswith("Get"):
+    if operation.name.startswith("Get"):
         if not found:
             raise ServiceError(
                 "NoSuchResourceException",

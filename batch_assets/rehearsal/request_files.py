@@ -9,8 +9,9 @@ from typing import Any
 
 import orjson
 
+from batch_assets.rehearsal.account import ACCOUNT
 from batch_assets.rehearsal.faults import Quotas
-from batch_assets.rehearsal.job import ACCOUNT, Job, JobInvalid
+from batch_assets.rehearsal.job import Job, JobInvalid
 
 
 @dataclass(frozen=True, slots=True)

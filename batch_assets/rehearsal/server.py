@@ -1,4 +1,4 @@
-"""The rehearsal as one HTTP address: Bedrock and Service Quotas of our own, every other service by moto.
+"""The rehearsal as one HTTP address: Bedrock, SageMaker's transforms, AWS Batch and Service Quotas, the rest by moto.
 
     with RehearsalServer(scenario=Scenario.load("stormy"), speed=1000) as server:
         os.environ["AWS_ENDPOINT_URL"] = server.endpoint
@@ -14,15 +14,26 @@ from types import TracebackType
 from typing import Any, Self
 
 from batch_assets.errors import ConfigurationError
+from batch_assets.rehearsal.batch import events as batch_events
+from batch_assets.rehearsal.batch.calls import BatchServiceCalls
+from batch_assets.rehearsal.batch.environment import container_environment
+from batch_assets.rehearsal.batch.job import BatchJob
+from batch_assets.rehearsal.batch.jobs import BatchJobs
 from batch_assets.rehearsal.bedrock import BatchCalls
+from batch_assets.rehearsal.bedrock_events import event_of
 from batch_assets.rehearsal.books import Books
 from batch_assets.rehearsal.clock import Clock, Timeline
-from batch_assets.rehearsal.events import Publisher
+from batch_assets.rehearsal.events import Change, Publisher
 from batch_assets.rehearsal.faults import Scenario
-from batch_assets.rehearsal.job import Job
+from batch_assets.rehearsal.job import TERMINAL, Job
 from batch_assets.rehearsal.jobs import Jobs
 from batch_assets.rehearsal.on_demand import OnDemandCalls
 from batch_assets.rehearsal.runner import S3Runner
+from batch_assets.rehearsal.sagemaker import events as transform_events
+from batch_assets.rehearsal.sagemaker.calls import TransformCalls
+from batch_assets.rehearsal.sagemaker.job import TransformJob
+from batch_assets.rehearsal.sagemaker.jobs import TransformJobs
+from batch_assets.rehearsal.sagemaker.runner import TransformRunner
 from batch_assets.rehearsal.tenants import Tenants
 
 RUNNER_AGENT = "batch-assets-rehearsal-runner"
@@ -55,7 +66,10 @@ class RehearsalServer:
         self._scenario = scenario
         if self._http is None:
             return
-        for part in (self.jobs, self._publisher, self.batch, self.on_demand):
+        for part in (
+            self.jobs, self._publisher, self.bedrock_calls, self.on_demand, self.transforms, self.transform_calls,
+            self.batch_jobs, self.batch_calls,
+        ):  # fmt: skip
             part.scenario = scenario
         self.jobs.let_in()
 
@@ -75,9 +89,24 @@ class RehearsalServer:
         runner = S3Runner(s3, self.books, lambda: self._scenario)
         self.jobs = Jobs(self._timeline, runner, self._scenario, self._job_changed)
         self.tenants = Tenants(self.jobs)
-        self.batch = BatchCalls(self.jobs, s3, self._scenario)
+        self.bedrock_calls = BatchCalls(self.jobs, s3, self._scenario)
         self.on_demand = OnDemandCalls(self.books, self._scenario)
         serve = functools.partial(self._http.serve_forever, poll_interval=0.02)  # how soon `stop` is seen
+        self.transforms = TransformJobs(
+            self._timeline,
+            TransformRunner(s3, self.books, lambda: self._scenario),
+            self._scenario,
+            self._transform_changed,
+        )
+        self.transform_calls = TransformCalls(self.transforms, self._scenario)
+        self.batch_jobs = BatchJobs(
+            self._timeline,
+            self._scenario,
+            self.books,
+            self._batch_changed,
+            lambda job: container_environment(job, self.endpoint),
+        )
+        self.batch_calls = BatchServiceCalls(self.batch_jobs, self._scenario)
         self._thread = threading.Thread(target=serve, name="rehearsal-http", daemon=True)
         self._thread.start()
         self._publisher.start()
@@ -90,6 +119,8 @@ class RehearsalServer:
             return
         self._timeline.close()
         self.jobs.close()
+        self.transforms.close()
+        self.batch_jobs.close()
         self._publisher.close()
         self._http.shutdown()
         self._http.server_close()
@@ -110,9 +141,21 @@ class RehearsalServer:
         self._timeline.wake()
 
     def _job_changed(self, job: Job) -> None:
-        self._publisher.publish(job)
+        if not (job.foreign and self._publisher.is_behind):
+            change = Change(job.name, job.status, job.status in TERMINAL, event_of(job, self.clock.now()))
+            self._publisher.publish(change, self._scenario.events)
         if job.foreign and not job.active:
             self.tenants.ended(job)
+
+    def _transform_changed(self, job: TransformJob) -> None:
+        event = transform_events.event_of(job, self.clock.now())
+        self._publisher.publish(Change(job.name, job.status, not job.active, event), self._scenario.events)
+
+    def _batch_changed(self, job: BatchJob) -> None:
+        event = batch_events.event_of(job, self.clock.now())
+        # Each attempt's states have chances of their own.
+        change = Change(job.seed_name, f"{job.status} {len(job.attempts)}", not job.active, event)
+        self._publisher.publish(change, self._scenario.batch.events)
 
     def __enter__(self) -> Self:
         self.start()

@@ -2,7 +2,8 @@
 
 from collections import Counter
 
-from batch_assets.rehearsal.job import ACCOUNT, Job
+from batch_assets.rehearsal.account import ACCOUNT
+from batch_assets.rehearsal.job import Job
 from batch_assets.rehearsal.jobs import Jobs
 
 

@@ -2,7 +2,7 @@
 
 A request is parsed and held to its model's constraints, in AWS's words; a reply is shaped by
 the model, so that a field that the service does not have cannot slip in. For rest-json
-(Bedrock) and json-1.1 (Service Quotas). What the calls do is not known here.
+(Bedrock, AWS Batch) and json-1.1 (SageMaker, Service Quotas). What the calls do is not known here.
 """
 
 import functools
@@ -16,6 +16,13 @@ from typing import Any
 from urllib.parse import unquote
 
 from batch_assets.rehearsal.constraints import violations
+
+# Statuses of errors that a service's model leaves out, since every service has them.
+COMMON_STATUS = {
+    "TooManyRequestsException": 429, "InternalFailure": 500, "InternalServerException": 500, "ServiceUnavailable": 503,
+}  # fmt: skip
+# Required by the model, and all the same not sent by the service, as its own examples show.
+LEFT_OUT = {"JobDetail": {"startedAt"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +88,14 @@ def route(service: str, call: Call) -> tuple[Any, dict[str, str]] | None:
     return None
 
 
+def target(service: str, call: Call) -> Any | None:
+    """The operation that a json-1.1 request is for, by its header; None: the service has no such."""
+    model = service_model(service)
+    prefix, _, name = call.headers.get("x-amz-target", "").rpartition(".")
+    known = prefix == model.metadata["targetPrefix"] and name in model.operation_names
+    return model.operation_model(name) if known else None
+
+
 def read_request(operation: Any, call: Call, in_path: Mapping[str, str]) -> dict[str, Any]:
     """The parameters of a call, checked against the model; raises ServiceError as the service would."""
     shape = operation.input_shape
@@ -140,7 +155,7 @@ def success(operation: Any, result: Mapping[str, Any], headers: Mapping[str, str
     known = shape.members if shape else {}
     if unknown := result.keys() - known.keys():
         raise ValueError(f"{operation.name} has no {sorted(unknown)} in its reply")
-    if found := list(violations(result, shape)) if shape else []:
+    if found := list(violations(result, shape, left_out=LEFT_OUT)) if shape else []:
         raise ValueError(f"the reply of {operation.name} breaks its model: {found}")
     sent = _headers(operation.service_model)
     content: dict[str, Any] = {}
@@ -169,6 +184,8 @@ def _shaped(value: Any, shape: Any) -> Any:
     if shape.type_name == "list":
         return [_shaped(item, shape.member) for item in value]
     if shape.type_name == "timestamp":
+        if shape.serialization.get("timestampFormat") != "iso8601":
+            return round(value, 3)  # the default of both protocols: unix seconds
         moment = datetime.fromtimestamp(value, UTC)
         # Both forms are seen: with and without milliseconds.
         return moment.isoformat(timespec="milliseconds" if moment.microsecond else "seconds").replace(
@@ -181,7 +198,8 @@ def failure(service: str, error: ServiceError) -> Reply:
     """An error in the protocol of its service."""
     model = service_model(service)
     shape = next((shape for shape in model.error_shapes if shape.name == error.code), None)
-    status = shape.metadata.get("error", {}).get("httpStatusCode", 400) if shape else 400
+    common = COMMON_STATUS.get(error.code, 400)
+    status = shape.metadata.get("error", {}).get("httpStatusCode", common) if shape else common
     key = (
         next((name for name in shape.members if name.lower() == "message"), "message") if shape else "message"
     )
@@ -190,13 +208,15 @@ def failure(service: str, error: ServiceError) -> Reply:
     if model.metadata["protocol"] == "json":
         content["__type"] = error.code
     else:
-        headers["x-amzn-ErrorType"] = f"{error.code}:http://internal.amazon.com/coral/com.amazon.bedrock/"
+        headers["x-amzn-ErrorType"] = f"{error.code}:http://internal.amazon.com/coral/com.amazon.{service}/"
     return Reply(status, json.dumps(content).encode(), headers)
 
 
 def _headers(model: Any) -> dict[str, str]:
-    version = model.metadata.get("jsonVersion")
+    data = model.metadata
     return {
-        "Content-Type": f"application/x-amz-json-{version}" if version else "application/json",
+        "Content-Type": f"application/x-amz-json-{data['jsonVersion']}"
+        if data["protocol"] == "json"
+        else "application/json",
         "x-amzn-RequestId": str(uuid.uuid4()),
     }

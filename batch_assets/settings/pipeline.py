@@ -99,6 +99,16 @@ class PipelineSettings(Settings):
         named = getattr(self.executor, "model_id", None) or getattr(self.executor, "model_name", None)
         return named or self.model.id
 
+    @pydantic.field_validator("merge_by")
+    @classmethod
+    def _groups_can_be_made(cls, by: str | None, info: pydantic.ValidationInfo) -> str | None:
+        output = info.data.get("output")
+        if by is not None and output is not None and output.single_file:
+            raise ValueError("it makes several outputs, and output.single_file one; leave one of them out")
+        if by == "embedding":
+            raise ValueError("vectors make no groups; name another column, or folder")
+        return by
+
     @pydantic.field_validator("timezone")
     @classmethod
     def _known_timezone(cls, name: str) -> str:

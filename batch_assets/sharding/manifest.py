@@ -12,8 +12,10 @@ from batch_assets import paths
 from batch_assets.errors import SourceError
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import PlanSummary, Shard
-from batch_assets.sharding.reading import read_shard
-from batch_assets.storage import Storage
+from batch_assets.sharding.plan_files import read_summary
+from batch_assets.sharding.reading import read_unprepared
+from batch_assets.sharding.upstream import UpstreamCommit, current_commit, is_chained, upstream_root
+from batch_assets.storage import Storage, open_storage
 
 MOST_EXAMPLES = 20
 SAMPLED_TEXTS = 256
@@ -36,7 +38,8 @@ class InputManifest:
 
     Of images, `bytes` are the shard's, as it was cut; nothing is said of captions, nor of tokens.
     `lengths` is a histogram of the texts: the lower end of each doubling of characters (1, 2,
-    4, …) to a number of records. `digest` is of the shard's segments.
+    4, …) to a number of records. `digest` is of the shard's segments. `upstream` is the commit of
+    another pipeline's shard that its records are, where they are.
     """
 
     shard: str
@@ -50,6 +53,7 @@ class InputManifest:
     digest: str
     lengths: dict[int, int] = field(default_factory=dict)
     examples: Sequence[RejectedExample] = ()
+    upstream: UpstreamCommit | None = None
 
 
 def prepare_input(
@@ -61,18 +65,22 @@ def prepare_input(
 ) -> InputManifest:
     """Read a shard and check every record. `count_tokens` is asked for a sample only.
 
-    Images are not read: what is wrong with one is found where the work is.
+    Images are not read: what is wrong with one is found where the work is. Of another pipeline's
+    shard, what is committed now is read.
 
     Raises SourceError where a file is missing or touched, or holds other records than planned.
     """
     images = settings.source.images
+    root = root if root is not None else open_storage(settings.output.root)
+    plan = plan if plan is not None else read_summary(root, paths.shard_generation(shard.key))
+    marker = current_commit(upstream_root(plan.base_uri), shard.key) if is_chained(plan) else None
     planned = size = characters = valid = 0
     codes: Counter[str] = Counter()
     lengths: Counter[int] = Counter()
     examples: list[RejectedExample] = []
     sample: list[str] = []
     every = max(shard.records // SAMPLED_TEXTS, 1)
-    for records in read_shard(settings, shard, plan, root, contents=False):
+    for records in read_unprepared(settings, shard, plan, root, marker):
         texts = [] if images else records.texts
         counts = [len(text) for text in texts]
         sample += texts[-planned % every :: every]
@@ -106,6 +114,7 @@ def prepare_input(
         digest=shard_digest(shard),
         lengths=dict(sorted(lengths.items())),
         examples=examples,
+        upstream=UpstreamCommit.of(marker) if marker is not None else None,
     )
 
 
@@ -127,8 +136,20 @@ def shard_digest(shard: Shard) -> str:
 
 def write_input_manifest(storage: Storage, manifest: InputManifest) -> None:
     """Write the manifest in place of an older one."""
-    options = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
-    storage.write(paths.input_manifest(manifest.shard), orjson.dumps(manifest, option=options) + b"\n")
+    storage.write(paths.input_manifest(manifest.shard), _bytes(manifest))
+
+
+def replace_input_manifest(storage: Storage, manifest: InputManifest, version: str | None) -> bool:
+    """Write the manifest if the one there is still that `version` (None: there is none); False if not."""
+    path = paths.input_manifest(manifest.shard)
+    if version is None:
+        return storage.create(path, _bytes(manifest))
+    return storage.replace(path, _bytes(manifest), version)
+
+
+def _bytes(manifest: InputManifest) -> bytes:
+    content = {name: value for name, value in vars(manifest).items() if name != "upstream" or value}
+    return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS) + b"\n"
 
 
 def read_input_manifest(storage: Storage, shard: str) -> InputManifest | None:
@@ -139,4 +160,6 @@ def read_input_manifest(storage: Storage, shard: str) -> InputManifest | None:
     content = orjson.loads(found[0])
     content["lengths"] = {int(length): count for length, count in content["lengths"].items()}
     content["examples"] = [RejectedExample(**example) for example in content["examples"]]
+    if "upstream" in content:
+        content["upstream"] = UpstreamCommit(**content["upstream"])
     return InputManifest(**content)

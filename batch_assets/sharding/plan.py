@@ -6,6 +6,7 @@ How a source is cut is in `planner.py`; what became of a shard afterwards is the
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from batch_assets.embeddings.schema import Task
 from batch_assets.sources.base import Segment, SourceFile
 from batch_assets.sources.columns import Column
 
@@ -38,7 +39,8 @@ class PlanSummary:
     `records` and `bytes` are those of this generation's shards. `files` are the source files
     that it planned; they come with `read_plan`, not with `read_summary`. Paths are relative to
     `base_uri`: `source_uri`, or the folder of a single file. The shards in `superseded`, of
-    earlier generations, are replaced by this one's.
+    earlier generations, are replaced by this one's. `task` is what the pipeline makes of its records;
+    None in the plans of versions that did not say.
     """
 
     generation: int
@@ -55,6 +57,7 @@ class PlanSummary:
     renamed: Mapping[str, str] = field(default_factory=dict)
     left_out: Sequence[str] = ()
     superseded: Sequence[str] = ()
+    task: Task | None = None
 
     @property
     def source_columns(self) -> tuple[Column, ...]:
@@ -62,6 +65,26 @@ class PlanSummary:
         return tuple(
             Column(stored, self.renamed.get(stored, stored), type) for stored, type in self.columns.items()
         )
+
+
+@dataclass(frozen=True)
+class PlanResult:
+    """A generation to be written.
+
+    `touched` and `removed` are paths of planned files that have changed or gone; without
+    `replace` they are only named. `unchanged` are those that are listed as they were planned.
+    """
+
+    summary: PlanSummary
+    shards: Sequence[Shard]
+    touched: Sequence[str] = ()
+    removed: Sequence[str] = ()
+    unchanged: frozenset[str] = frozenset()
+
+    @property
+    def changes(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(self.shards or self.summary.superseded or self.summary.files)
 
 
 def group_consecutive(all_keys: Sequence[str], wanted: Iterable[str], most: int) -> list[list[str]]:

@@ -1,11 +1,11 @@
-"""Planning a generation: list the source, find its records, cut them, settle the columns.
+"""Planning a generation of a source of files: list it, find its records, cut them, settle the columns.
 
-When a generation is due is for `control/` to say; the plan's files are `plan_files.py`'s.
+When a generation is due is for `control/` to say; the plan's files are `plan_files.py`'s, and the
+plan of a pipeline over another one's shards is `chained.py`'s.
 """
 
 import datetime
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from batch_assets.errors import ConfigurationError, SourceError
 from batch_assets.paths import shard_generation
@@ -13,31 +13,11 @@ from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.cutting import ShardCutter
 from batch_assets.sharding.known import KnownSource, read_known
 from batch_assets.sharding.opening import column_scan, open_sources
-from batch_assets.sharding.plan import PlanSummary, Shard
+from batch_assets.sharding.plan import PlanResult, PlanSummary
 from batch_assets.sources.base import Segment, SourceFile, Stretch
 from batch_assets.sources.listing import Listing, list_source
 from batch_assets.sources.shards import normalize_source
 from batch_assets.storage import FileInfo, Storage
-
-
-@dataclass(frozen=True)
-class PlanResult:
-    """A generation to be written.
-
-    `touched` and `removed` are paths of planned files that have changed or gone; without
-    `replace` they are only named. `unchanged` are those that are listed as they were planned.
-    """
-
-    summary: PlanSummary
-    shards: Sequence[Shard]
-    touched: Sequence[str] = ()
-    removed: Sequence[str] = ()
-    unchanged: frozenset[str] = frozenset()
-
-    @property
-    def changes(self) -> bool:
-        """Whether there is anything to write."""
-        return bool(self.shards or self.summary.superseded or self.summary.files)
 
 
 def plan_generation(
@@ -66,7 +46,7 @@ def plan_generation(
             f"{min_records:,} records in a shard; raise it"
         )
     source = settings.source
-    listing = list_source(uri, source.format, [settings.output.root, root.uri], source.pipeline)
+    listing = list_source(uri, source.format, [settings.output.root, root.uri])
     known = read_known(root, listing.location.storage.uri)
     walk = _Walk(settings, spool or root, listing, known, min_records=min_records, on_progress=on_progress)
     listed = {info.path: info for info in listing.files}

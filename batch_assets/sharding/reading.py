@@ -1,13 +1,27 @@
-"""Reading a planned shard: its records, valid and rejected, in source order."""
+"""Reading a planned shard: its records, valid and rejected, in source order.
+
+What is different where the source is another pipeline's shards is in `upstream.py`.
+"""
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 
+from batch_assets.embeddings.marker import ShardMarker
+from batch_assets.errors import SourceError
 from batch_assets.paths import shard_generation
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.opening import open_sources
 from batch_assets.sharding.plan import PlanSummary, Shard
 from batch_assets.sharding.plan_files import read_summary
-from batch_assets.sources.base import BATCH_BYTES, BATCH_RECORDS, RecordRules, Records
+from batch_assets.sharding.upstream import (
+    current_commit,
+    demanded_commit,
+    embedded_part,
+    is_chained,
+    left_out_upstream,
+    upstream_root,
+)
+from batch_assets.sources.base import BATCH_BYTES, BATCH_RECORDS, RecordRules, Records, Segment
 from batch_assets.sources.records import joined
 from batch_assets.sources.registry import Sources
 from batch_assets.sources.shards import open_source
@@ -28,10 +42,21 @@ def read_shard(
     shard's generation, `root` the pipeline's storage; both are found by the settings if not given.
     Without `contents` no image is read: `images` is None, and who has no image is not always known.
 
+    Of another pipeline's shard it is the commit that the input manifest under `root` names.
+
     Raises SourceError where a file is missing or no longer the planned version.
     """
     root, plan = _root_and_plan(settings, shard, plan, root)
-    batches = _read_segments(settings, shard, plan, root, contents=contents)
+    marker = demanded_commit(plan, root, shard.key) if is_chained(plan) else None
+    batches = _read_segments(settings, shard, plan, root, marker, contents=contents)
+    return joined(batches, BATCH_RECORDS, BATCH_BYTES)
+
+
+def read_unprepared(
+    settings: PipelineSettings, shard: Shard, plan: PlanSummary, root: Storage, marker: ShardMarker | None
+) -> Iterator[Records]:
+    """What `read_shard` gives without contents, of another pipeline's shard as this commit (None: of files) has it."""
+    batches = _read_segments(settings, shard, plan, root, marker, contents=False)
     return joined(batches, BATCH_RECORDS, BATCH_BYTES)
 
 
@@ -50,7 +75,8 @@ def read_rows(
     sources = _sources(settings, plan, root)
     rules = _rules(settings, shard, plan, contents=True)
     found: dict[tuple[str, int], tuple[bytes | str | None, str]] = {}
-    for segment in shard.segments:
+    marker = demanded_commit(plan, root, shard.key) if is_chained(plan) else None
+    for segment in _segments(shard, marker):
         rows = {row for path, row in wanted if path == segment.path}
         rows = {row for row in rows if segment.first_row <= row < segment.last_row}
         source = sources.of(segment.path)
@@ -76,9 +102,13 @@ def _sources(settings: PipelineSettings, plan: PlanSummary, root: Storage) -> So
 
 def _rules(settings: PipelineSettings, shard: Shard, plan: PlanSummary, *, contents: bool) -> RecordRules:
     source = settings.source
+    columns = plan.source_columns
+    if is_chained(plan):
+        # What is JSON text upstream is to be stored as it is, not as a JSON text of its text.
+        columns = tuple(replace(one, type="string") if one.type == "json" else one for one in columns)
     return RecordRules(
         shard=shard.key,
-        columns=plan.source_columns,
+        columns=columns,
         longest=plan.max_record_bytes,
         text_column=None if source.text_template is not None else source.text_columns[0],
         text_template=source.text_template,
@@ -88,15 +118,28 @@ def _rules(settings: PipelineSettings, shard: Shard, plan: PlanSummary, *, conte
     )
 
 
+def _segments(shard: Shard, marker: ShardMarker | None) -> Sequence[Segment]:
+    return shard.segments if marker is None else embedded_part(shard, marker)
+
+
 def _read_segments(
-    settings: PipelineSettings, shard: Shard, plan: PlanSummary, root: Storage, *, contents: bool
+    settings: PipelineSettings,
+    shard: Shard,
+    plan: PlanSummary,
+    root: Storage,
+    marker: ShardMarker | None,
+    *,
+    contents: bool,
 ) -> Iterator[Records]:
+    """`marker` is the upstream's commit where the plan is chained."""
     rules = _rules(settings, shard, plan, contents=contents)
     sources = _sources(settings, plan, root)
     ordinal = 0
-    for segment in shard.segments:
+    for segment in _segments(shard, marker):
         yield from sources.of(segment.path).read(segment, rules, ordinal)
         ordinal += segment.records
+    if marker is not None:
+        yield from left_out_upstream(plan, shard, marker, rules)
 
 
 def sample_texts(
@@ -104,14 +147,21 @@ def sample_texts(
 ) -> list[str]:
     """About `most` valid texts, from the beginnings of up to 16 shards spread over the plan.
 
-    Of images they are captions, which may be "".
+    Of images they are captions, which may be "". Of another pipeline's shards only those that it
+    has committed can be looked at: there may be none.
     """
     step = max(len(shards) // 16, 1)
     chosen = shards[::step][:16]
     texts: list[str] = []
     for number, shard in enumerate(chosen, 1):
         goal = most * number // len(chosen)
-        for records in _read_segments(settings, shard, plan, root, contents=False):
+        marker = None
+        if is_chained(plan):
+            try:
+                marker = current_commit(upstream_root(plan.base_uri), shard.key)
+            except SourceError:
+                continue
+        for records in _read_segments(settings, shard, plan, root, marker, contents=False):
             texts += records.texts[: max(goal - len(texts), 0)]
             if len(texts) >= goal:
                 break

@@ -9,7 +9,6 @@ from itertools import islice
 from batch_assets.errors import ConfigurationError, SourceError
 from batch_assets.settings.source import IMAGE_FORMATS
 from batch_assets.sources.files import COMPRESSIONS
-from batch_assets.sources.shards import ShardStorage, is_shards, normalize_source, open_source
 from batch_assets.storage import FileInfo, Storage, is_local, join_uri, normalize_uri, open_storage
 
 EXTENSIONS = {
@@ -46,9 +45,7 @@ class Listing:
 
 def locate(uri: str) -> Location:
     """Tell a file from a folder. A URI of neither is taken for a folder, which will be empty."""
-    uri = normalize_source(uri)
-    if is_shards(uri):
-        return Location(open_source(uri), None)
+    uri = normalize_uri(uri)
     if is_local(uri):
         if os.path.isfile(uri):
             return Location(open_storage(os.path.dirname(uri)), os.path.basename(uri))
@@ -96,12 +93,8 @@ def guess_format(uri: str, leave_out: Sequence[str] = (), *, tables: bool = Fals
     return "img2dataset" if known or (tables and "parquet" in formats) else None
 
 
-def list_source(
-    uri: str, format: str | None, leave_out: Sequence[str] = (), pipeline: str | None = None
-) -> Listing:
+def list_source(uri: str, format: str | None, leave_out: Sequence[str] = ()) -> Listing:
     """List the files of a source. Files under the URIs in `leave_out` (the output root) are no part of it.
-
-    `pipeline` is the one whose shards `uri` means, if it does.
 
     Raises SourceError where there is none, ConfigurationError where `format` must be named.
     """
@@ -138,7 +131,7 @@ def list_source(
             f"{len(hidden):,} files with a name or folder that begins with '.' or '_', such as {hidden[0]}"
         )
     if chosen is None or not files.get(chosen):
-        raise _nothing_found(storage, format, pipeline, others, left_out)
+        raise _nothing_found(storage, format, others, left_out)
     return Listing(location, chosen, sorted(files[chosen], key=lambda info: info.path), left_out)
 
 
@@ -156,13 +149,8 @@ def _single_file(uri: str, location: Location, path: str, format: str | None) ->
 
 
 def _nothing_found(
-    storage: Storage, format: str | None, pipeline: str | None, others: Counter[str], left_out: Sequence[str]
+    storage: Storage, format: str | None, others: Counter[str], left_out: Sequence[str]
 ) -> SourceError:
-    if isinstance(storage, ShardStorage):
-        return SourceError(
-            f"source.pipeline: {pipeline!r} has no committed shard under {storage.root.uri} yet; "
-            f"`batch-assets run {pipeline}` makes them"
-        )
     if format == "webdataset" and any(extension in _COMPRESSED_TARS for extension in others):
         return SourceError(
             f"{storage.uri}: only compressed tars are there ({_counts(others)}), in which no image can be "

@@ -1,15 +1,15 @@
-"""Another pipeline's shards as a source: what is committed under its output root, a Parquet file a shard.
+"""Another pipeline's shards as files: what is committed under its output root, a Parquet file a shard.
 
 A file's name is the shard's key, its version the digest of the data file that the commit marker
-names. So a shard that is computed again is a touched file, and all that holds for touched files
-holds for it. Which pipeline a root belongs to is resolved in `components/`; who writes markers
-is in `embeddings/marker.py`.
+names now: a shard that is computed again is a touched file. Which shards there are is the plan's
+business (`sharding/chained.py`), which pipeline a root belongs to is resolved in `components/`,
+and who writes markers is in `embeddings/marker.py`.
 """
 
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NoReturn, TypeVar
+from typing import NoReturn
 
 import pyarrow as pa
 import pydantic
@@ -26,15 +26,12 @@ from batch_assets.storage import (
     normalize_uri,
     open_storage,
 )
-from batch_assets.storage.threads import map_in_order, threads_for
 
 RECORD_ID = "record_id"
 # What the other pipeline's output says of itself: never read, least of all the vectors.
 UNREAD = frozenset({"source_file", "source_row", "embedding", "token_count"})
 
 _EXTENSION = ".parquet"
-
-Parsed = TypeVar("Parsed")
 
 
 @dataclass(frozen=True)
@@ -51,22 +48,20 @@ class _Marker:
     shard: str
     fence: int
     files: list[_DataFile]
-
-
-@dataclass(frozen=True)
-class _Summary:
-    """The part of a plan's summary that reading takes."""
-
-    superseded: list[str]
+    run: int = 0
 
 
 _MARKER = pydantic.TypeAdapter(_Marker)
-_SUMMARY = pydantic.TypeAdapter(_Summary)
 
 
 def is_shards(uri: str) -> bool:
     """Whether a source's URI means another pipeline's shards."""
     return uri.startswith(SHARDS_SCHEME)
+
+
+def shard_file(key: str) -> str:
+    """The name that a shard has as a file."""
+    return key + _EXTENSION
 
 
 def normalize_source(uri: str) -> str:
@@ -89,22 +84,6 @@ class ShardStorage:
     def __init__(self, root: Storage) -> None:
         self.root = root
         self.uri = SHARDS_SCHEME + root.uri
-
-    def list(self, prefix: str = "", after: str | None = None) -> Iterator[FileInfo]:
-        """The committed shards that no later plan supersedes, ordered by key.
-
-        Raises SourceError for a marker or a plan's summary that cannot be read.
-        """
-        if prefix:
-            return
-        superseded = self._superseded()
-        behind = None if after is None else paths.shard_marker(after.removesuffix(_EXTENSION))
-        listed = (info.path for info in self.root.list("shards", behind))
-        keys = (path.split("/")[1] for path in listed if path.endswith("/shard.json"))
-        wanted = (key + _EXTENSION for key in keys if key not in superseded)
-        for info in map_in_order(self.info, wanted, threads_for(self.root)):
-            if info is not None:
-                yield info
 
     def info(self, path: str) -> FileInfo | None:
         file = self._committed(path)
@@ -142,34 +121,25 @@ class ShardStorage:
         found = self.root.read_versioned(paths.shard_marker(key))
         if found is None:
             return None
-        marker = self._parse(_MARKER, paths.shard_marker(key), found[0])
-        name = paths.embeddings(key, marker.fence)
+        try:
+            marker = _MARKER.validate_json(found[0])
+        except pydantic.ValidationError as error:
+            reason = error.errors(include_url=False)[0]["msg"]
+            raise self._unreadable(paths.shard_marker(key), reason) from None
+        name = paths.embeddings(key, marker.fence, marker.run)
         file = next((file for file in marker.files if file.path == name), None)
         if file is None or marker.shard != key:
             raise self._unreadable(paths.shard_marker(key), f"it does not name {name}")
         return file
-
-    def _superseded(self) -> set[str]:
-        # A planner that was killed between its two files has left no summary, and none of its
-        # shards is committed either: whoever prepares them writes the summary first.
-        listed = (info.path for info in self.root.list("plan") if info.path.endswith(".json"))
-
-        def read(path: str) -> list[str]:
-            return self._parse(_SUMMARY, path, self.root.read(path)).superseded
-
-        return {key for keys in map_in_order(read, listed, threads_for(self.root)) for key in keys}
-
-    def _parse(self, kind: pydantic.TypeAdapter[Parsed], path: str, data: bytes) -> Parsed:
-        try:
-            return kind.validate_json(data)
-        except pydantic.ValidationError as error:
-            raise self._unreadable(path, error.errors(include_url=False)[0]["msg"]) from None
 
     def _unreadable(self, path: str, reason: str) -> SourceError:
         return SourceError(
             f"{join_uri(self.root.uri, path)}: cannot be read as another pipeline's ({reason}); "
             "`batch-assets verify` on that output root tells what is wrong there"
         )
+
+    def list(self, prefix: str = "", after: str | None = None) -> Iterator[FileInfo]:
+        raise io.UnsupportedOperation(f"{self.uri}: which shards there are, the plan says")
 
     def create(self, path: str, data: bytes) -> NoReturn:
         self._refuse(path)

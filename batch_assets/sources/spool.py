@@ -7,6 +7,7 @@ compressed JSON Lines here, CSV in `delimited.py`.
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -31,6 +32,7 @@ from batch_assets.sources.spool_files import (
     GROUP_ROWS,
     damaged_spool,
     read_spool,
+    spool_digest,
     write_spool,
 )
 from batch_assets.storage import FileInfo, Storage
@@ -69,8 +71,17 @@ class SpooledSource:
 
     def prepare(self, file: FileInfo, most: int | None) -> str:
         """Write the file's spool, unless it is there; its digest depends on all that decides its content."""
-        parts = (self._storage.uri, file.path, file.version, self._format, str(self._longest), str(most))
-        return write_spool(self._root, parts, _SCHEMA, self._rows(file, most))
+        return write_spool(self._root, self._parts(file, most), _SCHEMA, self._rows(file, most))
+
+    def _parts(self, file: FileInfo, most: int | None) -> tuple[str, ...]:
+        return (self._storage.uri, file.path, file.version, self._format, str(self._longest), str(most))
+
+    def _make_again(self, path: str, spool: str) -> bool:
+        file = self._storage.info(path)
+        if file is None or spool_digest(self._parts(file, None)) != spool:
+            return False
+        self.prepare(file, None)
+        return True
 
     def _rows(self, file: FileInfo, most: int | None) -> Iterator[pa.RecordBatch]:
         chunks = decompressed(self._storage, file.path, file.size, file.version)
@@ -115,7 +126,8 @@ class SpooledSource:
             yield builder.from_objects(batch.column("row").to_pylist(), objects)
 
     def _read(self, path: str, spool: str, first_row: int, last_row: int | None) -> Iterator[pa.RecordBatch]:
-        return read_spool(self._root, path, spool, first_row, last_row)
+        make_again = partial(self._make_again, path, spool)
+        return read_spool(self._root, path, spool, first_row, last_row, make_again)
 
 
 def _batches(rows: Iterator[SpoolRow], most: int | None) -> Iterator[pa.RecordBatch]:

@@ -4,7 +4,8 @@ What a spool's other columns say is the business of the source that writes it.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -15,18 +16,24 @@ from batch_assets.errors import SourceError
 from batch_assets.sources.base import BATCH_RECORDS
 from batch_assets.storage import Storage, join_uri
 
+logger = logging.getLogger(__name__)
 GROUP_ROWS = 65_536
 GROUP_BYTES = 2 * 2**20
 
 
+def spool_digest(parts: Iterable[str]) -> str:
+    """What a spool is called that `parts` decide on."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
 def write_spool(
-    root: Storage, parts: Iterable[str], schema: pa.Schema, rows: Iterator[pa.RecordBatch]
+    root: Storage, parts: Sequence[str], schema: pa.Schema, rows: Iterator[pa.RecordBatch]
 ) -> str:
     """Write the spool that `parts` decide on, unless it is there; returns its digest.
 
     Each batch of `rows` becomes a row group. They are not asked for where the spool is there.
     """
-    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    digest = spool_digest(parts)
     path = paths.spool(digest)
     if root.info(path) is None:
         with (
@@ -39,16 +46,28 @@ def write_spool(
 
 
 def read_spool(
-    root: Storage, path: str, spool: str, first_row: int, last_row: int | None
+    root: Storage,
+    path: str,
+    spool: str,
+    first_row: int,
+    last_row: int | None,
+    make_again: Callable[[], bool],
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of a range of physical rows of source file `path`, in batches that are not empty."""
+    """The rows of a range of physical rows of source file `path`, in batches that are not empty.
+
+    A spool that was cleaned away is made once more: `make_again` does, and says whether it could.
+    """
     try:
         file = root.open_input(paths.spool(spool))
     except FileNotFoundError:
-        raise SourceError(
-            f"{path}: its normalized copy {join_uri(root.uri, paths.spool(spool))} is missing; put it back, "
-            "or `plan --replace` plans the file anew"
-        ) from None
+        logger.info("%s: its spool is not there; it is made again", path)
+        if not make_again():
+            raise SourceError(
+                f"{path}: its normalized copy {join_uri(root.uri, paths.spool(spool))} is missing, and the file is "
+                "no longer what it was made from, or was planned in part; put it back, or `plan --replace` plans the "
+                "file anew"
+            ) from None
+        file = root.open_input(paths.spool(spool))
     with file, pq.ParquetFile(file, pre_buffer=False, buffer_size=2**20) as parquet:
         metadata = parquet.metadata
         for group in range(metadata.num_row_groups):

@@ -7,6 +7,7 @@ lies, and where it ends. How members become samples is in `samples.py`.
 import tarfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ from batch_assets.sources.json_values import long_number_lines, parse_object
 from batch_assets.sources.jsonl import cut, scan_lines
 from batch_assets.sources.records import RecordBuilder
 from batch_assets.sources.samples import Sample, image_of, metadata_of, samples
-from batch_assets.sources.spool_files import GROUP_BYTES, damaged_spool, read_spool, write_spool
+from batch_assets.sources.spool_files import GROUP_BYTES, damaged_spool, read_spool, spool_digest, write_spool
 from batch_assets.sources.tar_files import TarMember, open_blocks, tar_members
 from batch_assets.storage import FileInfo, Storage, is_local
 from batch_assets.storage.threads import map_in_order
@@ -58,11 +59,26 @@ class WebDatasetSource:
     def prepare(self, file: FileInfo, most: int | None) -> str:
         """Write the file's spool, unless it is there; its digest depends on all that decides its content."""
         companion = Companion(self._storage, file.path)
-        parts = (
+        parts = self._parts(file, companion, most)
+        return write_spool(self._root, parts, _SCHEMA, self._rows(file, companion, most))
+
+    def _parts(self, file: FileInfo, companion: Companion, most: int | None) -> tuple[str, ...]:
+        return (
             self._storage.uri, file.path, file.version, "webdataset", str(self._longest), str(most),
             companion.version,
         )  # fmt: skip
-        return write_spool(self._root, parts, _SCHEMA, self._rows(file, companion, most))
+
+    def _read(self, path: str, spool: str, first_row: int, last_row: int | None) -> Iterator[pa.RecordBatch]:
+        return read_spool(
+            self._root, path, spool, first_row, last_row, partial(self._make_again, path, spool)
+        )
+
+    def _make_again(self, path: str, spool: str) -> bool:
+        file = self._storage.info(path)
+        if file is None or spool_digest(self._parts(file, Companion(self._storage, path), None)) != spool:
+            return False
+        self.prepare(file, None)
+        return True
 
     def _rows(
         self, file: FileInfo, companion: Callable[[str], Mapping[str, Any] | None], most: int | None
@@ -82,14 +98,14 @@ class WebDatasetSource:
     def scan(
         self, file: FileInfo, spool: str, first_row: int, first_byte: int, columns: ColumnScan
     ) -> Iterator[Stretch]:
-        for batch in read_spool(self._root, file.path, spool, first_row, None):
+        for batch in self._read(file.path, spool, first_row, None):
             lines = [line or b"" for line in batch.column("line").to_pylist()]
             scan_lines(lines, b"\n".join(lines), self._longest, columns)
             yield Stretch(batch.column("row").to_numpy(), batch.column("end").to_numpy())
 
     def split(self, segment: Segment, records: int) -> tuple[Segment, Segment]:
         row = segment.first_row + records
-        for batch in read_spool(self._root, segment.path, segment.spool, row - 1, row):
+        for batch in self._read(segment.path, segment.spool, row - 1, row):
             return cut(segment, records, row, batch.column("end")[0].as_py())
         raise damaged_spool(segment.path, segment.spool)
 
@@ -120,7 +136,7 @@ class WebDatasetSource:
             yield _records(builder, run.rows, [_slice(data, row, run) for row in run.rows])
 
     def _spooled(self, segment: Segment) -> Iterator[list["_Row"]]:
-        batches = read_spool(self._root, segment.path, segment.spool, segment.first_row, segment.last_row)
+        batches = self._read(segment.path, segment.spool, segment.first_row, segment.last_row)
         for batch in batches:
             columns = (batch.column(name).to_pylist() for name in _Row._fields)
             yield [_Row(*values) for values in zip(*columns, strict=True)]

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
 from urllib.parse import unquote, urlparse
@@ -22,11 +22,15 @@ class VersionMismatch(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
-    """One file: `path` relative to the storage's URI, `version` changes whenever its content does."""
+    """One file: `path` relative to the storage's URI, `version` changes whenever its content does.
+
+    `modified` is when it was written last (unix seconds), by the storage's own clock; None: it does not say.
+    """
 
     path: str
     size: int
     version: str
+    modified: float | None = field(default=None, compare=False)
 
 
 class Output(Protocol):

@@ -105,7 +105,7 @@ class LocalStorage:
                 status = self._path(path).stat()
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return FileInfo(path, status.st_size, _version(status)) if self._path(path).is_file() else None
+        return _info(path, status) if self._path(path).is_file() else None
 
     def list(self, prefix: str = "", after: str | None = None) -> Iterator[FileInfo]:
         yield from self._walk(prefix, after, frozenset())
@@ -129,7 +129,7 @@ class LocalStorage:
             elif (after is None or path > after) and os.path.isfile(full):
                 with contextlib.suppress(FileNotFoundError):  # deleted since
                     status = os.stat(full)
-                    yield FileInfo(path, status.st_size, _version(status))
+                    yield _info(path, status)
 
     def copy(self, source: str, target: str) -> None:
         with self._path(source).open("rb") as file, self.open_output(target) as output:
@@ -215,6 +215,10 @@ def _explained(path: Path) -> Iterator[None]:
         else:
             step = "check the disk, then go on with the same command"
         raise StorageError(f"{path}: {reason}; {step}") from error
+
+
+def _info(path: str, status: os.stat_result) -> FileInfo:
+    return FileInfo(path, status.st_size, _version(status), status.st_mtime)
 
 
 def _version(status: os.stat_result) -> str:

@@ -136,7 +136,7 @@ class ObjectStorage:
                 meta = obstore.head(self._store, self._path(path))
         except FileNotFoundError:
             return None
-        return FileInfo(path, meta["size"], _version(meta))
+        return _info(path, meta)
 
     def list(self, prefix: str = "", after: str | None = None) -> Iterator[FileInfo]:
         import obstore
@@ -149,7 +149,7 @@ class ObjectStorage:
                 for meta in page:
                     # Consoles mark folders by objects named "folder/"; the listing drops that slash.
                     if meta["path"] != folder:
-                        yield FileInfo(meta["path"][skip:], meta["size"], _version(meta))
+                        yield _info(meta["path"][skip:], meta)
 
     def copy(self, source: str, target: str) -> None:
         import obstore
@@ -163,6 +163,10 @@ class ObjectStorage:
         for start in range(0, len(paths), 1000):
             with contextlib.suppress(FileNotFoundError), self._explained(""):
                 obstore.delete(self._store, [self._path(path) for path in paths[start : start + 1000]])
+
+
+def _info(path: str, meta: Any) -> FileInfo:
+    return FileInfo(path, meta["size"], _version(meta), meta["last_modified"].timestamp())
 
 
 def _version(meta: Any) -> str:

@@ -27,10 +27,9 @@ HEADERS = {"User-Agent": "batch-assets", "Accept": "image/*,*/*;q=0.5", "Accept-
 
 
 class Attempts:
-    """Attempts under way, in any thread, each for so many `seconds` at most; `stop` ends them all."""
+    """Attempts under way, in any thread; `stop` ends them all."""
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self) -> None:
         self._live: set[Attempt] = set()
         self._lock = threading.Lock()
 
@@ -42,10 +41,10 @@ class Attempts:
             attempt.hang_up()
 
     @contextmanager
-    def attempt(self) -> Iterator["Attempt"]:
-        """One attempt by this thread, which is hung up when its seconds are over."""
+    def attempt(self, seconds: float) -> Iterator["Attempt"]:
+        """One attempt by this thread, which is hung up when so many seconds are over."""
         attempt = Attempt()
-        timer = threading.Timer(self._seconds, attempt.hang_up)
+        timer = threading.Timer(seconds, attempt.hang_up)
         timer.daemon = True
         timer.start()
         with self._lock:

@@ -26,6 +26,7 @@ from batch_assets.worker.not_fetched import (
     NO_IMAGE,
     NotFetched,
 )
+from batch_assets.worker.pacing import shared_pacer
 
 if TYPE_CHECKING:
     from batch_assets.worker.connections import Attempts
@@ -42,15 +43,26 @@ _hosts = Hosts()
 
 @dataclass(frozen=True)
 class Fetching:
-    """How images are fetched: at most so many bytes of each, from private addresses or public ones only."""
+    """How images are fetched: at most so many bytes of each, from private addresses or public ones only.
+
+    `calls_per_second` is the most HTTP requests that this process makes for the pipeline `name`,
+    tries again and redirects among them; None is no limit.
+    """
 
     most_bytes: int = 16_000_000
     allow_private: bool = False
+    calls_per_second: float | None = None
+    name: str = ""
 
     @classmethod
-    def of(cls, settings: PipelineSettings) -> "Fetching":
-        """How a pipeline's images are fetched."""
-        return cls(settings.shards.max_record_bytes, settings.source.allow_private_addresses)
+    def of(cls, settings: PipelineSettings, calls_per_second: float | None = None) -> "Fetching":
+        """How a pipeline's images are fetched. `calls_per_second` is this worker's share, by default all."""
+        return cls(
+            settings.shards.max_record_bytes,
+            settings.source.allow_private_addresses,
+            settings.calls_per_second if calls_per_second is None else calls_per_second,
+            settings.name,
+        )
 
 
 def is_remote(location: str) -> bool:
@@ -108,27 +120,33 @@ class Fetcher:
             host = None
         if not host:
             raise NotFetched(BAD_URL, f"{url[:SHOWN]!r} names no host")
+        turn = _Turn(self._fetching, self._stopped)
         retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(TRIES) | tenacity.stop_before_delay(MOST_SECONDS),
+            stop=tenacity.stop_after_attempt(TRIES) | turn.is_late,
             wait=_pause,
             sleep=tenacity.sleep_using_event(self._stopped),
             retry=tenacity.retry_if_exception(lambda error: getattr(error, "again", False)),
             reraise=True,
         )
-        return retrying(self._try, url, host)
+        return retrying(self._try, url, host, turn)
 
-    def _try(self, url: str, host: str) -> bytes:
+    def _try(self, url: str, host: str, turn: "_Turn") -> bytes:
         from batch_assets.worker import connections, web
 
         with self._lock:
-            self._attempts = self._attempts or connections.Attempts(web.TOTAL_SECONDS)
-        if self._stopped.is_set():
-            raise NotFetched(FETCH_ERROR, "the run was stopped")
+            self._attempts = self._attempts or connections.Attempts()
+        _refuse_resting(host)
+        turn.wait()
+        # The host may have gone down, and the run may have been stopped, in the meantime.
         _refuse_resting(host)
         told = self._fetching
         try:
             content = web.download(
-                url, most_bytes=told.most_bytes, allow_private=told.allow_private, attempts=self._attempts
+                url,
+                most_bytes=told.most_bytes,
+                allow_private=told.allow_private,
+                attempts=self._attempts,
+                wait_for_turn=turn.wait,
             )
         except NotFetched as error:
             if not error.down:
@@ -138,6 +156,27 @@ class Fetcher:
             raise
         _hosts.success(host)
         return content
+
+
+class _Turn:
+    """The turns of one file's calls; the time spent on waiting for them is not the server's."""
+
+    def __init__(self, fetching: Fetching, stopped: threading.Event) -> None:
+        cap = fetching.calls_per_second
+        self._pacer = shared_pacer(fetching.name, cap) if cap is not None else None
+        self._stopped = stopped
+        self._waited = 0.0
+
+    def wait(self) -> None:
+        """Wait until a call may be made. Raises NotFetched where the run was stopped."""
+        if self._pacer is not None:
+            self._waited += self._pacer.wait(self._stopped.wait)
+        if self._stopped.is_set():
+            raise NotFetched(FETCH_ERROR, "the run was stopped")
+
+    def is_late(self, state: Any) -> bool:
+        """Whether the next try would begin later than MOST_SECONDS; tenacity asks."""
+        return state.seconds_since_start - self._waited + state.upcoming_sleep >= MOST_SECONDS
 
 
 def _pause(state: Any) -> float:

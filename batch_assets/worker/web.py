@@ -7,6 +7,7 @@ module only where there is a URL to fetch.
 import email.utils
 import socket
 import time
+from collections.abc import Callable
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -33,13 +34,36 @@ AGAIN = {408, 425, 429}
 REDIRECTS = {301, 302, 303, 307, 308}
 
 
-def download(url: str, *, most_bytes: int, allow_private: bool, attempts: Attempts) -> bytes:
-    """The file at `url`, which is http:// or https://, redirects followed. Raises NotFetched."""
+def download(
+    url: str, *, most_bytes: int, allow_private: bool, attempts: Attempts, wait_for_turn: Callable[[], None]
+) -> bytes:
+    """The file at `url`, which is http:// or https://, redirects followed. Raises NotFetched.
+
+    Called when its turn has come; `wait_for_turn` waits for that of each redirect, which takes
+    nothing from its seconds.
+    """
+    session, left = open_session(allow_private), TOTAL_SECONDS
+    for _ in range(MOST_REDIRECTS + 1):
+        started = time.monotonic()
+        found = _ask(session, url, most_bytes, attempts, left)
+        if isinstance(found, bytes):
+            return found
+        left = max(left - (time.monotonic() - started), 0.0)
+        # Redirects are followed here, so that each passes the same checks.
+        url = _redirected(url, found)
+        wait_for_turn()
+    raise NotFetched(FETCH_ERROR, f"it redirects more than {MOST_REDIRECTS} times")
+
+
+def _ask(
+    session: requests.Session, url: str, most_bytes: int, attempts: Attempts, seconds: float
+) -> bytes | str:
+    """One request: the file, or where it redirects to."""
     host = urlsplit(url).hostname or ""
     content, failure = b"", None
-    with attempts.attempt() as attempt:
+    with attempts.attempt(seconds) as attempt:
         try:
-            content = _followed(open_session(allow_private), url, most_bytes)
+            content = _answer(session, url, most_bytes)
         except (
             NotFetched,
             requests.RequestException,
@@ -59,6 +83,25 @@ def download(url: str, *, most_bytes: int, allow_private: bool, attempts: Attemp
     return content
 
 
+def _redirected(url: str, target: str) -> str:
+    try:
+        url = urljoin(url, target)
+        fetchable = urlsplit(url).scheme in ("http", "https") and urlsplit(url).hostname
+    except ValueError:
+        url, fetchable = target, None
+    if not fetchable:
+        raise NotFetched(BAD_URL, f"it redirects to {url[:200]!r}, which is no http:// or https://")
+    return url
+
+
+def _answer(session: requests.Session, url: str, most_bytes: int) -> bytes | str:
+    with session.get(
+        url, timeout=(CONNECT_SECONDS, TOTAL_SECONDS), stream=True, allow_redirects=False
+    ) as answer:
+        target = answer.headers.get("Location")
+        return target if answer.status_code in REDIRECTS and target else _body(answer, most_bytes)
+
+
 def _explained(error: Exception, host: str) -> NotFetched:
     if isinstance(error, NotFetched):
         return error
@@ -73,21 +116,6 @@ def _explained(error: Exception, host: str) -> NotFetched:
 def _timeout(host: str) -> NotFetched:
     limits = f"{CONNECT_SECONDS:g} s to connect, {TOTAL_SECONDS:g} s in all"
     return NotFetched(FETCH_TIMEOUT, f"{host} does not deliver in time ({limits})", again=True, down=True)
-
-
-def _followed(session: requests.Session, url: str, most_bytes: int) -> bytes:
-    for _ in range(MOST_REDIRECTS + 1):
-        # Redirects are followed here, so that each passes the same checks.
-        with session.get(
-            url, timeout=(CONNECT_SECONDS, TOTAL_SECONDS), stream=True, allow_redirects=False
-        ) as answer:
-            target = answer.headers.get("Location")
-            if answer.status_code not in REDIRECTS or not target:
-                return _body(answer, most_bytes)
-        url = urljoin(url, target)
-        if urlsplit(url).scheme not in ("http", "https"):
-            raise NotFetched(BAD_URL, f"it redirects to {url[:200]!r}, which is no http:// or https://")
-    raise NotFetched(FETCH_ERROR, f"it redirects more than {MOST_REDIRECTS} times")
 
 
 def _body(answer: requests.Response, most_bytes: int) -> bytes:

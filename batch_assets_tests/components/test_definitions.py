@@ -88,7 +88,15 @@ def test_the_repositorys_own_pipelines(monkeypatch: pytest.MonkeyPatch) -> None:
         "merge_ready",
         "failure_notification",
     ]
-    assert found["resources"] == ["bedrock", "gpu", "ledger", "notifications", "ray"]
+    assert found["resources"] == [
+        "aws_batch",
+        "bedrock",
+        "gpu",
+        "ledger",
+        "notifications",
+        "ray",
+        "sagemaker",
+    ]
 
 
 def test_an_empty_folder_is_a_code_location_without_pipelines(

@@ -18,7 +18,7 @@ from batch_assets.control.loop import take_turn
 from batch_assets.control.pipeline import open_pipeline
 from batch_assets.control.planning import plan_source
 from batch_assets.control.preparation import prepare_shards, queue_shards
-from batch_assets.executors.bedrock.account import BedrockAccount
+from batch_assets.executors.registry import create_host
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import State
 from batch_assets.settings.pipeline import PipelineSettings
@@ -43,7 +43,7 @@ def _run(settings: PipelineSettings, folder: Path, environment: dict[str, str], 
     os.environ.update(environment)
     dies_behind(step, call)
     ledger = Ledger.open(f"sqlite:///{folder}/ledger.db")
-    pipeline = open_pipeline(settings, ledger, BedrockAccount().executor(settings))
+    pipeline = open_pipeline(settings, ledger, create_host(settings.executor.type).executor(settings))
     keys = plan_source(pipeline).all_keys
     list(prepare_shards(pipeline, keys))
     queue_shards(pipeline, keys)

@@ -15,7 +15,6 @@ from batch_assets.embeddings.shard_writer import ShardWriter
 from batch_assets.errors import AccountingError, ConfigurationError
 from batch_assets.storage import Storage, open_storage
 from batch_assets_tests.embeddings.builders import make_answers, make_outcomes, write_shard
-from batch_assets_tests.sources.test_shards import over, plan_over
 
 SHARD = "g0001-00000"
 COLUMNS, VALUES = {"title": "string", "year": "int64"}, {"title": ["a", "b", None], "year": [1, None, 3]}
@@ -197,17 +196,3 @@ def test_embeddings_are_stored_as_before_there_was_another_task(storage: Storage
     found = read_marker(storage, SHARD)
     assert found is not None
     assert (found[0].task, found[0].output_tokens) == ("embed", 0)
-
-
-def test_answers_are_a_source_for_another_pipeline(tmp_path: Path) -> None:
-    upstream = open_storage(str(tmp_path / "a"))
-    write_shard(upstream, SHARD, "erfe", columns={"title": "string"}, task="generate")
-    planned = plan_over(over(upstream, tmp_path, text_column="response"))
-    assert planned.texts() == ["answer to id-0", "answer to id-3"]
-    assert planned.ids() == ["id-0", "id-3"]
-    assert planned.columns() == {
-        "title": [None, None],
-        "user_response": ["answer to id-0", "answer to id-3"],
-        "user_input_tokens": [1, 4],
-        "user_output_tokens": [101, 104],
-    }

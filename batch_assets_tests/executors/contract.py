@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.outcomes import Outcomes
-from batch_assets.executors.base import Executor, JobFacts, JobHandle, JobState
+from batch_assets.executors.base import Executor, JobHandle, JobState
 from batch_assets.settings.model import ModelSettings
 from batch_assets.settings.pipeline import OutputSettings, PipelineSettings, ShardSettings
 from batch_assets.settings.source import SourceSettings

@@ -19,18 +19,47 @@ def run(run_id: str, reason: str = "It broke.", family: str | None = None, **mor
 
 
 def test_a_job_is_one_event_and_the_next_attempt_another() -> None:
-    one = events.job_failed("texts", "g0001-00042", "ba-texts-7", "Expired. Nothing ran.", 2)
-    assert one.key == events.job_failed("texts", "g0001-00042", "ba-texts-7", "Failed.", 2).key
-    assert one.key != events.job_failed("texts", "g0001-00042", "ba-texts-8", "Expired.", 1).key
+    one = events.job_failed("texts", ["g0001-00042"], "ba-texts-7", "Expired. Nothing ran.", 2)
+    assert one.key == events.job_failed("texts", ["g0001-00042"], "ba-texts-7", "Failed.", 2).key
+    assert one.key != events.job_failed("texts", ["g0001-00042"], "ba-texts-8", "Expired.", 1).key
     assert one.happened == "Job ba-texts-7: Expired."
     assert "2 times at most" in one.meaning
     assert (one.severity, one.command) == ("warning", "batch-assets status texts")
 
 
 def test_a_job_without_attempts_left_is_for_a_person_to_mend() -> None:
-    last = events.job_failed("texts", "g0001-00042", "ba-texts-9", "Expired", 0)
+    last = events.job_failed("texts", ["g0001-00042"], "ba-texts-9", "Expired", 0)
     assert last.severity == "error"
     assert last.command == "batch-assets retry texts g0001-00042 && batch-assets run texts"
+
+
+def test_an_array_is_one_event_that_names_a_few_of_its_shards() -> None:
+    shards = [f"g0001-{number:05d}" for number in range(10_000)]
+    told = events.job_failed("texts", shards, "ba-texts-9", "Host EC2 terminated", 0)
+    assert told.title == "texts: a job of 10,000 shards failed"
+    assert told.happened.startswith("Job ba-texts-9 (g0001-00000 g0001-00001 ")
+    assert told.command == "batch-assets retry texts && batch-assets run texts"
+    assert len(told.text()) < 800
+
+
+def test_what_was_published_is_told_once_for_each_version() -> None:
+    counts = {
+        "planned": 1_000,
+        "embedded": 990,
+        "rejected": 8,
+        "failed": 2,
+        "cost_usd": 1.5,
+        "uri": "s3://b/merged",
+    }
+    told = events.published("texts", "v000001-0123abcd", **counts)
+    assert "990 of 1,000 records are embedded, 8 rejected, 2 failed, for 1.50 USD" in told.happened
+    assert "Why 10 records are not in it" in told.meaning
+    assert told.key != events.published("texts", "v000002-0123abcd", **counts).key
+
+
+def test_blocked_publishing_is_told_again_once_something_has_changed() -> None:
+    keys = [events.publishing_blocked("texts", revision, "30 of 100 failed.").key for revision in (7, 7, 8)]
+    assert keys[0] == keys[1] != keys[2]
 
 
 def test_a_budget_is_told_once_for_each_amount() -> None:
@@ -65,11 +94,11 @@ def test_runs_of_a_backfill_are_one_event() -> None:
 
 
 def test_runs_of_a_sensor_are_one_event_for_an_error_and_an_hour(clock: list[float]) -> None:
-    first = run("a", "shard g0001-00001: no space left on device", sensor="new_input")
-    assert run("b", "shard g0002-00317: no space left on device", sensor="new_input").key == first.key
-    assert run("b", "the model is missing", sensor="new_input").key != first.key
+    first = run("a", "shard g0001-00001: no space left on device", started_by="new_input")
+    assert run("b", "shard g0002-00317: no space left on device", started_by="new_input").key == first.key
+    assert run("b", "the model is missing", started_by="new_input").key != first.key
     clock[0] += 3600
-    assert run("c", "shard g0001-00001: no space left on device", sensor="new_input").key != first.key
+    assert run("c", "shard g0001-00001: no space left on device", started_by="new_input").key != first.key
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ from typing import Any
 
 import dagster as dg
 
+from batch_assets.executors.aws_batch.account import AwsBatchAccount
 from batch_assets.executors.bedrock.account import BedrockAccount
+from batch_assets.executors.sagemaker.account import SageMakerAccount
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import State
 from batch_assets.notifications.base import Notifier
@@ -68,6 +70,8 @@ class Deployment:
                 "ledger": self.ledger,
                 "gpu": self.host,
                 "bedrock": self.bedrock,
+                "sagemaker": SageMakerAccount(),
+                "aws_batch": AwsBatchAccount(),
                 "notifications": self.notifiers,
             },
             sensors=[build_new_input(), build_job_completion(), build_merge_ready()],
@@ -122,7 +126,12 @@ class Deployment:
         """Evaluate a sensor as the daemon would; nothing that it asks for is launched."""
         resources = {"ledger": self.ledger}
         if sensor == "job_completion":
-            resources |= {"bedrock": self.bedrock, "notifications": self.notifiers}
+            services = {
+                "bedrock": self.bedrock,
+                "sagemaker": SageMakerAccount(),
+                "aws_batch": AwsBatchAccount(),
+            }
+            resources |= {**services, "notifications": self.notifiers}
         definitions = self.definitions
         with dg.build_sensor_context(
             instance=self.instance,

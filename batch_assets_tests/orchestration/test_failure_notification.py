@@ -11,6 +11,7 @@ import pytest
 from batch_assets.errors import ConfigurationError
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.notifications.base import Notification
+from batch_assets.notifications.events import publishing_blocked
 from batch_assets.notifications.log import LogNotifier
 from batch_assets.notifications.webhook import WebhookNotifier
 from batch_assets.orchestration.pipeline import build_pipeline_definitions
@@ -176,6 +177,31 @@ def test_runs_of_sensors_are_told_of_once_an_hour_for_each_error_and_pipeline(wa
     watch.fail(reason="the weights cannot be loaded", tags=SENSOR)
     watch.fail("images/input_shards", reason="shard g0001-00001: No space left on device", tags=SENSOR)
     assert [found.pipeline for found in watch.watch()] == ["texts", "images"]
+
+
+def test_runs_of_schedules_are_told_of_as_those_of_sensors(watch: Watch) -> None:
+    for number in range(5):
+        watch.fail(
+            reason=f"/in: no files found at {number}", tags={"dagster/schedule_name": "texts_schedule"}
+        )
+    [found] = watch.watch()
+    assert found.title == "texts: a run that texts_schedule started failed"
+
+
+def test_blocked_publishing_is_not_told_twice(watch: Watch) -> None:
+    @dg.asset(key=["texts", "merged_embeddings"])
+    def failing() -> None:
+        raise dg.Failure("30 of 100 records failed; nothing is published", allow_retries=False)
+
+    watch.ledger.attach("texts", "/out", 1)
+    row = watch.ledger.pipeline("texts")
+    assert row is not None
+    watch.ledger.notice_once(publishing_blocked("texts", row.revision, "30 of 100 records failed").key)
+    run_for_real(watch, dg.Definitions([failing]))
+    assert watch.watch() == []
+    watch.ledger.stop("texts")  # something has changed
+    run_for_real(watch, dg.Definitions([failing]))
+    assert len(watch.watch()) == 1
 
 
 def test_a_run_that_dagster_tries_again_is_not_told_of_until_the_last(watch: Watch) -> None:

@@ -5,67 +5,13 @@ import urllib.request
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
-from botocore.validate import ParamValidator
 
 from batch_assets_tests.rehearsal.aws import TITAN, Aws, aws, request
+from batch_assets_tests.rehearsal.watching import expect, watch
 
 BATCH_OPERATIONS = {
     "CreateModelInvocationJob", "GetModelInvocationJob", "ListModelInvocationJobs", "StopModelInvocationJob",
 }  # fmt: skip
-
-
-def unknown_keys(body: Any, shape: Any, path: str = "") -> list[str]:
-    """What stands in a JSON body and not in its shape: botocore's parser would pass over it in silence."""
-    if shape.type_name == "structure" and isinstance(body, dict):
-        names = {member.serialization.get("name", name): member for name, member in shape.members.items()}
-        found = [f"{path}.{key}" for key in body if key not in names and key != "__type"]
-        return found + [
-            item
-            for key in body
-            if key in names
-            for item in unknown_keys(body[key], names[key], f"{path}.{key}")
-        ]
-    if shape.type_name == "list":
-        return [item for part in body for item in unknown_keys(part, shape.member, path)]
-    return []
-
-
-def watch(client: Any, seen: set[tuple[str, str]]) -> Any:
-    """Check every reply that the client receives, and note it as (operation, error code or ok)."""
-
-    def check(response_dict: Any, parsed_response: Any, model: Any, **_: Any) -> None:
-        code = parsed_response.get("Error", {}).get("Code", "ok")
-        seen.add((model.name, code))
-        status = response_dict["status_code"]
-        if code == "ok":
-            assert status == model.http.get("responseCode", 200)
-            shape = model.output_shape
-            content = {name: value for name, value in parsed_response.items() if name != "ResponseMetadata"}
-            if "payload" not in shape.serialization:
-                report = ParamValidator().validate(content, shape)
-                assert not report.has_errors(), report.generate_report()
-        else:
-            shape = next(shape for shape in model.service_model.error_shapes if shape.name == code)
-            assert code in [error.name for error in model.error_shapes], f"{model.name} has no {code}"
-            assert status == shape.metadata.get("error", {}).get("httpStatusCode", 400)
-            assert parsed_response["Error"]["Message"]
-        assert parsed_response["ResponseMetadata"]["RequestId"]
-        if "payload" not in shape.serialization:
-            assert unknown_keys(json.loads(response_dict["body"] or b"{}"), shape) == []
-
-    # `before-parse` has the raw reply, `after-call` the parsed one: both, for one operation at a time.
-    raw: dict[str, Any] = {}
-    client.meta.events.register("before-parse", lambda response_dict, **_: raw.update(response_dict))
-    client.meta.events.register("after-call", lambda parsed, model, **_: check(raw, parsed, model))
-    return client
-
-
-def expect(code: str, call: Any, **arguments: Any) -> str:
-    with pytest.raises(ClientError) as error:
-        call(**arguments)
-    assert error.value.response["Error"]["Code"] == code
-    return error.value.response["Error"]["Message"]
 
 
 def test_every_reply_of_the_batch_calls() -> None:

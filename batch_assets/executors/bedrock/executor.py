@@ -12,18 +12,14 @@ from functools import cached_property
 
 import orjson
 
+from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.embeddings.schema import Task
 from batch_assets.errors import ConfigurationError
-from batch_assets.executors.base import (
-    JobFacts,
-    JobHandle,
-    JobState,
-    JobStatus,
-    Limits,
-    PreparedJob,
-)
+from batch_assets.executors.aws.events import delete_events, receive_events
+from batch_assets.executors.aws.staging import check_bucket
+from batch_assets.executors.base import JobHandle, JobState, JobStatus, Limits, PreparedJob
 from batch_assets.executors.bedrock.account import BedrockAccount
 from batch_assets.executors.bedrock.families.base import Family
 from batch_assets.executors.bedrock.families.registry import family_for
@@ -34,7 +30,8 @@ from batch_assets.executors.bedrock.places import JobPlaces
 from batch_assets.executors.bedrock.prices import Price, price_of
 from batch_assets.executors.bedrock.quotas import Quotas
 from batch_assets.executors.bedrock.rendering import render_job
-from batch_assets.executors.bedrock.service import BedrockService
+from batch_assets.executors.bedrock.requests import TOO_LONG
+from batch_assets.executors.bedrock.service import BedrockService, read_event
 from batch_assets.executors.deferred import Event, Order, Pace, ServiceJob
 from batch_assets.executors.jobs import JobDescription
 from batch_assets.sharding.plan import Shard
@@ -52,6 +49,8 @@ class BedrockExecutor(JobPlaces):
     account: BedrockAccount
     kind: str = "bedrock"
     in_place: bool = False
+    commits: bool = False
+    narrowing: str = TOO_LONG
 
     @cached_property
     def region(self) -> str:
@@ -130,7 +129,7 @@ class BedrockExecutor(JobPlaces):
                 f"executor.budget_usd: no price is known for {self.options.model_id}, so no budget can be kept; "
                 "name executor.prices: {input: …, output: …} in USD per million tokens"
             )
-        self.service.check_bucket(self.account.client("s3", self.region), self.staging.uri)
+        check_bucket(self.account.client("s3", self.region), self.staging.uri, self.region, self.service_name)
 
     # --- preparing ---
 
@@ -187,10 +186,13 @@ class BedrockExecutor(JobPlaces):
     def events(self, most: int) -> list[Event]:
         if self.options.queue_url is None:
             return []
-        return self.service.receive(self.account.client("sqs", self.region), most)
+        return receive_events(
+            self.account.client("sqs", self.region), self.options.queue_url, most, read_event
+        )
 
     def delete_events(self, events: Sequence[Event]) -> None:
-        self.service.delete(self.account.client("sqs", self.region), events)
+        if self.options.queue_url is not None:
+            delete_events(self.account.client("sqs", self.region), self.options.queue_url, events)
 
     # --- results ---
 

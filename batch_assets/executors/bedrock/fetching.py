@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from batch_assets import paths
+from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.embeddings.job_states import MISSING
-from batch_assets.executors.base import JobFacts, JobState
+from batch_assets.executors.base import JobState
 from batch_assets.executors.bedrock.results import (
     BAD_OUTPUT,
     ManifestCounts,

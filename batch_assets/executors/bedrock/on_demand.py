@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.errors import SubmissionRefused
-from batch_assets.executors.base import JobFacts
+from batch_assets.executors.aws.errors import error_code, error_message, status_code
 from batch_assets.executors.bedrock.requests import fit
 from batch_assets.executors.bedrock.results import ResultSorter
-from batch_assets.executors.bedrock.service_errors import error_code, error_message, status_code
 from batch_assets.executors.deferred import Pace
 from batch_assets.executors.jobs import JobDescription
 

@@ -9,56 +9,23 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from batch_assets import paths
-from batch_assets.errors import ConfigurationError
+from batch_assets.executors.aws.staging import Staged
 from batch_assets.executors.jobs import JobDescription, JobKey
-from batch_assets.settings.bedrock import S3_URI, BedrockExecutorSettings
+from batch_assets.settings.bedrock import BedrockExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings
-from batch_assets.storage import Storage, join_uri, open_storage
 
 
 @dataclass
-class JobPlaces:
+class JobPlaces(Staged):
     """The names and folders of one pipeline's jobs; nothing is asked of the service."""
 
     settings: PipelineSettings
+    service_name = "Bedrock"
 
     @cached_property
     def options(self) -> BedrockExecutorSettings:
         assert isinstance(self.settings.executor, BedrockExecutorSettings)
         return self.settings.executor
-
-    @cached_property
-    def staging(self) -> Storage:
-        """Where request and result files lie."""
-        uri = self.options.staging
-        if uri is None:
-            uri = self.settings.output.root
-            if not uri.startswith("s3://"):
-                raise ConfigurationError(
-                    f"executor.staging: output.root {uri} is not on S3, where Bedrock reads and writes; name "
-                    "executor.staging: s3://bucket/prefix/"
-                )
-            return open_storage(uri)
-        # A staging area may be shared: the root's own digits keep pipelines apart.
-        return open_storage(join_uri(uri, f"{_slug(self.settings.name)}-{self.root_digits}"))
-
-    def check_staging(self) -> None:
-        """Raise ConfigurationError where Bedrock could not be told of the staging area."""
-        if not S3_URI.fullmatch(self.staging.uri):
-            raise ConfigurationError(
-                f"executor.staging: {self.staging.uri} has characters that Bedrock does not take (letters, digits and "
-                "-!_*'(). only, so no Hive-style folders); name executor.staging: s3://bucket/prefix/"
-            )
-
-    @cached_property
-    def root_digits(self) -> str:
-        """Six hex digits of the output root: they keep deployments apart at the service."""
-        return hashlib.sha256(open_storage(self.settings.output.root).uri.encode()).hexdigest()[:6]
-
-    @property
-    def name_prefix(self) -> str:
-        """How the names of all this pipeline's jobs begin at the service."""
-        return f"{_slug(self.settings.name)}-{self.root_digits}-"
 
     def submission_name(self, jobs: Sequence[JobKey]) -> tuple[str, str]:
         """At most 63 characters. The digest is in it: a name met again means the same requests."""
@@ -83,8 +50,3 @@ class JobPlaces:
         for job in jobs:
             for file in job.files:
                 self.staging.copy(file.path, f"{folder}/{file.path.rsplit('/', 1)[-1]}")
-
-
-def _slug(name: str) -> str:
-    """A pipeline's name as AWS names allow it."""
-    return name.replace("_", "-")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
-from batch_assets.executors.bedrock.service_errors import error_code, error_message
+from batch_assets.executors.aws.errors import error_code, error_message
 
 SERVICE = "bedrock"
 logger = logging.getLogger(__name__)

@@ -32,7 +32,7 @@ def render_job(executor: "BedrockExecutor", shard: Shard, order: Order) -> JobDe
     out = RequestFiles(executor.staging, folder, f"{shard.key}-{order.fence}-{own}", executor.quotas)
     records = read_shard(executor.settings, shard)
     first_id = _first_id(executor, shard)
-    rendered = render(records, executor.family, out, order.ordinals, order.shortened, first_id)
+    rendered = render(records, executor.family, out, order.ordinals, order.narrowed, first_id)
     kind: JobKind = "batch"
     if not rendered.records or (
         rendered.records < executor.quotas.min_records and executor.options.remainder == "on_demand"
@@ -55,7 +55,7 @@ def render_job(executor: "BedrockExecutor", shard: Shard, order: Order) -> JobDe
         bytes=rendered.bytes,
         bound_usd=bound or 0.0,
         ordinals=runs_of(rendered.ordinals),
-        shortened={int(ordinal): times for ordinal, times in (order.shortened or {}).items()},
+        narrowed={int(ordinal): times for ordinal, times in (order.narrowed or {}).items()},
         refused=[(ordinal, TOO_LONG, message) for ordinal, message in rendered.too_long],
         earlier=tuple(order.earlier),
         keep_fence=order.keep_fence,

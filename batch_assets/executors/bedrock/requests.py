@@ -121,23 +121,23 @@ def render(
     family: Family,
     out: RequestFiles,
     ordinals: Collection[int] | None = None,
-    shortened: Mapping[int, int] | None = None,
+    narrowed: Mapping[int, int] | None = None,
     first_id: int = 0,
 ) -> RenderedRequests:
     """Write the requests of a shard's records, of `ordinals` only where those are given. Streams.
 
-    `shortened` are the records whose text was too long for the model, with how often. Raises
+    `narrowed` are the records whose text was too long for the model, with how often. Raises
     ConfigurationError where they do not fit one job; then no file is left.
     """
     rendered = RenderedRequests()
     wanted = None if ordinals is None else frozenset(ordinals)
-    shortened = shortened or {}
+    narrowed = narrowed or {}
     try:
         for records in batches:
             for ordinal, record_text in zip(records.ordinals, records.texts, strict=True):
                 if wanted is not None and ordinal not in wanted:
                     continue
-                text = fit(record_text, family, shortened.get(ordinal, 0))
+                text = fit(record_text, family, narrowed.get(ordinal, 0))
                 if text is None:
                     rendered.too_long.append((ordinal, _too_long(record_text, family)))
                     continue

@@ -6,7 +6,7 @@ files are all there, and what becomes of records without a line, that of whoever
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 
 from batch_assets.embeddings.job_rows import JobRows
-from batch_assets.embeddings.validation import vector_norms
+from batch_assets.executors.aws.results import split_lines, take_vectors
 from batch_assets.executors.bedrock.families.base import Answer, BadAnswer, Family
 from batch_assets.executors.bedrock.record_errors import Verdict, judge
 from batch_assets.executors.bedrock.requests import RECORD_ID_DIGITS
@@ -22,10 +22,6 @@ from batch_assets.storage import Storage
 
 BAD_OUTPUT = "bad_output"
 _BLOCK_ROWS = 256
-_LONGEST_LINE = 64 * 2**20
-# How far from 1 a length may be before a vector is scaled: float32 noise of a model that
-# normalizes stays as it came, and what is farther off would come near the writer's 1e-3.
-_LENGTH_NOISE = 1e-4
 
 
 @dataclass
@@ -100,26 +96,6 @@ def read_results(
             sorter.add_line(line)
     sorter.flush()
     return sorter.tally
-
-
-def split_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Lines without their ends, blank ones left out; one beyond all reason comes cut, and so unreadable."""
-    rest = b""
-    skipping = False
-    for chunk in chunks:
-        start = 0
-        # `find` looks for many bytes at once; `split` and files' own iteration do not.
-        while (end := chunk.find(b"\n", start)) >= 0:
-            line = chunk[start:end] if start else rest + chunk[:end] if not skipping else rest
-            start = end + 1
-            skipping = False
-            if line and not line.isspace():
-                yield line
-        rest = chunk[start:] if start else rest if skipping else rest + chunk
-        if len(rest) > _LONGEST_LINE:
-            skipping, rest = True, rest[:100]
-    if rest and not rest.isspace():
-        yield rest
 
 
 class ResultSorter:
@@ -222,34 +198,13 @@ class ResultSorter:
         count = len(self._ordinals)
         if not count:
             return
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and goes again
-            vectors = np.frombuffer(b"".join(self._vectors)).reshape(count, -1).astype(np.float32)
-        lengths = vector_norms(vectors)
-        bad = ~np.isfinite(lengths)
-        if self._family.normalize:
-            self._normalize(vectors, lengths, bad)
-        good = np.flatnonzero(~bad)
-        ordinals = np.array(self._ordinals, dtype=np.int64)
-        tokens = np.array(self._tokens, dtype=np.int32)
-        taken = self._rows.embed_many(ordinals[good], vectors[good] if bad.any() else vectors, tokens[good])
-        self.tally.embedded += len(taken)
-        self.tally.doubled += len(good) - len(taken)
-        self.tally.input_tokens += int(tokens[good][taken].sum(dtype=np.int64))
-        for row in np.flatnonzero(bad).tolist():
-            what = "has no direction" if np.isfinite(lengths[row]) else "is not finite"
-            self._again(self._ordinals[row], f"the embedding {what}")
+        vectors = np.frombuffer(b"".join(self._vectors)).reshape(count, -1)
+        taken = take_vectors(
+            self._rows, self._ordinals, vectors, self._tokens, normalize=self._family.normalize
+        )
+        self.tally.embedded += taken.embedded
+        self.tally.doubled += taken.doubled
+        self.tally.input_tokens += taken.tokens
+        for ordinal, why in taken.bad:
+            self._again(ordinal, why)
         self._vectors, self._ordinals, self._tokens = [], [], []
-
-    @staticmethod
-    def _normalize(
-        vectors: np.ndarray[Any, np.dtype[np.float32]],
-        lengths: np.ndarray[Any, np.dtype[np.float32]],
-        bad: np.ndarray[Any, np.dtype[np.bool_]],
-    ) -> None:
-        """Scale to length 1 what is not, in place; what has no direction is `bad`."""
-        off = np.flatnonzero(~bad & (np.abs(lengths - 1) > _LENGTH_NOISE))
-        if len(off):
-            exact = vectors[off].astype(np.float64)
-            exact_lengths = np.linalg.norm(exact, axis=1, keepdims=True)
-            bad[off] = exact_lengths[:, 0] == 0
-            vectors[off] = exact / np.where(exact_lengths == 0, 1, exact_lengths)

@@ -5,26 +5,16 @@ Which call is made when is in `control/`; what a refusal means, in `service_erro
 
 import datetime
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
-from batch_assets.errors import ConfigurationError, StorageError, SubmissionRefused
+from batch_assets.executors.aws.errors import cannot_ask, error_code, error_message, status_code
 from batch_assets.executors.base import JobState
-from batch_assets.executors.bedrock.service_errors import (
-    CONFLICT,
-    error_code,
-    error_message,
-    explain_refusal,
-    status_code,
-)
-from batch_assets.executors.deferred import Event, ServiceJob, Unanswered
+from batch_assets.executors.bedrock.service_errors import CONFLICT, explain_refusal
+from batch_assets.executors.deferred import ServiceJob, Unanswered
 from batch_assets.settings.bedrock import BedrockExecutorSettings
 
 PAGE = 1000
-EVENTS_AT_ONCE = 10  # the most that SQS hands out or deletes in one call
 
 # Stopping still takes a slot; it ends as Stopped, or as Completed where it came too late.
 STATES = {
@@ -40,7 +30,6 @@ STATES = {
     "Expired": JobState.EXPIRED,
 }
 UNDER_WAY = (JobState.SUBMITTED, JobState.RUNNING)
-NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "TokenRetrievalError", "SSOTokenLoadError")
 logger = logging.getLogger(__name__)
 
 
@@ -130,68 +119,6 @@ class BedrockService:
                 return
             raise _unanswered(error) from error
 
-    def receive(self, sqs: Any, most: int) -> list[Event]:
-        """Events that wait in the queue, at most `most`. Raises Unanswered."""
-        events: list[Event] = []
-        try:
-            while len(events) < most:
-                answer = sqs.receive_message(
-                    QueueUrl=self.options.queue_url,
-                    MaxNumberOfMessages=EVENTS_AT_ONCE,
-                    WaitTimeSeconds=0,
-                    AttributeNames=["ApproximateReceiveCount"],
-                )
-                messages = answer.get("Messages", ())
-                events += [_event(message) for message in messages]
-                if len(messages) == 0:
-                    break
-        except Exception as error:
-            if events:  # what came is worth its turn; the rest comes again
-                return events
-            raise Unanswered(f"queue {self.options.queue_url}: {error_message(error)}") from error
-        return events
-
-    def delete(self, sqs: Any, events: Sequence[Event]) -> None:
-        """Take events out of the queue; one that stays comes again and changes nothing."""
-        for start in range(0, len(events), EVENTS_AT_ONCE):
-            some = events[start : start + EVENTS_AT_ONCE]
-            entries = [
-                {"Id": str(number), "ReceiptHandle": event.receipt} for number, event in enumerate(some)
-            ]
-            try:
-                sqs.delete_message_batch(QueueUrl=self.options.queue_url, Entries=entries)
-            except Exception as error:
-                logger.warning(
-                    "queue %s: events not deleted: %s", self.options.queue_url, error_message(error)
-                )
-
-    def check_bucket(self, s3: Any, uri: str) -> None:
-        """Raise ConfigurationError where the staging bucket is missing, forbidden, or in another region."""
-        bucket = uri.removeprefix("s3://").split("/", 1)[0]
-        try:
-            answer = s3.head_bucket(Bucket=bucket)
-        except Exception as error:
-            if status_code(error) == 404:
-                raise ConfigurationError(
-                    f"executor.staging: there is no bucket {bucket}; create it, or name another"
-                ) from error
-            if status_code(error) in (301, 307, 400):
-                raise self._wrong_region(bucket, "another region") from error
-            if status_code(error) == 0:
-                raise _unreachable(error) from error
-            # Forbidden to look at is not forbidden to write to: the upload will tell.
-            logger.debug("bucket %s: %s", bucket, error_message(error))
-            return
-        region = answer.get("BucketRegion")
-        if region and region != self.region:
-            raise self._wrong_region(bucket, region)
-
-    def _wrong_region(self, bucket: str, region: str) -> ConfigurationError:
-        return ConfigurationError(
-            f"executor.staging: bucket {bucket} is in {region}, jobs run in {self.region}, and Bedrock wants both "
-            "in one; name a bucket there, or that region in executor.region"
-        )
-
 
 def _service_job(answer: dict[str, Any]) -> ServiceJob:
     status = answer.get("status", "Submitted")
@@ -211,44 +138,13 @@ def _service_job(answer: dict[str, Any]) -> ServiceJob:
     )
 
 
+def read_event(event: dict[str, Any]) -> tuple[str | None, bool]:
+    """The job's ARN, and whether it goes on."""
+    detail = event["detail"]
+    job_id = str(detail.get("batchJobArn") or event["resources"][0])
+    return job_id, STATES.get(str(detail.get("status"))) in UNDER_WAY
+
+
 def _unanswered(error: Exception) -> Exception:
     """Forbidden and malformed calls are a person's to mend; everything else may pass."""
-    if error_code(error) in (
-        "AccessDeniedException",
-        "AccessDenied",
-        "UnrecognizedClientException",
-        "ExpiredTokenException",
-    ):
-        return SubmissionRefused(
-            f"Bedrock refuses to tell of its jobs: {error_code(error)}: {error_message(error)}; allow "
-            "bedrock:ListModelInvocationJobs and bedrock:GetModelInvocationJob, or renew the credentials"
-        )
-    if type(error).__name__ in NO_CREDENTIALS:
-        return _unreachable(error)
-    return Unanswered(error_message(error))
-
-
-def _unreachable(error: Exception) -> Exception:
-    """What a call means that AWS has never answered."""
-    if type(error).__name__ in NO_CREDENTIALS:
-        return ConfigurationError(
-            f"AWS: {error}; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        )
-    return StorageError(
-        f"AWS: {error_message(error)}; check the network and AWS_ENDPOINT_URL, then try again"
-    )
-
-
-def _event(message: dict[str, Any]) -> Event:
-    """An event of a job, plain or within an SNS envelope; one of no job for anything else."""
-    receipt = message["ReceiptHandle"]
-    try:
-        event = orjson.loads(message.get("Body", ""))
-        if isinstance(event, dict) and isinstance(event.get("Message"), str):
-            event = orjson.loads(event["Message"])
-        detail = event["detail"]
-        job_id = str(detail.get("batchJobArn") or event["resources"][0])
-        seen = int(message.get("Attributes", {}).get("ApproximateReceiveCount", 1))
-        return Event(job_id, receipt, STATES.get(str(detail.get("status"))) in UNDER_WAY, seen)
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, IndexError, AttributeError):
-        return Event(None, receipt)
+    return cannot_ask(error, "Bedrock", "bedrock:ListModelInvocationJobs and bedrock:GetModelInvocationJob")

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.embeddings.schema import EMBED, GENERATE, Task
 from batch_assets.encoders.fingerprint import fingerprint
 from batch_assets.errors import ConfigurationError
-from batch_assets.executors.base import JobFacts, JobHandle, Limits
+from batch_assets.executors.base import JobHandle, Limits
 from batch_assets.executors.in_place import InPlace
 from batch_assets.settings.in_place import RayExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings
@@ -67,14 +68,17 @@ class RayExecutor(InPlace):
             return handle.job_id in self._cancelled
 
         started, progress = time.perf_counter(), self.cluster.progress
-        with self.cluster.pool(self.settings).worker(is_cancelled) as worker:
+        pool, cap = self.cluster.pool(self.settings), self.settings.calls_per_second
+        with pool.worker(is_cancelled) as worker:
             assert worker.loaded is not None
             facts.model = self.settings.model.id
             facts.dtype, facts.device = worker.loaded.dtype, worker.loaded.device
             facts.dimensions = worker.loaded.dimensions
             facts.timings["load_seconds"] = time.perf_counter() - started
+            # Workers cannot ask each other: each keeps to an equal share of the pipeline's cap.
+            share = None if cap is None else cap / pool.size
             with contextlib.closing(
-                worker.embed(self.settings, handle.prepared.shard, is_cancelled)
+                worker.embed(self.settings, handle.prepared.shard, is_cancelled, share)
             ) as embedding:
                 for outcomes in embedding:
                     if progress is not None:

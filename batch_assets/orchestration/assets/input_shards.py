@@ -1,9 +1,12 @@
 """`input_shards`: reads each shard, checks every record, writes its input manifest."""
 
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 
+from batch_assets.control.chaining import waiting_sentence
 from batch_assets.control.preparation import prepare_shards
 from batch_assets.orchestration import metadata
 from batch_assets.orchestration.partitions import SHARDS_PER_RUN, shard_partitions
@@ -13,11 +16,12 @@ from batch_assets.settings.pipeline import PipelineSettings
 
 def build_input_shards(settings: PipelineSettings) -> dg.AssetsDefinition:
     """The partitioned asset that checks `settings`' records."""
+    key = dg.AssetKey([settings.name, "input_shards"])
 
     @dg.asset(
-        key=[settings.name, "input_shards"],
+        key=key,
         group_name=settings.name,
-        deps=[dg.AssetKey([settings.name, "shard_plan"])],
+        deps=[dg.AssetKey([settings.name, "shard_plan"]), *_upstream(settings)],
         partitions_def=shard_partitions(settings.name),
         backfill_policy=dg.BackfillPolicy.multi_run(SHARDS_PER_RUN),
         description="Checks each record of a shard and rejects the bad ones, each with its reason. "
@@ -25,10 +29,18 @@ def build_input_shards(settings: PipelineSettings) -> dg.AssetsDefinition:
         required_resource_keys={"ledger", settings.executor.type},
         kinds={settings.source.format or "files"},
     )
-    def input_shards(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    def input_shards(
+        context: dg.AssetExecutionContext,
+    ) -> Iterator[dg.MaterializeResult | dg.AssetMaterialization]:
+        shown: dict[str, dict[str, Any]] = {}
+        waits: list[str] = []
         with opened(context, settings) as pipeline:
             started = time.perf_counter()
             for prepared in prepare_shards(pipeline, context.partition_keys):
+                if prepared.waits:
+                    context.log.warning(prepared.waits)
+                    waits.append(prepared.key)
+                    continue
                 if prepared.error:
                     context.log.error(f"shard {prepared.key}: {prepared.error}")
                 found = metadata.common(
@@ -47,8 +59,27 @@ def build_input_shards(settings: PipelineSettings) -> dg.AssetsDefinition:
                     metadata.REASONS: dg.MetadataValue.json(prepared.reasons),
                     metadata.ERROR: prepared.error or "none",
                 }
-                context.add_asset_metadata(found, partition_key=prepared.key)
+                shown[prepared.key] = found
                 started = time.perf_counter()
-        return dg.MaterializeResult()
+        if waits:
+            # The output would stand for every shard of the run: these few are shown one by one.
+            for shard, found in shown.items():
+                yield dg.AssetMaterialization(key, partition=shard, metadata=found)
+            raise dg.Failure(
+                description=f"{len(waits)} of {len(waits) + len(shown)} shards are not materialized: "
+                + waiting_sentence(settings, waits),
+                allow_retries=False,
+            )
+        for shard, found in shown.items():
+            context.add_asset_metadata(found, partition_key=shard)
+        yield dg.MaterializeResult()
 
     return input_shards
+
+
+def _upstream(settings: PipelineSettings) -> list[dg.AssetDep]:
+    """The shards that these are made from, partition by partition, where they are another pipeline's."""
+    if settings.source.pipeline is None:
+        return []
+    key = dg.AssetKey([settings.source.pipeline, "embedding_outputs"])
+    return [dg.AssetDep(key, partition_mapping=dg.IdentityPartitionMapping())]

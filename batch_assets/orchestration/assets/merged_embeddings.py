@@ -12,6 +12,7 @@ from batch_assets.control.merging import merge_shards, publish_merge, shard_rate
 from batch_assets.errors import AccountingError
 from batch_assets.merge.base import CheckOutcome
 from batch_assets.orchestration import metadata
+from batch_assets.orchestration.orders import announce, publishing
 from batch_assets.orchestration.run import opened
 from batch_assets.settings.pipeline import PipelineSettings
 
@@ -40,7 +41,7 @@ def build_merged_embeddings(settings: PipelineSettings) -> dg.AssetsDefinition:
         ],
         description="All committed shards as one dataset under `merged/<version>`, in source order. Published by "
         "naming the version in `merged/CURRENT`, after the checks `accounting` and `vectors` have passed.",
-        required_resource_keys={"ledger", settings.executor.type},
+        required_resource_keys={"ledger", "notifications", settings.executor.type},
         kinds={"parquet"},
     )
     def merged_embeddings(
@@ -48,7 +49,8 @@ def build_merged_embeddings(settings: PipelineSettings) -> dg.AssetsDefinition:
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         started = time.perf_counter()
         with opened(context, settings) as pipeline:
-            with exclusive(pipeline.ledger, f"merge:{settings.name}", pipeline.holder, context.log.info):
+            lease = exclusive(pipeline.ledger, f"merge:{settings.name}", pipeline.holder, context.log.info)
+            with lease, publishing(context, pipeline):
                 try:
                     merged = merge_shards(pipeline)
                 except AccountingError as error:
@@ -63,6 +65,7 @@ def build_merged_embeddings(settings: PipelineSettings) -> dg.AssetsDefinition:
                 rates = shard_rates(pipeline, merged.manifest)
                 manifest = publish_merge(pipeline, merged)
             uri = f"{pipeline.storage.uri}/{paths.merged_folder(manifest.version)}"
+            announce(context, pipeline, manifest, uri)
             seconds = time.perf_counter() - started
             sheet = make_contact_sheet(pipeline, manifest) if settings.source.images else None
             found = metadata.merge_metadata(manifest, uri, seconds, rates, sheet)

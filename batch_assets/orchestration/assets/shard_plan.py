@@ -6,6 +6,7 @@ import dagster as dg
 
 from batch_assets.control.planning import plan_source
 from batch_assets.orchestration import metadata
+from batch_assets.orchestration.orders import starting
 from batch_assets.orchestration.partitions import add_partitions
 from batch_assets.orchestration.run import opened
 from batch_assets.settings.pipeline import PipelineSettings
@@ -16,21 +17,22 @@ REPLACE_TAG = "batch_assets/replace"
 def build_shard_plan(settings: PipelineSettings) -> dg.AssetsDefinition:
     """The unpartitioned asset that plans `settings`' source."""
     upstream = settings.source.pipeline
-    source = f"`{settings.source.uri}`" if upstream is None else f"the shards of pipeline `{upstream}`"
+    what = f"Cuts `{settings.source.uri}` into shards: partitions of the assets that follow. New files get new shards"
+    if upstream is not None:
+        what = f"Takes over the shards of pipeline `{upstream}`, key for key: partitions of the assets that follow"
 
     @dg.asset(
         key=[settings.name, "shard_plan"],
         group_name=settings.name,
-        deps=[dg.AssetKey([upstream, "embedding_outputs"])] if upstream is not None else [],
-        description=f"Cuts {source} into shards: partitions of the assets "
-        "that follow. New files get new shards; what is planned is never planned again.",
+        deps=[dg.AssetKey([upstream, "shard_plan"])] if upstream is not None else [],
+        description=f"{what}; what is planned is never planned again.",
         required_resource_keys={"ledger", settings.executor.type},
         metadata={metadata.SETTINGS: dg.MetadataValue.json(settings.model_dump(mode="json"))},
         kinds={"plan"},
     )
     def shard_plan(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         started = time.perf_counter()
-        with opened(context, settings) as pipeline:
+        with opened(context, settings) as pipeline, starting(context, pipeline):
             replace = context.run.tags.get(REPLACE_TAG) == "true"
             planned = plan_source(pipeline, replace=replace)
             add_partitions(context.instance, settings.name, planned.all_keys)

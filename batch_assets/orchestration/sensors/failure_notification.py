@@ -10,8 +10,9 @@ import dagster as dg
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.notifications.base import Notifier
 from batch_assets.notifications.delivery import notify
-from batch_assets.notifications.events import family_key, run_failed
+from batch_assets.notifications.events import blocked_key, family_key, run_failed
 from batch_assets.orchestration.metadata import SETTINGS
+from batch_assets.orchestration.schedules import SCHEDULE_TAG
 
 # Dagster's own tags.
 BACKFILL_TAG = "dagster/backfill"
@@ -40,13 +41,15 @@ def build_failure_notification() -> dg.SensorDefinition:
         # A run that Dagster tries again by itself is news only once that has failed too.
         if not pipelines or run.tags.get(WILL_RETRY_TAG) == "true":
             return
+        if any(_is_told_as_blocked(ledger, name) for name in pipelines) and _was_merging(context):
+            return
         family = run.root_run_id or run.run_id
         notification = run_failed(
             pipelines,
             run.run_id,
             _reason(context),
             backfill=run.tags.get(BACKFILL_TAG, ""),
-            sensor=run.tags.get(SENSOR_TAG, ""),
+            started_by=run.tags.get(SENSOR_TAG) or run.tags.get(SCHEDULE_TAG, ""),
             family=family,
         )
         # A run executed again, of a backfill or in another hour, is told of with its family all the same.
@@ -72,6 +75,18 @@ def _pipelines_of(context: dg.RunFailureSensorContext) -> list[str]:
     return sorted(
         name for name, plan in plans.items() if graph.has(plan) and SETTINGS in graph.get(plan).metadata
     )
+
+
+def _is_told_as_blocked(ledger: Ledger, name: str) -> bool:
+    """Whether a person knows already that publishing what there is now is blocked."""
+    row = ledger.pipeline(name)
+    return row is not None and ledger.is_noticed(blocked_key(name, row.revision))
+
+
+def _was_merging(context: dg.RunFailureSensorContext) -> bool:
+    """Whether `merged_embeddings` is all that failed in the run."""
+    failed = {event.step_key for event in context.get_step_failure_events()}
+    return bool(failed) and all((key or "").endswith("__merged_embeddings") for key in failed)
 
 
 def _reason(context: dg.RunFailureSensorContext) -> str:

@@ -38,13 +38,16 @@ def build_job_completion() -> dg.SensorDefinition:
         context: dg.SensorEvaluationContext,
         ledger: dg.ResourceParam[Ledger],
         bedrock: dg.ResourceParam[ExecutorHost],
+        sagemaker: dg.ResourceParam[ExecutorHost],
+        aws_batch: dg.ResourceParam[ExecutorHost],
         notifications: dg.ResourceParam[Sequence[Notifier]],
     ) -> dg.SensorResult | dg.SkipReason:
         dead = report_dead_runs(context.instance, ledger)
         events: list[dg.AssetMaterialization | dg.AssetObservation] = []
         events += missing_materializations(context.instance, ledger)
         said = [f"runs of dead processes, reported failed: {', '.join(dead)}"] if dead else []
-        pipelines, problems = _at_work(context, ledger, {"bedrock": bedrock})
+        hosts = {"bedrock": bedrock, "sagemaker": sagemaker, "aws_batch": aws_batch}
+        pipelines, problems = _at_work(context, ledger, hosts)
         turn = take_turn(pipelines)
         requests: list[dg.RunRequest] = []
         for pipeline in pipelines:

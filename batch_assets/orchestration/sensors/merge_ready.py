@@ -1,44 +1,64 @@
-"""`merge_ready`: requests the merge of a pipeline whose shards are all collected."""
+"""`merge_ready`: requests the merges that are due, as `merge_when` says: else of pipelines with all shards collected.
+
+Acts only for pipelines with `automation: true`, and for others while an order to start them is open.
+"""
+
+import time
 
 import dagster as dg
 
+from batch_assets.control.merge_time import merge_due
+from batch_assets.control.triggers import standing, unattended
 from batch_assets.ledger.ledger import Ledger
-from batch_assets.ledger.states import State
+from batch_assets.ledger.triggers import TriggerState
 from batch_assets.orchestration.catalog import located_pipelines
+from batch_assets.orchestration.under_way import assets_under_way
+from batch_assets.settings.pipeline import PipelineSettings
+
+ASKED_AGAIN_SECONDS = 600
 
 
 def build_merge_ready() -> dg.SensorDefinition:
-    """The one sensor of its kind, for all pipelines with `automation: true`."""
+    """The one sensor of its kind, for all pipelines."""
 
     @dg.sensor(
         name="merge_ready",
         asset_selection="*",
         minimum_interval_seconds=15,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Merges a pipeline with automation: true once all its shards are collected.",
+        description="Merges a pipeline with automation: true, or an open order to start it, once all its shards "
+        "are collected, or as its merge_when says.",
     )
     def merge_ready(
         context: dg.SensorEvaluationContext, ledger: dg.ResourceParam[Ledger]
     ) -> dg.SensorResult | dg.SkipReason:
         requests: list[dg.RunRequest] = []
         for settings in located_pipelines(context):
-            row = ledger.pipeline(settings.name)
-            if not settings.automation or row is None or row.merged_revision == row.revision:
+            begun = any(order.state is TriggerState.RUNNING for order in unattended(ledger, settings.name))
+            if not (settings.automation or begun):
                 continue
-            counts = ledger.counts(settings.name)
-            complete = counts[State.COLLECTED] == sum(counts.values()) > 0
-            if complete and not ledger.totals(settings.name).stale_shards:
-                # The revision in the key: a merge that failed is asked for again once something changed.
-                requests.append(
-                    dg.RunRequest(
-                        run_key=f"{settings.name}:merge:{row.epoch}:{row.revision}",
-                        asset_selection=[dg.AssetKey([settings.name, "merged_embeddings"])],
-                    )
-                )
+            key = merge_due(settings, ledger) or (_due_by_order(settings, ledger) if begun else None)
+            if key is None:
+                continue
+            merged = dg.AssetKey([settings.name, "merged_embeddings"])
+            if begun:
+                # An order waits for it: a merge that failed is asked for again, until the order has failed too.
+                if merged in assets_under_way(context.instance):
+                    continue
+                key += f":{int(time.time() // ASKED_AGAIN_SECONDS)}"
+            requests.append(dg.RunRequest(run_key=key, asset_selection=[merged]))
         if not requests:
             return dg.SkipReason(
-                "no pipeline with automation: true has all its shards collected and unmerged"
+                "no pipeline with automation: true, or an order to start it, is to be merged now"
             )
         return dg.SensorResult(run_requests=requests)
 
     return merge_ready
+
+
+def _due_by_order(settings: PipelineSettings, ledger: Ledger) -> str | None:
+    """Key of the merge of what there is, where nothing more will come and `merge_when` is for whoever asks."""
+    found = standing(ledger, settings.name)
+    if settings.merge_when != "any" or found is None or found.unfinished or found.merged:
+        return None
+    return f"{settings.name}:merge:{found.row.epoch}:{found.row.revision}" if found.counts else None

@@ -1,6 +1,7 @@
 """`new_input`: new files get a new generation, planned shards get their runs.
 
-Acts only for pipelines with `automation: true`. Looks at a bounded stretch of the source's
+Acts only for pipelines with `automation: true`, and for others while an order to start them is
+open: such an order is begun, and seen to its end. Looks at a bounded stretch of the source's
 listing in a tick and goes on from there in the next.
 """
 
@@ -11,27 +12,24 @@ from dataclasses import dataclass
 import dagster as dg
 import pydantic
 
+from batch_assets.control.chaining import is_chained, startable_shards
 from batch_assets.control.housekeeping import SourceNews, read_source_news
+from batch_assets.control.triggers import forget_orders, settle_orders, unattended
 from batch_assets.errors import BatchAssetsError
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import ShardRow
 from batch_assets.ledger.states import State
+from batch_assets.ledger.triggers import TriggerRow, TriggerState
 from batch_assets.orchestration.catalog import located_pipelines
 from batch_assets.orchestration.mending import know_partitions
+from batch_assets.orchestration.metadata import START_TAG
 from batch_assets.orchestration.partitions import SHARDS_PER_RUN, range_tags
+from batch_assets.orchestration.under_way import assets_under_way
 from batch_assets.settings.pipeline import PipelineSettings
 
 RUNS_PER_TICK = 10
-RUNS_LOOKED_AT = 200
 TICK_SECONDS = 40.0  # at 60 Dagster gives a tick up, and lets it run on beside the next one
 PATIENCE_SECONDS = 600.0
-UNFINISHED = [
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 UNSTARTED = (State.PLANNED, State.PREPARED, State.READY)
 SHARD_ASSETS = ("input_shards", "submitted_jobs", "embedding_outputs")
 
@@ -48,6 +46,7 @@ class Turn(pydantic.BaseModel):
 
     after: str | None = None
     plan: Asked = Asked()
+    start: Asked = Asked()
     shards: Asked = Asked()
 
 
@@ -74,27 +73,35 @@ def build_new_input() -> dg.SensorDefinition:
         asset_selection="*",
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="For pipelines with automation: true: plans new files and starts planned shards.",
+        description="For pipelines with automation: true, or an open order to start them: plans new files and "
+        "starts planned shards.",
     )
     def new_input(context: dg.SensorEvaluationContext, ledger: dg.ResourceParam[Ledger]) -> dg.SensorResult:
         deadline = time.monotonic() + TICK_SECONDS
         cursor = Cursor.model_validate_json(context.cursor or "{}")
         tick = Tick([], [])
-        automated = [settings for settings in located_pipelines(context) if settings.automation]
-        busy = _assets_at_work(context.instance) if automated else set[dg.AssetKey]()
-        for settings in _from_behind(cursor.last, automated):
+        located = list(located_pipelines(context))
+        orders = {row.pipeline: unattended(ledger, row.pipeline) for row in ledger.open_triggers()}
+        at_work = [settings for settings in located if settings.automation or orders.get(settings.name)]
+        busy = assets_under_way(context.instance) if at_work else set[dg.AssetKey]()
+        for settings in _from_behind(cursor.last, at_work):
             turn = cursor.turns.setdefault(settings.name, Turn())
             try:
-                _look_at_source(settings, ledger, turn, busy, tick)
+                _look_at_orders(settings, orders.get(settings.name, []), turn, busy, tick)
+                if settings.automation:
+                    _look_at_source(settings, ledger, turn, busy, tick)
                 _look_at_shards(context.instance, settings, ledger, turn, busy, tick)
+                under_way = any(key.path[0] == settings.name for key in busy)
+                tick.said += settle_orders(settings, ledger, at_work=under_way)
             except BatchAssetsError as error:
                 tick.said.append(f"{settings.name}: {error}")
             cursor.last = settings.name
             if time.monotonic() > deadline or len(tick.requests) >= RUNS_PER_TICK:
                 break
+        forget_orders(ledger, {settings.name for settings in located})
         for sentence in tick.said:
             context.log.info(sentence)
-        nothing = "no pipeline with automation: true has new input"
+        nothing = "no pipeline with automation: true has new input, and none is ordered to start"
         return dg.SensorResult(
             run_requests=tick.requests,
             skip_reason=None if tick.requests else dg.SkipReason("; ".join(tick.said) or nothing),
@@ -107,6 +114,21 @@ def build_new_input() -> dg.SensorDefinition:
 def _from_behind(last: str, pipelines: Sequence[PipelineSettings]) -> list[PipelineSettings]:
     """The pipelines in their order, beginning behind `last`: a tick that ends early starves nobody."""
     return sorted(pipelines, key=lambda settings: (settings.name <= last, settings.name))
+
+
+def _look_at_orders(
+    settings: PipelineSettings,
+    orders: Sequence[TriggerRow],
+    turn: Turn,
+    busy: set[dg.AssetKey],
+    tick: Tick,
+) -> None:
+    """Ask for the plan that begins the oldest order that waits for it; the plan is new to the others too."""
+    key = dg.AssetKey([settings.name, "shard_plan"])
+    waiting = [order for order in orders if order.state is TriggerState.WAITING]
+    if waiting and key not in busy and _due(turn.start, waiting[0].key, settings.name, tick):
+        tick.requests.append(dg.RunRequest(asset_selection=[key], tags={START_TAG: waiting[0].key}))
+        busy.add(key)
 
 
 def _look_at_source(
@@ -143,15 +165,22 @@ def _look_at_shards(
         return
     # At a service, READY is a remainder that waits to be collected: `job_completion` asks for that.
     states = UNSTARTED if settings.executor.in_place else UNSTARTED[:2]
-    rows = ledger.shards(settings.name, states=states, limit=RUNS_PER_TICK * SHARDS_PER_RUN)
+    rows = startable_shards(settings, ledger, states, limit=RUNS_PER_TICK * SHARDS_PER_RUN)
     groups = list(_side_by_side(rows))[: RUNS_PER_TICK - len(tick.requests)]
-    collected = str(ledger.counts(settings.name)[State.COLLECTED])
-    if not groups or not _due(turn.shards, collected, settings.name, tick):
+    if not groups or not _due(turn.shards, _progress(settings, ledger), settings.name, tick):
         return
     for group in groups:
         shards = [row.key for row in group]
         know_partitions(instance, ledger, settings.name, shards)
         tick.requests.append(dg.RunRequest(asset_selection=keys, tags=range_tags(shards[0], shards[-1])))
+
+
+def _progress(settings: PipelineSettings, ledger: Ledger) -> str:
+    """Differs where runs have come to something: shards collected, of a chained pipeline at a service also queued."""
+    counts = ledger.counts(settings.name)
+    if not is_chained(settings) or settings.executor.in_place:
+        return str(counts[State.COLLECTED])
+    return f"{counts[State.COLLECTED]}:{counts[State.PLANNED] + counts[State.PREPARED]}"
 
 
 def _due(asked: Asked, mark: str, name: str, tick: Tick) -> bool:
@@ -166,12 +195,6 @@ def _due(asked: Asked, mark: str, name: str, tick: Tick) -> bool:
         return False
     asked.mark, asked.at = mark, now
     return True
-
-
-def _assets_at_work(instance: dg.DagsterInstance) -> set[dg.AssetKey]:
-    """The assets of all runs that are under way or queued."""
-    runs = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED), limit=RUNS_LOOKED_AT)
-    return {key for run in runs for key in run.asset_selection or ()}
 
 
 def _side_by_side(rows: Sequence[ShardRow]) -> Iterator[list[ShardRow]]:

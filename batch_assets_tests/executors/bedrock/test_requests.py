@@ -107,7 +107,7 @@ def test_a_long_text_is_rejected(tmp_path: Path) -> None:
 
 
 def test_a_text_that_the_model_refused_gets_shorter_each_time(tmp_path: Path) -> None:
-    rendered = render_texts(tmp_path, ["x" * 20_000, "y"], shortened={0: 1, 1: 4})
+    rendered = render_texts(tmp_path, ["x" * 20_000, "y"], narrowed={0: 1, 1: 4})
     assert [len(line["modelInput"]["inputText"]) for line in lines_of(tmp_path, rendered)] == [8_000, 1]
     lengths = [len(fit("x" * 60_000, family(), times) or "") for times in range(4)]
     assert lengths == [50_000, 20_000, 4_096, 2_048]

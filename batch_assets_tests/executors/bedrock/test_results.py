@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_assets.embeddings.job_rows import JobRows
+from batch_assets.executors.aws import results as lines
 from batch_assets.executors.bedrock import results
 from batch_assets.executors.bedrock.families.base import Family
 from batch_assets.executors.bedrock.results import ManifestCounts, Tally, read_manifest, read_results
@@ -138,14 +139,14 @@ def test_lines_across_chunks() -> None:
     content = b"a\n\n \r\nbb\nccc\r\ndddd"
     for size in range(1, len(content) + 1):
         chunks = [content[start : start + size] for start in range(0, len(content), size)]
-        assert list(results.split_lines(chunks)) == [b"a", b"bb", b"ccc\r", b"dddd"]
+        assert list(lines.split_lines(chunks)) == [b"a", b"bb", b"ccc\r", b"dddd"]
 
 
 def test_a_line_beyond_all_reason_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "_LONGEST_LINE", 1000)
+    monkeypatch.setattr(lines, "LONGEST_LINE", 1000)
     content = b"a\n" + b"x" * 5000 + b"\nb\n" + b"y" * 5000
     chunks = [content[start : start + 64] for start in range(0, len(content), 64)]
-    found = list(results.split_lines(chunks))
+    found = list(lines.split_lines(chunks))
     assert [one[:1] for one in found] == [b"a", b"x", b"b", b"y"]
     assert max(map(len, found)) <= 1000
 

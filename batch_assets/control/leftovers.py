@@ -1,0 +1,274 @@
+"""What a pipeline no longer needs, found by listing: which files, of which kind, since when.
+
+Only files that are understood are ever named here: whatever else lies about stays. Descriptions of
+jobs, attempts and pools are small and stay too: by them a lost ledger is rebuilt, and what was
+paid is counted. What becomes of the files is decided in `cleanup.py`.
+"""
+
+import datetime
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+
+import orjson
+
+from batch_assets import paths
+from batch_assets.control.pipeline import Pipeline
+from batch_assets.control.settled import Settled, SettledShards
+from batch_assets.errors import AccountingError
+from batch_assets.merge.base import Manifest, read_manifest
+from batch_assets.merge.publishing import current, is_version, version_number
+from batch_assets.settings.retention import RetentionSettings
+from batch_assets.sharding.plan_files import generations, read_plan
+from batch_assets.storage import FileInfo, Storage
+from batch_assets.storage.threads import map_in_order, threads_for
+
+UNNAMED_SECONDS = 2 * 86_400.0
+"""What nothing names may be in the making, by whoever: it counts as left over no earlier."""
+
+
+class Kind(StrEnum):
+    """The kinds of leftovers; each has its retention time of the same name."""
+
+    REQUESTS = "requests"
+    RESULTS = "results"
+    SPOOLS = "spools"
+    SUPERSEDED = "superseded"
+    MERGED = "merged"
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A file that may go. `since` is when it was needed last (unix seconds)."""
+
+    kind: Kind
+    storage: Storage
+    path: str
+    bytes: int
+    since: float
+
+
+@dataclass(frozen=True)
+class Times:
+    """Until when files of each kind must have been needed last to be due: those of the others stay for ever."""
+
+    until: dict[Kind, float]
+
+    @classmethod
+    def of(cls, retention: RetentionSettings, now: float) -> "Times":
+        ages: dict[Kind, datetime.timedelta | None] = {kind: getattr(retention, kind.value) for kind in Kind}
+        return cls({kind: now - age.total_seconds() for kind, age in ages.items() if age is not None})
+
+    @property
+    def latest(self) -> float:
+        return max(self.until.values(), default=float("-inf"))
+
+    def asks(self, *kinds: Kind) -> bool:
+        return any(kind in self.until for kind in kinds)
+
+    def due(self, found: Leftover) -> bool:
+        return found.since <= self.until.get(found.kind, float("-inf"))
+
+
+def find_due(pipeline: Pipeline, times: Times, now: float) -> Iterator[Leftover]:
+    """The files that are due, kind by kind as they are listed; in each, what others rely on goes last."""
+    shards = SettledShards(pipeline)
+    storage = pipeline.storage
+    staging: Storage = getattr(pipeline.executor, "staging", storage)
+    found: list[Iterator[Leftover]] = []
+    if times.asks(Kind.REQUESTS, Kind.RESULTS, Kind.SUPERSEDED):
+        judge = partial(_of_jobs, pipeline, shards)
+        found.append(_by_shard(storage, "jobs", times, judge))
+        if staging.uri != storage.uri:
+            found.append(_by_shard(staging, "jobs", times, judge))
+    if times.asks(Kind.RESULTS, Kind.SUPERSEDED):
+        found.append(_by_shard(storage, "shards", times, partial(_of_shard, shards)))
+    if times.asks(Kind.SPOOLS):
+        found.append(_spools(pipeline, shards, times, now))
+    if times.asks(Kind.MERGED):
+        found.append(_versions(storage, now))
+    return (one for one in itertools.chain(*found) if times.due(one))
+
+
+Judge = Callable[[Storage, str, list[FileInfo]], list[Leftover]]
+
+
+def _by_shard(storage: Storage, folder: str, times: Times, judge: Judge) -> Iterator[Leftover]:
+    """Leftovers of one folder's files, whose second part says of which shard they are."""
+
+    def look(item: tuple[str, list[FileInfo]]) -> list[Leftover]:
+        return judge(storage, *item)
+
+    grouped = itertools.groupby(storage.list(folder), key=lambda info: info.path.split("/")[1])
+    # What is too young to be due needs no marker read.
+    old = ((key, [info for info in files if _modified(info) <= times.latest]) for key, files in grouped)
+    for found in map_in_order(look, ((key, files) for key, files in old if files), threads_for(storage)):
+        yield from found
+
+
+def _modified(info: FileInfo) -> float:
+    return float("inf") if info.modified is None else info.modified
+
+
+def _leftover(kind: Kind, storage: Storage, info: FileInfo, since: float) -> Leftover:
+    return Leftover(kind, storage, info.path, info.size, max(since, _modified(info)))
+
+
+def _of_jobs(
+    pipeline: Pipeline, shards: SettledShards, storage: Storage, key: str, files: list[FileInfo]
+) -> list[Leftover]:
+    """`jobs/<shard>/<fence>/…`: request files and results; of what shares a job, see `_of_pool`."""
+    if key == "pools":
+        folders = itertools.groupby(files, key=lambda info: info.path.split("/")[2])
+        return [one for name, some in folders for one in _of_pool(pipeline, shards, storage, name, some)]
+    settled = shards.settled(key)
+    if settled is None:
+        return []
+    if settled.marker is None:
+        return [_leftover(Kind.SUPERSEDED, storage, info, settled.since) for info in files]
+    found: list[Leftover] = []
+    for info in files:
+        _, _, fence, *rest = info.path.split("/")
+        kind = _kind_of(rest[0]) if rest and fence.isdigit() else None
+        # A later job than the committed one: somebody rendered it, and it may be at the service.
+        if kind is not None and int(fence) <= settled.marker.fence:
+            found.append(_leftover(kind, storage, info, settled.since))
+    return found
+
+
+def _kind_of(name: str) -> Kind | None:
+    """What lies in a job's folder under this name; None for its description, and for what is not known."""
+    if name.startswith("results"):
+        return Kind.RESULTS
+    return Kind.REQUESTS if name.startswith("requests") else None
+
+
+def _of_pool(
+    pipeline: Pipeline, shards: SettledShards, storage: Storage, name: str, files: Iterable[FileInfo]
+) -> Iterator[Leftover]:
+    """`jobs/pools/<number>-<own>/…`: the files of jobs that share a submission, once all of them are settled."""
+    since = None
+    for info in files:
+        rest = info.path.split("/")[3:]
+        kind = _kind_of(rest[0]) if rest else None
+        if kind is None:
+            continue
+        if since is None:
+            since = _pool_settled(pipeline, shards, name.partition("-")[0])
+        yield _leftover(kind, storage, info, since)
+
+
+def _pool_settled(pipeline: Pipeline, shards: SettledShards, number: str) -> float:
+    """Since when all jobs of a pool are settled; infinity where they are not, or the pool is not known."""
+    prefix = getattr(pipeline.executor, "name_prefix", "")
+    found = pipeline.storage.read_versioned(paths.pool_description(f"{prefix}pool-{number}"))
+    members = orjson.loads(found[0])["jobs"] if found is not None else []
+    latest = float("-inf")
+    for member in members:
+        settled = shards.settled(member["shard"])
+        if settled is None or (settled.marker is not None and int(member["fence"]) > settled.marker.fence):
+            return float("inf")
+        latest = max(latest, settled.since)
+    return latest if members else float("inf")
+
+
+def _of_shard(shards: SettledShards, storage: Storage, key: str, files: list[FileInfo]) -> list[Leftover]:
+    """`shards/<shard>/…`: all of a shard that left the merge; else data that no commit names, and kept rows."""
+    settled = shards.settled(key)
+    if settled is None:
+        return []
+    if settled.marker is None:
+        return [_leftover(Kind.SUPERSEDED, storage, info, settled.since) for info in files]
+    return [
+        _leftover(kind, storage, info, settled.since)
+        for info in files
+        if (kind := _kind_in_shard(settled, info.path)) is not None
+    ]
+
+
+def _kind_in_shard(settled: Settled, path: str) -> Kind | None:
+    assert settled.marker is not None
+    _, _, *rest = path.split("/")
+    if len(rest) == 1:
+        data = rest[0].lstrip(".").startswith(("embeddings-", "failures-"))
+        named = any(file.path == path for file in settled.marker.files)
+        return Kind.SUPERSEDED if data and not named else None
+    # Their costs are in the marker by now; `attempt.json` beside them stays all the same.
+    kept = rest[0] == "attempts" and len(rest) == 3 and rest[2].lstrip(".").startswith("rows.parquet")
+    return Kind.RESULTS if kept and rest[1].isdigit() and int(rest[1]) <= settled.marker.fence else None
+
+
+def _spools(pipeline: Pipeline, shards: SettledShards, times: Times, now: float) -> Iterator[Leftover]:
+    """Spools of which every shard is settled, and those that no plan has named for a long time."""
+    storage = pipeline.storage
+    listed = [info for info in storage.list("spool") if _modified(info) <= times.latest]
+    if not listed:
+        return
+    readers: dict[str, list[str]] = {}
+    for generation in generations(storage):
+        for shard in read_plan(storage, generation)[1]:
+            if not shards.is_superseded(shard.key):
+                for spool in {segment.spool for segment in shard.segments if segment.spool}:
+                    readers.setdefault(paths.spool(spool), []).append(shard.key)
+    for info in listed:
+        keys = readers.get(info.path, [])
+        # By the ledger first: it costs nothing to ask, and knows most of those that are not due.
+        collected = [shards.collected_at(key) for key in keys]
+        if any(at is None or at > times.until[Kind.SPOOLS] for at in collected):
+            continue
+        if any(one is None for one in map_in_order(shards.settled, keys, threads_for(storage))):
+            continue
+        since = max((at for at in collected if at is not None), default=float("-inf"))
+        if not keys and _modified(info) > now - UNNAMED_SECONDS:
+            continue
+        yield _leftover(Kind.SPOOLS, storage, info, since)
+
+
+def _versions(storage: Storage, now: float) -> Iterator[Leftover]:
+    """The files of merged versions before the published one; of each, the manifest first: nobody reads on without it."""
+    published = current(storage)
+    if published is None:
+        return
+    replaced_at = _publications(storage, published)
+    for version, listed in itertools.groupby(
+        storage.list("merged"), key=lambda info: info.path.split("/")[1]
+    ):
+        if not is_version(version) or version_number(version) >= version_number(published):
+            continue
+        since = next(at for number, at in replaced_at if number > version_number(version))
+        files = list(listed)
+        manifest = paths.merged_manifest(version)
+        if manifest not in {info.path for info in files}:
+            # Never finished: a merge by another ledger may still be at it.
+            since = max([since, *(_modified(info) + UNNAMED_SECONDS for info in files)])
+        for info in sorted(files, key=lambda info: info.path != manifest):
+            yield _leftover(Kind.MERGED, storage, info, since)
+
+
+def _publications(storage: Storage, published: str) -> list[tuple[int, float]]:
+    """(number, when it was published) of the versions known to have been, oldest first.
+
+    Each names the one before it. The newest was published when the pointer was written; of the
+    others only the end of their merge is known, which is minutes earlier.
+    """
+    info = storage.info(paths.CURRENT)
+    found = [(version_number(published), float("inf") if info is None else _modified(info))]
+    manifest = _manifest(storage, published)
+    while manifest is not None and manifest.previous is not None:
+        before = _manifest(storage, manifest.previous)
+        if before is None or version_number(before.version) >= found[0][0]:
+            break
+        found.insert(
+            0, (version_number(before.version), datetime.datetime.fromisoformat(before.created).timestamp())
+        )
+        manifest = before
+    return found
+
+
+def _manifest(storage: Storage, version: str) -> Manifest | None:
+    try:
+        return read_manifest(storage, version)
+    except AccountingError:
+        return None

@@ -1,0 +1,67 @@
+"""Collecting a shard whose worker commits it: its marker is looked for, and without one it is tried again.
+
+The worker is `worker/runner.py`. How results of other services are joined is in `job_collection.py`.
+"""
+
+from batch_assets.control.committing import ClaimedShard
+from batch_assets.control.job_collection import Continued
+from batch_assets.control.pipeline import Pipeline, with_workers
+from batch_assets.control.reconciler import BY_ORDER
+from batch_assets.control.submission import describe, members_of
+from batch_assets.control.uploading import queue_job
+from batch_assets.embeddings.marker import ShardMarker
+from batch_assets.errors import BatchAssetsError, ClaimLost
+from batch_assets.executors.deferred import Order
+from batch_assets.ledger.rows import JobRow, SubmissionRow
+
+
+class AttemptsSpent(BatchAssetsError):
+    """No attempt is left for the shard; the text says what became of the last one."""
+
+
+def continue_shard(pipeline: Pipeline, shard: ClaimedShard) -> Continued:
+    """Queue the next attempt at a shard whose worker has ended without a commit.
+
+    A worker puts the marker before it ends, and stores show at once what is written: there is no
+    waiting for it. Raises Unanswered, AttemptsSpent, ClaimLost.
+    """
+    ledger, claim = pipeline.ledger, shard.claim
+    row = ledger.shard(pipeline.name, claim.shard)
+    job = ledger.job(pipeline.name, claim.shard, row.job) if row is not None and row.job is not None else None
+    if row is None or job is None:
+        raise ClaimLost(f"shard {claim.shard}: it has no job any more")
+    submission = ledger.submission(job.submission) if job.submission is not None else None
+    description = describe(pipeline, job)
+    workers = with_workers(pipeline)
+    reason, seconds = workers.ended(description, _worker(pipeline, submission, job))
+    ledger.settle(pipeline.name, claim.shard, job.fence, workers.price(seconds) or 0.0)
+    stopped = submission is not None and submission.message == BY_ORDER
+    if not stopped and description.attempt >= pipeline.settings.executor.max_attempts:
+        raise AttemptsSpent(f"shard {claim.shard}: {reason}")
+    order = Order(
+        fence=claim.fence,
+        attempt=description.attempt + (0 if stopped else 1),
+        outdated_fence=row.outdated_fence,
+    )
+    if not queue_job(pipeline, shard.shard, claim, order):
+        raise ClaimLost(f"shard {claim.shard}: claimed by somebody else meanwhile")
+    records = shard.shard.records
+    return Continued(description.attempt, 0, records, {BY_ORDER if stopped else reason: records})
+
+
+def settle_worker(pipeline: Pipeline, marker: ShardMarker) -> None:
+    """Count what a committed shard's worker has cost."""
+    row = pipeline.ledger.shard(pipeline.name, marker.shard)
+    if row is not None and row.job is not None:
+        pipeline.ledger.settle(pipeline.name, marker.shard, row.job, marker.cost_usd or 0.0)
+
+
+def _worker(pipeline: Pipeline, submission: SubmissionRow | None, job: JobRow) -> str | None:
+    """What the service calls the job's worker."""
+    if submission is None or submission.service_id is None:
+        return None
+    place = 0
+    if submission.jobs > 1:
+        members = members_of(pipeline, submission.name)
+        place = members.index((job.shard, job.fence)) if (job.shard, job.fence) in members else 0
+    return with_workers(pipeline).worker(submission.service_id, place, submission.jobs)

@@ -1,0 +1,90 @@
+"""What result files of all services have in common: lines, and vectors that go into rows in blocks.
+
+What a line means is each executor's business.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from batch_assets.embeddings.job_rows import JobRows
+from batch_assets.embeddings.validation import vector_norms
+
+LONGEST_LINE = 64 * 2**20
+# How far from 1 a length may be before a vector is scaled: float32 noise of a model that
+# normalizes stays as it came, and what is farther off would come near the writer's 1e-3.
+_LENGTH_NOISE = 1e-4
+
+
+def split_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines without their ends, blank ones left out; one beyond all reason comes cut, and so unreadable."""
+    rest = b""
+    skipping = False
+    for chunk in chunks:
+        start = 0
+        # `find` looks for many bytes at once; `split` and files' own iteration do not.
+        while (end := chunk.find(b"\n", start)) >= 0:
+            line = chunk[start:end] if start else rest + chunk[:end] if not skipping else rest
+            start = end + 1
+            skipping = False
+            if line and not line.isspace():
+                yield line
+        rest = chunk[start:] if start else rest if skipping else rest + chunk
+        if len(rest) > LONGEST_LINE:
+            skipping, rest = True, rest[:100]
+    if rest and not rest.isspace():
+        yield rest
+
+
+@dataclass
+class Taken:
+    """What became of a block of vectors: `doubled` were known before, `bad` are (ordinal, why) to be tried again.
+
+    `tokens` are those of the vectors taken.
+    """
+
+    embedded: int
+    doubled: int
+    tokens: int
+    bad: list[tuple[int, str]] = field(default_factory=list)
+
+
+def take_vectors(
+    rows: JobRows,
+    ordinals: Sequence[int],
+    vectors: npt.NDArray[Any],
+    tokens: Sequence[int],
+    *,
+    normalize: bool,
+) -> Taken:
+    """Put `vectors` (n, dimensions) of these records into `rows`, as float32, scaled to length 1 where asked."""
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and goes again
+        values = vectors.astype(np.float32)
+    lengths = vector_norms(values)
+    bad = ~np.isfinite(lengths)
+    if normalize:
+        _normalize(values, lengths, bad)
+    good = np.flatnonzero(~bad)
+    places = np.array(ordinals, dtype=np.int64)
+    counts = np.array(tokens, dtype=np.int32)
+    taken = rows.embed_many(places[good], values[good] if bad.any() else values, counts[good])
+    result = Taken(len(taken), len(good) - len(taken), int(counts[good][taken].sum(dtype=np.int64)))
+    for row in np.flatnonzero(bad).tolist():
+        what = "has no direction" if np.isfinite(lengths[row]) else "is not finite"
+        result.bad.append((ordinals[row], f"the embedding {what}"))
+    return result
+
+
+def _normalize(
+    vectors: npt.NDArray[np.float32], lengths: npt.NDArray[np.float32], bad: npt.NDArray[np.bool_]
+) -> None:
+    """Scale to length 1 what is not, in place; what has no direction is `bad`."""
+    off = np.flatnonzero(~bad & (np.abs(lengths - 1) > _LENGTH_NOISE))
+    if len(off):
+        exact = vectors[off].astype(np.float64)
+        exact_lengths = np.linalg.norm(exact, axis=1, keepdims=True)
+        bad[off] = exact_lengths[:, 0] == 0
+        vectors[off] = exact / np.where(exact_lengths == 0, 1, exact_lengths)

@@ -1,0 +1,91 @@
+"""Where a pipeline's files for a service lie, and how its jobs are named there.
+
+What is in the files is each executor's business.
+"""
+
+import hashlib
+import logging
+from functools import cached_property
+from typing import Any
+
+from batch_assets.errors import ConfigurationError
+from batch_assets.executors.aws.errors import error_message, status_code, unreachable
+from batch_assets.settings.bedrock import S3_URI
+from batch_assets.settings.pipeline import PipelineSettings
+from batch_assets.storage import Storage, join_uri, open_storage
+
+logger = logging.getLogger(__name__)
+
+
+class Named:
+    """The names of one pipeline's jobs at a service; nothing is asked of it."""
+
+    settings: PipelineSettings
+
+    @cached_property
+    def root_digits(self) -> str:
+        """Six hex digits of the output root: they keep deployments apart at the service."""
+        return hashlib.sha256(open_storage(self.settings.output.root).uri.encode()).hexdigest()[:6]
+
+    @property
+    def name_prefix(self) -> str:
+        """How the names of all this pipeline's jobs begin at the service."""
+        return f"{self.settings.name.replace('_', '-')}-{self.root_digits}-"
+
+
+class Staged(Named):
+    """A pipeline whose files for the service lie on S3: its `staging`, else its output root."""
+
+    service_name: str
+
+    @cached_property
+    def staging(self) -> Storage:
+        """Where request and result files lie."""
+        uri: str | None = getattr(self.settings.executor, "staging", None)
+        if uri is None:
+            uri = self.settings.output.root
+            if not uri.startswith("s3://"):
+                raise ConfigurationError(
+                    f"executor.staging: output.root {uri} is not on S3, where {self.service_name} reads and writes; "
+                    "name executor.staging: s3://bucket/prefix/"
+                )
+            return open_storage(uri)
+        # A staging area may be shared: the root's own digits keep pipelines apart.
+        return open_storage(join_uri(uri, self.name_prefix.rstrip("-")))
+
+    def check_staging(self) -> None:
+        """Raise ConfigurationError where the service could not be told of the staging area."""
+        if not S3_URI.fullmatch(self.staging.uri):
+            raise ConfigurationError(
+                f"executor.staging: {self.staging.uri} has characters that {self.service_name} does not take (letters, "
+                "digits and -!_*'(). only, so no Hive-style folders); name executor.staging: s3://bucket/prefix/"
+            )
+
+
+def check_bucket(s3: Any, uri: str, region: str, service_name: str) -> None:
+    """Raise ConfigurationError where the bucket of `uri` is missing, forbidden, or in another region."""
+    bucket = uri.removeprefix("s3://").split("/", 1)[0]
+    try:
+        answer = s3.head_bucket(Bucket=bucket)
+    except Exception as error:
+        if status_code(error) == 404:
+            raise ConfigurationError(
+                f"executor.staging: there is no bucket {bucket}; create it, or name another"
+            ) from error
+        if status_code(error) in (301, 307, 400):
+            raise _wrong_region(bucket, "another region", region, service_name) from error
+        if status_code(error) == 0:
+            raise unreachable(error) from error
+        # Forbidden to look at is not forbidden to write to: the upload will tell.
+        logger.debug("bucket %s: %s", bucket, error_message(error))
+        return
+    found = answer.get("BucketRegion")
+    if found and found != region:
+        raise _wrong_region(bucket, found, region, service_name)
+
+
+def _wrong_region(bucket: str, found: str, region: str, service_name: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"executor.staging: bucket {bucket} is in {found}, jobs run in {region}, and {service_name} wants both in "
+        "one; name a bucket there, or that region in executor.region"
+    )

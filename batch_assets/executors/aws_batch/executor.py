@@ -1,0 +1,256 @@
+"""The executor `aws_batch`: shards as children of array jobs, each in the worker container.
+
+The worker embeds a shard and commits it (`worker/runner.py`); here it is only said what is to be
+done. Which shards are submitted when, and what follows from their end, is in `control/`.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import orjson
+
+from batch_assets import paths
+from batch_assets.embeddings.facts import JobFacts
+from batch_assets.embeddings.outcomes import Outcomes
+from batch_assets.embeddings.schema import EMBED, GENERATE, Task
+from batch_assets.encoders.fingerprint import fingerprint
+from batch_assets.errors import ConfigurationError
+from batch_assets.executors.aws.events import delete_events, receive_events
+from batch_assets.executors.aws.staging import Named
+from batch_assets.executors.aws_batch.account import AwsBatchAccount
+from batch_assets.executors.aws_batch.committed import committed_outcomes
+from batch_assets.executors.aws_batch.requests import ARRAY_JOBS, definition_request, job_request
+from batch_assets.executors.aws_batch.service import AwsBatchService, describe_end, read_event, service_job
+from batch_assets.executors.base import JobHandle, JobState, JobStatus, Limits, PreparedJob
+from batch_assets.executors.deferred import Event, Order, ServiceJob
+from batch_assets.executors.jobs import JobDescription, JobKey
+from batch_assets.settings.aws_batch import AwsBatchExecutorSettings
+from batch_assets.settings.pipeline import PipelineSettings
+from batch_assets.sharding.plan import Shard
+from batch_assets.storage import Storage, is_local, open_storage
+from batch_assets.worker.assignment import Assignment, WorkerManifest, write_manifest
+
+ARRAYS_AT_ONCE = 10_000
+"""No quota: AWS Batch queues up to 1,000,000 jobs. What runs at once is for its compute environment to say."""
+
+CHILDREN_AT_A_CAP = 32
+"""Children alive at once where they share a cap on calls, unless `max_children` says otherwise."""
+
+STOPPED_BY = "batch-assets stop"
+
+
+@dataclass
+class AwsBatchExecutor(Named):
+    """One pipeline's array jobs. See `base.Executor` and `deferred.DeferredExecutor`."""
+
+    settings: PipelineSettings
+    account: AwsBatchAccount
+    kind: str = "aws_batch"
+    in_place: bool = False
+    commits: bool = True
+    array_jobs: int = ARRAY_JOBS
+    limits: Limits = field(default_factory=Limits)
+
+    @cached_property
+    def options(self) -> AwsBatchExecutorSettings:
+        assert isinstance(self.settings.executor, AwsBatchExecutorSettings)
+        return self.settings.executor
+
+    @cached_property
+    def region(self) -> str:
+        return self.account.region_of(self.options)
+
+    @cached_property
+    def service(self) -> AwsBatchService:
+        patient, once = (self.account.client("batch", self.region, tries) for tries in (3, 1))
+        return AwsBatchService(patient, once, self.options.job_queue)
+
+    @cached_property
+    def root(self) -> Storage:
+        return open_storage(self.settings.output.root)
+
+    @property
+    def scope(self) -> str:
+        return f"aws_batch/{self.region}/{self.options.job_queue.replace('/', ':')}/jobs"
+
+    def slots(self) -> int:
+        return ARRAYS_AT_ONCE
+
+    @property
+    def alive(self) -> int | None:
+        """Children of the pipeline that may be alive at once; None: any number."""
+        if self.options.max_children is None and self.settings.calls_per_second is not None:
+            return CHILDREN_AT_A_CAP
+        return self.options.max_children
+
+    @property
+    def task(self) -> Task:
+        if self.settings.task == GENERATE:
+            raise ConfigurationError(
+                "task: executor aws_batch makes embeddings, not answers; leave task out, or name another "
+                "executor.type"
+            )
+        return EMBED
+
+    def at_once(self) -> int:
+        return 1
+
+    def exclusive_device(self) -> str | None:
+        return None
+
+    def fingerprint(self) -> str:
+        _ = self.task
+        return fingerprint(self.settings)
+
+    def check(self) -> None:
+        """Look at what costs nothing: that the workers can reach source and root, and the queue."""
+        source = self.settings.source.uri or ""
+        for name, uri in (("output.root", self.root.uri), ("source.uri", source.removeprefix("shards:"))):
+            if uri and is_local(uri):
+                raise ConfigurationError(
+                    f"{name}: {uri} is on this machine, and the workers are on others; name a place that both reach, "
+                    "such as s3://bucket/prefix/"
+                )
+        self.service.check_queue()
+
+    # --- preparing ---
+
+    def render(self, shard: Shard, order: Order) -> JobDescription:
+        """What a worker is to do is said when it is submitted; here the job only gets its name."""
+        digest = hashlib.sha256(f"{shard.key} {order.fence} {self.fingerprint()}".encode()).hexdigest()[:16]
+        return JobDescription(
+            pipeline=self.settings.name,
+            shard=shard.key,
+            fence=order.fence,
+            attempt=order.attempt,
+            kind="batch",
+            fingerprint=self.fingerprint(),
+            digest=digest,
+            staging=self.root.uri,
+            files=(),
+            records=shard.records,
+            bytes=0,
+            bound_usd=0.0,
+            ordinals=[(0, shard.records - 1)],
+            outdated_fence=order.outdated_fence,
+        )
+
+    def prepare(self, shard: Shard, attempt: int) -> PreparedJob:
+        return PreparedJob(shard, attempt, self.render(shard, Order(fence=attempt, attempt=1)))
+
+    # --- the service ---
+
+    def submission_name(self, jobs: Sequence[JobKey]) -> tuple[str, str]:
+        names = sorted(f"{self.name_prefix}{job.shard}-{job.fence}-{job.digest[:6]}" for job in jobs)
+        token = hashlib.sha256("\n".join([self.root.uri, *names]).encode()).hexdigest()
+        return token, names[0] if len(names) == 1 else f"{self.name_prefix}pool-{token[:12]}"
+
+    def submit(self, jobs: Sequence[PreparedJob], token: str) -> list[JobHandle]:
+        """One call for all `jobs`, in the array's order. Raises SlotsFull, Unanswered or SubmissionRefused."""
+        descriptions = [job.description for job in jobs if job.description is not None]
+        assert len(descriptions) == len(jobs), "a deferred job is rendered before anything else"
+        _, name = self.submission_name([job.key for job in descriptions])
+        cap = self.settings.calls_per_second
+        manifest = WorkerManifest(
+            name=name,
+            fingerprint=descriptions[0].fingerprint,
+            executor=self.kind,
+            settings=self.settings.model_dump(mode="json"),
+            assignments=[
+                Assignment(job.shard, job.fence, job.attempt, job.outdated_fence) for job in descriptions
+            ],
+            calls_per_second=None if cap is None else cap / (self.alive or 1),
+            usd_per_hour=self.options.usd_per_hour,
+        )
+        uri = write_manifest(self.root, paths.worker_manifest(name), manifest)
+        # The service would take the same call twice for two jobs.
+        known = self.find(name)
+        job_id = known.id if known is not None else self._start(name, uri, len(jobs))
+        workers = (self.worker(job_id, place, len(jobs)) for place in range(len(jobs)))
+        return [JobHandle(job, worker, job_id) for job, worker in zip(jobs, workers, strict=True)]
+
+    def _start(self, name: str, manifest: str, jobs: int) -> str:
+        definition = self.options.job_definition or self.service.definition(
+            definition_request(self.options, self.name_prefix)
+        )
+        return self.service.submit(job_request(self.options, name, definition, manifest, jobs))
+
+    def worker(self, job_id: str, place: int, jobs: int) -> str:
+        return f"{job_id}:{place}" if jobs > 1 else job_id
+
+    def poll(self, handles: Sequence[JobHandle]) -> list[JobStatus]:
+        found = {job.id: job for job in self.service.describe([handle.job_id for handle in handles])}
+        return [
+            JobStatus(handle, found[handle.job_id].state, found[handle.job_id].message)
+            if handle.job_id in found
+            else JobStatus(handle, JobState.FAILED, "the service does not know this job")
+            for handle in handles
+        ]
+
+    def cancel(self, handle: JobHandle) -> None:
+        self.stop_job(handle.job_id)
+
+    def stop_job(self, job_id: str) -> None:
+        self.service.terminate(job_id, STOPPED_BY)
+
+    def describe(self, job_ids: Sequence[str]) -> list[ServiceJob]:
+        return self.service.describe(job_ids)
+
+    def find(self, name: str) -> ServiceJob | None:
+        """The job of that name; of several, which a lost answer may leave, the oldest, and the others are ended."""
+        found = self.service.named(name)
+        if not found:
+            return None
+        chosen = next((job for job in found if job.active), found[-1])
+        for other in found:
+            if other.id != chosen.id and other.active:
+                self.service.terminate(other.id, f"the same as {chosen.id}")
+        return self.look_up(chosen.id) or chosen
+
+    def own_jobs(self) -> list[ServiceJob]:
+        return self.service.named(self.name_prefix + "*")
+
+    def look_up(self, job_id: str) -> ServiceJob | None:
+        return next(iter(self.service.describe([job_id])), None)
+
+    def ended_children(self, job_id: str) -> Mapping[int, JobState]:
+        return self.service.ended_children(job_id)
+
+    def events(self, most: int) -> list[Event]:
+        if self.options.queue_url is None:
+            return []
+        sqs = self.account.client("sqs", self.region)
+        return receive_events(sqs, self.options.queue_url, most, read_event)
+
+    def delete_events(self, events: Sequence[Event]) -> None:
+        if self.options.queue_url is not None:
+            delete_events(self.account.client("sqs", self.region), self.options.queue_url, events)
+
+    # --- results ---
+
+    def ended(self, job: JobDescription, worker: str | None) -> tuple[str, float]:
+        """By the worker's own words, and the service's."""
+        told: list[str] = []
+        seconds = 0.0
+        folder = paths.worker_error(job.shard, job.fence, 0).rsplit("/", 1)[0]
+        for info in self.root.list(folder):
+            if info.path.rsplit("/", 1)[-1].startswith("error-"):
+                word = orjson.loads(self.root.read(info.path))
+                told.append(f"{word['error']}: {word['message']}")
+        if worker is not None:
+            for detail in self.service.details([worker]):
+                told.append(describe_end(detail))
+                found = service_job(detail)
+                seconds += (found.ended_at or 0.0) - (found.began_at or found.ended_at or 0.0)
+        words = "; ".join(dict.fromkeys(filter(None, told)))
+        return words or "the worker ended without a commit, and nobody says why", max(seconds, 0.0)
+
+    def collect(self, handle: JobHandle, facts: JobFacts) -> Iterator[Outcomes]:
+        """What the worker has committed. Raises AccountingError where it has committed nothing."""
+        yield from committed_outcomes(self.root, self.settings, handle.prepared.shard, facts)
+
+    def price(self, seconds: float) -> float | None:
+        rate = self.options.usd_per_hour
+        return None if rate is None else seconds / 3600 * rate

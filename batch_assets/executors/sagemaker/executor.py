@@ -1,0 +1,251 @@
+"""The executor `sagemaker`: a shard's records as the objects of a batch transform job, its results fetched afterwards.
+
+What a line and an answer look like is in `requests.py` and `answers.py`; which job is submitted
+when, and what follows from its end, in `control/`.
+"""
+
+import hashlib
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import orjson
+
+from batch_assets import paths
+from batch_assets.embeddings.facts import JobFacts
+from batch_assets.embeddings.job_rows import JobRows
+from batch_assets.embeddings.marker import read_marker
+from batch_assets.embeddings.outcomes import Outcomes
+from batch_assets.embeddings.schema import EMBED, GENERATE, Task
+from batch_assets.errors import AccountingError
+from batch_assets.executors.aws.errors import error_message
+from batch_assets.executors.aws.events import delete_events, receive_events
+from batch_assets.executors.aws.staging import check_bucket
+from batch_assets.executors.base import JobHandle, JobState, JobStatus, Limits, PreparedJob
+from batch_assets.executors.deferred import Event, Order, Pace, ServiceJob
+from batch_assets.executors.jobs import JobDescription
+from batch_assets.executors.sagemaker.account import SageMakerAccount
+from batch_assets.executors.sagemaker.answers import AnswerFormat
+from batch_assets.executors.sagemaker.checking import check_settings
+from batch_assets.executors.sagemaker.fetching import OBJECT_FAILED, fetch_results
+from batch_assets.executors.sagemaker.places import JobPlaces, results_folder
+from batch_assets.executors.sagemaker.quotas import DEFAULT_JOBS
+from batch_assets.executors.sagemaker.rendering import render_job
+from batch_assets.executors.sagemaker.service import SageMakerService, read_event
+from batch_assets.executors.sagemaker.service_errors import is_not_found
+from batch_assets.sharding.plan import Shard
+from batch_assets.sharding.reading import read_shard
+from batch_assets.storage import join_uri, open_storage
+
+VERSION = 1
+"""Raised when lines are rendered otherwise, so that the same text gives another vector."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class SageMakerExecutor(JobPlaces):
+    """One pipeline's transform jobs. See `base.Executor` and `deferred.DeferredExecutor`."""
+
+    account: SageMakerAccount
+    kind: str = "sagemaker"
+    in_place: bool = False
+    commits: bool = False
+    narrowing: str = OBJECT_FAILED
+
+    @cached_property
+    def region(self) -> str:
+        return self.account.region_of(self.options)
+
+    @cached_property
+    def service(self) -> SageMakerService:
+        patient, once = (self.account.client("sagemaker", self.region, tries) for tries in (3, 1))
+        return SageMakerService(patient, once, self.options, self.region)
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(jobs=self.slots())
+
+    @property
+    def scope(self) -> str:
+        return f"sagemaker/{self.region}/{self.options.instance_type}"
+
+    def slots(self) -> int:
+        """By YAML, else as many as the quota of instances allows; at least one, so that a refusal is heard."""
+        if self.options.max_jobs is not None:
+            return self.options.max_jobs
+        instances = self.account.instances(self.options.instance_type, self.region)
+        return DEFAULT_JOBS if instances is None else max(instances // self.options.instance_count, 1)
+
+    @property
+    def task(self) -> Task:
+        return self.settings.task or EMBED
+
+    def at_once(self) -> int:
+        return 1
+
+    def exclusive_device(self) -> str | None:
+        return None
+
+    def fingerprint(self) -> str:
+        source, model, options = self.settings.source, self.settings.model, self.options
+        parts = {
+            "version": VERSION,
+            "task": self.task,
+            "model": options.model_name,
+            "environment": options.environment,
+            "content_type": options.content_type,
+            "fields": [options.input_field, options.output_field],
+            "prompt": model.prompt,
+            "normalize": model.normalize,
+            "dimensions": model.dimensions,
+            "text": source.text_template or [*source.text_columns],
+            "stored": self.settings.output.dtype,
+        }
+        return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+
+    def check(self) -> None:
+        """Look at everything that costs nothing: the settings, the staging bucket, the model."""
+        check_settings(self.settings, self.task)
+        self.check_staging()
+        check_bucket(self.account.client("s3", self.region), self.staging.uri, self.region, self.service_name)
+        name = self.options.model_name
+        try:
+            self.account.client("sagemaker", self.region).describe_model(ModelName=name)
+        except Exception as error:
+            # Who may start jobs may not always look at models, and the first job will tell.
+            level = logging.WARNING if is_not_found(error) else logging.DEBUG
+            logger.log(level, "executor.model_name %s in %s: %s", name, self.region, error_message(error))
+
+    # --- preparing ---
+
+    def render(self, shard: Shard, order: Order) -> JobDescription:
+        return render_job(self, shard, order)
+
+    def prepare(self, shard: Shard, attempt: int) -> PreparedJob:
+        return PreparedJob(shard, attempt, self.render(shard, Order(fence=attempt, attempt=1)))
+
+    # --- the service ---
+
+    def submit(self, jobs: Sequence[PreparedJob], token: str) -> list[JobHandle]:
+        """A call for each of `jobs`. Raises SlotsFull, Unanswered or SubmissionRefused."""
+        handles: list[JobHandle] = []
+        for job in jobs:
+            description = _described(job)
+            _, name = self.submission_name([description.key])
+            requests = join_uri(self.staging.uri, description.folder) + "/"
+            results = join_uri(self.staging.uri, results_folder(description))
+            handles.append(JobHandle(job, self.service.create(name, requests, results)))
+        return handles
+
+    def poll(self, handles: Sequence[JobHandle]) -> list[JobStatus]:
+        under_way = {job.id: job for job in self.snapshot(None)}
+        found = [under_way.get(handle.job_id) or self.look_up(handle.job_id) for handle in handles]
+        return [
+            JobStatus(handle, job.state, job.message)
+            if job is not None
+            else JobStatus(handle, JobState.FAILED, "the service does not know this job")
+            for handle, job in zip(handles, found, strict=True)
+        ]
+
+    def cancel(self, handle: JobHandle) -> None:
+        self.service.stop(handle.job_id)
+
+    def stop_job(self, job_id: str) -> None:
+        self.service.stop(job_id)
+
+    def snapshot(self, since: float | None) -> list[ServiceJob]:
+        return self.service.jobs_since(since)
+
+    def is_same_model(self, job: ServiceJob) -> bool:
+        """Only of jobs of our own it is known which instances they have; others' are told of by a refusal."""
+        return job.name.startswith(self.name_prefix)
+
+    def find(self, name: str) -> ServiceJob | None:
+        return self.service.get(name)
+
+    def own_jobs(self) -> list[ServiceJob]:
+        return self.service.named(self.name_prefix)
+
+    def look_up(self, job_id: str) -> ServiceJob | None:
+        return self.service.get(job_id)
+
+    def events(self, most: int) -> list[Event]:
+        if self.options.queue_url is None:
+            return []
+        return receive_events(
+            self.account.client("sqs", self.region), self.options.queue_url, most, read_event
+        )
+
+    def delete_events(self, events: Sequence[Event]) -> None:
+        if self.options.queue_url is not None:
+            delete_events(self.account.client("sqs", self.region), self.options.queue_url, events)
+
+    # --- results ---
+
+    def fetch(
+        self, job: PreparedJob, service_job: ServiceJob | None, rows: JobRows, facts: JobFacts, *, final: bool
+    ) -> None:
+        facts.model, facts.dtype = self.options.model_name, "float32"
+        facts.device = f"{self.options.instance_type} {self.region}"
+        fetch_results(self, _described(job), service_job, rows, facts, final=final)
+        facts.dimensions = self._dimensions(rows)
+
+    def answer(self, job: PreparedJob, rows: JobRows, facts: JobFacts, pace: Pace) -> None:
+        """A job of which no record could be sent: each has its reason."""
+        facts.model = self.options.model_name
+        description = _described(job)
+        for ordinal, code, message in description.refused:
+            rows.fail(ordinal, code, message, description.attempt)
+        facts.dimensions = self._dimensions(rows)
+
+    def collect(self, handle: JobHandle, facts: JobFacts) -> Iterator[Outcomes]:
+        """The whole shard's outcomes from this one job; what should be tried again is a retryable failure."""
+        started = time.perf_counter()
+        shard = handle.prepared.shard
+        with JobRows(shard.records) as rows:
+            self.fetch(handle.prepared, self.look_up(handle.job_id), rows, facts, final=True)
+            facts.timings["fetch_seconds"] = time.perf_counter() - started
+            for records in read_shard(self.settings, shard):
+                yield rows.outcomes(records)
+
+    def answer_format(self, rows: JobRows) -> AnswerFormat:
+        """What answers are to look like, as far as settings and earlier shards tell."""
+        model, options = self.settings.model, self.options
+        return AnswerFormat(
+            task=self.task,
+            csv=options.content_type == "text/csv",
+            output_field=options.output_field,
+            dimensions=model.dimensions,
+            normalize=model.normalize,
+            width=rows.dimensions or self._dimensions(rows) or None,
+        )
+
+    def _dimensions(self, rows: JobRows) -> int:
+        """Of the shard's vectors; where it has none, of the pipeline's. 0: not known, or answers."""
+        if self.task == GENERATE:
+            return 0
+        return rows.dimensions or self.settings.model.dimensions or self._first_dimensions()
+
+    def _first_dimensions(self) -> int:
+        """Of the first shard's vectors, once it is committed: one small file to read. Else 0."""
+        storage = open_storage(self.settings.output.root)
+        try:
+            found = read_marker(storage, paths.shard_key(1, 0))
+        except AccountingError:
+            return 0
+        return found[0].dimensions if found is not None and found[0].fingerprint == self.fingerprint() else 0
+
+    def cost(self, input_tokens: int, output_tokens: int, *, on_demand: bool = False) -> float | None:
+        """None: instances are paid for by time, not by tokens."""
+        return None
+
+    def token_bounds(self) -> tuple[int | None, int]:
+        return None, 0
+
+
+def _described(job: PreparedJob) -> JobDescription:
+    assert job.description is not None, "a deferred job is rendered before anything else"
+    return job.description

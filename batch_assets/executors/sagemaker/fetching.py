@@ -1,0 +1,189 @@
+"""The results of a transform job that has ended: found by listing, read, and what came of each input object.
+
+An object's result is there as a whole or not at all. What a line of it means is in `results.py`;
+here it is decided what becomes of a record of which no line tells.
+"""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from batch_assets.embeddings.facts import JobFacts
+from batch_assets.embeddings.job_rows import JobRows
+from batch_assets.embeddings.job_states import MISSING
+from batch_assets.embeddings.schema import EMBED
+from batch_assets.executors.base import JobState
+from batch_assets.executors.deferred import ResultsNotReady, ServiceJob, UnexpectedOutput
+from batch_assets.executors.jobs import JobDescription, RequestFile
+from batch_assets.executors.sagemaker.answers import AnswerFormat
+from batch_assets.executors.sagemaker.expectations import GO_ON, POOL
+from batch_assets.executors.sagemaker.failures import may_be_the_data
+from batch_assets.executors.sagemaker.places import results_folder
+from batch_assets.executors.sagemaker.prices import cost_of
+from batch_assets.executors.sagemaker.results import Tally, read_results
+from batch_assets.storage import FileInfo, Storage, open_storage
+
+if TYPE_CHECKING:
+    from batch_assets.executors.sagemaker.executor import SageMakerExecutor
+
+SUFFIX = ".out"
+OBJECT_FAILED = "object_failed"
+RECORD_REFUSED = "record_refused"
+FREE_CUTS = 5
+"""A cut that brings a job closer costs no attempt, up to so many; from 100,000 records to one it takes three."""
+
+# What a vector can come to in a result object, at most, and how much more is beyond all expectation.
+LINE_BYTES, NUMBER_BYTES, WIDEST, TOO_MUCH = 64, 24, 8192, 4
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ObjectEnd:
+    """One input object with its records' `ordinals`, ascending, and its result, if it has one."""
+
+    file: RequestFile
+    ordinals: npt.NDArray[np.int64]
+    result: FileInfo | None
+
+
+def fetch_results(
+    executor: "SageMakerExecutor",
+    job: JobDescription,
+    service_job: ServiceJob | None,
+    rows: JobRows,
+    facts: JobFacts,
+    *,
+    final: bool,
+) -> None:
+    """Settle every record of `job` by its results, or say that it is to be tried again.
+
+    Raises ResultsNotReady where results may still come, unless this is the `final` look;
+    UnexpectedOutput where they are none that the pipeline has asked for.
+    """
+    for ordinal, code, message in job.refused:
+        rows.fail(ordinal, code, message, job.attempt)
+    asked = np.fromiter(job.asked(), dtype=np.int64)
+    rows.forget(asked)
+    state = service_job.state if service_job is not None else JobState.FAILED
+    storage, objects = _objects(executor, job, service_job)
+    done = [each for each in objects if each.result is not None]
+    if len(done) < len(objects) and state is JobState.SUCCEEDED and not final:
+        raise ResultsNotReady(
+            f"job {job.shard}-{job.fence} is completed, and the results of {len(objects) - len(done)} of its "
+            f"{len(objects)} objects are not to be seen yet"
+        )
+    cost = cost_of(executor.options, service_job, job.bound_usd)
+    if cost is not None:  # whatever is in the results, they are paid for
+        facts.cost_usd = (facts.cost_usd or 0.0) + cost
+    expected = executor.answer_format(rows)
+    for each in done:
+        _refuse_flood(storage, each, expected)
+    tally = read_results(storage, [each.result.path for each in done if each.result], rows, expected)
+    for each in done:
+        for ordinal in rows.unknown(each.ordinals).tolist():
+            rows.again(ordinal, MISSING, "the result file has no line for this record")
+    failed = [each for each in objects if each.result is None]
+    if state is JobState.FAILED and service_job is not None:
+        facts.narrowed = _blame(job, service_job, failed, rows, others_succeeded=bool(done))
+    else:
+        code, message = _untold(state, service_job)
+        for ordinal in _left(rows, failed):
+            rows.again(ordinal, code, message)
+    _report(job, tally, len(asked), len(done), len(objects))
+    facts.input_tokens += tally.input_tokens
+    facts.output_tokens += tally.output_tokens
+
+
+def _objects(
+    executor: "SageMakerExecutor", job: JobDescription, service_job: ServiceJob | None
+) -> tuple[Storage, list[ObjectEnd]]:
+    """Every input object with its result. How results lie below the job's output path is not relied on."""
+    storage, prefix = executor.staging, results_folder(job)
+    if service_job is not None and service_job.results:
+        folder = service_job.results.rstrip("/")
+        if folder != f"{storage.uri}/{prefix}":  # another rendering's, of the same requests
+            storage, prefix = open_storage(folder), ""
+    results = {info.path.rsplit("/", 1)[-1]: info for info in storage.list(prefix)}
+    asked = np.fromiter(job.asked(), dtype=np.int64)
+    ends = np.cumsum([file.records for file in job.files])[:-1]
+    found = [
+        ObjectEnd(file, ordinals, results.get(file.path.rsplit("/", 1)[-1] + SUFFIX))
+        for file, ordinals in zip(job.files, np.split(asked, ends), strict=True)
+    ]
+    return storage, found
+
+
+def _refuse_flood(storage: Storage, found: ObjectEnd, expected: AnswerFormat) -> None:
+    """Raise UnexpectedOutput before reading what is far larger than so many vectors can be."""
+    if found.result is None or expected.task != EMBED:
+        return
+    width = expected.width if expected.width and expected.dimensions is None else WIDEST
+    records, size = found.file.records, found.result.size
+    most = records * (LINE_BYTES + NUMBER_BYTES * width) + (found.file.bytes if expected.csv else 0)
+    if size > TOO_MUCH * most:
+        raise UnexpectedOutput(
+            f"{storage.uri}/{found.result.path} has {size:,} bytes for {records:,} records, {size // records:,} for "
+            f"each, and a vector of {width:,} numbers takes {LINE_BYTES + NUMBER_BYTES * width:,} at most; it was not "
+            f"read. Such output holds a vector for each token, so the model has no pooling: {POOL}, {GO_ON}"
+        )
+
+
+def _blame(
+    job: JobDescription,
+    service_job: ServiceJob,
+    failed: list[ObjectEnd],
+    rows: JobRows,
+    *,
+    others_succeeded: bool,
+) -> bool:
+    """Say what becomes of the records of failed objects; whether that brings the job closer to an end.
+
+    Where records may be what broke their objects, the next job has smaller objects. A record alone
+    in its object, while others of the job succeeded, is what broke it.
+    """
+    reason = service_job.message or "the job failed, and the service does not say why"
+    if not may_be_the_data(service_job.message, others_succeeded=others_succeeded):
+        for ordinal in _left(rows, failed):
+            rows.again(ordinal, "job_failed", reason)
+        return False
+    cut = False
+    for each in failed:
+        alone = each.file.records == 1
+        for ordinal in _left(rows, [each]):
+            if alone and others_succeeded:
+                rows.fail(ordinal, RECORD_REFUSED, f"its object fails, others do not: {reason}", job.attempt)
+            else:
+                rows.again(ordinal, OBJECT_FAILED, reason)
+                cut |= not alone
+    return cut and others_succeeded and max(job.narrowed.values(), default=0) < FREE_CUTS
+
+
+def _left(rows: JobRows, objects: list[ObjectEnd]) -> Iterator[int]:
+    for each in objects:
+        yield from rows.unknown(each.ordinals).tolist()
+
+
+def _untold(state: JobState, service_job: ServiceJob | None) -> tuple[str, str]:
+    if service_job is None:
+        return "job_lost", "the service does not know the job any more"
+    if state is JobState.STOPPED:
+        return "job_stopped", "the job was stopped, and a stopped job leaves no results"
+    return MISSING, "the job is completed, and there is no result file of the record's object"
+
+
+def _report(job: JobDescription, tally: Tally, asked: int, done: int, objects: int) -> None:
+    where = f"shard {job.shard}, job {job.fence}"
+    if done < objects:
+        logger.info("%s: %d of %d objects have no results", where, objects - done, objects)
+    for count, what in (
+        (tally.unreadable, "lines cannot be read"),
+        (tally.foreign, "lines are of no record of the shard"),
+        (tally.doubled, "lines tell what is known"),
+        (tally.again, "answers are of no use"),
+    ):
+        if count:
+            logger.info("%s: of %d records asked for, %d %s", where, asked, count, what)

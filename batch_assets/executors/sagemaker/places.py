@@ -1,0 +1,47 @@
+"""Where a pipeline's transform jobs lie in the staging area, and what they are called at SageMaker.
+
+What is in the objects is written in `rendering.py`.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from batch_assets import paths
+from batch_assets.executors.aws.staging import Staged
+from batch_assets.executors.jobs import JobDescription, JobKey
+from batch_assets.settings.pipeline import PipelineSettings
+from batch_assets.settings.sagemaker import SageMakerExecutorSettings
+
+_REQUESTS, _RESULTS = "/requests-", "/results-"
+
+
+@dataclass
+class JobPlaces(Staged):
+    """The names and folders of one pipeline's jobs; nothing is asked of the service."""
+
+    settings: PipelineSettings
+    service_name = "SageMaker"
+
+    @cached_property
+    def options(self) -> SageMakerExecutorSettings:
+        assert isinstance(self.settings.executor, SageMakerExecutorSettings)
+        return self.settings.executor
+
+    def submission_name(self, jobs: Sequence[JobKey]) -> tuple[str, str]:
+        """At most 63 of [a-zA-Z0-9-]. The digest is in it: a name met again means the same requests."""
+        [job] = jobs
+        name = f"{self.name_prefix}{job.shard}-{job.fence}-{job.digest[:6]}"
+        return hashlib.sha256(f"{self.staging.uri}\n{name}".encode()).hexdigest(), name
+
+
+def requests_folder(shard: str, fence: int, own: str) -> str:
+    """The folder that holds a job's input objects and nothing else; `own` keeps one rendering from another."""
+    return f"{paths.job_folder(shard, fence)}{_REQUESTS}{own}"
+
+
+def results_folder(job: JobDescription) -> str:
+    """Where a job writes: beside its input. An S3 prefix is a mere beginning of keys, so neither begins the other."""
+    head, _, own = job.folder.rpartition(_REQUESTS)
+    return f"{head}{_RESULTS}{own}"

@@ -1,0 +1,193 @@
+"""SageMaker's four calls for transform jobs, and its events, in this project's words.
+
+Which call is made when is in `control/`; what a refusal means, in `service_errors.py`.
+"""
+
+import datetime
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from batch_assets.errors import SubmissionRefused
+from batch_assets.executors.aws.errors import cannot_ask, error_code, error_message
+from batch_assets.executors.base import JobState
+from batch_assets.executors.deferred import ServiceJob, Unanswered
+from batch_assets.executors.sagemaker.requests import DATA_PROCESSING
+from batch_assets.executors.sagemaker.service_errors import IN_USE, explain_refusal, is_not_found
+from batch_assets.settings.sagemaker import SageMakerExecutorSettings
+
+PAGE = 100  # the most that ListTransformJobs gives at once
+
+# There is no queue: a job is in progress at once. Stopping still holds its instances.
+STATES = {
+    "InProgress": JobState.RUNNING,
+    "Stopping": JobState.RUNNING,
+    "Completed": JobState.SUCCEEDED,
+    "Failed": JobState.FAILED,
+    "Stopped": JobState.STOPPED,
+}
+UNDER_WAY = ("InProgress", "Stopping")
+# Instances with local disks encrypt those by hardware, and refuse a key for a volume:
+# Amazon SageMaker Developer Guide, "TransformResources", VolumeKmsKeyId.
+_LOCAL_DISKS = re.compile(r"ml\.(g4dn|g5|g6e?|gr6|p3dn|p4de?|p5\w*|trn1n?|trn2|[a-z]\d+[a-z]*d[a-z]*)\.")
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class SageMakerService:
+    """Transform jobs with one model in one region. A job's id is its name."""
+
+    client: Any
+    client_once: Any  # tries nothing twice: what it raises is about the one call that was made
+    options: SageMakerExecutorSettings
+    region: str
+
+    def create(self, name: str, requests: str, results: str) -> str:
+        """Start a job that reads the objects under `requests` (an S3 URI that ends in /); its id.
+
+        A job of that name and input that exists is the same job. Raises SlotsFull, Unanswered (it
+        may or may not exist now) or SubmissionRefused.
+        """
+        try:
+            self.client_once.create_transform_job(**job_request(self.options, name, requests, results))
+        except Exception as error:
+            if error_code(error) == IN_USE:
+                return self._adopt(name, requests, error)
+            raise explain_refusal(error, self.options, self.region) from error
+        return name
+
+    def _adopt(self, name: str, requests: str, error: Exception) -> str:
+        found = self.get(name)
+        if found is None:
+            raise Unanswered(error_message(error)) from error
+        if found.model != self.options.model_name:
+            raise SubmissionRefused(
+                f"SageMaker has a transform job {name} already, of model {found.model}, not "
+                f"{self.options.model_name}: another pipeline of this name has the same output root; name one of "
+                f"them otherwise, or give it another root (asked for {requests})"
+            ) from error
+        return name
+
+    def get(self, name: str) -> ServiceJob | None:
+        """The truth about a job; None where the service does not know it. Raises Unanswered, SubmissionRefused."""
+        try:
+            return _service_job(self.client.describe_transform_job(TransformJobName=name))
+        except Exception as error:
+            if is_not_found(error):
+                return None
+            raise _cannot_ask(error) from error
+
+    def jobs_since(self, since: float | None) -> list[ServiceJob]:
+        """Every job of the account in this region created after `since`; without it those that have not ended."""
+        if since is None:
+            return [job for status in UNDER_WAY for job in self._list({"StatusEquals": status})]
+        return self._list({"CreationTimeAfter": datetime.datetime.fromtimestamp(since, datetime.UTC)})
+
+    def named(self, prefix: str) -> list[ServiceJob]:
+        """All jobs whose name begins so, whatever their state. Raises Unanswered."""
+        found = self._list({"NameContains": prefix.strip("-")})
+        return [job for job in found if job.name.startswith(prefix)]
+
+    def _list(self, wanted: Mapping[str, Any]) -> list[ServiceJob]:
+        call = {"MaxResults": PAGE, "SortBy": "CreationTime", "SortOrder": "Descending", **wanted}
+        jobs: list[ServiceJob] = []
+        try:
+            while True:
+                answer = self.client.list_transform_jobs(**call)
+                jobs += [_service_job(summary) for summary in answer.get("TransformJobSummaries", ())]
+                if not answer.get("NextToken"):
+                    return jobs
+                call["NextToken"] = answer["NextToken"]
+        except Exception as error:
+            raise _cannot_ask(error) from error
+
+    def stop(self, name: str) -> None:
+        """Stop a job; one that has ended, or is unknown, is left as it is. Raises Unanswered."""
+        try:
+            self.client.stop_transform_job(TransformJobName=name)
+        except Exception as error:
+            if error_code(error) == "ValidationException" or is_not_found(error):
+                logger.debug("job %s: not stopped: %s", name, error_message(error))
+                return
+            raise cannot_ask(error, "SageMaker", "sagemaker:StopTransformJob") from error
+
+
+def job_request(options: SageMakerExecutorSettings, name: str, requests: str, results: str) -> dict[str, Any]:
+    """The fields of CreateTransformJob; what the settings leave open is left to the service."""
+    client = {
+        "InvocationsTimeoutInSeconds": options.invocation_timeout_seconds,
+        "InvocationsMaxRetries": options.invocation_retries,
+    }
+    client = {field: value for field, value in client.items() if value is not None}
+    output: dict[str, Any] = {
+        "S3OutputPath": results,
+        "Accept": options.content_type,
+        "AssembleWith": options.assemble,
+    }
+    resources: dict[str, Any] = {
+        "InstanceType": options.instance_type,
+        "InstanceCount": options.instance_count,
+    }
+    if options.kms_key is not None:
+        output["KmsKeyId"] = options.kms_key
+        if not _LOCAL_DISKS.match(options.instance_type):
+            resources["VolumeKmsKeyId"] = options.kms_key
+    request: dict[str, Any] = {
+        "TransformJobName": name,
+        "ModelName": options.model_name,
+        "MaxConcurrentTransforms": options.max_concurrent,
+        "ModelClientConfig": client,
+        "MaxPayloadInMB": options.max_payload_mb,
+        "BatchStrategy": options.strategy,
+        "Environment": options.environment,
+        "TransformInput": {
+            "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": requests}},
+            "ContentType": options.content_type,
+            "CompressionType": "None",
+            "SplitType": options.split,
+        },
+        "TransformOutput": output,
+        "TransformResources": resources,
+        "DataProcessing": dict(DATA_PROCESSING[options.content_type]),
+        "Tags": [{"Key": key, "Value": value} for key, value in options.tags.items()],
+    }
+    return {field: value for field, value in request.items() if value not in (None, {}, [])}
+
+
+def _service_job(answer: dict[str, Any]) -> ServiceJob:
+    """A job by DescribeTransformJob, or by its summary, which tells neither model nor places."""
+    name, status = str(answer["TransformJobName"]), answer.get("TransformJobStatus", "InProgress")
+    if status not in STATES:
+        logger.warning("job %s: status %r is not known; it counts as running", name, status)
+    state = STATES.get(status, JobState.RUNNING)
+
+    def seconds(field: str) -> float | None:
+        return answer[field].timestamp() if answer.get(field) is not None else None
+
+    ended = seconds("TransformEndTime")
+    if ended is None and status in STATES and status not in UNDER_WAY:
+        ended = seconds("LastModifiedTime")
+    return ServiceJob(
+        id=name,
+        name=name,
+        model=str(answer.get("ModelName", "")),
+        state=state,
+        message=str(answer.get("FailureReason") or ""),
+        submitted_at=seconds("CreationTime") or 0.0,
+        ended_at=ended,
+        results=str(answer.get("TransformOutput", {}).get("S3OutputPath", "")),
+        began_at=seconds("TransformStartTime"),
+    )
+
+
+def read_event(event: dict[str, Any]) -> tuple[str | None, bool]:
+    """The job's name, and whether it goes on."""
+    detail = event["detail"]
+    return str(detail["TransformJobName"]), detail.get("TransformJobStatus") in UNDER_WAY
+
+
+def _cannot_ask(error: Exception) -> Exception:
+    """Forbidden and malformed calls are a person's to mend; everything else may pass."""
+    return cannot_ask(error, "SageMaker", "sagemaker:ListTransformJobs and sagemaker:DescribeTransformJob")

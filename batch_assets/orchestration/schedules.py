@@ -1,0 +1,56 @@
+"""A pipeline's own schedule: at its times, new files are planned, embedded and merged.
+
+A tick asks for a run and changes nothing, so that testing a schedule in the UI is harmless.
+"""
+
+import datetime
+from typing import Any
+
+import dagster as dg
+
+from batch_assets.errors import ConfigurationError
+from batch_assets.orchestration.metadata import START_TAG
+from batch_assets.orchestration.under_way import assets_under_way
+from batch_assets.settings.pipeline import PipelineSettings
+from batch_assets.settings.timing import cron_of
+
+SCHEDULE_TAG = "dagster/schedule_name"  # Dagster's own, on the runs of its schedules
+
+
+def build_schedules(settings: PipelineSettings) -> list[dg.ScheduleDefinition]:
+    """The schedule that `settings.schedule` asks for: one or none. Raises ConfigurationError."""
+    if settings.schedule is None:
+        return []
+    name, plan = f"{settings.name}_schedule", dg.AssetKey([settings.name, "shard_plan"])
+
+    def tick(context: dg.ScheduleEvaluationContext) -> Any:
+        # A plan of many files may take longer than from one tick to the next.
+        if _is_planning(context, name):
+            return dg.SkipReason("the run that the tick before asked for is still planning")
+        at = context.scheduled_execution_time.astimezone(datetime.UTC).isoformat()
+        return dg.RunRequest(run_key=at, asset_selection=[plan], tags={START_TAG: f"schedule {at}"})
+
+    try:
+        schedule = dg.ScheduleDefinition(
+            name=name,
+            target=dg.AssetSelection.assets(plan),
+            cron_schedule=cron_of(settings.schedule),
+            execution_timezone=settings.timezone,
+            execution_fn=tick,
+            default_status=dg.DefaultScheduleStatus.RUNNING,
+            description="Plans new files; sensors then embed and merge what there is to do, once.",
+        )
+    except dg.DagsterInvalidDefinitionError as error:
+        raise ConfigurationError(
+            f"pipeline {settings.name}: schedule: {settings.schedule!r} cannot be used: {str(error).strip(' .')}. "
+            "Write minute, hour, day, week, month or year, or a cron expression such as '30 6 * * 1-5'"
+        ) from None
+    return [schedule]
+
+
+def _is_planning(context: dg.ScheduleEvaluationContext, name: str) -> bool:
+    try:
+        instance = context.instance
+    except dg.DagsterInvariantViolationError:
+        return False  # evaluated by hand, where nothing runs
+    return bool(assets_under_way(instance, {SCHEDULE_TAG: name}))

@@ -1,0 +1,1 @@
+"""AWS Batch: jobs and arrays of jobs, whose containers run as processes of this machine."""

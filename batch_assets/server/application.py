@@ -1,0 +1,83 @@
+"""The HTTP app: takes orders to start pipelines down in the ledger, and tells what has become of them.
+
+Who may ask is the gate's business, carrying orders out the starter's.
+"""
+
+import datetime
+import re
+import secrets
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from batch_assets.errors import ConfigurationError
+from batch_assets.ledger.ledger import Ledger
+from batch_assets.ledger.triggers import TriggerRow
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+KEY = re.compile(r"[\x20-\x7e]{1,255}")
+KEY_HEADER = "Idempotency-Key"
+
+
+def create_application(
+    ledger: Ledger, pipelines: Callable[[], Collection[str]], ordered: Callable[[], None]
+) -> "FastAPI":
+    """The app. `pipelines` gives the names of those that may be started, `ordered` is called after an order.
+
+    `pipelines` may raise ConfigurationError: then it answers 503, and the next request asks again.
+    """
+    from fastapi import FastAPI, HTTPException, Request
+    from fastapi.responses import JSONResponse
+
+    # No pages of documentation: they would be loaded from elsewhere, and there is little to say.
+    application = FastAPI(title="Batch Assets", docs_url=None, redoc_url=None, openapi_url=None)
+
+    def shown(row: TriggerRow, request: Request) -> dict[str, Any]:
+        path = f"trigger/{row.pipeline}/{quote(row.key, safe='')}"
+        return {
+            "pipeline": row.pipeline,
+            "key": row.key,
+            "state": row.state.value,
+            "created_at": _time(row.at),
+            "url": f"{request.base_url}{path}",
+        }
+
+    @application.get("/health")
+    def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    # A plain function: it runs in a thread, since the ledger's calls wait.
+    @application.post("/trigger/{pipeline}")
+    def start(pipeline: str, request: Request) -> JSONResponse:
+        keys = request.headers.getlist(KEY_HEADER)
+        key = keys[0] if keys else secrets.token_hex(16)
+        if len(keys) > 1 or not KEY.fullmatch(key):
+            raise HTTPException(400, f"{KEY_HEADER}: write one key of 1 to 255 printable ASCII characters")
+        try:
+            known = pipelines()
+        except ConfigurationError as error:
+            raise HTTPException(503, str(error)) from None
+        if pipeline not in known:
+            raise HTTPException(404, f"there is no pipeline {pipeline!r} (known: {', '.join(sorted(known))})")
+        row, created = ledger.open_trigger(pipeline, key, "webhook")
+        if created:
+            ordered()
+        answer = shown(row, request)
+        return JSONResponse(answer, 202 if created else 200, headers={"Location": answer["url"]})
+
+    # A key may hold slashes.
+    @application.get("/trigger/{pipeline}/{key:path}")
+    def state(pipeline: str, key: str, request: Request) -> dict[str, Any]:
+        row = ledger.trigger(pipeline, key)
+        if row is None:
+            raise HTTPException(404, f"pipeline {pipeline!r} has no order with the key {key!r}")
+        return shown(row, request) | {"updated_at": _time(row.updated_at), "message": row.message}
+
+    return application
+
+
+def _time(seconds: float) -> str:
+    """ISO 8601, UTC."""
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,83 @@
+"""What the workers of one submission are to do: one file that all of them read, each its own line of it.
+
+Written by whoever submits, before the call; carried out in `runner.py`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import pydantic
+
+from batch_assets.errors import ConfigurationError
+from batch_assets.settings.pipeline import PipelineSettings
+from batch_assets.storage import Storage, open_storage
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One shard to embed under the claim `fence`. A marker up to `outdated_fence` does not count as done."""
+
+    shard: str
+    fence: int
+    attempt: int
+    outdated_fence: int = -1
+
+
+@dataclass(frozen=True)
+class WorkerManifest:
+    """A submission's shards; a worker's place in an array is its place in `assignments`.
+
+    `calls_per_second` is each worker's share of what the pipeline may call third parties.
+    `usd_per_hour` is the price of one worker.
+    """
+
+    name: str
+    fingerprint: str
+    executor: str
+    settings: dict[str, Any]
+    assignments: Sequence[Assignment]
+    calls_per_second: float | None = None
+    usd_per_hour: float | None = None
+    format: int = field(default=FORMAT)
+
+    @property
+    def pipeline(self) -> PipelineSettings:
+        return PipelineSettings.model_validate(self.settings)
+
+
+_MANIFEST = pydantic.TypeAdapter(WorkerManifest)
+
+
+def write_manifest(storage: Storage, path: str, manifest: WorkerManifest) -> str:
+    """Put a manifest; its URI."""
+    storage.write(path, orjson.dumps(manifest, option=orjson.OPT_INDENT_2) + b"\n")
+    return f"{storage.uri}/{path}"
+
+
+def read_manifest(uri: str) -> WorkerManifest:
+    """The manifest at `uri`. Raises ConfigurationError for what is none, StorageError."""
+    folder, _, name = uri.rpartition("/")
+    if not folder or not name:
+        raise ConfigurationError(f"--manifest {uri!r}: write the URI of a file, s3://bucket/…/name.json")
+    found = open_storage(folder).read_versioned(name)
+    if found is None:
+        raise ConfigurationError(f"--manifest {uri}: there is no such file")
+    try:
+        manifest = _MANIFEST.validate_json(found[0])
+        _ = manifest.pipeline
+    except pydantic.ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise ConfigurationError(
+            f"--manifest {uri}: not a manifest that this version reads ({where}: {problem['msg']}); run the version "
+            "that wrote it"
+        ) from None
+    if manifest.format != FORMAT:
+        raise ConfigurationError(
+            f"--manifest {uri}: is in format {manifest.format}, this version reads {FORMAT}; run the one that wrote it"
+        )
+    return manifest

@@ -1,0 +1,34 @@
+"""The executor `aws_batch` keeps the contract, with real workers at a rehearsed AWS."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from batch_assets.executors.aws_batch.account import AwsBatchAccount
+from batch_assets.executors.base import Executor
+from batch_assets.settings.pipeline import PipelineSettings
+from batch_assets_tests.builders import make_light_model
+from batch_assets_tests.executors.contract import ExecutorContract
+from batch_assets_tests.rehearsed import Rehearsal
+
+
+class TestAwsBatchExecutor(ExecutorContract):
+    @pytest.fixture(autouse=True)
+    def aws(self, rehearse: Callable[..., Rehearsal], tmp_path: Path) -> None:
+        self.rehearsal = rehearse()
+        self.model = make_light_model(tmp_path / "light")
+
+    def configured(self, settings: PipelineSettings) -> PipelineSettings:
+        bucket, source = self.rehearsal.bucket, str(settings.source.uri)
+        self.rehearsal.client("s3").upload_file(source, bucket, "in.jsonl")
+        changes = {
+            "source": {"uri": f"s3://{bucket}/in.jsonl", "id_column": "id"},
+            "model": {"id": str(self.model), "trust_remote_code": True},
+            "executor": {"type": "aws_batch", "job_queue": "embeddings", "image": "worker:1", "gpus": 0},
+            "output": {"root": f"s3://{bucket}/out"},
+        }
+        return PipelineSettings.model_validate(settings.model_dump() | changes)
+
+    def make(self, settings: PipelineSettings) -> Executor:
+        return AwsBatchAccount().executor(settings)
