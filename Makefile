@@ -9,6 +9,7 @@ MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
 PORT ?= 3000
+EXECUTOR ?= bedrock
 BENCHMARKS ?= text_cpu images ray_workers scale merge bedrock_collection bedrock_rehearsal
 
 export VIRTUAL_ENV := $(CURDIR)/.venv
@@ -39,9 +40,13 @@ demo-images: .venv/.installed-demo .dagster/dagster.yaml ## Embed 400 photograph
 	done
 	@printf '\nmake ui shows more: the asset photographs/merged_embeddings has a contact sheet in its metadata.\n'
 
-rehearsal: .venv/.installed-rehearsal .dagster/dagster.yaml ## Run a pipeline on a Bedrock of localhost, faults on, in the UI (FLAGS=--once ends by itself)
+# Workers of AWS Batch run on this machine, and need a model.
+WORKERS := $(filter aws_batch,$(EXECUTOR))
+
+rehearsal: .venv/.installed-rehearsal $(if $(WORKERS),.venv/.installed-demo) .dagster/dagster.yaml ## Run a pipeline on an AWS of localhost, faults on, in the UI (EXECUTOR=sagemaker, aws_batch; FLAGS=--once ends by itself)
 	@$(BIN)/python examples/make_docstrings.py .dagster/demo/docstrings
-	@exec $(BIN)/batch-assets rehearse -f examples/rehearsal/defs.yaml --slots 8 --ui --port $(PORT) $(FLAGS)
+	@exec $(BIN)/batch-assets rehearse -f examples/rehearsal/$(EXECUTOR).yaml --sample $(if $(WORKERS),2000,8000) \
+	  --slots 8 --ui --port $(PORT) $(FLAGS)
 
 ui: .venv/.installed-demo .dagster/dagster.yaml ## Open the Dagster UI on 127.0.0.1:3000 (PORT=4000 for another port)
 	@exec $(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p $(PORT)

@@ -4,14 +4,14 @@ import json
 import os
 import re
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 import polars as pl
 
-COMMAND = [sys.executable, "-c", "from batch_assets.cli import main; main()"]
+from batch_assets_tests.forking import CommandProcess
+
 ACCOUNTING = re.compile(r"accounting: planned=(\d+) embedded=(\d+) rejected=(\d+) failed=(\d+)")
 
 
@@ -22,20 +22,15 @@ class Machine:
     home: Path
     environment: dict[str, str]
 
-    def start(self, *arguments: object) -> subprocess.Popen[str]:
+    def start(self, *arguments: object) -> CommandProcess:
         """Start the command and do not wait for it."""
-        return subprocess.Popen(
-            [*COMMAND, *map(str, arguments)],
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return CommandProcess([str(argument) for argument in arguments], self.environment)
 
     def run(self, *arguments: object) -> subprocess.CompletedProcess[str]:
         """Run the command to its end."""
         process = self.start(*arguments)
         stdout, stderr = process.communicate(timeout=300)
+        assert process.returncode is not None
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 

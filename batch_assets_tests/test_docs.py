@@ -20,6 +20,7 @@ PAGES = [
 ]
 EXAMPLES = [
     *sorted((REPOSITORY / "examples").glob("*/defs.yaml")),
+    *sorted((REPOSITORY / "examples" / "rehearsal").glob("*.yaml")),
     *sorted((REPOSITORY / "batch_assets" / "defs").glob("*/defs.yaml")),
 ]
 COMPONENT = "batch_assets.components.EmbeddingPipeline"
@@ -109,7 +110,7 @@ def test_pipelines_shown_are_valid(page: Path) -> None:
             parse_pipeline(yaml.safe_load(block)["attributes"], "shown", page.name)
 
 
-@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.parent.name)
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: f"{file.parent.name}/{file.stem}")
 def test_example_pipelines_are_valid(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)

@@ -1,8 +1,12 @@
 """Pipelines at SageMaker, as `sites.py` has them at Bedrock."""
 
+import time
 from pathlib import Path
 from typing import Any
 
+from batch_assets.control.loop import take_turn
+from batch_assets.control.preparation import prepare_shards, queue_shards
+from batch_assets.control.shard_result import Result, ShardResult
 from batch_assets.settings.pipeline import parse_pipeline
 from batch_assets_tests.command import some_records, write_records
 from batch_assets_tests.rehearsed import DIMENSIONS, Rehearsal
@@ -39,3 +43,22 @@ def make_transform_site(
         "executor": {name: value for name, value in executor.items() if value is not None},
     }
     return Site(rehearsal, folder, parse_pipeline(values, "texts", "a test"))
+
+
+def bring_on_first_shard(site: Site) -> ShardResult:
+    """Nothing but the first shard is started, until its job is collected."""
+    pipeline = site.plan()
+    first = [site.rows()[0].key]
+    list(prepare_shards(pipeline, first))
+    queue_shards(pipeline, first)
+    while True:
+        take_turn([pipeline])
+        for result in site.collect(pipeline):
+            if result.result is not Result.NOT_READY:
+                return result
+        time.sleep(0.003)
+
+
+def billed(site: Site) -> float:
+    """USD for instances by the service's own books."""
+    return sum(job.seconds for job in site.rehearsal.server.books.transforms.values()) * USD_PER_HOUR / 3600

@@ -9,6 +9,7 @@ import typer
 from sqlalchemy.exc import DBAPIError
 
 from batch_assets.cli import exit_codes
+from batch_assets.cli.cleanup import cleanup
 from batch_assets.cli.console import errors
 from batch_assets.cli.plan import plan
 from batch_assets.cli.rehearse import rehearse
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (run, plan, status, verify, retry, stop, search, rehearse, serve):
+for verb in (run, plan, status, verify, retry, stop, search, rehearse, serve, cleanup):
     app.command()(verb)
 
 

@@ -15,8 +15,8 @@ from batch_assets.cli.saving import save_pipeline
 from batch_assets.cli.target import choose_pipeline
 from batch_assets.components.attributes import defs_folder
 from batch_assets.control.estimate import Estimate, estimate
-from batch_assets.control.planning import preview_plan
 from batch_assets.control.preflight import check_configuration
+from batch_assets.control.preview import preview_plan
 from batch_assets.executors.registry import create_host
 from batch_assets.storage import open_storage
 

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from batch_assets.cli import exit_codes, options
 from batch_assets.cli.console import errors, open_ledger, out
+from batch_assets.cli.rehearsal_books import tell_books
+from batch_assets.cli.rehearsed_services import deferred_of, fetch_output, fitted, lies_on_s3, make_resources
 from batch_assets.cli.rehearsing import (
     Rehearsal,
     make_folder,
-    make_resources,
     take_sample,
     write_pipeline,
 )
@@ -27,7 +27,6 @@ from batch_assets.errors import ConfigurationError
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.rehearsal.faults import Scenario
 from batch_assets.rehearsal.server import RehearsalServer
-from batch_assets.settings.bedrock import BedrockExecutorSettings
 
 COMMAND = (sys.executable, "-c", "from batch_assets.cli import main; main()")
 TOLD_SECONDS = 3.0
@@ -53,20 +52,18 @@ def rehearse(
     """Run a pipeline on a sample of its records against an AWS of localhost, faults on. Nothing is paid for."""
     ledger = open_ledger()
     settings = choose_pipeline(pipeline, file, defs, {}, ledger)
-    if not isinstance(settings.executor, BedrockExecutorSettings):
+    executor = deferred_of(settings)
+    if settings.source.uri is None:
         raise ConfigurationError(
-            f"{settings.name}: executor {settings.executor.type} runs on this machine and costs nothing; "
-            "`batch-assets run` with --max-samples is its rehearsal"
+            f"{settings.name}: its source is the pipeline {settings.source.pipeline}; rehearse that one, or give this "
+            "one's YAML a source.uri with records like those that it will read"
         )
-    faults = Scenario.load(scenario)
-    if slots is not None:
-        quotas = faults.quotas.model_copy(update={"concurrent_jobs": slots})
-        faults = faults.model_copy(update={"quotas": quotas})
+    faults = fitted(Scenario.load(scenario), settings, slots)
     rehearsal = make_folder(settings)
     records = take_sample(settings, rehearsal, sample)
     with RehearsalServer(scenario=faults, speed=speed) as server:
-        queue_url = make_resources(server.endpoint)
-        written = write_pipeline(settings, rehearsal, records, queue_url, automation=ui)
+        queue_url = make_resources(server.endpoint, executor)
+        written = write_pipeline(settings, rehearsal, records, queue_url, server.endpoint, automation=ui)
         errors.print(
             f"rehearsing {settings.name} with {records:,} records, scenario {scenario}, "
             f"AWS at {server.endpoint}; everything lies under {rehearsal.folder}",
@@ -75,11 +72,15 @@ def rehearse(
         )
         environment = rehearsal.environment(server.endpoint)
         if ui:
-            code = _in_the_ui(rehearsal, environment, port, lambda: _tell_books(server), once=once)
+            code = _in_the_ui(
+                rehearsal, environment, port, lambda: tell_books(server.books, executor), once=once
+            )
         else:
             run = subprocess.run([*COMMAND, "run", "-f", str(written)], env=environment, check=False)
             code = run.returncode
-            _tell_books(server)
+            tell_books(server.books, executor)
+        if lies_on_s3(executor):
+            fetch_output(server.endpoint, rehearsal.output)
     raise typer.Exit(code)
 
 
@@ -173,20 +174,3 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(patience)
             return
-
-
-def _tell_books(server: RehearsalServer) -> None:
-    """What the rehearsal's AWS has counted: the other side of the accounting."""
-    books = server.books.as_dict()
-    records, calls = books["records"], books["calls"]
-    table = Table(title="The service's own books", show_header=False, box=None, title_justify="left")
-    table.add_row("jobs", f"{len(books['jobs']):,}")
-    table.add_row("records paid for", f"{records['paid']:,}, {records['distinct']:,} different ones")
-    table.add_row("spoiled by the service", f"{records['spoiled']:,} (paid for, and no result came of it)")
-    table.add_row("paid for twice by us", f"{records['paid_again']:,}")
-    table.add_row("tokens", f"{books['input_tokens']:,} in, {books['output_tokens']:,} out")
-    table.add_row("dollars", f"{books['usd']:.6f}")
-    for operation, outcomes in sorted(calls.items()):
-        table.add_row(operation, ", ".join(f"{count:,} {outcome}" for outcome, count in outcomes.items()))
-    out.print()
-    out.print(table)

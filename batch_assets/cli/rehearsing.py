@@ -3,7 +3,6 @@
 The verb is in `rehearse.py`; the AWS that it runs against, in `rehearsal/`.
 """
 
-import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -14,19 +13,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from batch_assets.cli.rehearsed_services import (
+    BUCKET,
+    KEYS,
+    REGION,
+    deferred_of,
+    lies_on_s3,
+    localized,
+    put_sample,
+    shards_of,
+)
 from batch_assets.components.attributes import COMPONENT_TYPE
 from batch_assets.errors import ConfigurationError
 from batch_assets.home import dagster_home, project_root
 from batch_assets.settings.bedrock import BedrockExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings
+from batch_assets.settings.timing import MergeAtTime
 from batch_assets.sharding.sampling import first_records
 from batch_assets.storage import open_storage
 
-BUCKET = "rehearsal"
-REGION = "us-east-1"
 ID, TEXT = "rehearsal_id", "rehearsal_text"
-SHARDS = 40
-KEYS = {"AWS_ACCESS_KEY_ID": "rehearsal", "AWS_SECRET_ACCESS_KEY": "rehearsal"}
 FORGOTTEN = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_WEB_IDENTITY_TOKEN_FILE", "BATCH_ASSETS_LEDGER_URL")
 
 
@@ -98,28 +104,37 @@ def take_sample(settings: PipelineSettings, rehearsal: Rehearsal, most: int) -> 
 
 
 def write_pipeline(
-    settings: PipelineSettings, rehearsal: Rehearsal, records: int, queue_url: str, *, automation: bool
+    settings: PipelineSettings,
+    rehearsal: Rehearsal,
+    records: int,
+    queue_url: str,
+    endpoint: str,
+    *,
+    automation: bool,
 ) -> Path:
     """The pipeline's `defs.yaml` as it is rehearsed: the same model and rules, everything else on localhost."""
-    executor = settings.executor
-    assert isinstance(executor, BedrockExecutorSettings)
-    changed = {
-        "region": REGION,
-        "staging": f"s3://{BUCKET}/staging/",
-        "queue_url": queue_url,
-        "poll_seconds": 2.0,
-        "max_jobs": None,
+    executor = deferred_of(settings)
+    least = (executor.min_records or 100) if isinstance(executor, BedrockExecutorSettings) else 1
+    shards = {"records": min(settings.shards.records, max(-(-records // shards_of(executor)), least))}
+    sample, root = rehearsal.folder / "sample.parquet", str(rehearsal.output)
+    remote = lies_on_s3(executor)
+    source = {
+        "uri": put_sample(endpoint, sample) if remote else str(sample),
+        "id_column": ID,
+        "text_column": TEXT,
     }
-    least = executor.min_records or 100
-    shards = {"records": min(settings.shards.records, max(-(-records // SHARDS), least))}
-    source = {"uri": str(rehearsal.folder / "sample.parquet"), "id_column": ID, "text_column": TEXT}
+    # Nobody waits for six o'clock at a rehearsal.
+    timing: dict[str, Any] = {"schedule": None}
+    if isinstance(settings.merge_when, MergeAtTime):
+        timing["merge_when"] = "all"
     rehearsed = PipelineSettings.model_validate(
         settings.model_dump()
+        | timing
         | {
             "source": source,
-            "executor": executor.model_dump() | changed,
+            "executor": executor.model_dump() | localized(executor, queue_url),
             "shards": settings.shards.model_dump() | shards,
-            "output": settings.output.model_dump() | {"root": str(rehearsal.output)},
+            "output": settings.output.model_dump() | {"root": f"s3://{BUCKET}/output/" if remote else root},
             "automation": automation,
         }
     )
@@ -127,27 +142,3 @@ def write_pipeline(
     file = rehearsal.defs / rehearsal.name / "defs.yaml"
     file.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return file
-
-
-def make_resources(endpoint: str) -> str:
-    """A bucket, a queue, and the rule that sends Bedrock's events to it; returns the queue's URL."""
-    import boto3
-
-    session = boto3.Session(
-        aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
-        region_name=REGION,
-    )
-
-    def client(service: str) -> Any:
-        return session.client(service, endpoint_url=endpoint)
-
-    client("s3").create_bucket(Bucket=BUCKET)
-    queue_url = str(client("sqs").create_queue(QueueName="rehearsal-events")["QueueUrl"])
-    arn = client("sqs").get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])["Attributes"][
-        "QueueArn"
-    ]
-    pattern = {"source": ["aws.bedrock"], "detail-type": ["Batch Inference Job State Change"]}
-    client("events").put_rule(Name="bedrock-jobs", EventPattern=json.dumps(pattern))
-    client("events").put_targets(Rule="bedrock-jobs", Targets=[{"Id": "queue", "Arn": arn}])
-    return queue_url

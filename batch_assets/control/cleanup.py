@@ -140,7 +140,7 @@ def _nothing(times: Times) -> Leftovers:
 
 def _batches(leftovers: Iterable[Leftover]) -> Iterator[list[Leftover]]:
     """Some files of one storage at a time, in the order found."""
-    for _, some in itertools.groupby(leftovers, key=lambda leftover: (leftover.storage.uri, leftover.kind)):
+    for _, some in itertools.groupby(leftovers, key=lambda leftover: leftover.storage.uri):
         while batch := list(itertools.islice(some, FILES_AT_ONCE)):
             yield batch
 

@@ -227,7 +227,7 @@ def _spools(pipeline: Pipeline, shards: SettledShards, times: Times, now: float)
 
 
 def _versions(storage: Storage, now: float) -> Iterator[Leftover]:
-    """The files of merged versions before the published one; of each, the manifest first: nobody reads on without it."""
+    """The files of merged versions before the published one; of each, the manifest last: it says that it was whole."""
     published = current(storage)
     if published is None:
         return
@@ -243,7 +243,7 @@ def _versions(storage: Storage, now: float) -> Iterator[Leftover]:
         if manifest not in {info.path for info in files}:
             # Never finished: a merge by another ledger may still be at it.
             since = max([since, *(_modified(info) + UNNAMED_SECONDS for info in files)])
-        for info in sorted(files, key=lambda info: info.path != manifest):
+        for info in sorted(files, key=lambda info: info.path == manifest):
             yield _leftover(Kind.MERGED, storage, info, since)
 
 

@@ -8,7 +8,7 @@ the root and to the ledger, and says what was noticed on the way.
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from batch_assets.control.chaining import is_chained
@@ -18,17 +18,14 @@ from batch_assets.control.upstream_changes import begin_anew, find_touched
 from batch_assets.errors import ConfigurationError, SourceError
 from batch_assets.executors.base import Executor
 from batch_assets.merge.groups import check_merge_by
-from batch_assets.paths import shard_generation
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.chained import plan_chained
-from batch_assets.sharding.plan import PlanResult, PlanSummary, Shard
-from batch_assets.sharding.plan_files import generations, read_plan, write_plan
+from batch_assets.sharding.plan import PlanResult
+from batch_assets.sharding.plan_files import generations, write_plan
 from batch_assets.sharding.planner import plan_generation
-from batch_assets.sharding.reading import sample_texts
 from batch_assets.sources.images import meta_name
-from batch_assets.storage import Storage, open_storage
+from batch_assets.storage import Storage
 
-SAMPLED_TEXTS = 512
 SPEAK_SECONDS = 10.0
 logger = logging.getLogger(__name__)
 NAMED_IN_NOTES = 5
@@ -58,7 +55,7 @@ def plan_source(pipeline: Pipeline, *, replace: bool = False) -> PlanningResult:
     """
     try:
         task = pipeline.executor.task
-        results = _new_generations(
+        results = new_generations(
             pipeline.settings,
             pipeline.executor,
             pipeline.storage,
@@ -92,7 +89,7 @@ def plan_source(pipeline: Pipeline, *, replace: bool = False) -> PlanningResult:
     )
 
 
-def _new_generations(
+def new_generations(
     settings: PipelineSettings,
     executor: Executor,
     root: Storage,
@@ -160,74 +157,6 @@ def within_limits(settings: PipelineSettings, executor: Executor) -> PipelineSet
         "shards.records: %d is more than a job takes; shards have %d records", settings.shards.records, most
     )
     return settings.model_copy(update={"shards": settings.shards.model_copy(update={"records": most})})
-
-
-@dataclass(frozen=True)
-class Preview:
-    """All shards that count, with those that planning now would add, which nobody has written."""
-
-    shards: Sequence[Shard]
-    sample: list[str]
-    notes: list[str]
-
-
-def preview_plan(
-    settings: PipelineSettings, executor: Executor, spool: Storage, *, replace: bool = False
-) -> Preview:
-    """What `plan_source` would make of the source now. Writes to `spool` only, nothing under the root.
-
-    The sample is of valid texts, from all over the new shards, or over the old ones if none is new.
-    """
-    storage = open_storage(settings.output.root)
-    results = _new_generations(settings, executor, storage, replace=replace, spool=spool)
-    shards: dict[str, Shard] = {}
-    summaries: dict[int, PlanSummary] = {}
-    for generation in generations(storage):
-        summaries[generation], planned = read_plan(storage, generation)
-        gone = set(summaries[generation].superseded)
-        shards = {key: shard for key, shard in shards.items() if key not in gone}
-        shards |= {shard.key: shard for shard in planned}
-    gone = {key for result in results for key in result.summary.superseded}
-    old = [shard for key, shard in sorted(shards.items()) if key not in gone]
-    new = [shard for result in results for shard in result.shards if shard.key not in gone]
-    if new:
-        sample = [
-            text
-            for result in results
-            if result.shards
-            for text in sample_texts(
-                settings, result.shards, SAMPLED_TEXTS // len(results) or 1, result.summary, spool
-            )
-        ]
-    else:
-        sample = [
-            text
-            for part in _by_generation(old)
-            for text in _sample(settings, part, len(old), summaries, storage)
-        ]
-    notes = list(dict.fromkeys(note for result in results for note in describe(result, replace=replace)))
-    if is_chained(settings) and not sample:
-        notes.append("tokens are not known before the upstream has committed a shard")
-    return Preview([*old, *new], sample, notes)
-
-
-def _by_generation(shards: Sequence[Shard]) -> list[list[Shard]]:
-    parts: dict[int, list[Shard]] = {}
-    for shard in shards:
-        parts.setdefault(shard_generation(shard.key), []).append(shard)
-    return list(parts.values())
-
-
-def _sample(
-    settings: PipelineSettings,
-    part: Sequence[Shard],
-    total: int,
-    summaries: Mapping[int, PlanSummary],
-    storage: Storage,
-) -> list[str]:
-    """Texts of one generation's shards, as many as its share of all `total` shards."""
-    most = max(1, SAMPLED_TEXTS * len(part) // total)
-    return sample_texts(settings, part, most, summaries[shard_generation(part[0].key)], storage)
 
 
 class _SpokenProgress:

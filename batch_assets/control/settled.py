@@ -94,7 +94,7 @@ class SettledShards:
         return left
 
     def _read_downstream(self) -> set[str]:
-        """Shards that a pipeline over this one's shards has not embedded yet, as far as the ledger knows."""
+        """Shards that a pipeline over this one's shards has begun and not embedded yet, as far as the ledger knows."""
         wanted: set[str] = set()
         ledger, own = self._pipeline.ledger, SHARDS_SCHEME + self._pipeline.storage.uri
         for other in ledger.pipelines():
@@ -106,8 +106,8 @@ class SettledShards:
                 logger.warning("pipeline %s: %s; all that it may read is kept", other.name, error)
                 return set(self._superseded)
             if owner is not None and own in owner["source"]:
-                unfinished = [state for state in State if state is not State.COLLECTED]
-                wanted |= {row.key for row in ledger.shards(other.name, states=unfinished)}
+                begun = [state for state in State if state not in (State.PLANNED, State.COLLECTED)]
+                wanted |= {row.key for row in ledger.shards(other.name, states=begun)}
         return wanted
 
 

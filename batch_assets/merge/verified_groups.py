@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from batch_assets import paths
 from batch_assets.embeddings.parquet_files import open_parquet
@@ -70,7 +69,7 @@ def _check_part(storage: Storage, manifest: Manifest, part: Part) -> int:
     column = "source_file" if manifest.merge_by == FOLDER else str(manifest.merge_by)
     with open_parquet(storage, path) as file:
         for batch in file.iter_batches(columns=[column]):
-            for value in pc.unique(batch.column(column)).to_pylist():
+            for value in batch.column(column).unique().to_pylist():
                 name = str(value).rpartition("/")[0] if manifest.merge_by == FOLDER else name_of(value)
                 if name != part.group:
                     raise AccountingError(f"{path}: has rows of group {name!r}, it is of {part.group!r}")

@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from batch_assets.control.cleanup import Leftovers
 from batch_assets.control.contact_sheet import ContactSheet
 from batch_assets.embeddings.marker import ShardMarker
 from batch_assets.embeddings.schema import (
@@ -42,6 +43,9 @@ NEW_SHARDS = "new_shards"
 LEFT_OUT_SHARDS = "left_out_shards"
 LEFT_OUT_RECORDS = "left_out_records"
 GROUPS = "groups"
+FILES = "files"
+OLDEST = "oldest"
+EXAMPLES = "examples"
 GENERATION = "generation"
 ATTEMPT = "attempt"
 ERROR = "error"
@@ -173,6 +177,17 @@ def merge_metadata(
         | ({GROUPS: len(manifest.groups)} if manifest.groups else {})
         | ({CONTACT_SHEET: photograph("Nearest neighbours", sheet.jpeg, sheet.notes)} if sheet else {})
     )
+
+
+def leftovers_metadata(found: Leftovers) -> dict[str, Any]:
+    """What `cleanup` says it removed, or would remove: in all, and of each kind with a retention time."""
+    told: dict[str, Any] = {FILES: found.files, BYTES: found.bytes}
+    for kind, one in found.kinds.items():
+        told |= {f"{kind.value}_{FILES}": one.files, f"{kind.value}_{BYTES}": one.bytes}
+        if one.oldest is not None:
+            told[f"{kind.value}_{OLDEST}"] = dg.MetadataValue.timestamp(one.oldest)
+            told[f"{kind.value}_{EXAMPLES}"] = bullets(one.examples)
+    return told
 
 
 def _usage(written: ShardMarker | Manifest) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from batch_assets.orchestration.assets.cleanup import build_cleanup
 from batch_assets.orchestration.assets.embedding_outputs import build_embedding_outputs
 from batch_assets.orchestration.assets.input_shards import build_input_shards
 from batch_assets.orchestration.assets.merged_embeddings import build_merged_embeddings
@@ -13,11 +14,11 @@ from batch_assets.settings.pipeline import PipelineSettings
 
 
 def build_pipeline_definitions(settings: PipelineSettings) -> dg.Definitions:
-    """The five assets and their checks; resources and sensors are the deployment's.
+    """The five assets and their checks, and `cleanup` where it is set; resources and sensors are the deployment's.
 
     Parity is for what computes in place: a service's model is not here to compare with.
     """
-    return dg.Definitions(
+    own = dg.Definitions(
         assets=[
             build_shard_plan(settings),
             build_input_shards(settings),
@@ -28,3 +29,4 @@ def build_pipeline_definitions(settings: PipelineSettings) -> dg.Definitions:
         asset_checks=[build_parity_check(settings)] if settings.executor.in_place else [],
         schedules=build_schedules(settings),
     )
+    return dg.Definitions.merge(own, build_cleanup(settings))

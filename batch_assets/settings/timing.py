@@ -25,10 +25,39 @@ def cron_of(schedule: str) -> str:
     return CRON.get(schedule, schedule)
 
 
+# A cron expression's fields, with the least and the most that each may say, and its names from the least on.
+_FIELDS = (
+    ("minute", 0, 59, ()),
+    ("hour", 0, 23, ()),
+    ("day of the month", 1, 31, ()),
+    ("month", 1, 12, ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")),
+    ("day of the week", 0, 7, ("sun", "mon", "tue", "wed", "thu", "fri", "sat")),
+)
+
+
 def _schedule(value: str) -> str:
-    if value in CRON or re.fullmatch(r"\S+( \S+){4}", value.strip()):
-        return value.strip()
-    raise ValueError(f"write one of {', '.join(CRON)}, or a cron expression of five fields")
+    written = " ".join(value.split())
+    if written in CRON:
+        return written
+    fields = written.split(" ")
+    if len(fields) != len(_FIELDS):
+        raise ValueError(f"write one of {', '.join(CRON)}, or a cron expression of five fields")
+    for field, (name, least, most, names) in zip(fields, _FIELDS, strict=True):
+        if not all(_is_part(part, least, most, names) for part in field.lower().split(",")):
+            raise ValueError(
+                f"its {name}, {field!r}, is none: write *, */n, or numbers from {least} to {most}"
+            )
+    return written
+
+
+def _is_part(part: str, least: int, most: int, names: tuple[str, ...]) -> bool:
+    """Whether a cron expression may say this: `*`, `7`, `1-5`, each also with `/step`."""
+    match = re.fullmatch(r"(\*|(\w+)(?:-(\w+))?)(?:/([1-9][0-9]*))?", part)
+    if match is None:
+        return False
+    ends = [end for end in (match[2], match[3]) if end is not None]
+    values = [least + names.index(end) if end in names else int(end) if end.isdigit() else -1 for end in ends]
+    return all(least <= found <= most for found in values) and values == sorted(values)
 
 
 Schedule = Annotated[str, pydantic.AfterValidator(_schedule)]

@@ -122,7 +122,7 @@ class Fetcher:
             raise NotFetched(BAD_URL, f"{url[:SHOWN]!r} names no host")
         turn = _Turn(self._fetching, self._stopped)
         retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(TRIES) | turn.is_late,
+            stop=turn.was_last,
             wait=_pause,
             sleep=tenacity.sleep_using_event(self._stopped),
             retry=tenacity.retry_if_exception(lambda error: getattr(error, "again", False)),
@@ -174,9 +174,10 @@ class _Turn:
         if self._stopped.is_set():
             raise NotFetched(FETCH_ERROR, "the run was stopped")
 
-    def is_late(self, state: Any) -> bool:
-        """Whether the next try would begin later than MOST_SECONDS; tenacity asks."""
-        return state.seconds_since_start - self._waited + state.upcoming_sleep >= MOST_SECONDS
+    def was_last(self, state: Any) -> bool:
+        """Whether there is no other try, being the last or later than MOST_SECONDS; tenacity asks."""
+        late = state.seconds_since_start - self._waited + state.upcoming_sleep >= MOST_SECONDS
+        return late or state.attempt_number >= TRIES
 
 
 def _pause(state: Any) -> float:

@@ -37,7 +37,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def wait_for(what: str, condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def wait_for(what: str, condition: Callable[[], bool], process: CommandProcess) -> None:
     deadline = time.monotonic() + 90
     while not condition():
         assert process.poll() is None, process.communicate()

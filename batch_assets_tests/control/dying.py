@@ -6,7 +6,6 @@ not survive a fork.
 
 import importlib
 import itertools
-import multiprocessing
 import os
 import time
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from batch_assets.executors.registry import create_host
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import State
 from batch_assets.settings.pipeline import PipelineSettings
+from batch_assets_tests.forking import forking
 
 DIED, CAME_TO_THE_END = 77, 78
 
@@ -30,9 +30,7 @@ def run_and_die(
     settings: PipelineSettings, folder: Path, environment: Mapping[str, str], step: str, call: int
 ) -> int:
     """Run the pipeline in a process of its own that dies behind the `call`th call of `step`; its exit code."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    child = context.Process(target=_run, args=(settings, folder, dict(environment), step, call))
+    child = forking().Process(target=_run, args=(settings, folder, dict(environment), step, call))
     child.start()
     child.join(60)
     assert child.exitcode is not None, "it hangs"

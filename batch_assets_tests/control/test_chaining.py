@@ -13,9 +13,10 @@ from batch_assets.control.chaining import (
 from batch_assets.control.collection import collect_shards
 from batch_assets.control.housekeeping import read_source_news
 from batch_assets.control.merging import merge_shards, publish_merge
-from batch_assets.control.planning import plan_source, preview_plan
+from batch_assets.control.planning import plan_source
 from batch_assets.control.preflight import check_configuration
 from batch_assets.control.preparation import prepare_shards, queue_shards
+from batch_assets.control.preview import preview_plan
 from batch_assets.control.shard_result import Result
 from batch_assets.embeddings.accounting import Accounting
 from batch_assets.errors import NotReady, SourceError

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from batch_assets.control.loop import take_turn
 from batch_assets.control.shard_result import Result
-from batch_assets.ledger.states import State, SubmissionState
+from batch_assets.ledger.states import SubmissionState
 from batch_assets_tests.command import some_records, write_records
 from batch_assets_tests.rehearsed import DIMENSIONS, Rehearsal
 from batch_assets_tests.sites import PER_SHARD, Site, assert_every_record_once, assert_whole
-from batch_assets_tests.transforming import USD_PER_HOUR, make_transform_site
+from batch_assets_tests.transforming import billed, bring_on_first_shard, make_transform_site
 
 Rehearse = Callable[..., Rehearsal]
 SHARDS = 2
@@ -19,11 +20,6 @@ SHARDS = 2
 
 def ends(site: Site) -> set[SubmissionState]:
     return {row.state for row in site.ledger.submissions(pipeline="texts")}
-
-
-def billed(site: Site) -> float:
-    """What the service's own books say."""
-    return sum(job.seconds for job in site.rehearsal.server.books.transforms.values()) * USD_PER_HOUR / 3600
 
 
 def test_on_a_calm_day_everything_is_paid_and_published_once(rehearse: Rehearse, tmp_path: Path) -> None:
@@ -90,6 +86,9 @@ def test_a_broken_model_ends_after_its_attempts_with_the_reason_told(
     site.run()
     assert len(rehearsal.jobs) == 3 * SHARDS
     assert [row.failed for row in site.rows()] == [PER_SHARD] * SHARDS
+    assert "AlgorithmError" in (tmp_path / "out" / "shards" / "g0001-00000").glob(
+        "failures-*.parquet"
+    ).__next__().read_bytes().decode(errors="replace")
     assert site.spent() == pytest.approx(billed(site), rel=1e-3)
 
 
@@ -122,13 +121,12 @@ def test_results_that_are_late_or_never_come(rehearse: Rehearse, tmp_path: Path)
 def test_a_stopped_job_leaves_nothing_and_is_tried_again(rehearse: Rehearse, tmp_path: Path) -> None:
     rehearsal = rehearse(transform={"timing": {"running": (10**6, 10**6)}})
     site = make_transform_site(rehearsal, tmp_path, 1)
-    pipeline = site.upload()
+    site.upload()
     rehearsal.client("sagemaker").stop_transform_job(TransformJobName=rehearsal.jobs[0].name)
     rehearsal.change(transform={"timing": {"running": (1, 1)}})
     [result] = site.collect(site.first_round())
     assert ends(site) == {SubmissionState.STOPPED}
     assert result.continued is not None and result.continued.reasons == {"job_stopped": PER_SHARD}
-    pipeline.executor.cancel  # noqa: B018
     site.run()
     assert_whole(site, 1)
 
@@ -137,28 +135,26 @@ def test_a_stopped_job_leaves_nothing_and_is_tried_again(rehearse: Rehearse, tmp
 def test_output_that_nobody_asked_for_stops_the_pipeline_and_costs_no_attempt(
     rehearse: Rehearse, tmp_path: Path, model: str, said: str
 ) -> None:
-    site = make_transform_site(rehearse(), tmp_path, 3, executor={"model_name": model, "max_jobs": 1})
-    pipeline = site.first_round()
-    [result] = site.collect(pipeline)
-    assert result.continued is not None
+    site = make_transform_site(rehearse(), tmp_path, SHARDS, executor={"model_name": model})
+    assert bring_on_first_shard(site).result is Result.CONTINUED
     blocked = site.ledger.money("texts").blocked
     assert blocked is not None and said in blocked
-    for _ in range(3):
-        site.clock.ahead += 10
-        site.step(pipeline)
-    assert len(site.rehearsal.jobs) == 1
     assert site.spent() == pytest.approx(billed(site), rel=1e-3)
+    for _ in range(3):
+        site.clock.ahead += 60
+        turn = take_turn([site.open()])
+    assert said in turn.refused["texts"]
+    assert len(site.rehearsal.jobs) == 1
     mended = site.with_executor(model_name="my-model")
     mended.run()
-    assert_whole(mended, 3)
+    assert_every_record_once(mended.publish(mended.open()), some_records(SHARDS * PER_SHARD))
+    assert {row.attempt for row in site.rows()} <= {1, 2}
 
 
 def test_another_width_than_the_first_shards_stops_the_pipeline(rehearse: Rehearse, tmp_path: Path) -> None:
     rehearsal = rehearse()
-    site = make_transform_site(rehearsal, tmp_path, SHARDS, executor={"max_jobs": 1})
-    pipeline = site.first_round()
-    site.collect(pipeline)
-    assert site.states()[0] == State.COLLECTED
+    site = make_transform_site(rehearsal, tmp_path, SHARDS)
+    assert bring_on_first_shard(site).result is Result.COLLECTED
     rehearsal.change(transform={"width": DIMENSIONS // 2})
     site.run(until=lambda: site.ledger.money("texts").blocked is not None)
     blocked = site.ledger.money("texts").blocked

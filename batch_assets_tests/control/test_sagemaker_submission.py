@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from batch_assets.control import uploading
 from batch_assets.control.loop import take_turn
 from batch_assets_tests.rehearsed import Rehearsal
 from batch_assets_tests.sites import assert_whole
@@ -38,10 +39,13 @@ def test_a_quota_of_none_is_for_a_person_to_mend(rehearse: Rehearse, tmp_path: P
     assert_whole(site, SHARDS)
 
 
-def test_lost_answers_are_looked_for_and_their_jobs_adopted(rehearse: Rehearse, tmp_path: Path) -> None:
-    rehearsal = rehearse(calls={"lost_responses": 1, "throttled": 0.2, "server_errors": 0.1}, seed=2)
+def test_lost_answers_are_looked_for_and_their_jobs_adopted(
+    monkeypatch: pytest.MonkeyPatch, rehearse: Rehearse, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(uploading, "ANSWER_SECONDS", 0.01)
+    rehearsal = rehearse(calls={"lost_responses": 1})
     site = make_transform_site(rehearsal, tmp_path, SHARDS)
-    site.run(40)
+    site.run()
     assert_whole(site, SHARDS)
     assert len(rehearsal.jobs) == SHARDS
     assert {row.attempt for row in site.rows()} == {1}

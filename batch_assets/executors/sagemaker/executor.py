@@ -42,6 +42,9 @@ from batch_assets.storage import join_uri, open_storage
 VERSION = 1
 """Raised when lines are rendered otherwise, so that the same text gives another vector."""
 
+NOT_KNOWN = 1
+"""Dimensions of a shard without any vector, where no other has told them: a file of no rows has a schema, too."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -220,23 +223,28 @@ class SageMakerExecutor(JobPlaces):
             output_field=options.output_field,
             dimensions=model.dimensions,
             normalize=model.normalize,
-            width=rows.dimensions or self._dimensions(rows) or None,
+            width=self._width(rows) or None,
         )
 
     def _dimensions(self, rows: JobRows) -> int:
-        """Of the shard's vectors; where it has none, of the pipeline's. 0: not known, or answers."""
+        """Those of the shard's vectors; 0 where there are answers."""
+        return (self._width(rows) or NOT_KNOWN) if self.task == EMBED else 0
+
+    def _width(self, rows: JobRows) -> int:
+        """Dimensions of the shard's vectors; where it has none, of the pipeline's. 0: not known, or answers."""
         if self.task == GENERATE:
             return 0
-        return rows.dimensions or self.settings.model.dimensions or self._first_dimensions()
+        return rows.dimensions or self.settings.model.dimensions or self._first_width()
 
-    def _first_dimensions(self) -> int:
-        """Of the first shard's vectors, once it is committed: one small file to read. Else 0."""
-        storage = open_storage(self.settings.output.root)
+    def _first_width(self) -> int:
+        """Dimensions of the first shard's vectors, once it is committed: one small file to read. Else 0."""
         try:
-            found = read_marker(storage, paths.shard_key(1, 0))
+            found = read_marker(open_storage(self.settings.output.root), paths.shard_key(1, 0))
         except AccountingError:
             return 0
-        return found[0].dimensions if found is not None and found[0].fingerprint == self.fingerprint() else 0
+        if found is None or not found[0].embeddings.rows or found[0].fingerprint != self.fingerprint():
+            return 0
+        return found[0].dimensions
 
     def cost(self, input_tokens: int, output_tokens: int, *, on_demand: bool = False) -> float | None:
         """None: instances are paid for by time, not by tokens."""

@@ -11,6 +11,7 @@ from batch_assets.control.leases import exclusive
 from batch_assets.control.merging import merge_shards, publish_merge, shard_rates
 from batch_assets.errors import AccountingError
 from batch_assets.merge.base import CheckOutcome
+from batch_assets.merge.groups import FOLDER
 from batch_assets.orchestration import metadata
 from batch_assets.orchestration.orders import announce, publishing
 from batch_assets.orchestration.run import opened
@@ -39,8 +40,8 @@ def build_merged_embeddings(settings: PipelineSettings) -> dg.AssetsDefinition:
                 description="Every vector has the dimension, is finite, and has the length it should have.",
             ),
         ],
-        description="All committed shards as one dataset under `merged/<version>`, in source order. Published by "
-        "naming the version in `merged/CURRENT`, after the checks `accounting` and `vectors` have passed.",
+        description=f"All committed shards {_outputs(settings.merge_by)} under `merged/<version>`, in source order. "
+        "Published by naming the version in `merged/CURRENT`, after the checks `accounting` and `vectors` have passed.",
         required_resource_keys={"ledger", "notifications", settings.executor.type},
         kinds={"parquet"},
     )
@@ -72,6 +73,14 @@ def build_merged_embeddings(settings: PipelineSettings) -> dg.AssetsDefinition:
             yield dg.MaterializeResult(metadata=found, data_version=dg.DataVersion(manifest.digest))
 
     return merged_embeddings
+
+
+def _outputs(merge_by: str | None) -> str:
+    if merge_by is None:
+        return "as one dataset"
+    return (
+        f"as a dataset for each {'source folder' if merge_by == FOLDER else f'value of column `{merge_by}`'}"
+    )
 
 
 def _check_result(key: dg.AssetKey, name: str, outcome: CheckOutcome) -> dg.AssetCheckResult:

@@ -1,4 +1,4 @@
-"""SageMaker's calls for transform jobs: create, describe, list, stop, with all the ways they can fail.
+"""SageMaker's calls for transform jobs: create, describe, list, stop, and DescribeModel of the models they find.
 
 What becomes of an accepted job is `jobs.py`.
 """
@@ -15,7 +15,10 @@ from batch_assets.rehearsal.sagemaker.jobs import TransformJobs
 from batch_assets.rehearsal.sagemaker.json_path import PathInvalid, parse
 from batch_assets.rehearsal.wire import Call, Reply, ServiceError, read_request, success
 
-OPERATIONS = ("CreateTransformJob", "DescribeTransformJob", "ListTransformJobs", "StopTransformJob")
+OPERATIONS = (
+    "CreateTransformJob", "DescribeTransformJob", "ListTransformJobs", "StopTransformJob", "DescribeModel",
+)  # fmt: skip
+IMAGE = "763104351884.dkr.ecr.{region}.amazonaws.com/huggingface-pytorch-inference:2.6-transformers4.49-gpu"
 DEFAULT_PAGE = 10
 MOST_PAYLOAD_MB = 100
 MOST_INSTANCES = 100
@@ -29,7 +32,7 @@ WORDS = Words(
 
 
 class TransformCalls:
-    """The four calls; each returns a reply or raises ServiceError."""
+    """The calls; each returns a reply or raises ServiceError."""
 
     def __init__(self, jobs: TransformJobs, scenario: Scenario) -> None:
         self._jobs = jobs
@@ -49,16 +52,14 @@ class TransformCalls:
             "DescribeTransformJob": self._describe,
             "ListTransformJobs": self._list,
             "StopTransformJob": self._stop,
+            "DescribeModel": self._describe_model,
         }[operation.name]
         self._faults.befall(operation.name, call.region)
         return handler(operation, read_request(operation, call, {}), call.region)
 
     def _create(self, operation: Any, given: dict[str, Any], region: str) -> Reply:
         _check(given)
-        model = given["ModelName"]
-        if self.scenario.transform.kind(model) == "absent":
-            arn = f"arn:aws:sagemaker:{region}:{ACCOUNT}:model/{model}"
-            raise ServiceError("ValidationException", f'Could not find model "{arn}".')
+        self._model_arn(given["ModelName"], region)
         with self._jobs.lock:
             if known := self._jobs.by_name.get((region, given["TransformJobName"])):
                 raise ServiceError(
@@ -70,6 +71,23 @@ class TransformCalls:
             job = self._jobs.accept(region, given)
         # Lost: the job exists, and its creator does not learn of it.
         return self._faults.after_accepting() or success(operation, {"TransformJobArn": job.arn})
+
+    def _model_arn(self, name: str, region: str) -> str:
+        """Every name is a model's, unless the scenario says otherwise; raises ServiceError."""
+        arn = f"arn:aws:sagemaker:{region}:{ACCOUNT}:model/{name}"
+        if self.scenario.transform.kind(name) == "absent":
+            raise ServiceError("ValidationException", f'Could not find model "{arn}".')
+        return arn
+
+    def _describe_model(self, operation: Any, given: dict[str, Any], region: str) -> Reply:
+        found = {
+            "ModelName": given["ModelName"],
+            "ModelArn": self._model_arn(given["ModelName"], region),
+            "PrimaryContainer": {"Image": IMAGE.format(region=region), "Mode": "SingleModel"},
+            "ExecutionRoleArn": f"arn:aws:iam::{ACCOUNT}:role/sagemaker",
+            "CreationTime": 1_767_225_600.0,
+        }
+        return success(operation, found)
 
     def _hold_to_quota(self, resources: Mapping[str, Any], region: str) -> None:
         kind, asked = resources["InstanceType"], resources["InstanceCount"]

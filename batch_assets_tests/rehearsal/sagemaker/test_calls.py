@@ -54,6 +54,8 @@ def test_every_reply() -> None:
 
         absent = where.wanted(ModelName="a-model-absent")
         assert "Could not find model" in expect("ValidationException", client.create_transform_job, **absent)
+        expect("ValidationException", client.describe_model, ModelName="a-model-absent")
+        assert client.describe_model(ModelName="any")["ModelArn"].endswith(":model/any")
         for call in (client.describe_transform_job, client.stop_transform_job):
             assert "Could not find requested job" in expect("ValidationException", call, TransformJobName="x")
         where.server.scenario = where.server.scenario.changed(
@@ -68,7 +70,7 @@ def test_every_reply() -> None:
             expect(code, client.list_transform_jobs)
             where.server.scenario = where.server.scenario.changed({"calls": dict.fromkeys(change, 0)})
     assert {operation for operation, _ in seen} == {
-        "CreateTransformJob", "DescribeTransformJob", "ListTransformJobs", "StopTransformJob",
+        "CreateTransformJob", "DescribeTransformJob", "ListTransformJobs", "StopTransformJob", "DescribeModel",
     }  # fmt: skip
 
 

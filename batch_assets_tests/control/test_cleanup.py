@@ -1,0 +1,325 @@
+"""Cleanup: what is left over goes when it is old enough; evidence, the published version and what runs need stays."""
+
+import gzip
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from batch_assets.control.cleanup import Leftovers, find_leftovers, owned_pipeline, remove_leftovers
+from batch_assets.control.collection import collect_shards
+from batch_assets.control.leftovers import UNNAMED_SECONDS
+from batch_assets.control.merging import merge_shards, publish_merge
+from batch_assets.control.pipeline import Pipeline, open_pipeline
+from batch_assets.control.planning import plan_source
+from batch_assets.control.preparation import prepare_shards, queue_shards
+from batch_assets.errors import ConfigurationError, NotReady
+from batch_assets.ledger.states import State
+from batch_assets.merge.publishing import current, open_current
+from batch_assets.merge.verification import verify
+from batch_assets.storage import LocalStorage
+from batch_assets_tests.command import published, some_records
+from batch_assets_tests.control.builders import PER_SHARD, embed_all, make_settings, open_ledger, run
+from batch_assets_tests.fakes import FakeHost
+from batch_assets_tests.rehearsed import Rehearsal
+from batch_assets_tests.sites import PER_SHARD as PER_JOB
+from batch_assets_tests.sites import Site, assert_whole, make_site
+
+DAY = 86_400.0
+WEEK = dict.fromkeys(("requests", "results", "spools", "superseded", "merged"), "7d")
+LATER = 8 * DAY
+KEYS = ["g0001-00000", "g0001-00001", "g0001-00002"]
+
+
+class Pipe:
+    """A pipeline in place over three compressed files, a shard each, all embedded and published."""
+
+    def __init__(self, folder: Path, retention: dict[str, str] | None = None) -> None:
+        self.folder, self.host = folder, FakeHost()
+        for number, name in enumerate("abc"):
+            self.write(name, number)
+        source = {"uri": f"{folder}/in", "id_column": "id"}
+        self.settings = make_settings(
+            folder, source=source, retention=WEEK if retention is None else retention
+        )
+        self.ledger = open_ledger(folder)
+        run(self.settings, self.ledger, self.host)
+
+    def write(self, name: str, number: int) -> None:
+        records = some_records(3 * PER_SHARD)[number * PER_SHARD :][:PER_SHARD]
+        (self.folder / "in").mkdir(exist_ok=True)
+        lines = b"".join(orjson.dumps(record) + b"\n" for record in records)
+        (self.folder / "in" / f"{name}.jsonl.gz").write_bytes(gzip.compress(lines))
+
+    @property
+    def root(self) -> Path:
+        return self.folder / "out"
+
+    def open(self) -> Pipeline:
+        return open_pipeline(self.settings, self.ledger, self.host.executor(self.settings))
+
+    def owned(self) -> Pipeline:
+        return owned_pipeline(self.settings, self.ledger, self.host.executor(self.settings))
+
+    def recompute(self, *keys: str) -> None:
+        """Embed shards again, and publish that."""
+        pipeline = self.open()
+        queue_shards(pipeline, keys, recompute=True)
+        list(collect_shards(pipeline, keys, recompute=True))
+        self.publish()
+
+    def publish(self) -> None:
+        pipeline = self.open()
+        publish_merge(pipeline, merge_shards(pipeline))
+
+    def add(self, name: str) -> None:
+        """One more file, embedded and published."""
+        self.write(name, len(list((self.folder / "in").iterdir())) % 3)
+        embed_all(self.settings, self.ledger, self.host)
+        self.publish()
+
+    def put(self, path: str) -> None:
+        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / path).write_bytes(b"evidence")
+
+    def find(self, after: float = LATER) -> Leftovers:
+        return find_leftovers(self.owned(), time.time() + after)
+
+    def remove(self, after: float = LATER) -> Leftovers:
+        return remove_leftovers(self.owned(), time.time() + after)
+
+    def files(self) -> set[str]:
+        return {path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if path.is_file()}
+
+
+def counted(found: Leftovers) -> dict[str, int]:
+    return {kind.value: one.files for kind, one in found.kinds.items() if one.files}
+
+
+JOB = (
+    "job.json",
+    "requests-ab/x-00000.jsonl",
+    "results/id/x-00000.jsonl.out",
+    "results-ab/x.out",
+    "something",
+)
+
+
+def test_leftovers_go_when_they_are_old_and_nothing_else(tmp_path: Path) -> None:
+    pipe = Pipe(tmp_path)
+    pipe.recompute(KEYS[0])
+    for key in KEYS:
+        for name in JOB:
+            pipe.put(f"jobs/{key}/1/{name}")
+        pipe.put(f"jobs/{key}/9/requests/of-a-later-job.jsonl")
+        pipe.put(f"shards/{key}/attempts/1/rows.parquet")
+        pipe.put(f"shards/{key}/attempts/1/attempt.json")
+    pipe.put(f"shards/{KEYS[2]}/embeddings-{give_up(pipe, KEYS[2])}.parquet")
+    (tmp_path / "in" / "b.jsonl.gz").unlink()
+    plan_source(pipe.open(), replace=True)
+    before = pipe.files()
+    assert counted(pipe.find(after=6 * DAY)) == {}
+    assert counted(pipe.find())["superseded"] == 2  # the other one is published yet
+    pipe.settings = pipe.settings.model_copy(update={"merge_when": "any"})
+    pipe.publish()
+    before = pipe.files()
+
+    of_removed = {path for path in before if KEYS[1] in path}
+    found = pipe.find()
+    assert counted(found) == {
+        # Of the shard that is collected, up to its commit; what led to the given up one is evidence.
+        "requests": 1,
+        "results": 3,
+        # The first file's and the removed one's: the third's is needed to try again.
+        "spools": 2,
+        # What the first shard's first commit named, and all of the one that left the merge.
+        "superseded": 2 + len(of_removed),
+        "merged": 6,
+    }
+    assert len(of_removed) == 4 + len(JOB) + 1 + 2
+    assert pipe.files() == before
+    removed = pipe.remove()
+    assert (removed.files, removed.bytes) == (found.files, found.bytes)
+    gone = before - pipe.files()
+    assert len(gone) == removed.files
+    assert not any(KEYS[2] in path for path in gone)
+    assert of_removed <= gone
+    assert {f"jobs/{KEYS[0]}/1/job.json", f"jobs/{KEYS[0]}/1/something"} <= pipe.files()
+    assert f"shards/{KEYS[0]}/attempts/1/attempt.json" in pipe.files()
+    assert not (pipe.root / f"jobs/{KEYS[0]}/1/requests-ab").exists()
+    assert not verify(str(pipe.root)).problems
+    assert counted(pipe.find()) == {}
+
+
+def give_up(pipe: Pipe, key: str) -> int:
+    """Have the shard computed again and fail; the fence of the claim that did."""
+    pipe.ledger.recompute("texts", [key])
+    claim = pipe.ledger.claim("texts", key, pipe.open().holder, None)
+    assert claim is not None
+    pipe.ledger.fail(claim, "it cannot be", max_attempts=0)
+    assert pipe.ledger.shards("texts", keys=[key])[0].state is State.EXHAUSTED
+    return claim.fence
+
+
+def test_what_is_not_named_in_retention_stays(tmp_path: Path) -> None:
+    pipe = Pipe(tmp_path, {"merged": "1h"})
+    pipe.add("d")
+    assert counted(pipe.find(after=3_601)) == {"merged": 6}
+    assert list(pipe.find().kinds) == ["merged"]
+
+
+def test_a_spool_that_was_cleaned_away_is_made_again_when_it_is_needed(tmp_path: Path) -> None:
+    pipe = Pipe(tmp_path, {"spools": "1h"})
+    as_it_is = pipe.settings
+    prompted = as_it_is.model.model_copy(update={"prompt": "query: "})
+    pipe.settings = as_it_is.model_copy(update={"model": prompted})
+    assert counted(pipe.find()) == {}  # all is stale, though no run has noticed yet
+    pipe.settings = as_it_is
+    assert counted(pipe.remove()) == {"spools": 3}
+    before = published(pipe.root)
+    pipe.recompute(*KEYS)
+    assert published(pipe.root).equals(before)
+    pipe.put("spool/0123456789abcdef.parquet")  # of a plan in the making, perhaps by another
+    assert counted(pipe.find(after=UNNAMED_SECONDS / 2)) == {"spools": 3}
+    assert counted(pipe.find(after=UNNAMED_SECONDS + 3_601)) == {"spools": 4}
+
+
+def test_a_version_is_left_over_from_its_replacement_on(tmp_path: Path) -> None:
+    pipe = Pipe(tmp_path, {"merged": "7d"})
+    storage = pipe.open().storage
+    first = current(storage)
+    age(pipe.root / f"merged/{first}", 30 * DAY)
+    assert counted(pipe.find()) == {}
+    pipe.add("d")
+    second = current(storage)
+    assert counted(pipe.find(after=6 * DAY)) == {}  # its readers have a week
+    pipe.add("e")
+    manifest = open_current(storage)
+    assert manifest is not None
+    assert manifest.previous == second
+    pipe.put("merged/v000001-00000000/part-00000.parquet")  # a merge that died, or one by another ledger
+    versions = {path.split("/")[1] for path in pipe.files() if path.startswith("merged/")}
+    assert versions == {"CURRENT", first, second, manifest.version, "v000001-00000000"}
+    assert counted(pipe.find()) == {"merged": 6 + 7}
+    assert counted(pipe.find(after=7 * DAY + UNNAMED_SECONDS + 60)) == {"merged": 6 + 7 + 1}
+    pipe.remove(after=7 * DAY + UNNAMED_SECONDS + 60)
+    versions = {path.split("/")[1] for path in pipe.files() if path.startswith("merged/")}
+    assert versions == {"CURRENT", manifest.version}
+    assert not verify(str(pipe.root)).problems
+
+
+def age(folder: Path, seconds: float) -> None:
+    for path in folder.iterdir():
+        os.utime(path, (time.time() - seconds,) * 2)
+
+
+def test_killed_half_way_the_rest_goes_the_next_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = Pipe(tmp_path)
+    pipe.recompute(*KEYS)
+    (tmp_path / "in" / "b.jsonl.gz").unlink()
+    plan_source(pipe.open(), replace=True)
+    pipe.publish()
+    before, found = pipe.files(), pipe.find()
+    monkeypatch.setattr("batch_assets.control.cleanup.FILES_AT_ONCE", 1)
+    delete, calls = LocalStorage.delete, list[Sequence[str]]()
+
+    def dying(self: LocalStorage, paths: Sequence[str]) -> None:
+        calls.append(paths)
+        delete(self, paths)
+        if len(calls) % 5 == 0:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(LocalStorage, "delete", dying)
+    deaths = 0
+    while pipe.find().files:
+        try:
+            pipe.remove()
+        except KeyboardInterrupt:
+            deaths += 1
+            assert not verify(str(pipe.root)).problems
+    assert deaths == found.files // 5
+    assert len(before - pipe.files()) == found.files
+    pipe.recompute(KEYS[0], KEYS[2])
+    assert not verify(str(pipe.root)).problems
+
+
+def test_only_the_ledger_that_works_on_the_root_removes_anything(tmp_path: Path) -> None:
+    pipe = Pipe(tmp_path)
+    owned = pipe.owned()
+    other = open_ledger(tmp_path, "other")
+    with pytest.raises(NotReady, match="this ledger does not know"):
+        owned_pipeline(pipe.settings, other, pipe.host.executor(pipe.settings))
+    embed_all(pipe.settings, other, pipe.host)
+    for act in (
+        pipe.owned,
+        lambda: find_leftovers(owned, 0.0),
+        lambda: remove_leftovers(owned, time.time() + LATER),
+    ):
+        with pytest.raises(NotReady, match=r"another ledger has come to .*nothing there is removed"):
+            act()
+    pipe.settings = pipe.settings.model_copy(update={"retention": None})
+    with pytest.raises(ConfigurationError, match=r"keeps everything for ever; set retention"):
+        pipe.owned()
+
+
+def test_shards_that_a_pipeline_over_them_has_not_read_yet_stay(tmp_path: Path) -> None:
+    pipe = Pipe(tmp_path)
+    below = make_settings(
+        tmp_path,
+        source={"pipeline": "texts", "uri": f"shards:{pipe.root}"},
+        output={"root": f"{tmp_path}/below"},
+    ).model_copy(update={"name": "below"})
+    pipeline = open_pipeline(below, pipe.ledger, pipe.host.executor(below))
+    keys = plan_source(pipeline).all_keys
+    list(prepare_shards(pipeline, keys))
+    queue_shards(pipeline, keys)
+    (tmp_path / "in" / "b.jsonl.gz").unlink()
+    plan_source(pipe.open(), replace=True)
+    pipe.publish()
+    assert "superseded" not in counted(pipe.find())
+    list(collect_shards(pipeline, keys))
+    assert counted(pipe.find())["superseded"] == 4
+
+
+Rehearse = Callable[..., Rehearsal]
+
+
+def test_of_a_service_all_goes_but_what_a_lost_ledger_is_rebuilt_from(
+    rehearse: Rehearse, tmp_path: Path
+) -> None:
+    shards = 5
+    rehearsal = rehearse(output={"cut_tail": 1}, quotas={"concurrent_jobs": shards})
+    fields: dict[str, Any] = {"retention": WEEK, "executor": {"remainder": "pool"}}
+    site = make_site(rehearsal, tmp_path, shards, **fields)
+    pipeline = site.first_round()
+    assert counted(find_leftovers(owned(site), time.time() + LATER)) == {}  # all is at the service yet
+    rehearsal.change(output={"cut_tail": 0})
+    site.collect(pipeline)
+    assert counted(find_leftovers(owned(site), time.time() + LATER)) == {}  # the rest of each is queued
+    site.run()
+    assert_whole(site, shards)
+    spent, jobs, before = site.spent(), len(rehearsal.jobs), rehearsal.objects()
+    removed = remove_leftovers(owned(site), time.time() + LATER)
+    # Requests: of the first jobs, of the remainders, and of the pool; results: of both kinds of jobs, and kept rows.
+    assert counted(removed)["requests"] == 3 * shards
+    after = rehearsal.objects()
+    assert len(before) - len(after) == removed.files - shards  # kept rows lie under the root
+    assert after == []
+    jobs_left = {path.name.split("-")[0] for path in (tmp_path / "out" / "jobs").rglob("*.*")}
+    assert jobs_left == {"job.json", "texts"}  # texts-…-pool-….json
+    assert {path.name for path in (tmp_path / "out" / "shards").rglob("attempts/*/*")} == {"attempt.json"}
+
+    again = site.without_ledger()
+    again.run()
+    assert (len(rehearsal.jobs), again.spent()) == (jobs, pytest.approx(spent))
+    assert again.states() == ["collected"] * shards
+    rows = again.publish(again.open())
+    assert len(rows) == shards * PER_JOB
+
+
+def owned(site: Site) -> Pipeline:
+    return owned_pipeline(site.settings, site.ledger, site.account.executor(site.settings))
