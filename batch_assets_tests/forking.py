@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -68,8 +69,21 @@ class CommandProcess:
     def send_signal(self, number: int) -> None:
         os.kill(self.pid, number)
 
+    def terminate(self) -> None:
+        self._process.terminate()
+
     def kill(self) -> None:
         self._process.kill()
+
+    def first_line(self, timeout: float = 60.0) -> str:
+        """The first line of stdout, as soon as it is there; what there is of it where the process ends before."""
+        file, deadline = Path(self._folder.name) / "stdout", time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            text = file.read_text() if file.exists() else ""
+            if "\n" in text or self.poll() is not None:
+                return text.split("\n", 1)[0]
+            time.sleep(0.02)
+        raise subprocess.TimeoutExpired(self.args, timeout)
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         """Wait for the end; all of stdout and stderr. Raises subprocess.TimeoutExpired."""
@@ -87,8 +101,6 @@ def _run_command(arguments: list[str], environment: dict[str, str], cwd: str, fo
         file = os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(file, number)
         os.close(file)
-    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
-    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
@@ -101,5 +113,5 @@ def _run_command(arguments: list[str], environment: dict[str, str], cwd: str, fo
     finally:
         # As an interpreter ends, which a forked process does not do by itself.
         threading._shutdown()  # type: ignore[attr-defined]
-        atexit._run_exitfuncs()
+        atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]
         sys.stdout.flush()

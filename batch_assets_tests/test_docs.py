@@ -29,6 +29,14 @@ ENVIRONMENT = {
     "BEDROCK_ROLE_ARN": "arn:aws:iam::123456789012:role/batch-assets",
     "BEDROCK_STAGING": "s3://bucket/staging/",
     "BEDROCK_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/batch-assets",
+    "SAGEMAKER_MODEL": "batch-assets",
+    "SAGEMAKER_STAGING": "s3://bucket/staging/",
+    "SAGEMAKER_ROOT": "s3://bucket/embeddings/",
+    "SAGEMAKER_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/batch-assets",
+    "BATCH_JOB_QUEUE": "arn:aws:batch:us-east-1:123456789012:job-queue/batch-assets",
+    "BATCH_JOB_DEFINITION": "batch-assets-worker",
+    "BATCH_ROOT": "s3://bucket/embeddings/",
+    "BATCH_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/batch-assets",
 }
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())

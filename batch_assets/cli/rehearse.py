@@ -81,6 +81,7 @@ def rehearse(
             tell_books(server.books, executor)
         if lies_on_s3(executor):
             fetch_output(server.endpoint, rehearsal.output)
+            errors.print(f"this AWS ends now; its output was copied to {rehearsal.output}", soft_wrap=True)
     raise typer.Exit(code)
 
 

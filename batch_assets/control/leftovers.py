@@ -203,6 +203,9 @@ def _kind_in_shard(settled: Settled, path: str) -> Kind | None:
 def _spools(pipeline: Pipeline, shards: SettledShards, times: Times, now: float) -> Iterator[Leftover]:
     """Spools of which every shard is settled, and those that no plan has named for a long time."""
     storage = pipeline.storage
+    source = pipeline.settings.source
+    if source.format == "webdataset" and source.limit is not None:
+        return  # whoever wants such shards again could not make theirs again
     listed = [info for info in storage.list("spool") if _modified(info) <= times.latest]
     if not listed:
         return

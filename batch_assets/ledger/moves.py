@@ -101,14 +101,10 @@ class Moves(Store):
         markers that they have now count no longer.
         """
         values = {**_AFRESH, "state": State.PLANNED, "rejected": 0, "tokens": None}
-        moved: list[str] = []
-        for state in sorted(states):
-            if State.PLANNED not in MOVES[state]:
-                raise ValueError(f"a shard cannot move from {state} to {State.PLANNED}")
-            no_job = None if state in (State.COLLECTED, State.EXHAUSTED) else shards.c.job.is_(None)
-            now = {**values, "outdated_fence": shards.c.fence}
-            moved += self._again(pipeline, keys, state, now, no_job)
-        return sorted(moved)
+        values |= {"outdated_fence": shards.c.fence}
+        over, jobless = (State.COLLECTED, State.EXHAUSTED), shards.c.job.is_(None)
+        parts = ((state, None if state in over else jobless) for state in sorted(states))
+        return sorted(key for part in parts for key in self._again(pipeline, keys, part[0], values, part[1]))
 
     def mark_stale(self, pipeline: str, fingerprint: str) -> list[str]:
         """Collected shards of another fingerprint than `fingerprint` start anew; their keys."""

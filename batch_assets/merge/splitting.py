@@ -1,9 +1,9 @@
 """Rows of many shards into one dataset for each value of a column: streamed, in source order, in bounded memory.
 
-A file is open for each group while the shards go by, and open files take memory and, on an
-object store, an upload's buffer: so at most `GROUPS_AT_ONCE` groups are written at a time, and the
-shards that have rows of the next ones are read again. A group's rows come into few files: a next
-one is begun only at `PART_BYTES`.
+A file is open for each group while the shards go by, and open files take memory, on an object
+store that of an upload: so only some groups are written at a time, and the shards that have rows of
+the next ones are read again. A group's rows come into few files: a next one is begun only at
+`PART_BYTES`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -25,13 +26,15 @@ from batch_assets.merge.unify import conform
 from batch_assets.storage import Storage, is_local
 from batch_assets.storage.threads import map_in_order
 
-GROUPS_AT_ONCE = 64
+GROUPS_AT_ONCE, GROUPS_AT_ONCE_OF_OBJECTS = 256, 64
 PART_BYTES = 2**30
 PENDING_BYTES = 512 * 2**20
 """Rows that wait to be written, of all open files together."""
+GATHERED_BYTES = 128 * 2**20
+"""Rows that are taken apart together: by single row groups there would be a thousand crumbs of each."""
 READERS, READERS_OF_OBJECTS = 2, 4
 
-Pieces = list[tuple[int, pa.Table]]
+Places = npt.NDArray[np.int32]
 
 
 def split_by_column(
@@ -51,8 +54,9 @@ def split_by_column(
     folders = group_folders(map(name_of, values))
     made = [Group(name_of(value), folders[name_of(value)], groups.rows[value]) for value in values]
     parts: list[Part] = []
-    for first in range(0, len(values), GROUPS_AT_ONCE):
-        these = range(first, min(first + GROUPS_AT_ONCE, len(values)))
+    at_once = GROUPS_AT_ONCE if is_local(storage.uri) else GROUPS_AT_ONCE_OF_OBJECTS
+    for first in range(0, len(values), at_once):
+        these = range(first, min(first + at_once, len(values)))
         wanted = sum(1 << number for number in these)
         read = [shard for shard, members in zip(shards, groups.members, strict=True) if members & wanted]
         outputs = [_GroupFiles(storage, version, schema, made[number], len(these)) for number in these]
@@ -118,11 +122,28 @@ def _pass(
 ) -> None:
     """Go once through `shards` and give each row of `values` to its output."""
     known = pa.array(values, type=schema.field(column).type)
-    split = partial(_split_group, storage, schema, column, known)
+    find = partial(_find_rows, storage, schema, column, known)
     threads = READERS if is_local(storage.uri) else READERS_OF_OBJECTS
-    for pieces in map_in_order(split, _row_groups(storage, shards), threads):
-        for number, rows in pieces:
-            outputs[number].append(rows)
+    gathered: list[tuple[Places, pa.Table]] = []
+    size = 0
+    for places, rows in map_in_order(find, _row_groups(storage, shards), threads):
+        gathered.append((places, rows))
+        size += rows.nbytes
+        if size >= GATHERED_BYTES:
+            _give_out(gathered, outputs)
+            size = 0
+    _give_out(gathered, outputs)
+
+
+def _give_out(gathered: list[tuple[Places, pa.Table]], outputs: Sequence[_GroupFiles]) -> None:
+    """Append the rows to their outputs, in order, and forget them."""
+    if gathered:
+        places = np.concatenate([one for one, _ in gathered])
+        rows = pa.concat_tables([one for _, one in gathered]).combine_chunks()
+        gathered.clear()
+        # Copies: a slice would keep all of them in memory until its few rows are written.
+        for place in np.unique(places):
+            outputs[place].append(rows.take(pa.array(np.flatnonzero(places == place))))
 
 
 def _row_groups(storage: Storage, shards: Sequence[Input]) -> Iterator[tuple[str, Any, int]]:
@@ -134,24 +155,20 @@ def _row_groups(storage: Storage, shards: Sequence[Input]) -> Iterator[tuple[str
             yield shard.embeddings.path, footer, number
 
 
-def _split_group(
+def _find_rows(
     storage: Storage, schema: pa.Schema, column: str, known: pa.Array, item: tuple[str, Any, int]
-) -> Pieces:
-    """The rows of a row group by the place of their value in `known`; those of other values are left out."""
+) -> tuple[Places, pa.Table]:
+    """The rows of a row group whose value is in `known`, and its place there (n,)."""
     path, footer, number = item
     with open_parquet(storage, path, footer) as file:
         found: Any = pa.nulls(footer.row_group(number).num_rows, known.type)
         if column in file.schema_arrow.names:
             found = file.read_row_group(number, columns=[column], use_threads=False).column(column)
-        # Null is a value like the others: the index of the one in `known`, where there is one.
+        # Null is a value like the others: the place of the one in `known`, where there is one.
         places = pc.index_in(found, value_set=known)  # pyright: ignore[reportAttributeAccessIssue]
         if places.null_count == len(places):
-            return []
+            return np.empty(0, dtype=np.int32), schema.empty_table()
         rows = conform(file.read_row_group(number, use_threads=False), schema)
-    numbers = pc.fill_null(places, -1).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
-    # Copies: a slice would keep the whole row group in memory until its few rows are written.
-    return [
-        (int(place), rows.take(pa.array(np.flatnonzero(numbers == place))))
-        for place in np.unique(numbers)
-        if place >= 0
-    ]
+    if places.null_count:
+        rows, places = rows.filter(places.is_valid()), places.drop_null()
+    return places.to_numpy(), rows

@@ -220,7 +220,10 @@ STORMY: dict[str, Any] = {
     "quotas": {"concurrent_jobs": 8},
     "calls": {
         "throttled": 0.05, "server_errors": 0.03, "lost_responses": 0.1, "s3_slow_down": 0.005,
-        "per_second": {"CreateModelInvocationJob": 20, "ListModelInvocationJobs": 10},
+        "per_second": {
+            "CreateModelInvocationJob": 20, "ListModelInvocationJobs": 10, "CreateTransformJob": 10,
+            "SubmitJob": 20,
+        },
     },
     "jobs": {
         "fail_running": 0.02, "fail_validation": 0.01, "expire": 0.02, "partial": 0.05,

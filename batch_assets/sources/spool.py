@@ -31,8 +31,8 @@ from batch_assets.sources.spool_files import (
     GROUP_BYTES,
     GROUP_ROWS,
     damaged_spool,
+    fill_spool,
     read_spool,
-    spool_digest,
     write_spool,
 )
 from batch_assets.storage import FileInfo, Storage
@@ -71,16 +71,15 @@ class SpooledSource:
 
     def prepare(self, file: FileInfo, most: int | None) -> str:
         """Write the file's spool, unless it is there; its digest depends on all that decides its content."""
-        return write_spool(self._root, self._parts(file, most), _SCHEMA, self._rows(file, most))
+        parts = (self._storage.uri, file.path, file.version, self._format, str(self._longest), str(most))
+        return write_spool(self._root, parts, _SCHEMA, self._rows(file, most))
 
-    def _parts(self, file: FileInfo, most: int | None) -> tuple[str, ...]:
-        return (self._storage.uri, file.path, file.version, self._format, str(self._longest), str(most))
-
-    def _make_again(self, path: str, spool: str) -> bool:
+    def _make_again(self, path: str, version: str, spool: str) -> bool:
         file = self._storage.info(path)
-        if file is None or spool_digest(self._parts(file, None)) != spool:
+        if file is None or file.version != version:
             return False
-        self.prepare(file, None)
+        # Of all rows, however many were asked for then: nobody reads further than was planned.
+        fill_spool(self._root, spool, _SCHEMA, self._rows(file, None))
         return True
 
     def _rows(self, file: FileInfo, most: int | None) -> Iterator[pa.RecordBatch]:
@@ -91,7 +90,7 @@ class SpooledSource:
         self, file: FileInfo, spool: str, first_row: int, first_byte: int, columns: ColumnScan
     ) -> Iterator[Stretch]:
         end = 0
-        for batch in self._read(file.path, spool, 0, None):
+        for batch in self._read(file.path, file.version, spool, 0, None):
             lines = [line or b"" for line in batch.column("line").to_pylist()]
             rows = batch.column("row").to_numpy()
             ends = end + np.cumsum(np.fromiter((len(line) + 1 for line in lines), np.int64, len(lines)))
@@ -103,7 +102,7 @@ class SpooledSource:
 
     def split(self, segment: Segment, records: int) -> tuple[Segment, Segment]:
         byte, left = segment.first_byte, records
-        for batch in self._read(segment.path, segment.spool, segment.first_row, segment.last_row):
+        for batch in self._read_segment(segment):
             head = batch.slice(0, left)
             byte += sum(len(line or b"") + 1 for line in head.column("line").to_pylist())
             left -= len(head)
@@ -116,7 +115,7 @@ class SpooledSource:
 
     def read(self, segment: Segment, rules: RecordRules, ordinal: int) -> Iterator[Records]:
         builder = RecordBuilder(rules, segment.path, ordinal)
-        for batch in self._read(segment.path, segment.spool, segment.first_row, segment.last_row):
+        for batch in self._read_segment(segment):
             lines = batch.column("line").to_pylist()
             careful = long_number_lines(b"\n".join(line or b"" for line in lines))
             objects: list[dict[str, Any] | Fault] = [
@@ -125,8 +124,14 @@ class SpooledSource:
             ]
             yield builder.from_objects(batch.column("row").to_pylist(), objects)
 
-    def _read(self, path: str, spool: str, first_row: int, last_row: int | None) -> Iterator[pa.RecordBatch]:
-        make_again = partial(self._make_again, path, spool)
+    def _read_segment(self, segment: Segment) -> Iterator[pa.RecordBatch]:
+        rows = (segment.first_row, segment.last_row)
+        return self._read(segment.path, segment.version, segment.spool, *rows)
+
+    def _read(
+        self, path: str, version: str, spool: str, first_row: int, last_row: int | None
+    ) -> Iterator[pa.RecordBatch]:
+        make_again = partial(self._make_again, path, version, spool)
         return read_spool(self._root, path, spool, first_row, last_row, make_again)
 
 

@@ -34,15 +34,19 @@ def write_spool(
     Each batch of `rows` becomes a row group. They are not asked for where the spool is there.
     """
     digest = spool_digest(parts)
-    path = paths.spool(digest)
-    if root.info(path) is None:
-        with (
-            root.open_output(path) as output,
-            pq.ParquetWriter(output, schema, compression="zstd", use_dictionary=False) as writer,
-        ):
-            for batch in rows:
-                writer.write_batch(batch, row_group_size=GROUP_ROWS)
+    if root.info(paths.spool(digest)) is None:
+        fill_spool(root, digest, schema, rows)
     return digest
+
+
+def fill_spool(root: Storage, digest: str, schema: pa.Schema, rows: Iterator[pa.RecordBatch]) -> None:
+    """Write a spool, whole or not at all; each batch of `rows` becomes a row group."""
+    with (
+        root.open_output(paths.spool(digest)) as output,
+        pq.ParquetWriter(output, schema, compression="zstd", use_dictionary=False) as writer,
+    ):
+        for batch in rows:
+            writer.write_batch(batch, row_group_size=GROUP_ROWS)
 
 
 def read_spool(
@@ -64,8 +68,7 @@ def read_spool(
         if not make_again():
             raise SourceError(
                 f"{path}: its normalized copy {join_uri(root.uri, paths.spool(spool))} is missing, and the file is "
-                "no longer what it was made from, or was planned in part; put it back, or `plan --replace` plans the "
-                "file anew"
+                "no longer what it was made from; put it back, or `plan --replace` plans the file anew"
             ) from None
         file = root.open_input(paths.spool(spool))
     with file, pq.ParquetFile(file, pre_buffer=False, buffer_size=2**20) as parquet:

@@ -12,6 +12,7 @@ from batch_assets.control.ownership import adhoc_name
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import State
 from batch_assets_tests.command import Machine, accounting_of, make_machine, published, write_records
+from batch_assets_tests.forking import CommandProcess
 
 SHARDS, PER_SHARD = 3, 3_000
 

@@ -76,6 +76,7 @@ def test_what_a_code_location_holds(
 ) -> None:
     for name in ("first", "second"):
         declare(tmp_path, {"source": {"uri": "in/"}, "output": {"root": f"out/{name}"}}, name)
+    declare(tmp_path, {"source": {"pipeline": "second"}, "output": {"root": "out/third"}}, "third")
     assert described(load(monkeypatch, tmp_path)) == snapshot
 
 

@@ -73,6 +73,11 @@ def test_what_cannot_be_resolved_is_refused_with_the_file(tmp_path: Path) -> Non
         ConfigurationError, match=rf"^{second}: source\.pipeline: 'b' is this pipeline itself"
     ):
         load_file(second)
+    limited = declare(tmp_path, shards_of("other", limit=9), "limited")
+    with pytest.raises(
+        ConfigurationError, match=rf"^{limited}: source\.limit: 9: .* set it in pipeline other$"
+    ):
+        load_file(limited)
 
 
 def test_the_graph_shows_whose_shards_are_read() -> None:
@@ -87,6 +92,8 @@ def test_the_graph_shows_whose_shards_are_read() -> None:
         with sandbox.build_all_defs() as definitions:
             graph = definitions.resolve_asset_graph()
             node = graph.get(dg.AssetKey(["b", "shard_plan"]))
-            assert node.parent_keys == {dg.AssetKey(["a", "embedding_outputs"])}
-            assert "the shards of pipeline `a`" in (node.description or "")
+            assert node.parent_keys == {dg.AssetKey(["a", "shard_plan"])}
+            checked = graph.get(dg.AssetKey(["b", "input_shards"]))
+            assert checked.parent_keys == {node.key, dg.AssetKey(["a", "embedding_outputs"])}
+            assert "the shards of pipeline `a`, key for key" in (node.description or "")
             assert os.fspath(sandbox.defs_folder_path) not in (node.description or "")

@@ -201,7 +201,7 @@ def test_what_is_waited_for(chain: Chain) -> None:
     plan_source(second)
     waiting = look_upstream(second.settings, chain.ledger)
     assert (waiting.keys, waiting.at_work) == (KEYS, True)  # planned a moment ago
-    chain.ledger._clock = lambda: first.ledger.last_change("first") + 61
+    chain.ahead = 61.0
     waiting = look_upstream(second.settings, chain.ledger)
     assert not waiting.at_work
     assert waiting.stands_still() == (

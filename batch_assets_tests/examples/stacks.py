@@ -12,7 +12,7 @@ import requests
 
 from batch_assets_tests.object_store import s3_server
 
-ACCOUNT = "123456789012"
+UNKNOWN = ("AWS::S3::BucketPolicy", "AWS::SQS::QueuePolicy", "AWS::Batch::")
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,13 @@ def read_template(folder: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def made_stack(content: dict[str, Any], parameters: Mapping[str, str]) -> Iterator[Stack]:
-    """The stack, less the resources that moto's CloudFormation does not know."""
-    resources = {name: each for name, each in content["Resources"].items()
-                 if each["Type"] not in ("AWS::S3::BucketPolicy", "AWS::SQS::QueuePolicy")}  # fmt: skip
+def made_stack(
+    content: dict[str, Any], parameters: Mapping[str, str], stand_ins: Mapping[str, Any] | None = None
+) -> Iterator[Stack]:
+    """The stack, less the resources that moto's CloudFormation does not know; `stand_ins` replace some of them."""
+    resources = {
+        name: each for name, each in content["Resources"].items() if not each["Type"].startswith(UNKNOWN)
+    } | dict(stand_ins or {})
     with s3_server() as endpoint:
         # Moto's state is the process's: rules of other tests would get these events too.
         requests.post(f"{endpoint}/moto-api/reset", timeout=10).raise_for_status()

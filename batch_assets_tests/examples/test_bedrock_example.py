@@ -1,20 +1,17 @@
 """examples/bedrock: a template that AWS would take, and a pipeline that its outputs are enough for."""
 
-import ast
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
-import requests
 
 from batch_assets.components.attributes import load_file
 from batch_assets.errors import ConfigurationError
 from batch_assets.settings.bedrock import BedrockExecutorSettings
+from batch_assets_tests.examples.stacks import Stack, as_list, findings, made_stack, read_template
 from batch_assets_tests.module_imports import REPOSITORY
-from batch_assets_tests.object_store import s3_server
 
 FOLDER = REPOSITORY / "examples" / "bedrock"
 TEMPLATE = (FOLDER / "template.yaml").read_text()
@@ -49,64 +46,12 @@ FOREIGN = [
 ]
 
 
-@dataclass(frozen=True)
-class Stack:
-    endpoint: str
-    outputs: dict[str, str]
-
-    def client(self, service: str) -> Any:
-        return client(service, self.endpoint)
-
-
-def client(service: str, endpoint: str) -> Any:
-    import boto3
-
-    return boto3.client(
-        service,
-        endpoint_url=endpoint,
-        region_name="us-east-1",
-        aws_access_key_id="key",
-        aws_secret_access_key="secret",
-    )
-
-
-def template() -> dict[str, Any]:
-    """The template with its short forms (!Ref) written out."""
-    from cfnlint.decode import cfn_yaml
-
-    return json.loads(json.dumps(cfn_yaml.loads(TEMPLATE)))
-
-
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    """The stack with every option taken, less the two resources that moto's CloudFormation does not know."""
+    """With every option taken."""
     parameters = {"InferenceProfileArn": PROFILE, "NotificationEmail": "somebody@example.org"}
-    content = template()
-    for name in ("StagingBucketPolicy", "QueuePolicy"):
-        del content["Resources"][name]
-    with s3_server() as endpoint:
-        # Moto's state is the process's: rules of other tests would get these events too.
-        requests.post(f"{endpoint}/moto-api/reset", timeout=10).raise_for_status()
-        formation = client("cloudformation", endpoint)
-        formation.create_stack(
-            StackName="batch-assets",
-            TemplateBody=json.dumps(content),
-            Capabilities=["CAPABILITY_IAM"],
-            Parameters=[
-                {"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()
-            ],
-        )
-        outputs = formation.describe_stacks(StackName="batch-assets")["Stacks"][0]["Outputs"]
-        yield Stack(endpoint, {output["OutputKey"]: output["OutputValue"] for output in outputs})
-        formation.delete_stack(StackName="batch-assets")
-
-
-def findings(content: str) -> list[str]:
-    from cfnlint.api import ManualArgs, lint
-
-    # Informational rules too: among them those that tell of data lost when a stack is deleted.
-    found = lint(content, config=ManualArgs(include_checks=["I"], regions=["us-east-1", "eu-central-1"]))
-    return [f"{match.linenumber}: {match.rule.id} {match.message}" for match in found]
+    with made_stack(read_template(FOLDER), parameters) as made:
+        yield made
 
 
 def test_cfn_lint_finds_nothing() -> None:
@@ -136,7 +81,7 @@ def test_cfn_lint_finds_nothing() -> None:
     ],
 )
 def test_parameters_refuse_what_cannot_work(parameter: str, legal: list[str], illegal: list[str]) -> None:
-    declared = template()["Parameters"][parameter]
+    declared = read_template(FOLDER)["Parameters"][parameter]
     assert [value for value in legal if not re.search(declared["AllowedPattern"], value)] == []
     assert [value for value in illegal if re.search(declared["AllowedPattern"], value)] == []
     assert re.search(declared["AllowedPattern"], declared["Default"])
@@ -144,26 +89,17 @@ def test_parameters_refuse_what_cannot_work(parameter: str, legal: list[str], il
 
 
 def test_the_rule_brings_the_state_changes_of_batch_jobs_and_nothing_else_to_the_queue(stack: Stack) -> None:
-    answer = stack.client("events").put_events(Entries=[EVENT, *FOREIGN])
-    assert answer["FailedEntryCount"] == 0
-    queue, url = stack.client("sqs"), stack.outputs["QueueUrl"]
-    messages = queue.receive_message(QueueUrl=url, MaxNumberOfMessages=10)["Messages"]
-    (body,) = [json.loads(message["Body"]) for message in messages]
+    (body,) = stack.events_heard(EVENT, *FOREIGN)
     assert body["detail"] == json.loads(EVENT["Detail"])
     assert body["resources"] == EVENT["Resources"]
 
 
 def test_a_job_may_use_the_staging_prefix_and_its_model_and_nothing_else(stack: Stack) -> None:
-    iam, role = stack.client("iam"), stack.outputs["RoleArn"].rsplit("/", 1)[-1]
     bucket = stack.outputs["StagingUri"].removeprefix("s3://").split("/")[0]
-    statements: list[dict[str, Any]] = []
-    for name in iam.list_role_policies(RoleName=role)["PolicyNames"]:
-        # moto gives what CloudFormation has made of an inline policy as Python writes it, not as JSON.
-        document = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
-        statements += ast.literal_eval(document)["Statement"]
+    statements, trust = stack.role(stack.outputs["RoleArn"].rsplit("/", 1)[-1])
     allowed = {
         (action, resource)
-        for item in statements
+        for item in statements.values()
         for action in as_list(item["Action"])
         for resource in as_list(item["Resource"])
     }
@@ -174,7 +110,6 @@ def test_a_job_may_use_the_staging_prefix_and_its_model_and_nothing_else(stack: 
         ("bedrock:InvokeModel", "arn:aws:bedrock:*::foundation-model/amazon.titan-embed-text-v2:0"),
         ("bedrock:InvokeModel", PROFILE),
     }
-    (trust,) = iam.get_role(RoleName=role)["Role"]["AssumeRolePolicyDocument"]["Statement"]
     assert trust["Principal"] == {"Service": "bedrock.amazonaws.com"}
     assert trust["Condition"]["StringEquals"] == {"aws:SourceAccount": "123456789012"}
     assert trust["Condition"]["ArnLike"] == {
@@ -183,8 +118,7 @@ def test_a_job_may_use_the_staging_prefix_and_its_model_and_nothing_else(stack: 
 
 
 def test_the_pipeline_may_pass_that_role_to_bedrock_only(stack: Stack) -> None:
-    policy = stack.client("iam").get_policy_version(PolicyArn=stack.outputs["PolicyArn"], VersionId="v1")
-    statements = {item["Sid"]: item for item in policy["PolicyVersion"]["Document"]["Statement"]}
+    statements = stack.policy()
     passing = [item for item in statements.values() if "iam:PassRole" in as_list(item["Action"])]
     assert [(item["Resource"], item["Condition"]) for item in passing] == [
         (stack.outputs["RoleArn"], {"StringEquals": {"iam:PassedToService": "bedrock.amazonaws.com"}})
@@ -195,10 +129,6 @@ def test_the_pipeline_may_pass_that_role_to_bedrock_only(stack: Stack) -> None:
         action for item in statements.values() if item["Resource"] == "*" for action in item["Action"]
     }
     assert not any(re.search("Create|Stop|Invoke|Put|Delete|Pass", action) for action in everywhere)
-
-
-def as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def test_the_pipeline_takes_the_outputs_from_the_environment(
@@ -212,7 +142,7 @@ def test_the_pipeline_takes_the_outputs_from_the_environment(
     assert executor.role_arn == stack.outputs["RoleArn"]
     assert executor.staging == stack.outputs["StagingUri"]
     assert executor.queue_url == stack.outputs["QueueUrl"]
-    assert executor.model_id == template()["Parameters"]["ModelId"]["Default"]
+    assert executor.model_id == read_template(FOLDER)["Parameters"]["ModelId"]["Default"]
 
 
 def test_a_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +154,7 @@ def test_a_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_readme_names_every_output_and_parameter() -> None:
     text = (FOLDER / "README.md").read_text()
-    content = template()
+    content = read_template(FOLDER)
     assert [name for name in content["Parameters"] if f"`{name}`" not in text] == []
     assert [variable for variable in ENVIRONMENT if variable not in text] == []
     assert [name for name in content["Outputs"] if name not in text] == []

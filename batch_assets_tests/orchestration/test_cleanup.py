@@ -1,5 +1,6 @@
 """The asset `cleanup`: there where retention is set, its check shows, its materialization removes."""
 
+import datetime
 from pathlib import Path
 
 import dagster as dg
@@ -35,6 +36,18 @@ def check_alone(deployment: Deployment) -> dg.AssetCheckEvaluation:
     return evaluation
 
 
+def asked_by_schedule(deployment: Deployment) -> list[str]:
+    """The assets that a tick of the schedule asks for."""
+    repository = deployment.definitions.get_repository_def()
+    at = datetime.datetime(2026, 11, 22, tzinfo=datetime.UTC)
+    with dg.build_schedule_context(
+        instance=deployment.instance, repository_def=repository, scheduled_execution_time=at
+    ) as context:
+        data = repository.get_schedule_def("texts_cleanup").evaluate_tick(context)
+    [request] = data.run_requests or ()
+    return [key.to_user_string() for key in request.asset_selection or ()]
+
+
 def test_the_check_shows_and_the_asset_removes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "measure_parity", lambda pipeline: Parity(1.0, 0.99999, 8, "float32"))
     write_shards(tmp_path, 1)
@@ -61,6 +74,7 @@ def test_the_check_shows_and_the_asset_removes(tmp_path: Path, monkeypatch: pyte
         assert told["bytes"] == told["merged_bytes"] == found.metadata["bytes"].value
         assert check_alone(deployment).passed
         assert len(list((deployment.root / "merged").iterdir())) == 2
+        assert asked_by_schedule(deployment) == ["texts/cleanup"]
 
 
 def test_it_is_there_only_where_retention_is_set(tmp_path: Path) -> None:

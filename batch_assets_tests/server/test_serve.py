@@ -64,10 +64,8 @@ class Client:
 def serving(machine: Machine, defs: Path) -> Iterator[tuple[Client, Callable[[], None]]]:
     """A server, and what ends it with kill -9; by the end of the block it has ended one way or the other."""
     process = machine.start("serve", "--port", 0, "--defs", defs)
-    assert process.stdout is not None
     try:
-        line = process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:\d+", line)
+        found = re.search(r"http://127\.0\.0\.1:\d+", process.first_line())
         assert found is not None, process.communicate(timeout=30)
         yield Client(found[0]), process.kill
     finally:

@@ -13,13 +13,10 @@ from functools import cached_property
 
 import orjson
 
-from batch_assets import paths
 from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.job_rows import JobRows
-from batch_assets.embeddings.marker import read_marker
 from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.embeddings.schema import EMBED, GENERATE, Task
-from batch_assets.errors import AccountingError
 from batch_assets.executors.aws.errors import error_message
 from batch_assets.executors.aws.events import delete_events, receive_events
 from batch_assets.executors.aws.staging import check_bucket
@@ -29,15 +26,17 @@ from batch_assets.executors.jobs import JobDescription
 from batch_assets.executors.sagemaker.account import SageMakerAccount
 from batch_assets.executors.sagemaker.answers import AnswerFormat
 from batch_assets.executors.sagemaker.checking import check_settings
+from batch_assets.executors.sagemaker.expectations import first_width
 from batch_assets.executors.sagemaker.fetching import OBJECT_FAILED, fetch_results
 from batch_assets.executors.sagemaker.places import JobPlaces, results_folder
 from batch_assets.executors.sagemaker.quotas import DEFAULT_JOBS
 from batch_assets.executors.sagemaker.rendering import render_job
+from batch_assets.executors.sagemaker.requests import CSV
 from batch_assets.executors.sagemaker.service import SageMakerService, read_event
 from batch_assets.executors.sagemaker.service_errors import is_not_found
 from batch_assets.sharding.plan import Shard
 from batch_assets.sharding.reading import read_shard
-from batch_assets.storage import join_uri, open_storage
+from batch_assets.storage import join_uri
 
 VERSION = 1
 """Raised when lines are rendered otherwise, so that the same text gives another vector."""
@@ -219,7 +218,7 @@ class SageMakerExecutor(JobPlaces):
         model, options = self.settings.model, self.options
         return AnswerFormat(
             task=self.task,
-            csv=options.content_type == "text/csv",
+            csv=options.content_type == CSV,
             output_field=options.output_field,
             dimensions=model.dimensions,
             normalize=model.normalize,
@@ -234,17 +233,8 @@ class SageMakerExecutor(JobPlaces):
         """Dimensions of the shard's vectors; where it has none, of the pipeline's. 0: not known, or answers."""
         if self.task == GENERATE:
             return 0
-        return rows.dimensions or self.settings.model.dimensions or self._first_width()
-
-    def _first_width(self) -> int:
-        """Dimensions of the first shard's vectors, once it is committed: one small file to read. Else 0."""
-        try:
-            found = read_marker(open_storage(self.settings.output.root), paths.shard_key(1, 0))
-        except AccountingError:
-            return 0
-        if found is None or not found[0].embeddings.rows or found[0].fingerprint != self.fingerprint():
-            return 0
-        return found[0].dimensions
+        known = rows.dimensions or self.settings.model.dimensions
+        return known or first_width(self.settings.output.root, self.fingerprint())
 
     def cost(self, input_tokens: int, output_tokens: int, *, on_demand: bool = False) -> float | None:
         """None: instances are paid for by time, not by tokens."""

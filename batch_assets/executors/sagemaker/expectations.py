@@ -7,7 +7,11 @@ no better, and nothing more should be paid for.
 from collections import Counter
 from enum import Enum
 
+from batch_assets import paths
+from batch_assets.embeddings.marker import read_marker
+from batch_assets.errors import AccountingError
 from batch_assets.executors.deferred import UnexpectedOutput
+from batch_assets.storage import open_storage
 
 ENOUGH = 3
 GO_ON = "then `batch-assets run` goes on"
@@ -70,3 +74,14 @@ class Expectations:
             f"of what the container answers nothing can be used; of the first record {self._words[kind]}; "
             f"{kind.value}, {GO_ON}"
         )
+
+
+def first_width(root: str, fingerprint: str) -> int:
+    """Dimensions of the vectors of a pipeline's first shard, once it is committed: one small file to read. Else 0."""
+    try:
+        found = read_marker(open_storage(root), paths.shard_key(1, 0))
+    except AccountingError:
+        return 0
+    if found is None or not found[0].embeddings.rows or found[0].fingerprint != fingerprint:
+        return 0
+    return found[0].dimensions

@@ -82,7 +82,7 @@ def fetch_results(
     expected = executor.answer_format(rows)
     for each in done:
         _refuse_flood(storage, each, expected)
-    tally = read_results(storage, [each.result.path for each in done if each.result], rows, expected)
+    tally = read_results(storage, [each.result for each in done if each.result], rows, expected)
     for each in done:
         for ordinal in rows.unknown(each.ordinals).tolist():
             rows.again(ordinal, MISSING, "the result file has no line for this record")

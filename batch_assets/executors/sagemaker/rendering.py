@@ -13,7 +13,7 @@ from batch_assets.executors.deferred import Order
 from batch_assets.executors.jobs import JobDescription, RequestFile, digest_of, runs_of
 from batch_assets.executors.sagemaker.places import requests_folder
 from batch_assets.executors.sagemaker.prices import most_usd
-from batch_assets.executors.sagemaker.requests import SUFFIXES, TOO_LONG, Cut, InputObject, Lines, cut_records
+from batch_assets.executors.sagemaker.requests import TOO_LONG, Cut, InputObject, Lines, cut_records, suffix
 from batch_assets.sharding.plan import Shard
 from batch_assets.sharding.reading import read_shard
 from batch_assets.storage import Storage
@@ -37,7 +37,7 @@ def render_job(executor: "SageMakerExecutor", shard: Shard, order: Order) -> Job
     objects = cut_records(records, lines, cut, order.ordinals, too_long)
     # Two deployments may share a staging area, a pipeline's name and a root's path: no file of one is the other's.
     folder = requests_folder(shard.key, order.fence, uuid.uuid4().hex[:8])
-    pattern = f"{folder}/{shard.key}-{order.fence}-{{:05d}}{SUFFIXES[options.content_type]}"
+    pattern = f"{folder}/{shard.key}-{order.fence}-{{:05d}}{suffix(options.content_type)}"
     files, ordinals = _upload(executor.staging, folder, pattern, objects)
     return JobDescription(
         pipeline=executor.settings.name,

@@ -27,17 +27,7 @@ MOST_OBJECTS = 10_000
 """Of one job, about: more are only many small requests to S3."""
 
 ID, INPUT, OUTPUT = "id", "input", "SageMakerOutput"
-# JSONPath, at most 63 characters each.
-DATA_PROCESSING: Mapping[str, Mapping[str, str]] = {
-    "application/jsonlines": {
-        "InputFilter": f"$.{INPUT}",
-        "JoinSource": "Input",
-        "OutputFilter": f"$['{ID}','{OUTPUT}']",
-    },
-    # An answer has as many columns as it likes: they are appended, and none is filtered out.
-    "text/csv": {"InputFilter": "$[1:]", "JoinSource": "Input", "OutputFilter": "$"},
-}
-SUFFIXES = {"application/jsonlines": ".jsonl", "text/csv": ".csv"}
+CSV = "text/csv"
 # Legal within JSON strings, and line ends to many a container's own way of splitting.
 _LINE_ENDS = ((b"\xc2\x85", b"\\u0085"), (b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"))
 
@@ -63,7 +53,7 @@ class Lines:
     def line(self, ordinal: int, text: str) -> bytes:
         """The record's line in an input object, with its end."""
         text = self.prompt + text
-        if self.content_type == "text/csv":
+        if self.content_type == CSV:
             out = io.StringIO()
             row = [record_id(ordinal), " ".join(text.splitlines())]
             csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL).writerow(row)
@@ -73,6 +63,19 @@ class Lines:
         for raw, escaped in _LINE_ENDS:
             line = line.replace(raw, escaped)
         return line
+
+
+def data_processing(content_type: str) -> dict[str, str]:
+    """What the service does with a line on its way: JSONPath, at most 63 characters each."""
+    if content_type == CSV:
+        # An answer has as many columns as it likes: they are appended, and none is filtered out.
+        return {"InputFilter": "$[1:]", "JoinSource": "Input", "OutputFilter": "$"}
+    return {"InputFilter": f"$.{INPUT}", "JoinSource": "Input", "OutputFilter": f"$['{ID}','{OUTPUT}']"}
+
+
+def suffix(content_type: str) -> str:
+    """How the name of an input object ends."""
+    return ".csv" if content_type == CSV else ".jsonl"
 
 
 @dataclass

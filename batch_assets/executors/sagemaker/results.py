@@ -7,7 +7,7 @@ are, and what becomes of records without a line, in `fetching.py`.
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,9 +28,11 @@ from batch_assets.executors.sagemaker.answers import (
 )
 from batch_assets.executors.sagemaker.expectations import Expectations, Odd
 from batch_assets.executors.sagemaker.requests import ID, OUTPUT, RECORD_ID_DIGITS
-from batch_assets.storage import Storage
+from batch_assets.storage import FileInfo, Storage
+from batch_assets.storage.threads import map_in_order, threads_for
 
 BAD_OUTPUT = "bad_output"
+SMALL_BYTES = 2**20
 _BLOCK_ROWS = 256
 
 
@@ -53,15 +55,20 @@ class Tally:
     output_tokens: int = 0
 
 
-def read_results(storage: Storage, paths: Iterable[str], rows: JobRows, expected: AnswerFormat) -> Tally:
-    """Sort every line of some result objects into `rows`. Streams.
+def read_results(storage: Storage, files: Sequence[FileInfo], rows: JobRows, expected: AnswerFormat) -> Tally:
+    """Sort every line of some result objects into `rows`. Streams; small objects come several at a time.
 
     Raises UnexpectedOutput, FileNotFoundError, StorageError.
     """
     sorter = ResultSorter(rows, expected)
-    for path in paths:
-        for line in split_lines(storage.stream(path)):
+    small = [file.path for file in files if file.size <= SMALL_BYTES]
+    for content in map_in_order(storage.read, small, threads_for(storage)):
+        for line in split_lines([content]):
             sorter.add_line(line)
+    for file in files:
+        if file.size > SMALL_BYTES:
+            for line in split_lines(storage.stream(file.path)):
+                sorter.add_line(line)
     sorter.end()
     return sorter.tally
 

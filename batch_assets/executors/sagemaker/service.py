@@ -14,7 +14,7 @@ from batch_assets.errors import SubmissionRefused
 from batch_assets.executors.aws.errors import cannot_ask, error_code, error_message
 from batch_assets.executors.base import JobState
 from batch_assets.executors.deferred import ServiceJob, Unanswered
-from batch_assets.executors.sagemaker.requests import DATA_PROCESSING
+from batch_assets.executors.sagemaker.requests import data_processing
 from batch_assets.executors.sagemaker.service_errors import IN_USE, explain_refusal, is_not_found
 from batch_assets.settings.sagemaker import SageMakerExecutorSettings
 
@@ -150,7 +150,7 @@ def job_request(options: SageMakerExecutorSettings, name: str, requests: str, re
         },
         "TransformOutput": output,
         "TransformResources": resources,
-        "DataProcessing": dict(DATA_PROCESSING[options.content_type]),
+        "DataProcessing": data_processing(options.content_type),
         "Tags": [{"Key": key, "Value": value} for key, value in options.tags.items()],
     }
     return {field: value for field, value in request.items() if value not in (None, {}, [])}

@@ -5,6 +5,7 @@
 A job's timeout counts both: the virtual seconds that it ran, and its process's real ones.
 """
 
+import hashlib
 import shlex
 import threading
 from collections import deque
@@ -155,8 +156,8 @@ def _ending(job: BatchJob, process: Process, fate: Fate) -> Ending:
     if process.timed_out:
         return Ending(KILLED, TIMED_OUT, timed_out=True)
     if fate.interrupted:
-        host = f"i-{abs(hash((job.id, len(job.attempts)))):017x}"[:19]
-        return Ending(None, f"Host EC2 (instance {host}) terminated.")
+        host = hashlib.sha256(_process_name(job, len(job.attempts)).encode()).hexdigest()[:17]
+        return Ending(None, f"Host EC2 (instance i-{host}) terminated.")
     if fate.crashed:
         return Ending(KILLED, EXITED, OUT_OF_MEMORY)
     if process.unstartable:

@@ -127,5 +127,9 @@ class BatchJob:
 
     @property
     def seed_name(self) -> str:
-        """What chance knows it by: the same in every rehearsal that submits in the same order."""
-        return f"{self.name}#{self.number}:{'' if self.index is None else self.index}"
+        return seed_name(self.name, self.number, self.index)
+
+
+def seed_name(name: str, number: int, index: int | None) -> str:
+    """What chance knows a job by: the same in every rehearsal that submits in the same order."""
+    return f"{name}#{number}:{'' if index is None else index}"

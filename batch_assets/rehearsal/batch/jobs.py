@@ -16,7 +16,7 @@ from typing import Any
 
 from batch_assets.rehearsal.batch.attempts import Attempts
 from batch_assets.rehearsal.batch.definitions import Definition
-from batch_assets.rehearsal.batch.job import ENDS, Attempt, BatchJob, Ending, Fate, Work
+from batch_assets.rehearsal.batch.job import ENDS, Attempt, BatchJob, Ending, Fate, Work, seed_name
 from batch_assets.rehearsal.batch.retrying import is_retried
 from batch_assets.rehearsal.books import Books
 from batch_assets.rehearsal.clock import Timeline
@@ -94,11 +94,14 @@ class BatchJobs:
             number = self._numbers[name]
             self._numbers[name] += 1
 
+            now = self.now
+
             def make(identity: str, index: int | None, parent: BatchJob | None) -> BatchJob:
+                fate = Fate.draw(self._scenario, seed_name(name, number, index), 1)
+                order = next(self._order)
                 job = BatchJob(
-                    identity, region, next(self._order), number, request, definition, work, self.now,
-                    Fate.draw(self._scenario, f"{name}#{number}:{'' if index is None else index}", 1), index, parent,
-                )  # fmt: skip
+                    identity, region, order, number, request, definition, work, now, fate, index, parent
+                )
                 self.by_id[identity] = job
                 return job
 
@@ -131,6 +134,8 @@ class BatchJobs:
     def terminate(self, job: BatchJob, reason: str) -> None:
         """End a job, or all of an array's children, wherever they are."""
         with self.lock:
+            if job.children and job.active:
+                job.terminated = job.terminated or reason
             for leaf in job.children or [job]:
                 if leaf.active and leaf.terminated is None:
                     leaf.terminated = reason
@@ -142,6 +147,7 @@ class BatchJobs:
     def cancel(self, job: BatchJob, reason: str) -> None:
         """End what has not reached STARTING; the rest goes on."""
         with self.lock:
+            job.cancelled = job.cancelled or (bool(job.children) and job.active)
             for leaf in job.children or [job]:
                 if leaf.status in NOT_BEGUN:
                     leaf.cancelled = True
@@ -207,6 +213,7 @@ class BatchJobs:
         array = job.parent
         if array and array.active and sum(array.states[end] for end in ENDS) == len(array.children):
             failed = array.states["FAILED"] > 0
-            self._end(array, "FAILED" if failed else "SUCCEEDED", CHILD_FAILED if failed else None)
+            reason = (array.terminated or CHILD_FAILED) if failed else None
+            self._end(array, "FAILED" if failed else "SUCCEEDED", reason)
         for dependent in self._dependents.pop(job.id, []):
             self._ready(dependent)

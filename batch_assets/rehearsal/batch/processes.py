@@ -74,8 +74,13 @@ class Processes:
         """End it now, or before it begins; `done` is called all the same."""
         with self._lock:
             process.killed = True
-            if process.running:
+            waits = process in self._waiting
+            if waits:
+                self._waiting.remove(process)
+            elif process.running:
                 _kill(process.running)
+        if waits:
+            process.done(process)
 
     @property
     def alive(self) -> int:

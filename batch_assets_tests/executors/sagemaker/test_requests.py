@@ -2,34 +2,35 @@
 
 import csv
 import itertools
-from typing import Any
 
 import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batch_assets.executors.sagemaker.requests import DATA_PROCESSING, Cut, InputObject, Lines, cut_records
+from batch_assets.executors.sagemaker.requests import (
+    CSV,
+    Cut,
+    InputObject,
+    Lines,
+    cut_records,
+    data_processing,
+)
+from batch_assets.rehearsal.sagemaker.records import Processing
 from batch_assets_tests.executors.bedrock.builders import records_of
 
-JSON, CSV = "application/jsonlines", "text/csv"
+JSON = "application/jsonlines"
 
 
-def lines(content_type: str = JSON, **fields: Any) -> Lines:
-    return Lines(
-        **{
-            "prompt": "",
-            "content_type": content_type,
-            "input_field": "inputs",
-            "most_bytes": 10**6,
-            **fields,
-        }
-    )
+def lines(
+    content_type: str = JSON, prompt: str = "", input_field: str = "inputs", most_bytes: int = 10**6
+) -> Lines:
+    return Lines(prompt, content_type, input_field, most_bytes)
 
 
-def objects(count: int, cut: Cut, ordinals: list[int] | None = None, **fields: Any) -> list[InputObject]:
+def objects(count: int, cut: Cut, ordinals: list[int] | None = None) -> list[InputObject]:
     records = records_of([f"text {ordinal}" for ordinal in range(count)])
-    return list(cut_records([records], lines(**fields), cut, ordinals, []))
+    return list(cut_records([records], lines(), cut, ordinals, []))
 
 
 def test_a_line_of_json() -> None:
@@ -46,10 +47,10 @@ def test_a_line_of_csv() -> None:
 
 
 def test_filters_are_short_enough_and_hold_the_id_back() -> None:
-    for processing in DATA_PROCESSING.values():
+    for content_type, filtered in ((JSON, "$.input"), (CSV, "$[1:]")):
+        processing = data_processing(content_type)
         assert all(len(path) <= 63 for path in processing.values())
-    assert DATA_PROCESSING[JSON]["InputFilter"] == "$.input"
-    assert DATA_PROCESSING[CSV]["InputFilter"] == "$[1:]"
+        assert processing["InputFilter"] == filtered
 
 
 def test_a_record_larger_than_a_call_is_left_out_with_figures() -> None:
@@ -106,9 +107,7 @@ def test_every_record_is_in_exactly_one_object(
 
 @pytest.mark.parametrize("content_type", [JSON, CSV])
 def test_the_text_is_sent_and_the_id_is_not(content_type: str) -> None:
-    from batch_assets.rehearsal.sagemaker.records import Processing
-
     line = lines(content_type).line(3, "a, b").decode().rstrip("\n")
-    sent = Processing(dict(DATA_PROCESSING[content_type]), content_type).sent(line)
+    sent = Processing(data_processing(content_type), content_type).sent(line)
     assert "00000000003" not in sent
     assert "a, b" in sent

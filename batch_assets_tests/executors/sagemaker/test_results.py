@@ -34,7 +34,8 @@ def read(root: Path, lines: list[bytes], rows: JobRows, **expected: Any) -> Tall
     path = root / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"\n".join(lines))
-    return read_results(open_storage(str(root)), [FILE], rows, AnswerFormat(**expected))
+    storage = open_storage(str(root))
+    return read_results(storage, list(storage.list("results")), rows, AnswerFormat(**expected))
 
 
 def test_good_lines_in_any_order(tmp_path: Path) -> None:

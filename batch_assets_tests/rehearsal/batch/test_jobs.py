@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from batch_assets_tests.rehearsal.batch.cloud import cloud
 
 SHOW = "import json, os, sys; json.dump([dict(os.environ), sys.executable], open({file!r}, 'w'))"
 FAIL_ONCE = "import os; raise SystemExit(3 if os.environ['AWS_BATCH_JOB_ATTEMPT'] == '1' else 0)"
-FAIL_ONE = "import os; raise SystemExit(3 if os.environ['AWS_BATCH_JOB_ARRAY_INDEX'] == '1' else 0)"
+FAIL_ONE = (
+    "import os; ill = os.environ['AWS_BATCH_JOB_ARRAY_INDEX'] == '1'; print('one has failed' * ill); "
+    "raise SystemExit(3 * ill)"
+)
 HANG = "import time; time.sleep(100)"
 SPOT = [{"onStatusReason": "Host EC2*", "action": "RETRY"}, {"onReason": "*", "action": "EXIT"}]
 
@@ -58,6 +62,9 @@ def test_an_array_has_failed_when_all_have_ended_and_one_failed() -> None:
         failed = where.describe(f"{done['jobId']}:1")
         assert [attempt["container"]["exitCode"] for attempt in failed["attempts"]] == [3, 3]
         assert where.began() == [1, 1, 2]
+        with urllib.request.urlopen(f"{where.server.endpoint}/_rehearsal/jobs") as reply:
+            (shown,) = json.loads(reply.read())
+        assert shown["service"] == "batch" and "one has failed" in shown["failed"][failed["jobId"]]["log"]
         assert where.run(FAIL_ONCE, retryStrategy={"attempts": 2})["status"] == "SUCCEEDED"
         assert where.run("pass", parameters={"a": "b"}, jobDefinition="worker")["status"] == "SUCCEEDED"
 
@@ -110,6 +117,7 @@ def test_ending_jobs_kills_their_processes() -> None:
         where.batch.terminate_job(jobId=array, reason="enough")
         assert where.reach(array)["status"] == "FAILED"
         assert where.children(array) == [("FAILED", "enough")] * 2
+        assert (done := where.describe(array))["statusReason"] == "enough" and done["isTerminated"]
         deadline = time.monotonic() + 10
         while where.server.batch_jobs.processes:
             assert time.monotonic() < deadline
