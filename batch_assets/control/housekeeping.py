@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 
 from batch_assets import paths
-from batch_assets.control.chaining import is_chained
+from batch_assets.control.chaining import is_chained, known_upstream
 from batch_assets.control.upstream_changes import look_for_touched
 from batch_assets.embeddings.marker import ShardMarker, read_marker
 from batch_assets.ledger.ledger import Ledger
@@ -83,9 +83,12 @@ def _upstream_news(
     settings: PipelineSettings, ledger: Ledger, root: Storage, after: str | None
 ) -> SourceNews:
     """New are the upstream's generations; touched, the shards that it has computed again."""
-    new = [f"g{number:04d}" for number in plans_behind(settings, root)]
-    row = ledger.pipeline(settings.name)
-    if row is None or row.generation == 0:
+    row, upstream = ledger.pipeline(settings.name), known_upstream(settings, ledger)
+    planned = row.generation if row is not None else 0
+    # Where the ledger knows that there is nothing more, the plans' files need not be listed.
+    behind = upstream is None or upstream.generation != planned
+    new = [f"g{number:04d}" for number in plans_behind(settings, root)] if behind else []
+    if planned == 0:
         return SourceNews(bool(new), [], [], [], None)
     look = look_for_touched(settings, ledger, after)
     return SourceNews(False, new, look.touched, [], look.cursor)

@@ -99,6 +99,7 @@ def reconcile(
         if job is not None:
             note_children(submission, job, sharing)
             ended += note(pipeline, submission, job)
+            _end_overdue(submission, job, sharing, now)
         elif submission.state is SubmissionState.SUBMITTING and now - submission.claimed_at >= INTENT_SECONDS:
             resolve(submission, sharing)
     known = {submission.service_id for submission in ours} | {submission.name for submission in ours}
@@ -144,6 +145,18 @@ def remember(job: ServiceJob, sharing: Sequence[Pipeline]) -> None:
                     pipeline.ledger.adopt_submission(
                         refused.token, job.name, executor.scope, job.id, carried, job.submitted_at
                     )
+
+
+def _end_overdue(submission: SubmissionRow, job: ServiceJob, sharing: Sequence[Pipeline], now: float) -> None:
+    """Stop a job that runs longer than its pipeline allows: its bound counts on that. What is missing goes again."""
+    owner = next((each for each in sharing if each.name == submission.pipeline), None)
+    hours = getattr(owner.settings.executor, "max_job_hours", None) if owner is not None else None
+    if owner is None or hours is None or not job.active:
+        return
+    begun = job.began_at or job.submitted_at
+    if begun and now - begun > hours * 3600:
+        logger.warning("job %s runs for more than max_job_hours %g: it is stopped", job.name, hours)
+        deferred(owner).stop_job(job.id)
 
 
 def note_children(submission: SubmissionRow, job: ServiceJob, sharing: Sequence[Pipeline]) -> None:

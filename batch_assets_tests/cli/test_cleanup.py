@@ -25,7 +25,8 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["batch-assets", "cleanup", *map(str, arguments)])
         capfd.readouterr()
-        return run_command(), *capfd.readouterr()
+        code, told = run_command(), capfd.readouterr()
+        return code, told.out, told.err
 
     return call
 

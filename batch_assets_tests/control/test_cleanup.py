@@ -214,7 +214,7 @@ def test_a_version_is_left_over_from_its_replacement_on(tmp_path: Path) -> None:
 
 def age(folder: Path, seconds: float) -> None:
     for path in folder.iterdir():
-        os.utime(path, (time.time() - seconds,) * 2)
+        os.utime(path, (time.time() - seconds, time.time() - seconds))
 
 
 def test_killed_half_way_the_rest_goes_the_next_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,8 +39,8 @@ def write_topics(storage: Storage, topics: list[list[Any]], kind: str = "string"
     """A planned and committed shard for each list, a record for each topic, all embedded."""
     planned = plan(storage, 1, [len(some) for some in topics])
     for number, (shard, some) in enumerate(zip(planned, topics, strict=True)):
-        values = {"columns": {"topic": kind}, "values": {"topic": some}}
-        write_shard(storage, shard.key, "e" * len(some), base=100 * number, **values)
+        columns, values = {"topic": kind}, {"topic": some}
+        write_shard(storage, shard.key, "e" * len(some), base=100 * number, columns=columns, values=values)
     return [(shard.key, shard.records) for shard in planned]
 
 
@@ -100,14 +100,13 @@ def test_a_grouped_version_is_like_any_other(storage: Storage) -> None:
     planned = plan(storage, 1, [5, 3, 4])
     for number, (shard, kinds) in enumerate(zip(planned, ["eerfe", "rrr", "eeee"], strict=True)):
         valid = len(kinds.replace("r", ""))
-        topics = ["news", "sport"] * valid
-        columns = {"columns": {"topic": "string"}, "values": {"topic": topics[:valid]}}
-        write_shard(storage, shard.key, kinds, base=100 * number, **columns)
+        columns, values = {"topic": "string"}, {"topic": (["news", "sport"] * valid)[:valid]}
+        write_shard(storage, shard.key, kinds, base=100 * number, columns=columns, values=values)
     shards = [(shard.key, shard.records) for shard in planned]
     result = merge(storage, shards, FINGERPRINT, grouping=TOPIC, left_out=LeftOut(2, 9))
     assert publish(storage, result.manifest.version, None)
-    manifest = open_current(storage)
-    assert manifest == result.manifest
+    manifest = result.manifest
+    assert open_current(storage) == manifest
     folder = Path(storage.uri) / "merged" / manifest.version
     assert {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")} == {
         "failures.parquet", "manifest.json", "metadata.json",

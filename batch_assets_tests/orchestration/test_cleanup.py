@@ -44,8 +44,8 @@ def asked_by_schedule(deployment: Deployment) -> list[str]:
         instance=deployment.instance, repository_def=repository, scheduled_execution_time=at
     ) as context:
         data = repository.get_schedule_def("texts_cleanup").evaluate_tick(context)
-    [request] = data.run_requests or ()
-    return [key.to_user_string() for key in request.asset_selection or ()]
+    requests = data.run_requests or ()
+    return [key.to_user_string() for request in requests for key in request.asset_selection or ()]
 
 
 def test_the_check_shows_and_the_asset_removes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +83,7 @@ def test_it_is_there_only_where_retention_is_set(tmp_path: Path) -> None:
     settings = make_settings(tmp_path, retention={"merged": "1h"})
     assert not build_pipeline_definitions(settings).schedules
     settings = make_settings(tmp_path, retention=RETENTION, timezone="Europe/Berlin")
-    [schedule] = build_pipeline_definitions(settings).schedules or ()
+    schedule = next(iter(build_pipeline_definitions(settings).schedules or ()))
     assert isinstance(schedule, dg.ScheduleDefinition)
     assert (schedule.name, schedule.cron_schedule) == ("texts_cleanup", "0 0 * * 0")
     assert schedule.execution_timezone == "Europe/Berlin"

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from batch_assets.executors.ray.executor import share_of_calls
 from batch_assets.settings.pipeline import parse_pipeline
 from batch_assets.worker import pacing
 from batch_assets.worker.fetching import Fetcher, Fetching
@@ -75,4 +76,9 @@ def test_a_worker_has_the_whole_cap_unless_it_is_given_a_share() -> None:
     values = {"source": {"uri": "in"}, "output": {"root": "out"}, "calls_per_second": 12}
     settings = parse_pipeline(values, "photos", "a test")
     assert Fetching.of(settings).calls_per_second == 12
-    assert Fetching.of(settings, 3.0) == Fetching(calls_per_second=3.0, name="photos", most_bytes=16 * 2**20)
+    shared = share_of_calls(settings, 4)
+    assert (
+        Fetching.of(shared)
+        == Fetching.of(settings, 3.0)
+        == Fetching(calls_per_second=3.0, name="photos", most_bytes=16 * 2**20)
+    )

@@ -175,7 +175,7 @@ class AwsBatchExecutor(Named):
         definition = self.options.job_definition or self.service.definition(
             definition_request(self.options, self.name_prefix)
         )
-        return self.service.submit(job_request(self.options, name, definition, manifest, jobs))
+        return self.service.submit(job_request(self.options, self.region, name, definition, manifest, jobs))
 
     def worker(self, job_id: str, place: int, jobs: int) -> str:
         return f"{job_id}:{place}" if jobs > 1 else job_id

@@ -23,10 +23,12 @@ def worker_command(manifest: str) -> list[str]:
 
 
 def job_request(
-    options: AwsBatchExecutorSettings, name: str, definition: str, manifest: str, jobs: int
+    options: AwsBatchExecutorSettings, region: str, name: str, definition: str, manifest: str, jobs: int
 ) -> dict[str, Any]:
     """The parameters of SubmitJob for `jobs` workers: an array, or a plain job of one."""
-    environment = [{"name": key, "value": value} for key, value in sorted(options.environment.items())]
+    # A container on EC2 is not told its region, and object stores ask for it.
+    told = {"AWS_REGION": region, **options.environment}
+    environment = [{"name": key, "value": value} for key, value in sorted(told.items())]
     call: dict[str, Any] = {
         "jobName": name,
         "jobQueue": options.job_queue,

@@ -77,8 +77,8 @@ class RayWorker:
             pid=os.getpid(),
         )
 
-    def begin(self, settings: PipelineSettings, shard: Shard, calls_per_second: float | None = None) -> None:
-        """Take up a shard; its outcomes come from `fetch`. `calls_per_second` is this worker's share of the cap."""
+    def begin(self, settings: PipelineSettings, shard: Shard) -> None:
+        """Take up a shard; its outcomes come from `fetch`."""
         assert self._encoder is not None, "a shard came before the model"
         executor = settings.executor
         assert isinstance(executor, RayExecutorSettings), executor.type
@@ -88,7 +88,7 @@ class RayWorker:
             self._encoder,
             batch_tokens=None if executor.batch_tokens == "auto" else executor.batch_tokens,
             batch_records=executor.batch_records,
-            fetching=Fetching.of(settings, calls_per_second),
+            fetching=Fetching.of(settings),
             timings=self._timings,
         )
 

@@ -68,23 +68,26 @@ class RayExecutor(InPlace):
             return handle.job_id in self._cancelled
 
         started, progress = time.perf_counter(), self.cluster.progress
-        pool, cap = self.cluster.pool(self.settings), self.settings.calls_per_second
+        pool = self.cluster.pool(self.settings)
         with pool.worker(is_cancelled) as worker:
             assert worker.loaded is not None
             facts.model = self.settings.model.id
             facts.dtype, facts.device = worker.loaded.dtype, worker.loaded.device
             facts.dimensions = worker.loaded.dimensions
             facts.timings["load_seconds"] = time.perf_counter() - started
-            # Workers cannot ask each other: each keeps to an equal share of the pipeline's cap.
-            share = None if cap is None else cap / pool.size
-            with contextlib.closing(
-                worker.embed(self.settings, handle.prepared.shard, is_cancelled, share)
-            ) as embedding:
+            settings = share_of_calls(self.settings, pool.size)
+            with contextlib.closing(worker.embed(settings, handle.prepared.shard, is_cancelled)) as embedding:
                 for outcomes in embedding:
                     if progress is not None:
                         progress(len(outcomes.records), int(outcomes.token_counts.sum()))
                     yield outcomes
             facts.timings.update(worker.timings)
+
+
+def share_of_calls(settings: PipelineSettings, workers: int) -> PipelineSettings:
+    """The settings for one of so many workers: they cannot ask each other, so each has an equal share of the cap."""
+    cap = settings.calls_per_second
+    return settings if cap is None else settings.model_copy(update={"calls_per_second": cap / workers})
 
 
 def ray_settings(settings: PipelineSettings) -> RayExecutorSettings:

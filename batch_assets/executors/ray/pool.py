@@ -43,17 +43,13 @@ class Worker:
     timings: dict[str, float] = field(default_factory=dict)
 
     def embed(
-        self,
-        settings: PipelineSettings,
-        shard: Shard,
-        is_cancelled: Callable[[], bool],
-        calls_per_second: float | None = None,
+        self, settings: PipelineSettings, shard: Shard, is_cancelled: Callable[[], bool]
     ) -> Generator[Outcomes, None, None]:
         """The shard's outcomes; behind the last, `timings` are the shard's.
 
-        `calls_per_second` is the worker's share. Raises what the worker raises, WorkerDied, and Cancelled.
+        Raises what the worker raises, WorkerDied, and Cancelled.
         """
-        begun = self.actor.begin.remote(settings, shard, calls_per_second)
+        begun = self.actor.begin.remote(settings, shard)
         waiting = deque(self.actor.fetch.remote() for _ in range(FETCHES_AHEAD))
         try:
             self._get(begun, is_cancelled)

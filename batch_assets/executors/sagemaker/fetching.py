@@ -34,7 +34,7 @@ SUFFIX = ".out"
 OBJECT_FAILED = "object_failed"
 RECORD_REFUSED = "record_refused"
 FREE_CUTS = 5
-"""A cut that brings a job closer costs no attempt, up to so many; from 100,000 records to one it takes three."""
+"""A job that comes closer costs no attempt, so often; from 100,000 records to one alone it takes three cuts."""
 
 # What a vector can come to in a result object, at most, and how much more is beyond all expectation.
 LINE_BYTES, NUMBER_BYTES, WIDEST, TOO_MUCH = 64, 24, 8192, 4
@@ -71,9 +71,9 @@ def fetch_results(
     state = service_job.state if service_job is not None else JobState.FAILED
     storage, objects = _objects(executor, job, service_job)
     done = [each for each in objects if each.result is not None]
-    if len(done) < len(objects) and state is JobState.SUCCEEDED and not final:
+    if len(done) < len(objects) and not final and _may_come(service_job):
         raise ResultsNotReady(
-            f"job {job.shard}-{job.fence} is completed, and the results of {len(objects) - len(done)} of its "
+            f"job {job.shard}-{job.fence} has ended, and the results of {len(objects) - len(done)} of its "
             f"{len(objects)} objects are not to be seen yet"
         )
     cost = cost_of(executor.options, service_job, job.bound_usd)
@@ -88,7 +88,8 @@ def fetch_results(
             rows.again(ordinal, MISSING, "the result file has no line for this record")
     failed = [each for each in objects if each.result is None]
     if state is JobState.FAILED and service_job is not None:
-        facts.narrowed = _blame(job, service_job, failed, rows, others_succeeded=bool(done))
+        attempts = executor.options.max_attempts
+        facts.narrowed = _blame(job, service_job, failed, rows, attempts, others_succeeded=bool(done))
     else:
         code, message = _untold(state, service_job)
         for ordinal in _left(rows, failed):
@@ -96,6 +97,18 @@ def fetch_results(
     _report(job, tally, len(asked), len(done), len(objects))
     facts.input_tokens += tally.input_tokens
     facts.output_tokens += tally.output_tokens
+
+
+def _may_come(service_job: ServiceJob | None) -> bool:
+    """Whether there may be results that are not to be seen yet.
+
+    Of a failed job nobody tells which objects have succeeded: to take one for failed that was only
+    late would be to pay for it again, and to blame its records.
+    """
+    if service_job is None:
+        return False
+    failed = service_job.state is JobState.FAILED and service_job.began_at is not None
+    return failed or service_job.state is JobState.SUCCEEDED
 
 
 def _objects(
@@ -137,29 +150,29 @@ def _blame(
     service_job: ServiceJob,
     failed: list[ObjectEnd],
     rows: JobRows,
+    max_attempts: int,
     *,
     others_succeeded: bool,
 ) -> bool:
-    """Say what becomes of the records of failed objects; whether that brings the job closer to an end.
+    """Say what becomes of the records of failed objects; whether that comes closer to an end.
 
-    Where records may be what broke their objects, the next job has smaller objects. A record alone
-    in its object, while others of the job succeeded, is what broke it.
+    Where records may be what broke their objects, the next job has smaller objects. A record that is
+    alone in its object, and has been in as many failed ones as there are attempts, is what broke them.
     """
     reason = service_job.message or "the job failed, and the service does not say why"
     if not may_be_the_data(service_job.message, others_succeeded=others_succeeded):
         for ordinal in _left(rows, failed):
             rows.again(ordinal, "job_failed", reason)
         return False
-    cut = False
     for each in failed:
-        alone = each.file.records == 1
         for ordinal in _left(rows, [each]):
-            if alone and others_succeeded:
-                rows.fail(ordinal, RECORD_REFUSED, f"its object fails, others do not: {reason}", job.attempt)
+            times = job.narrowed.get(ordinal, 0) + 1
+            if each.file.records == 1 and times >= max_attempts:
+                told = f"its object has failed {times} times, at last with this record alone: {reason}"
+                rows.fail(ordinal, RECORD_REFUSED, told, times)
             else:
                 rows.again(ordinal, OBJECT_FAILED, reason)
-                cut |= not alone
-    return cut and others_succeeded and max(job.narrowed.values(), default=0) < FREE_CUTS
+    return others_succeeded and max(job.narrowed.values(), default=0) < FREE_CUTS
 
 
 def _left(rows: JobRows, objects: list[ObjectEnd]) -> Iterator[int]:

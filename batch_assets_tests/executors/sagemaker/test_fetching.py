@@ -73,14 +73,14 @@ def codes(rows: JobRows) -> dict[int, str]:
 
 
 def test_of_a_failed_job_what_is_finished_stays_and_the_rest_is_cut(tmp_path: Path) -> None:
-    job = Job(tmp_path, [3, 1, 2], done={2})
-    with JobRows(6) as rows:
+    job = Job(tmp_path, [3, 1, 1, 2], done={3}, narrowed={4: 2})
+    with JobRows(7) as rows:
         facts = job.fetch(rows, JobState.FAILED)
         assert facts.narrowed
         assert facts.cost_usd == 20
-        # Alone in its object, while another succeeded: that is the record that breaks it.
-        assert codes(rows) == dict.fromkeys(range(3), "object_failed") | {3: "record_refused"}
-        assert rows.ordinals_again("object_failed").tolist() == [0, 1, 2]
+        # Alone in its object, and in a failed one for the third time: that is the record that breaks it.
+        assert codes(rows) == dict.fromkeys(range(4), "object_failed") | {4: "record_refused"}
+        assert rows.ordinals_again("object_failed").tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -111,13 +111,14 @@ def test_cutting_is_free_only_so_often(tmp_path: Path) -> None:
         assert not job.fetch(rows, JobState.FAILED).narrowed
 
 
-def test_a_completed_job_may_have_late_results(tmp_path: Path) -> None:
+@pytest.mark.parametrize("state", [JobState.SUCCEEDED, JobState.FAILED])
+def test_results_may_be_late(tmp_path: Path, state: JobState) -> None:
     job = Job(tmp_path, [2, 2], {0})
     with JobRows(4) as rows:
         with pytest.raises(ResultsNotReady, match="1 of its 2 objects"):
-            job.fetch(rows, JobState.SUCCEEDED, final=False)
+            job.fetch(rows, state, final=False)
         job.put(1, [2, 3])
-        job.fetch(rows, JobState.SUCCEEDED, final=False)
+        job.fetch(rows, state, final=False)
         assert rows.counts.embedded == 4
 
 
