@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from batch_assets.control.leases import exclusive, heartbeat
-from batch_assets.control.leftovers import Kind, Leftover, Times, find_due
+from batch_assets.control.leftovers import find_due
 from batch_assets.control.ownership import read_owner
 from batch_assets.control.pipeline import Pipeline
+from batch_assets.control.retention import Kind, Leftover, Times
 from batch_assets.errors import ConfigurationError, NotReady
 from batch_assets.executors.base import Executor
 from batch_assets.ledger.holder import Holder

@@ -5,71 +5,20 @@ jobs, attempts and pools are small and stay too: by them a lost ledger is rebuil
 paid is counted. What becomes of the files is decided in `cleanup.py`.
 """
 
-import datetime
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 
 import orjson
 
 from batch_assets import paths
+from batch_assets.control.old_versions import old_versions
 from batch_assets.control.pipeline import Pipeline
+from batch_assets.control.retention import UNNAMED_SECONDS, Kind, Leftover, Times, leftover, modified
 from batch_assets.control.settled import Settled, SettledShards
-from batch_assets.errors import AccountingError
-from batch_assets.merge.base import Manifest, read_manifest
-from batch_assets.merge.publishing import current, is_version, version_number
-from batch_assets.settings.retention import RetentionSettings
 from batch_assets.sharding.plan_files import generations, read_plan
 from batch_assets.storage import FileInfo, Storage
 from batch_assets.storage.threads import map_in_order, threads_for
-
-UNNAMED_SECONDS = 2 * 86_400.0
-"""What nothing names may be in the making, by whoever: it counts as left over no earlier."""
-
-
-class Kind(StrEnum):
-    """The kinds of leftovers; each has its retention time of the same name."""
-
-    REQUESTS = "requests"
-    RESULTS = "results"
-    SPOOLS = "spools"
-    SUPERSEDED = "superseded"
-    MERGED = "merged"
-
-
-@dataclass(frozen=True, slots=True)
-class Leftover:
-    """A file that may go. `since` is when it was needed last (unix seconds)."""
-
-    kind: Kind
-    storage: Storage
-    path: str
-    bytes: int
-    since: float
-
-
-@dataclass(frozen=True)
-class Times:
-    """Until when files of each kind must have been needed last to be due: those of the others stay for ever."""
-
-    until: dict[Kind, float]
-
-    @classmethod
-    def of(cls, retention: RetentionSettings, now: float) -> "Times":
-        ages: dict[Kind, datetime.timedelta | None] = {kind: getattr(retention, kind.value) for kind in Kind}
-        return cls({kind: now - age.total_seconds() for kind, age in ages.items() if age is not None})
-
-    @property
-    def latest(self) -> float:
-        return max(self.until.values(), default=float("-inf"))
-
-    def asks(self, *kinds: Kind) -> bool:
-        return any(kind in self.until for kind in kinds)
-
-    def due(self, found: Leftover) -> bool:
-        return found.since <= self.until.get(found.kind, float("-inf"))
 
 
 def find_due(pipeline: Pipeline, times: Times, now: float) -> Iterator[Leftover]:
@@ -88,7 +37,7 @@ def find_due(pipeline: Pipeline, times: Times, now: float) -> Iterator[Leftover]
     if times.asks(Kind.SPOOLS):
         found.append(_spools(pipeline, shards, times, now))
     if times.asks(Kind.MERGED):
-        found.append(_versions(storage, now))
+        found.append(old_versions(storage, now))
     return (one for one in itertools.chain(*found) if times.due(one))
 
 
@@ -103,17 +52,9 @@ def _by_shard(storage: Storage, folder: str, times: Times, judge: Judge) -> Iter
 
     grouped = itertools.groupby(storage.list(folder), key=lambda info: info.path.split("/")[1])
     # What is too young to be due needs no marker read.
-    old = ((key, [info for info in files if _modified(info) <= times.latest]) for key, files in grouped)
+    old = ((key, [info for info in files if modified(info) <= times.latest]) for key, files in grouped)
     for found in map_in_order(look, ((key, files) for key, files in old if files), threads_for(storage)):
         yield from found
-
-
-def _modified(info: FileInfo) -> float:
-    return float("inf") if info.modified is None else info.modified
-
-
-def _leftover(kind: Kind, storage: Storage, info: FileInfo, since: float) -> Leftover:
-    return Leftover(kind, storage, info.path, info.size, max(since, _modified(info)))
 
 
 def _of_jobs(
@@ -127,14 +68,14 @@ def _of_jobs(
     if settled is None:
         return []
     if settled.marker is None:
-        return [_leftover(Kind.SUPERSEDED, storage, info, settled.since) for info in files]
+        return [leftover(Kind.SUPERSEDED, storage, info, settled.since) for info in files]
     found: list[Leftover] = []
     for info in files:
         _, _, fence, *rest = info.path.split("/")
         kind = _kind_of(rest[0]) if rest and fence.isdigit() else None
         # A later job than the committed one: somebody rendered it, and it may be at the service.
         if kind is not None and int(fence) <= settled.marker.fence:
-            found.append(_leftover(kind, storage, info, settled.since))
+            found.append(leftover(kind, storage, info, settled.since))
     return found
 
 
@@ -157,7 +98,7 @@ def _of_pool(
             continue
         if since is None:
             since = _pool_settled(pipeline, shards, name.partition("-")[0])
-        yield _leftover(kind, storage, info, since)
+        yield leftover(kind, storage, info, since)
 
 
 def _pool_settled(pipeline: Pipeline, shards: SettledShards, number: str) -> float:
@@ -180,9 +121,9 @@ def _of_shard(shards: SettledShards, storage: Storage, key: str, files: list[Fil
     if settled is None:
         return []
     if settled.marker is None:
-        return [_leftover(Kind.SUPERSEDED, storage, info, settled.since) for info in files]
+        return [leftover(Kind.SUPERSEDED, storage, info, settled.since) for info in files]
     return [
-        _leftover(kind, storage, info, settled.since)
+        leftover(kind, storage, info, settled.since)
         for info in files
         if (kind := _kind_in_shard(settled, info.path)) is not None
     ]
@@ -206,7 +147,7 @@ def _spools(pipeline: Pipeline, shards: SettledShards, times: Times, now: float)
     source = pipeline.settings.source
     if source.format == "webdataset" and source.limit is not None:
         return  # whoever wants such shards again could not make theirs again
-    listed = [info for info in storage.list("spool") if _modified(info) <= times.latest]
+    listed = [info for info in storage.list("spool") if modified(info) <= times.latest]
     if not listed:
         return
     readers: dict[str, list[str]] = {}
@@ -224,54 +165,6 @@ def _spools(pipeline: Pipeline, shards: SettledShards, times: Times, now: float)
         if any(one is None for one in map_in_order(shards.settled, keys, threads_for(storage))):
             continue
         since = max((at for at in collected if at is not None), default=float("-inf"))
-        if not keys and _modified(info) > now - UNNAMED_SECONDS:
+        if not keys and modified(info) > now - UNNAMED_SECONDS:
             continue
-        yield _leftover(Kind.SPOOLS, storage, info, since)
-
-
-def _versions(storage: Storage, now: float) -> Iterator[Leftover]:
-    """The files of merged versions before the published one; of each, the manifest last: it says that it was whole."""
-    published = current(storage)
-    if published is None:
-        return
-    replaced_at = _publications(storage, published)
-    for version, listed in itertools.groupby(
-        storage.list("merged"), key=lambda info: info.path.split("/")[1]
-    ):
-        if not is_version(version) or version_number(version) >= version_number(published):
-            continue
-        since = next(at for number, at in replaced_at if number > version_number(version))
-        files = list(listed)
-        manifest = paths.merged_manifest(version)
-        if manifest not in {info.path for info in files}:
-            # Never finished: a merge by another ledger may still be at it.
-            since = max([since, *(_modified(info) + UNNAMED_SECONDS for info in files)])
-        for info in sorted(files, key=lambda info: info.path == manifest):
-            yield _leftover(Kind.MERGED, storage, info, since)
-
-
-def _publications(storage: Storage, published: str) -> list[tuple[int, float]]:
-    """(number, when it was published) of the versions known to have been, oldest first.
-
-    Each names the one before it. The newest was published when the pointer was written; of the
-    others only the end of their merge is known, which is minutes earlier.
-    """
-    info = storage.info(paths.CURRENT)
-    found = [(version_number(published), float("inf") if info is None else _modified(info))]
-    manifest = _manifest(storage, published)
-    while manifest is not None and manifest.previous is not None:
-        before = _manifest(storage, manifest.previous)
-        if before is None or version_number(before.version) >= found[0][0]:
-            break
-        found.insert(
-            0, (version_number(before.version), datetime.datetime.fromisoformat(before.created).timestamp())
-        )
-        manifest = before
-    return found
-
-
-def _manifest(storage: Storage, version: str) -> Manifest | None:
-    try:
-        return read_manifest(storage, version)
-    except AccountingError:
-        return None
+        yield leftover(Kind.SPOOLS, storage, info, since)

@@ -31,8 +31,8 @@ class Assignment:
 class WorkerManifest:
     """A submission's shards; a worker's place in an array is its place in `assignments`.
 
-    `calls_per_second` is each worker's share of what the pipeline may call third parties.
-    `usd_per_hour` is the price of one worker.
+    `settings` are the pipeline's, with one worker's share of its `calls_per_second`; `usd_per_hour`
+    is the price of one worker.
     """
 
     name: str
@@ -40,7 +40,6 @@ class WorkerManifest:
     executor: str
     settings: dict[str, Any]
     assignments: Sequence[Assignment]
-    calls_per_second: float | None = None
     usd_per_hour: float | None = None
     format: int = field(default=FORMAT)
 

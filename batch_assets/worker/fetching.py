@@ -55,12 +55,12 @@ class Fetching:
     name: str = ""
 
     @classmethod
-    def of(cls, settings: PipelineSettings, calls_per_second: float | None = None) -> "Fetching":
-        """How a pipeline's images are fetched. `calls_per_second` is this worker's share, by default all."""
+    def of(cls, settings: PipelineSettings) -> "Fetching":
+        """How a pipeline's images are fetched; `settings.calls_per_second` is this worker's share by now."""
         return cls(
             settings.shards.max_record_bytes,
             settings.source.allow_private_addresses,
-            settings.calls_per_second if calls_per_second is None else calls_per_second,
+            settings.calls_per_second,
             settings.name,
         )
 

@@ -119,7 +119,7 @@ def _write(
         encoder,
         batch_tokens=None if tokens == "auto" else int(tokens),
         batch_records=getattr(settings.executor, "batch_records", None),
-        fetching=Fetching.of(settings, manifest.calls_per_second),
+        fetching=Fetching.of(settings),
         timings=facts.timings,
     )
     authority = Authority(

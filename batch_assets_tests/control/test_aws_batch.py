@@ -161,7 +161,7 @@ def test_a_cap_on_calls_is_shared_by_the_workers_alive(rehearse: Rehearse, tmp_p
     pipeline = site.upload()
     assert site.sizes() == [2]
     manifests = [info.path for info in pipeline.storage.list("jobs/manifests")]
-    assert orjson.loads(pipeline.storage.read(manifests[0]))["calls_per_second"] == 5.0
+    assert orjson.loads(pipeline.storage.read(manifests[0]))["settings"]["calls_per_second"] == 5.0
     site.run()
     assert_all_published(site, some_records(3 * PER_SHARD))
 

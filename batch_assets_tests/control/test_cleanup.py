@@ -12,11 +12,11 @@ import pytest
 
 from batch_assets.control.cleanup import Leftovers, find_leftovers, owned_pipeline, remove_leftovers
 from batch_assets.control.collection import collect_shards
-from batch_assets.control.leftovers import UNNAMED_SECONDS
 from batch_assets.control.merging import merge_shards, publish_merge
 from batch_assets.control.pipeline import Pipeline, open_pipeline
 from batch_assets.control.planning import plan_source
 from batch_assets.control.preparation import prepare_shards, queue_shards
+from batch_assets.control.retention import UNNAMED_SECONDS
 from batch_assets.errors import ConfigurationError, NotReady
 from batch_assets.ledger.states import State
 from batch_assets.merge.publishing import current, open_current

@@ -10,7 +10,7 @@ from batch_assets.embeddings.marker import read_marker
 from batch_assets.embeddings.shard_writer import ShardWriter
 from batch_assets.errors import AccountingError
 from batch_assets.merge.checks import check_accounting, check_vectors
-from batch_assets.merge.parquet import merge
+from batch_assets.merge.parquet import Grouping, merge
 from batch_assets.merge.publishing import current, publish
 from batch_assets.merge.search import search
 from batch_assets.merge.verification import verify
@@ -89,6 +89,20 @@ def test_two_generations_of_columns_are_cast_in_a_bucket(storage: Storage) -> No
     assert verify(storage).problems == []
     values = {hit.columns["source_row"]: hit.columns["a"] for hit in search(storage, unit_vectors([0])[0], 4)}
     assert values == {0: "1", 1: "2", 100: '"x"', 101: None}
+
+
+def test_groups_in_a_bucket(storage: Storage) -> None:
+    shards = plan(storage, 1, [3, 2])
+    values = [["a/b", None, "a/b"], ["c", None]]
+    for number, (shard, some) in enumerate(zip(shards, values, strict=True)):
+        kinds, columns = "e" * len(some), {"a": "string"}
+        write_shard(storage, shard.key, kinds, base=100 * number, columns=columns, values={"a": some})
+    pairs = [(shard.key, shard.records) for shard in shards]
+    manifest = merge(storage, pairs, "f" * 16, grouping=Grouping("a")).manifest
+    assert publish(storage, manifest.version, None)
+    assert [(group.name, group.rows) for group in manifest.groups] == [("a/b", 2), (None, 2), ("c", 1)]
+    assert verify(storage).problems == []
+    assert len(search(storage, unit_vectors([0])[0], 9)) == 5
 
 
 def test_a_lost_object_is_named(storage: Storage) -> None:

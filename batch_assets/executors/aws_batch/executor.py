@@ -152,16 +152,21 @@ class AwsBatchExecutor(Named):
         descriptions = [job.description for job in jobs if job.description is not None]
         assert len(descriptions) == len(jobs), "a deferred job is rendered before anything else"
         _, name = self.submission_name([job.key for job in descriptions])
-        cap = self.settings.calls_per_second
+        # Workers cannot ask each other: each keeps to its share of the cap on calls.
+        cap, alive = self.settings.calls_per_second, self.alive or 1
+        shared = (
+            self.settings
+            if cap is None
+            else self.settings.model_copy(update={"calls_per_second": cap / alive})
+        )
         manifest = WorkerManifest(
             name=name,
             fingerprint=descriptions[0].fingerprint,
             executor=self.kind,
-            settings=self.settings.model_dump(mode="json"),
+            settings=shared.model_dump(mode="json"),
             assignments=[
                 Assignment(job.shard, job.fence, job.attempt, job.outdated_fence) for job in descriptions
             ],
-            calls_per_second=None if cap is None else cap / (self.alive or 1),
             usd_per_hour=self.options.usd_per_hour,
         )
         uri = write_manifest(self.root, paths.worker_manifest(name), manifest)

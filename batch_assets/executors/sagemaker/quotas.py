@@ -11,6 +11,7 @@ from batch_assets.executors.aws.errors import error_message
 DEFAULT_JOBS = 20
 """At once, where the quota cannot be read: the service itself says when there are too many."""
 
+PAGE = 100  # the most that Service Quotas gives at once
 logger = logging.getLogger(__name__)
 
 
@@ -24,7 +25,8 @@ def read_instances(client: Any, instance_type: str) -> int | None:
     name = quota_name(instance_type)
     try:
         # Some thousand quotas, by pages: there is no way to ask for one by its name.
-        for page in client.get_paginator("list_service_quotas").paginate(ServiceCode="sagemaker"):
+        pages = client.get_paginator("list_service_quotas")
+        for page in pages.paginate(ServiceCode="sagemaker", PaginationConfig={"PageSize": PAGE}):
             for quota in page.get("Quotas", ()):
                 if quota.get("QuotaName") == name:
                     return int(quota["Value"])
