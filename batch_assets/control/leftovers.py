@@ -6,6 +6,7 @@ paid is counted. What becomes of the files is decided in `cleanup.py`.
 """
 
 import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
@@ -15,10 +16,13 @@ from batch_assets import paths
 from batch_assets.control.old_versions import old_versions
 from batch_assets.control.pipeline import Pipeline
 from batch_assets.control.retention import UNNAMED_SECONDS, Kind, Leftover, Times, leftover, modified
-from batch_assets.control.settled import Settled, SettledShards
+from batch_assets.control.settled import SettledShards
+from batch_assets.embeddings.marker import ShardMarker
 from batch_assets.sharding.plan_files import generations, read_plan
 from batch_assets.storage import FileInfo, Storage
 from batch_assets.storage.threads import map_in_order, threads_for
+
+_DATA_FILE = re.compile(r"\.?(?:embeddings|failures)-(\d+)")
 
 
 def find_due(pipeline: Pipeline, times: Times, now: float) -> Iterator[Leftover]:
@@ -122,23 +126,26 @@ def _of_shard(shards: SettledShards, storage: Storage, key: str, files: list[Fil
         return []
     if settled.marker is None:
         return [leftover(Kind.SUPERSEDED, storage, info, settled.since) for info in files]
-    return [
-        leftover(kind, storage, info, settled.since)
-        for info in files
-        if (kind := _kind_in_shard(settled, info.path)) is not None
-    ]
+    found = (_in_shard(storage, settled.since, settled.marker, info) for info in files)
+    return [one for one in found if one is not None]
 
 
-def _kind_in_shard(settled: Settled, path: str) -> Kind | None:
-    assert settled.marker is not None
-    _, _, *rest = path.split("/")
+def _in_shard(storage: Storage, since: float, marker: ShardMarker, info: FileInfo) -> Leftover | None:
+    """The file of a committed shard, if it is left over: data that the commit does not name, or kept rows."""
+    _, _, *rest = info.path.split("/")
     if len(rest) == 1:
-        data = rest[0].lstrip(".").startswith(("embeddings-", "failures-"))
-        named = any(file.path == path for file in settled.marker.files)
-        return Kind.SUPERSEDED if data and not named else None
+        data = _DATA_FILE.match(rest[0])
+        if data is None or any(file.path == info.path for file in marker.files):
+            return None
+        if int(data[1]) >= marker.fence:
+            # Of an earlier claim nobody can commit it any more; of a later one somebody may be about to.
+            since = max(since, modified(info) + UNNAMED_SECONDS)
+        return leftover(Kind.SUPERSEDED, storage, info, since)
     # Their costs are in the marker by now; `attempt.json` beside them stays all the same.
     kept = rest[0] == "attempts" and len(rest) == 3 and rest[2].lstrip(".").startswith("rows.parquet")
-    return Kind.RESULTS if kept and rest[1].isdigit() and int(rest[1]) <= settled.marker.fence else None
+    if kept and rest[1].isdigit() and int(rest[1]) <= marker.fence:
+        return leftover(Kind.RESULTS, storage, info, since)
+    return None
 
 
 def _spools(pipeline: Pipeline, shards: SettledShards, times: Times, now: float) -> Iterator[Leftover]:

@@ -104,9 +104,8 @@ def _take_turn(
             turn.waiting[pipeline.name] = done.waiting
     for pipeline in sharing:
         release_pool(pipeline)
-        money = ledger.money(pipeline.name)
-        if money.blocked_kind == "refused" and money.blocked:
-            turn.refused.setdefault(pipeline.name, money.blocked)
+        if refused := ledger.money(pipeline.name).refused:
+            turn.refused.setdefault(pipeline.name, refused)
 
 
 def _settle_abandoned(pipeline: Pipeline) -> None:

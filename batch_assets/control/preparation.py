@@ -155,8 +155,9 @@ def queue_shards(
     if pipeline.executor.in_place:
         ledger.move(name, keys, {State.PREPARED}, State.READY)
     else:
-        # Whoever asks has mended what the service refused before, or will be told again.
-        ledger.clear_blocked(name)
+        # Whoever asks has mended what the service refused before, or will be told again. What jobs of the same
+        # backfill have shown to be wrong is not mended by its next run: `batch-assets run` or `retry` says that it is.
+        ledger.clear_blocked(name, output=False)
         upload_shards(pipeline, keys)
         refuse_blocked(pipeline)
     return ledger.shards(name, keys=keys)

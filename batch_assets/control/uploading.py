@@ -70,9 +70,9 @@ def _await_answer(pipeline: Pipeline, key: str) -> None:
 
 def refuse_blocked(pipeline: Pipeline) -> None:
     """Raise SubmissionRefused where the service has refused this pipeline's jobs for good."""
-    money = pipeline.ledger.money(pipeline.name)
-    if money.blocked_kind == "refused" and money.blocked:
-        raise SubmissionRefused(money.blocked)
+    refused = pipeline.ledger.money(pipeline.name).refused
+    if refused:
+        raise SubmissionRefused(refused)
 
 
 def _upload(pipeline: Pipeline, shard: Shard) -> bool:

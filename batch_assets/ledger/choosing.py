@@ -58,7 +58,7 @@ def read_jobs(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> l
 
 
 def _startable(connection: sa.Connection, rules: Mapping[str, SubmissionRules]) -> list[str]:
-    refused = pipelines.c.blocked_kind.is_not_distinct_from("refused")
+    refused = sa.func.coalesce(pipelines.c.blocked_kind, "").in_(("refused", "output"))
     query = sa.select(pipelines.c.name).where(
         pipelines.c.name.in_(list(rules)), pipelines.c.stop_requested == sa.false(), ~refused
     )

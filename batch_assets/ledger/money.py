@@ -60,12 +60,16 @@ class Accounts(Store):
     def block(self, pipeline: str, text: str) -> None:
         """Let nothing more be submitted until a person has said that what `text` tells is mended."""
         with self._database.write() as connection:
-            set_blocked(connection, pipeline, text, "refused")
+            set_blocked(connection, pipeline, text, "output")
 
-    def clear_blocked(self, pipeline: str) -> None:
-        """Forget why nothing was submitted: a person has mended it, or says to try again."""
+    def clear_blocked(self, pipeline: str, *, output: bool = True) -> None:
+        """Forget why nothing was submitted: a person has mended it, or says to try again.
+
+        Without `output`, what was blocked by `block` stays so.
+        """
         with self._database.write() as connection:
-            set_blocked(connection, pipeline, None, None)
+            if output or _money(connection, pipeline).blocked_kind != "output":
+                set_blocked(connection, pipeline, None, None)
 
 
 def rounded_usd(usd: float) -> float:
@@ -101,7 +105,7 @@ def check_budget(
         f"{_shown(budget_usd)}; raise budget_usd to go on"
     )
     # A refusal is the graver reason: it stays until a person has seen it.
-    if money.blocked != text and money.blocked_kind != "refused":
+    if money.blocked != text and money.refused is None:
         set_blocked(connection, pipeline, text, "budget")
     return text
 

@@ -9,7 +9,7 @@ from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.states import State, SubmissionState
 
 JobKind = Literal["batch", "on_demand"]
-BlockedKind = Literal["budget", "refused"]
+BlockedKind = Literal["budget", "refused", "output"]
 
 
 @dataclass(frozen=True)
@@ -260,9 +260,18 @@ class ScopeRow:
 
 @dataclass(frozen=True)
 class Money:
-    """A pipeline's dollars: reserved by jobs that are not settled, and spent by those that are."""
+    """A pipeline's dollars: reserved by jobs that are not settled, and spent by those that are.
+
+    `blocked` says why nothing more is submitted: the budget, a refusal of the service, or jobs whose
+    output is not what was asked for.
+    """
 
     held_usd: float
     spent_usd: float
     blocked: str | None
     blocked_kind: BlockedKind | None
+
+    @property
+    def refused(self) -> str | None:
+        """Why nothing is submitted until a person has changed something; None where that is not so."""
+        return self.blocked if self.blocked_kind in ("refused", "output") else None

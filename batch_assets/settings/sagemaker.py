@@ -59,15 +59,15 @@ class SageMakerExecutorSettings(Settings):
     invocation_retries: int | None = Field(
         default=None, ge=0, le=3, description="How often the service repeats a call; by default its 3."
     )
-    content_type: Literal["application/jsonlines", "text/csv"] = Field(
+    content_type: Literal["application/jsonlines", "application/json", "text/csv"] = Field(
         default="application/jsonlines",
-        description="What the container is sent. In text/csv, line breaks within a text become spaces: the service "
-        "splits by line.",
+        description="What the container is sent. application/json, a JSON object a call, goes with SingleRecord. In "
+        "text/csv, line breaks within a text become spaces: the service splits by line.",
     )
     input_field: str = Field(
         default="inputs",
         min_length=1,
-        description="Field of the JSON object sent to the container that holds the text (jsonlines).",
+        description="Field of the JSON object sent to the container that holds the text.",
     )
     output_field: str | None = Field(
         default=None,
@@ -143,6 +143,11 @@ class SageMakerExecutorSettings(Settings):
             raise ValueError(
                 f"max_concurrent {self.max_concurrent} times max_payload_mb {self.max_payload_mb} is more than "
                 f"{MOST_PAYLOAD_MB}, the service's limit"
+            )
+        if self.content_type == "application/json" and self.strategy != "SingleRecord":
+            raise ValueError(
+                "content_type application/json is one object a call: write strategy: SingleRecord, or content_type: "
+                "application/jsonlines"
             )
         if self.budget_usd is not None and (self.usd_per_hour is None or self.max_job_hours is None):
             raise ValueError(

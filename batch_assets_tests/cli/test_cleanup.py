@@ -36,7 +36,7 @@ def test_it_shows_and_then_removes(tmp_path: Path, command: Command) -> None:
     ledger = Ledger.open(f"sqlite:///{tmp_path}/ledger.db")
     settings = make_settings(tmp_path, retention={"superseded": "0m"})
     run(settings, ledger, FakeHost())
-    left = tmp_path / "out/shards/g0001-00000/embeddings-7.parquet"
+    left = tmp_path / "out/shards/g0001-00000/embeddings-0.parquet"
     left.write_bytes(b"of a run that died")
 
     os.utime(left, (0, 0))

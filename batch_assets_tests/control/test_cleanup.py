@@ -155,6 +155,14 @@ def test_leftovers_go_when_they_are_old_and_nothing_else(tmp_path: Path) -> None
     assert counted(pipe.find()) == {}
 
 
+def test_data_that_somebody_may_be_about_to_commit_stays(tmp_path: Path) -> None:
+    pipe = Pipe(tmp_path, {"superseded": "0m"})
+    for fence in (0, 1, 7):
+        pipe.put(f"shards/{KEYS[0]}/failures-{fence}-1.parquet")
+    assert counted(pipe.find(after=60)) == {"superseded": 1}
+    assert counted(pipe.find(after=UNNAMED_SECONDS + 60)) == {"superseded": 3}
+
+
 def give_up(pipe: Pipe, key: str) -> int:
     """Have the shard computed again and fail; the fence of the claim that did."""
     pipe.ledger.recompute("texts", [key])

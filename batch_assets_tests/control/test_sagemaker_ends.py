@@ -8,7 +8,9 @@ import polars as pl
 import pytest
 
 from batch_assets.control.loop import take_turn
+from batch_assets.control.preparation import queue_shards
 from batch_assets.control.shard_result import Result
+from batch_assets.errors import SubmissionRefused
 from batch_assets.ledger.states import SubmissionState
 from batch_assets_tests.command import some_records, write_records
 from batch_assets_tests.rehearsed import DIMENSIONS, Rehearsal
@@ -183,6 +185,25 @@ def test_csv_keeps_texts_of_all_sorts_and_a_record_too_large_is_rejected(
     failures = site.failures()
     assert failures["error_code"].to_list() == ["too_long"]
     assert "1,100,0" in failures["error_message"][0]
+
+
+def test_a_container_that_takes_one_json_object_a_call(rehearse: Rehearse, tmp_path: Path) -> None:
+    one_by_one = {"content_type": "application/json", "strategy": "SingleRecord"}
+    site = make_transform_site(rehearse(), tmp_path, 1, executor=one_by_one)
+    site.run()
+    assert_every_record_once(site.publish(site.open()), some_records(PER_SHARD))
+
+
+def test_unexpected_output_stays_blocked_until_a_person_goes_on(rehearse: Rehearse, tmp_path: Path) -> None:
+    site = make_transform_site(rehearse(), tmp_path, 2, executor={"model_name": "my-tokens"})
+    site.run(until=lambda: site.ledger.money("texts").blocked is not None)
+    jobs = len(site.rehearsal.jobs)
+    # The next run of the same backfill queues its shards, and nothing is started for them.
+    pipeline = site.open()
+    with pytest.raises(SubmissionRefused, match="no pooling"):
+        queue_shards(pipeline, [row.key for row in site.rows()])
+    take_turn([pipeline])
+    assert len(site.rehearsal.jobs) == jobs
 
 
 def test_answers(rehearse: Rehearse, tmp_path: Path) -> None:

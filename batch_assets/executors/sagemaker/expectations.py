@@ -16,8 +16,8 @@ from batch_assets.storage import open_storage
 ENOUGH = 3
 GO_ON = "then `batch-assets run` goes on"
 POOL = (
-    "name a pooling model in executor.model_name, or have the container pool, as HF_TASK: sentence-embeddings in "
-    "executor.environment does with Hugging Face's containers"
+    "name a pooling model in executor.model_name, or have the container pool (examples/sagemaker/inference.py of the "
+    "project shows how)"
 )
 
 

@@ -100,7 +100,7 @@ def test_answers(tmp_path: Path) -> None:
 
 TOKENS, NARROW = [unit(0, WIDTH)] * 27, unit(0, WIDTH - 8)
 FIRST = [  # what the first answers are, what was expected, and what the refusal says
-    ([TOKENS] * 3, {}, ["27 rows of 16 numbers", "no pooling", "HF_TASK"]),
+    ([TOKENS] * 3, {}, ["27 rows of 16 numbers", "no pooling", "have the container pool"]),
     ([TOKENS], {}, ["27 rows of 16 numbers"]),
     ([NARROW] * 3, {"width": WIDTH}, ["has 8 numbers", "16", "model_name"]),
     ([NARROW] * 3, {"dimensions": WIDTH}, ["has 8 numbers", "16", "model.dimensions"]),
