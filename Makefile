@@ -43,7 +43,7 @@ demo-images: .venv/.installed-demo .dagster/dagster.yaml ## Embed 400 photograph
 # Workers of AWS Batch run on this machine, and need a model.
 WORKERS := $(filter aws_batch,$(EXECUTOR))
 
-rehearsal: .venv/.installed-rehearsal $(if $(WORKERS),.venv/.installed-demo) .dagster/dagster.yaml ## Run a pipeline on an AWS of localhost, faults on, in the UI (EXECUTOR=sagemaker, aws_batch; FLAGS=--once ends by itself)
+rehearsal: .venv/.installed-rehearsal $(if $(WORKERS),.venv/.installed-demo) .dagster/dagster.yaml ## Run a pipeline on an AWS of localhost, faults on, in the UI (EXECUTOR=sagemaker or aws_batch, FLAGS=--once)
 	@$(BIN)/python examples/make_docstrings.py .dagster/demo/docstrings
 	@exec $(BIN)/batch-assets rehearse -f examples/rehearsal/$(EXECUTOR).yaml --sample $(if $(WORKERS),2000,8000) \
 	  --slots 8 --ui --port $(PORT) $(FLAGS)

@@ -7,12 +7,11 @@ paid is counted. What becomes of the files is decided in `cleanup.py`.
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
-import orjson
-
 from batch_assets import paths
+from batch_assets.control.leftover_jobs import leftovers_of_jobs
 from batch_assets.control.old_versions import old_versions
 from batch_assets.control.pipeline import Pipeline
 from batch_assets.control.retention import UNNAMED_SECONDS, Kind, Leftover, Times, leftover, modified
@@ -32,7 +31,7 @@ def find_due(pipeline: Pipeline, times: Times, now: float) -> Iterator[Leftover]
     staging: Storage = getattr(pipeline.executor, "staging", storage)
     found: list[Iterator[Leftover]] = []
     if times.asks(Kind.REQUESTS, Kind.RESULTS, Kind.SUPERSEDED):
-        judge = partial(_of_jobs, pipeline, shards)
+        judge = partial(leftovers_of_jobs, pipeline, shards)
         found.append(_by_shard(storage, "jobs", times, judge))
         if staging.uri != storage.uri:
             found.append(_by_shard(staging, "jobs", times, judge))
@@ -59,64 +58,6 @@ def _by_shard(storage: Storage, folder: str, times: Times, judge: Judge) -> Iter
     old = ((key, [info for info in files if modified(info) <= times.latest]) for key, files in grouped)
     for found in map_in_order(look, ((key, files) for key, files in old if files), threads_for(storage)):
         yield from found
-
-
-def _of_jobs(
-    pipeline: Pipeline, shards: SettledShards, storage: Storage, key: str, files: list[FileInfo]
-) -> list[Leftover]:
-    """`jobs/<shard>/<fence>/…`: request files and results; of what shares a job, see `_of_pool`."""
-    if key == "pools":
-        folders = itertools.groupby(files, key=lambda info: info.path.split("/")[2])
-        return [one for name, some in folders for one in _of_pool(pipeline, shards, storage, name, some)]
-    settled = shards.settled(key)
-    if settled is None:
-        return []
-    if settled.marker is None:
-        return [leftover(Kind.SUPERSEDED, storage, info, settled.since) for info in files]
-    found: list[Leftover] = []
-    for info in files:
-        _, _, fence, *rest = info.path.split("/")
-        kind = _kind_of(rest[0]) if rest and fence.isdigit() else None
-        # A later job than the committed one: somebody rendered it, and it may be at the service.
-        if kind is not None and int(fence) <= settled.marker.fence:
-            found.append(leftover(kind, storage, info, settled.since))
-    return found
-
-
-def _kind_of(name: str) -> Kind | None:
-    """What lies in a job's folder under this name; None for its description, and for what is not known."""
-    if name.startswith("results"):
-        return Kind.RESULTS
-    return Kind.REQUESTS if name.startswith("requests") else None
-
-
-def _of_pool(
-    pipeline: Pipeline, shards: SettledShards, storage: Storage, name: str, files: Iterable[FileInfo]
-) -> Iterator[Leftover]:
-    """`jobs/pools/<number>-<own>/…`: the files of jobs that share a submission, once all of them are settled."""
-    since = None
-    for info in files:
-        rest = info.path.split("/")[3:]
-        kind = _kind_of(rest[0]) if rest else None
-        if kind is None:
-            continue
-        if since is None:
-            since = _pool_settled(pipeline, shards, name.partition("-")[0])
-        yield leftover(kind, storage, info, since)
-
-
-def _pool_settled(pipeline: Pipeline, shards: SettledShards, number: str) -> float:
-    """Since when all jobs of a pool are settled; infinity where they are not, or the pool is not known."""
-    prefix = getattr(pipeline.executor, "name_prefix", "")
-    found = pipeline.storage.read_versioned(paths.pool_description(f"{prefix}pool-{number}"))
-    members = orjson.loads(found[0])["jobs"] if found is not None else []
-    latest = float("-inf")
-    for member in members:
-        settled = shards.settled(member["shard"])
-        if settled is None or (settled.marker is not None and int(member["fence"]) > settled.marker.fence):
-            return float("inf")
-        latest = max(latest, settled.since)
-    return latest if members else float("inf")
 
 
 def _of_shard(shards: SettledShards, storage: Storage, key: str, files: list[FileInfo]) -> list[Leftover]:

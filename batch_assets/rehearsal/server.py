@@ -149,7 +149,8 @@ class RehearsalServer:
 
     def _transform_changed(self, job: TransformJob) -> None:
         event = transform_events.event_of(job, self.clock.now())
-        self._publisher.publish(Change(job.name, job.status, not job.active, event), self._scenario.events)
+        change = Change(f"transform {job.number}", job.status, not job.active, event)
+        self._publisher.publish(change, self._scenario.events)
 
     def _batch_changed(self, job: BatchJob) -> None:
         event = batch_events.event_of(job, self.clock.now())

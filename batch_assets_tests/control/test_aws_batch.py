@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
+from batch_assets.control.cleanup import remove_leftovers
 from batch_assets.control.loop import take_turn
 from batch_assets.control.stopping import stop_pipeline
 from batch_assets.embeddings.accounting import account_shard
@@ -21,6 +22,7 @@ from batch_assets_tests.sites import PER_SHARD
 from batch_assets_tests.workers import SECONDS, WorkerSite, assert_all_published, make_worker_site
 
 Rehearse = Callable[..., Rehearsal]
+RETENTION = dict.fromkeys(("requests", "results", "superseded", "merged"), "1h")
 
 
 def run_in_arrays_of(site: WorkerSite, size: int) -> None:
@@ -33,7 +35,9 @@ def run_in_arrays_of(site: WorkerSite, size: int) -> None:
 
 
 def test_several_shards_are_one_array_and_one_alone_a_plain_job(rehearse: Rehearse, tmp_path: Path) -> None:
-    site = make_worker_site(rehearse(), tmp_path, shards=3, executor={"usd_per_hour": 3.0})
+    site = make_worker_site(
+        rehearse(), tmp_path, shards=3, executor={"usd_per_hour": 3.0}, retention=RETENTION
+    )
     site.run()
     assert site.sizes() == [3]
     assert_all_published(site, some_records(3 * PER_SHARD))
@@ -46,6 +50,12 @@ def test_several_shards_are_one_array_and_one_alone_a_plain_job(rehearse: Rehear
     assert site.sizes() == [3, 1]
     records: list[dict[str, Any]] = [*some_records(3 * PER_SHARD), {"id": "last", "text": "one more"}]
     assert_all_published(site, records)
+    # What was sent goes in time, and what a lost ledger is rebuilt from stays.
+    pipeline = site.open()
+    remove_leftovers(pipeline, time.time() + 7200)
+    assert not list(pipeline.storage.list("jobs/manifests"))
+    site.without_ledger().run()
+    assert site.sizes() == [3, 1]
 
 
 def test_more_shards_than_an_array_takes_are_several(rehearse: Rehearse, tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ class Attempt:
 
 @dataclass(slots=True, eq=False)
 class BatchJob:
-    """A job in one region. `request` is what SubmitJob was given; `number`: the how many-th of its name."""
+    """A job in one region. `request` is what SubmitJob was given; `number`: of its submission, from 0."""
 
     id: str
     region: str
@@ -127,9 +127,9 @@ class BatchJob:
 
     @property
     def seed_name(self) -> str:
-        return seed_name(self.name, self.number, self.index)
+        return seed_name(self.number, self.index)
 
 
-def seed_name(name: str, number: int, index: int | None) -> str:
-    """What chance knows a job by: the same in every rehearsal that submits in the same order."""
-    return f"{name}#{number}:{'' if index is None else index}"
+def seed_name(number: int, index: int | None) -> str:
+    """What chance knows a job by: its place, since names hold digits of where a deployment's output lies."""
+    return f"{number}:{'' if index is None else index}"

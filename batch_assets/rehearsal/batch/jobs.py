@@ -10,7 +10,7 @@ how attempts run `attempts.py`.
 import itertools
 import threading
 import uuid
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -45,7 +45,7 @@ class BatchJobs:
         self._changed = changed
         self._attempts = Attempts(timeline, scenario, books, self._move, self._ended, environment, self.lock)
         self._order = itertools.count()
-        self._numbers: Counter[str] = Counter()
+        self._numbers = itertools.count()
         self._dependents: defaultdict[str, list[BatchJob]] = defaultdict(list)
 
     @property
@@ -90,14 +90,10 @@ class BatchJobs:
     def submit(self, region: str, request: Mapping[str, Any], definition: Definition, work: Work) -> BatchJob:
         """A new job or array; all of its life is on the timeline from here on."""
         with self.lock:
-            name = request["jobName"]
-            number = self._numbers[name]
-            self._numbers[name] += 1
-
-            now = self.now
+            number, now = next(self._numbers), self.now
 
             def make(identity: str, index: int | None, parent: BatchJob | None) -> BatchJob:
-                fate = Fate.draw(self._scenario, seed_name(name, number, index), 1)
+                fate = Fate.draw(self._scenario, seed_name(number, index), 1)
                 order = next(self._order)
                 job = BatchJob(
                     identity, region, order, number, request, definition, work, now, fate, index, parent

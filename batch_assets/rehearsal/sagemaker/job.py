@@ -36,8 +36,8 @@ class Fate:
     stop_race: bool
 
     @classmethod
-    def draw(cls, scenario: Scenario, name: str) -> "Fate":
-        chance = scenario.draw("transform", name)
+    def draw(cls, scenario: Scenario, number: int) -> "Fate":
+        chance = scenario.draw("transform", number)
         faults, timing = scenario.transform, scenario.transform.timing
         return cls(
             starting=chance.uniform(*timing.starting),
@@ -55,7 +55,7 @@ class TransformJob:
 
     arn: str
     region: str
-    number: int  # in the order of creation
+    number: int  # in the order of creation: chance knows it by this, since names differ by deployment
     request: Mapping[str, Any]
     fate: Fate
     created: float

@@ -81,13 +81,13 @@ class TransformJobs:
 
     def accept(self, region: str, request: Mapping[str, Any]) -> TransformJob:
         """A new job; all of its life is on the timeline from here on."""
-        name, now = request["TransformJobName"], self.now
+        name, now, number = request["TransformJobName"], self.now, next(self._numbers)
         job = TransformJob(
             arn=f"arn:aws:sagemaker:{region}:{ACCOUNT}:transform-job/{name}",
             region=region,
-            number=next(self._numbers),
+            number=number,
             request=request,
-            fate=Fate.draw(self.scenario, name),
+            fate=Fate.draw(self.scenario, number),
             created=now,
             modified=now,
         )

@@ -47,7 +47,7 @@ class TransformRunner:
         late = self._late(scenario, job)
         uploads: list[tuple[float, Callable[[], object]]] = []
         for found in objects:
-            chance = scenario.draw("object", job.name, found.name)
+            chance = scenario.draw("object", job.number, found.name)
             struck = chance.random() < scenario.transform.fail_object
             absent = chance.random() < scenario.transform.absent_objects
             try:
@@ -73,7 +73,7 @@ class TransformRunner:
         self.books.instances(job.arn, seconds * job.instances)
 
     def _late(self, scenario: Scenario, job: TransformJob) -> float:
-        chance = scenario.draw("transform output", job.name)
+        chance = scenario.draw("transform output", job.number)
         output = scenario.output
         return chance.uniform(*output.late_seconds) if chance.random() < output.late else 0.0
 
