@@ -10,7 +10,7 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 PORT ?= 3000
 EXECUTOR ?= bedrock
-BENCHMARKS ?= text_cpu images ray_workers scale merge bedrock_collection bedrock_rehearsal
+BENCHMARKS ?= text_cpu images ray_workers scale merge bedrock_collection bedrock_rehearsal array_pipelining
 
 export VIRTUAL_ENV := $(CURDIR)/.venv
 export DAGSTER_HOME := $(CURDIR)/.dagster

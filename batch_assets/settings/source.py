@@ -21,8 +21,9 @@ class SourceSettings(Settings):
     )
     pipeline: str | None = Field(
         default=None,
-        description="Instead of uri: another pipeline of the same defs folder. Its committed shards' embedded "
-        "records are read, with their columns and, as id_column, their record_id.",
+        description="Instead of uri: another pipeline of the same defs folder, whose shards this one takes over one "
+        "for one, each as soon as it is collected there: their embedded records with their columns and, as id_column, "
+        "their record_id.",
     )
     format: Literal["jsonl", "csv", "parquet", "img2dataset", "webdataset"] | None = Field(
         default=None,
