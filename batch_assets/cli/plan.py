@@ -14,7 +14,7 @@ from batch_assets.cli.console import emit, errors, open_ledger, out
 from batch_assets.cli.saving import save_pipeline
 from batch_assets.cli.target import choose_pipeline
 from batch_assets.components.attributes import defs_folder
-from batch_assets.control.estimate import Estimate, estimate
+from batch_assets.control.estimate import Estimate, estimate, usd_per_record
 from batch_assets.control.preflight import check_configuration
 from batch_assets.control.preview import preview_plan
 from batch_assets.executors.registry import create_host
@@ -62,14 +62,17 @@ def plan(
     for note in preview.notes:
         errors.print(f"note: {note}", markup=False, soft_wrap=True)
     rate = ledger.recent_rate(settings.name, 20)
-    found = estimate(settings, executor, preview.shards, preview.sample, rate)
+    found = estimate(
+        settings, executor, preview.shards, preview.sample, rate, usd_per_record(ledger, settings.name)
+    )
     if json:
         emit(orjson.dumps(asdict(found)).decode())
     else:
-        out.print(_table(found, settings.name, dry_run, in_place=executor.in_place))
+        by_time = hasattr(settings.executor, "usd_per_hour")
+        out.print(_table(found, settings.name, dry_run, in_place=executor.in_place, by_time=by_time))
 
 
-def _table(found: Estimate, name: str, dry_run: bool, *, in_place: bool) -> Table:
+def _table(found: Estimate, name: str, dry_run: bool, *, in_place: bool, by_time: bool) -> Table:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_row("pipeline", name)
     table.add_row("shards", f"{found.shards:,}")
@@ -77,7 +80,10 @@ def _table(found: Estimate, name: str, dry_run: bool, *, in_place: bool) -> Tabl
     table.add_row("tokens", f"about {found.tokens:,}")
     where = " on this machine's processor" if in_place else ", as the last shards went"
     table.add_row("time", "unknown" if found.seconds is None else f"about {found.seconds:,.0f} s{where}")
-    if not in_place:
+    if by_time:
+        unknown = "unknown before the first shards are collected, with a price in executor.usd_per_hour"
+        table.add_row("cost", unknown if found.usd is None else _dollars(found.usd))
+    elif not in_place:
         table.add_row("cost", _dollars(found.usd))
         table.add_row("on demand", f"{_dollars(found.usd_on_demand)} for the same, record by record")
     table.add_row("written", "nothing (--dry-run)" if dry_run else "the plan")

@@ -17,6 +17,7 @@ from batch_assets.encoders.patches import patches, read_config
 from batch_assets.encoders.weights import is_user_model, locate_model
 from batch_assets.executors.base import Executor
 from batch_assets.executors.deferred import DeferredExecutor, ResultsExecutor
+from batch_assets.ledger.ledger import Ledger
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import Shard
 
@@ -52,21 +53,24 @@ def estimate(
     shards: Sequence[Shard],
     sample: Sequence[str],
     rate: float | None,
+    usd_per_record: float | None = None,
 ) -> Estimate:
-    """Estimate `shards` by a sample of their texts; `rate` is the records per second of earlier ones, if known.
+    """Estimate `shards` by a sample of their texts; by the records per second of earlier ones, if known.
 
-    Images are all of one size to a model, and need no sample.
+    So is `usd_per_record`, by which a service is estimated that is paid by time. Images are all of
+    one size to a model, and need no sample.
     """
     records = sum(shard.records for shard in shards)
     images = settings.source.images
     if not records or not (sample or images):
         return Estimate(records, len(shards), 0, 0.0)
     if not executor.in_place and not cast("DeferredExecutor", executor).commits:
-        return _at_service(settings, cast("ResultsExecutor", executor), shards, sample, rate)
+        return _at_service(settings, cast("ResultsExecutor", executor), shards, sample, rate, usd_per_record)
     counts = [patches(settings.model)] if images else _count_tokens(settings, sample)
     tokens = round(float(np.mean(counts)) * records)
     if not executor.in_place:  # how many of its workers run at a time, only the service knows
-        return Estimate(records, len(shards), tokens, round(records / rate, 1) if rate else None, None, None)
+        seconds = round(records / rate, 1) if rate else None
+        return Estimate(records, len(shards), tokens, seconds, _by_time(usd_per_record, records), None)
     if rate:
         return Estimate(records, len(shards), tokens, round(records / rate, 1))
     operations, peak = _operations_per_token(settings), processor_peak(settings.model.dtype)
@@ -81,6 +85,7 @@ def _at_service(
     shards: Sequence[Shard],
     sample: Sequence[str],
     rate: float | None,
+    usd_per_record: float | None,
 ) -> Estimate:
     """A service's tokenizer is not to be had: tokens go by characters, answers by the most that is asked for."""
     records = sum(shard.records for shard in shards)
@@ -94,9 +99,22 @@ def _at_service(
         len(shards),
         tokens,
         round(records / rate, 1) if rate else None,
-        _cents(executor.cost(tokens, answer * records)),
+        _cents(executor.cost(tokens, answer * records)) or _by_time(usd_per_record, records),
         _cents(executor.cost(tokens, answer * records, on_demand=True)),
     )
+
+
+def usd_per_record(ledger: Ledger, pipeline: str) -> float | None:
+    """What a record has cost so far; None where nothing is known of that."""
+    if ledger.pipeline(pipeline) is None:
+        return None
+    totals, spent = ledger.totals(pipeline), ledger.money(pipeline).spent_usd
+    done = totals.embedded + totals.rejected + totals.failed
+    return spent / done if spent and done else None
+
+
+def _by_time(usd_per_record: float | None, records: int) -> float | None:
+    return None if usd_per_record is None else _cents(usd_per_record * records)
 
 
 def _cents(usd: float | None) -> float | None:

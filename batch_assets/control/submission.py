@@ -25,7 +25,7 @@ SECONDS = 20.0
 PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 300.0
 UNANSWERED_IN_A_ROW = 3
-GATHER_SECONDS = 3.0
+GATHER_SECONDS = 5.0
 """A submission of many jobs waits until no more have come for so long."""
 
 logger = logging.getLogger(__name__)

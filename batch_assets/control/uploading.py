@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Sequence
 
+from batch_assets.control.chaining import is_chained
 from batch_assets.control.keeping import load_commit
 from batch_assets.control.loop import take_turn
 from batch_assets.control.pipeline import Pipeline, deferred
@@ -51,11 +52,20 @@ def upload_shards(pipeline: Pipeline, keys: Sequence[str]) -> list[str]:
                 _await_answer(pipeline, key)
             refuse_blocked(pipeline)
             turned = time.monotonic()
-    take_turn([pipeline], gather=False)
+    take_turn([pipeline], gather=_more_may_come(pipeline))
     if deferred(pipeline).commits and queued:
         _await_answer(pipeline, queued[0])
         refuse_blocked(pipeline)
     return queued
+
+
+def _more_may_come(pipeline: Pipeline) -> bool:
+    """Whether other shards are likely to be queued soon, by the next run of a backfill: they may share a submission.
+
+    A stage's shards come one by one, each when it is ready, and are not to wait for each other.
+    """
+    counts = pipeline.ledger.counts(pipeline.name)
+    return not is_chained(pipeline.settings) and bool(counts[State.PLANNED] or counts[State.PREPARED])
 
 
 def _await_answer(pipeline: Pipeline, key: str) -> None:

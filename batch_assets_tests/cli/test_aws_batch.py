@@ -1,5 +1,6 @@
 """The command with workers at a rehearsed AWS Batch: killed again and again in a storm, and every record once."""
 
+import json
 import random
 import time
 from collections.abc import Callable
@@ -28,7 +29,7 @@ def test_killed_in_a_storm_again_and_again(rehearse: Callable[..., Rehearsal], t
         "killed_after": (0.1, 1.0),
     }
     rehearsal = rehearse(**storm)
-    executor = {"queue_url": rehearsal.queue(), "poll_seconds": 0.3, "max_attempts": 10}
+    executor = {"queue_url": rehearsal.queue(), "poll_seconds": 0.3, "max_attempts": 10, "usd_per_hour": 1.0}
     site = make_worker_site(rehearsal, tmp_path, shards=SHARDS, executor=executor)
     attributes = site.settings.model_dump(mode="json", exclude_none=True)
     file = tmp_path / "texts.yaml"
@@ -52,6 +53,8 @@ def test_killed_in_a_storm_again_and_again(rehearse: Callable[..., Rehearsal], t
     assert accounting_of(result) == (SHARDS * PER_SHARD, SHARDS * PER_SHARD, 0, 0)
     verified = machine.run("verify", site.settings.output.root)
     assert verified.returncode == 0, verified.stderr
+    planned = json.loads(machine.run("plan", "-f", file, "--dry-run", "--json").stdout)
+    assert planned["usd"] > 0, "told by what the shards have cost"
     later = make_worker_site(rehearsal, tmp_path, shards=SHARDS, executor=executor)
     later.ledger = Ledger.open(f"sqlite:///{tmp_path}/ledger.db", clock=later.clock)
     wait_for_the_end(rehearsal)

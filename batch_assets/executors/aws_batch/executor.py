@@ -21,6 +21,7 @@ from batch_assets.executors.aws.events import delete_events, receive_events
 from batch_assets.executors.aws.staging import Named
 from batch_assets.executors.aws_batch.account import AwsBatchAccount
 from batch_assets.executors.aws_batch.committed import committed_outcomes
+from batch_assets.executors.aws_batch.manifests import manifest_of
 from batch_assets.executors.aws_batch.requests import ARRAY_JOBS, definition_request, job_request
 from batch_assets.executors.aws_batch.service import AwsBatchService, describe_end, read_event, service_job
 from batch_assets.executors.base import JobHandle, JobState, JobStatus, Limits, PreparedJob
@@ -30,7 +31,7 @@ from batch_assets.settings.aws_batch import AwsBatchExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import Shard
 from batch_assets.storage import Storage, is_local, open_storage
-from batch_assets.worker.assignment import Assignment, WorkerManifest, write_manifest
+from batch_assets.worker.assignment import write_manifest
 
 ARRAYS_AT_ONCE = 10_000
 """No quota: AWS Batch queues up to 1,000,000 jobs. What runs at once is for its compute environment to say."""
@@ -152,23 +153,7 @@ class AwsBatchExecutor(Named):
         descriptions = [job.description for job in jobs if job.description is not None]
         assert len(descriptions) == len(jobs), "a deferred job is rendered before anything else"
         _, name = self.submission_name([job.key for job in descriptions])
-        # Workers cannot ask each other: each keeps to its share of the cap on calls.
-        cap, alive = self.settings.calls_per_second, self.alive or 1
-        shared = (
-            self.settings
-            if cap is None
-            else self.settings.model_copy(update={"calls_per_second": cap / alive})
-        )
-        manifest = WorkerManifest(
-            name=name,
-            fingerprint=descriptions[0].fingerprint,
-            executor=self.kind,
-            settings=shared.model_dump(mode="json"),
-            assignments=[
-                Assignment(job.shard, job.fence, job.attempt, job.outdated_fence) for job in descriptions
-            ],
-            usd_per_hour=self.options.usd_per_hour,
-        )
+        manifest = manifest_of(self.settings, name, descriptions, self.alive, self.options.usd_per_hour)
         uri = write_manifest(self.root, paths.worker_manifest(name), manifest)
         # The service would take the same call twice for two jobs.
         known = self.find(name)
