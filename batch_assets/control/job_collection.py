@@ -22,7 +22,7 @@ from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.embeddings.marker import ShardMarker
 from batch_assets.errors import BudgetReached, ClaimLost
-from batch_assets.executors.base import PreparedJob
+from batch_assets.executors.base import JobState, PreparedJob
 from batch_assets.executors.deferred import Order, UnexpectedOutput
 from batch_assets.executors.jobs import JobDescription
 from batch_assets.ledger.rows import JobRow, SubmissionRow
@@ -30,6 +30,9 @@ from batch_assets.sharding.reading import read_shard
 
 PATIENCE_POLLS = 10
 PATIENCE_SECONDS = 60.0
+FAILED_PATIENCE_POLLS = 3
+FAILED_PATIENCE_SECONDS = 15.0
+"""A failed job may owe nothing more, and each of the cuts that look for a bad record waits anew."""
 UNEXPECTED = "unexpected_output"
 logger = logging.getLogger(__name__)
 
@@ -102,7 +105,10 @@ def _fetch(
         found = executor.look_up(submission.service_id)
     ended = submission.ended_at if submission is not None else None
     waited = pipeline.ledger.now() - ended if ended is not None else float("inf")
-    patience = max(PATIENCE_SECONDS, PATIENCE_POLLS * pipeline.poll_seconds)
+    if found is not None and found.state is JobState.FAILED:
+        patience = max(FAILED_PATIENCE_SECONDS, FAILED_PATIENCE_POLLS * pipeline.poll_seconds)
+    else:
+        patience = max(PATIENCE_SECONDS, PATIENCE_POLLS * pipeline.poll_seconds)
     try:
         executor.fetch(job, found, rows, facts, final=waited >= patience)
     except UnexpectedOutput as error:

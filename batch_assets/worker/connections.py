@@ -27,15 +27,17 @@ HEADERS = {"User-Agent": "batch-assets", "Accept": "image/*,*/*;q=0.5", "Accept-
 
 
 class Attempts:
-    """Attempts under way, in any thread; `stop` ends them all."""
+    """Attempts under way, in any thread; `stop` ends them all, and those that begin behind it."""
 
     def __init__(self) -> None:
         self._live: set[Attempt] = set()
+        self._stopped = False
         self._lock = threading.Lock()
 
     def stop(self) -> None:
         """Hang up on every server."""
         with self._lock:
+            self._stopped = True
             live = list(self._live)
         for attempt in live:
             attempt.hang_up()
@@ -49,6 +51,7 @@ class Attempts:
         timer.start()
         with self._lock:
             self._live.add(attempt)
+            attempt.ended = self._stopped
         _thread.attempt = attempt
         try:
             yield attempt

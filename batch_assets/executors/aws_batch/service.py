@@ -124,7 +124,10 @@ class AwsBatchService:
         return sorted(jobs, key=lambda job: job.submitted_at)
 
     def ended_children(self, job_id: str) -> dict[int, JobState]:
-        """Which children of an array have ended, and how, by their index. Raises Unanswered."""
+        """Which children of an array have ended, and how, by their index. Raises Unanswered.
+
+        Of an array that the service has forgotten it tells nothing, and is not asked for ever.
+        """
         ended: dict[int, JobState] = {}
         for status in ENDED:
             call = {"arrayJobId": job_id, "jobStatus": status, "maxResults": CHILDREN_PAGE}
@@ -134,6 +137,9 @@ class AwsBatchService:
                     place = int(index if index is not None else summary["jobId"].rsplit(":", 1)[-1])
                     ended[place] = STATES[status]
             except Exception as error:
+                if error_code(error) == "ClientException" and not is_slow_down(error):
+                    logger.debug("children of %s: %s", job_id, error_message(error))
+                    continue
                 raise self._unanswered(error) from error
         return ended
 
@@ -194,7 +200,8 @@ def service_job(answer: dict[str, Any]) -> ServiceJob:
     if status not in STATES:
         logger.warning("job %s: status %r is not known; it counts as running", answer["jobId"], status)
     state = STATES.get(status, JobState.RUNNING)
-    summary = answer.get("arrayProperties", {}).get("statusSummary", {}) or {}
+    array = answer.get("arrayProperties") or {}
+    summary = array.get("statusSummary") or {}
     ended = sum(int(summary.get(name, 0)) for name in ENDED)
     if state is JobState.SUBMITTED and (ended or summary.get("RUNNING")):
         state = JobState.RUNNING
@@ -209,7 +216,8 @@ def service_job(answer: dict[str, Any]) -> ServiceJob:
         submitted_at=_seconds(answer.get("createdAt")) or 0.0,
         began_at=_seconds(answer.get("startedAt")),
         ended_at=_seconds(answer.get("stoppedAt")),
-        children=ended,
+        # Without a summary it is not known: as many as there are, so that they are asked for.
+        children=ended if summary else int(array.get("size") or 0),
     )
 
 
