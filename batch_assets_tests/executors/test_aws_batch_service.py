@@ -15,7 +15,7 @@ def test_the_children_of_a_forgotten_array_are_not_asked_for_ever() -> None:
 
 
 def test_an_array_without_a_summary_has_its_children_asked_for() -> None:
-    told = {"jobId": "1234", "status": "PENDING", "arrayProperties": {"size": 3}}
-    assert service_job(told).children == 3
-    told["arrayProperties"] = {"size": 3, "statusSummary": {"SUCCEEDED": 1, "RUNNING": 2}}
-    assert service_job(told).children == 1
+    told = {"jobId": "1234", "status": "PENDING"}
+    summary = {"SUCCEEDED": 1, "RUNNING": 2}
+    assert service_job({**told, "arrayProperties": {"size": 3}}).children == 3
+    assert service_job({**told, "arrayProperties": {"size": 3, "statusSummary": summary}}).children == 1
