@@ -115,14 +115,9 @@ def _fetch(
         # The next job would write no better. This one's records go again once a person has mended it.
         pipeline.ledger.block(pipeline.name, str(error))
         cancel_active(pipeline)
-        for ordinal in rows.unknown(np.fromiter(_described(job).asked(), dtype=np.int64)).tolist():
+        for ordinal in rows.unknown(np.fromiter(job.described.asked(), dtype=np.int64)).tolist():
             rows.again(ordinal, UNEXPECTED, str(error))
         facts.narrowed = True
-
-
-def _described(job: PreparedJob) -> JobDescription:
-    assert job.description is not None, "a deferred job is rendered before anything else"
-    return job.description
 
 
 def _answer(pipeline: Pipeline, job: JobRow, prepared: PreparedJob, rows: JobRows, facts: JobFacts) -> None:

@@ -140,8 +140,13 @@ def _at_service(
         if not info.path.endswith(".json"):
             continue  # without a staging area, pools' request and result files lie here too
         pool = orjson.loads(pipeline.storage.read(info.path))
-        job = by_name.get(pool["name"])
         members = tuple((member["shard"], int(member["fence"])) for member in pool["jobs"])
+        job = by_name.get(pool["name"])
+        if job is None and any(
+            key in descriptions and descriptions[key].fence == fence for key, fence in members
+        ):
+            # Not everything that speaks a service's protocol lists names by how they begin.
+            job = executor.find(pool["name"])
         if job is not None:
             found |= {member: _AtService(job, members) for member in members}
     for key, description in descriptions.items():

@@ -74,6 +74,12 @@ class PreparedJob:
     attempt: int
     description: JobDescription | None = None
 
+    @property
+    def described(self) -> JobDescription:
+        """The description that every deferred job has, since it is rendered before anything else."""
+        assert self.description is not None, f"shard {self.shard.key}: its job was not rendered"
+        return self.description
+
 
 @dataclass(frozen=True)
 class JobHandle:

@@ -17,15 +17,15 @@ from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.embeddings.schema import EMBED, GENERATE, Task
 from batch_assets.encoders.fingerprint import fingerprint
 from batch_assets.errors import ConfigurationError
-from batch_assets.executors.aws.events import delete_events, receive_events
 from batch_assets.executors.aws.staging import Named
+from batch_assets.executors.aws.verbs import HearsEvents
 from batch_assets.executors.aws_batch.account import AwsBatchAccount
 from batch_assets.executors.aws_batch.committed import committed_outcomes
 from batch_assets.executors.aws_batch.manifests import manifest_of
 from batch_assets.executors.aws_batch.requests import ARRAY_JOBS, definition_request, job_request
 from batch_assets.executors.aws_batch.service import AwsBatchService, describe_end, read_event, service_job
 from batch_assets.executors.base import JobHandle, JobState, JobStatus, Limits, PreparedJob
-from batch_assets.executors.deferred import Event, Order, ServiceJob
+from batch_assets.executors.deferred import Order, ServiceJob
 from batch_assets.executors.jobs import JobDescription, JobKey
 from batch_assets.settings.aws_batch import AwsBatchExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings
@@ -43,7 +43,7 @@ STOPPED_BY = "batch-assets stop"
 
 
 @dataclass
-class AwsBatchExecutor(Named):
+class AwsBatchExecutor(Named, HearsEvents):
     """One pipeline's array jobs. See `base.Executor` and `deferred.DeferredExecutor`."""
 
     settings: PipelineSettings
@@ -51,6 +51,7 @@ class AwsBatchExecutor(Named):
     kind: str = "aws_batch"
     in_place: bool = False
     commits: bool = True
+    read_event = staticmethod(read_event)
     array_jobs: int = ARRAY_JOBS
     limits: Limits = field(default_factory=Limits)
 
@@ -150,8 +151,7 @@ class AwsBatchExecutor(Named):
 
     def submit(self, jobs: Sequence[PreparedJob], token: str) -> list[JobHandle]:
         """One call for all `jobs`, in the array's order. Raises SlotsFull, Unanswered or SubmissionRefused."""
-        descriptions = [job.description for job in jobs if job.description is not None]
-        assert len(descriptions) == len(jobs), "a deferred job is rendered before anything else"
+        descriptions = [job.described for job in jobs]
         _, name = self.submission_name([job.key for job in descriptions])
         manifest = manifest_of(self.settings, name, descriptions, self.alive, self.options.usd_per_hour)
         uri = write_manifest(self.root, paths.worker_manifest(name), manifest)
@@ -207,16 +207,6 @@ class AwsBatchExecutor(Named):
 
     def ended_children(self, job_id: str) -> Mapping[int, JobState]:
         return self.service.ended_children(job_id)
-
-    def events(self, most: int) -> list[Event]:
-        if self.options.queue_url is None:
-            return []
-        sqs = self.account.client("sqs", self.region)
-        return receive_events(sqs, self.options.queue_url, most, read_event)
-
-    def delete_events(self, events: Sequence[Event]) -> None:
-        if self.options.queue_url is not None:
-            delete_events(self.account.client("sqs", self.region), self.options.queue_url, events)
 
     # --- results ---
 

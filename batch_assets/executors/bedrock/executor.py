@@ -5,8 +5,7 @@ follows from its end, in `control/`.
 """
 
 import hashlib
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,11 +13,10 @@ import orjson
 
 from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.job_rows import JobRows
-from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.embeddings.schema import Task
 from batch_assets.errors import ConfigurationError
-from batch_assets.executors.aws.events import delete_events, receive_events
 from batch_assets.executors.aws.staging import check_bucket
+from batch_assets.executors.aws.verbs import CollectsResults, HearsEvents
 from batch_assets.executors.base import JobHandle, JobState, JobStatus, Limits, PreparedJob
 from batch_assets.executors.bedrock.account import BedrockAccount
 from batch_assets.executors.bedrock.families.base import Family
@@ -32,10 +30,9 @@ from batch_assets.executors.bedrock.quotas import Quotas
 from batch_assets.executors.bedrock.rendering import render_job
 from batch_assets.executors.bedrock.requests import TOO_LONG
 from batch_assets.executors.bedrock.service import BedrockService, read_event
-from batch_assets.executors.deferred import Event, Order, Pace, ServiceJob
+from batch_assets.executors.deferred import Order, Pace, ServiceJob
 from batch_assets.executors.jobs import JobDescription
 from batch_assets.sharding.plan import Shard
-from batch_assets.sharding.reading import read_shard
 from batch_assets.storage import join_uri
 
 VERSION = 1
@@ -43,13 +40,14 @@ VERSION = 1
 
 
 @dataclass
-class BedrockExecutor(JobPlaces):
+class BedrockExecutor(JobPlaces, CollectsResults, HearsEvents):
     """One pipeline's batch inference jobs. See `base.Executor` and `deferred.DeferredExecutor`."""
 
     account: BedrockAccount
     kind: str = "bedrock"
     in_place: bool = False
     commits: bool = False
+    read_event = staticmethod(read_event)
     narrowing: str = TOO_LONG
 
     @cached_property
@@ -143,7 +141,7 @@ class BedrockExecutor(JobPlaces):
 
     def submit(self, jobs: Sequence[PreparedJob], token: str) -> list[JobHandle]:
         """One call for all `jobs`. Raises SlotsFull, Unanswered or SubmissionRefused."""
-        descriptions = [_described(job) for job in jobs]
+        descriptions = [job.described for job in jobs]
         _, name = self.submission_name([job.key for job in descriptions])
         requests, results = self.folders(descriptions)
         if len(jobs) > 1:
@@ -183,39 +181,18 @@ class BedrockExecutor(JobPlaces):
     def look_up(self, job_id: str) -> ServiceJob | None:
         return self.service.get(job_id)
 
-    def events(self, most: int) -> list[Event]:
-        if self.options.queue_url is None:
-            return []
-        return receive_events(
-            self.account.client("sqs", self.region), self.options.queue_url, most, read_event
-        )
-
-    def delete_events(self, events: Sequence[Event]) -> None:
-        if self.options.queue_url is not None:
-            delete_events(self.account.client("sqs", self.region), self.options.queue_url, events)
-
     # --- results ---
 
     def fetch(
         self, job: PreparedJob, service_job: ServiceJob | None, rows: JobRows, facts: JobFacts, *, final: bool
     ) -> None:
         self._know(facts)
-        fetch_results(self, _described(job), service_job, rows, facts, final=final)
+        fetch_results(self, job.described, service_job, rows, facts, final=final)
 
     def answer(self, job: PreparedJob, rows: JobRows, facts: JobFacts, pace: Pace) -> None:
         self._know(facts)
         client = self.account.client("bedrock-runtime", self.region)
-        answer_requests(self, client, _described(job), rows, facts, pace)
-
-    def collect(self, handle: JobHandle, facts: JobFacts) -> Iterator[Outcomes]:
-        """The whole shard's outcomes from this one job; what should be tried again is a retryable failure."""
-        started = time.perf_counter()
-        shard = handle.prepared.shard
-        with JobRows(shard.records) as rows:
-            self.fetch(handle.prepared, self.look_up(handle.job_id), rows, facts, final=True)
-            facts.timings["fetch_seconds"] = time.perf_counter() - started
-            for records in read_shard(self.settings, shard):
-                yield rows.outcomes(records)
+        answer_requests(self, client, job.described, rows, facts, pace)
 
     def token_bounds(self) -> tuple[int | None, int]:
         return self.family.max_tokens, self.family.answer_tokens
@@ -229,8 +206,3 @@ class BedrockExecutor(JobPlaces):
         return (
             None if self.price is None else self.price.cost(input_tokens, output_tokens, on_demand=on_demand)
         )
-
-
-def _described(job: PreparedJob) -> JobDescription:
-    assert job.description is not None, "a deferred job is rendered before anything else"
-    return job.description

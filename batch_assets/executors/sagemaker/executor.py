@@ -6,8 +6,7 @@ when, and what follows from its end, in `control/`.
 
 import hashlib
 import logging
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,13 +14,12 @@ import orjson
 
 from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.job_rows import JobRows
-from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.embeddings.schema import EMBED, GENERATE, Task
 from batch_assets.executors.aws.errors import error_message
-from batch_assets.executors.aws.events import delete_events, receive_events
 from batch_assets.executors.aws.staging import check_bucket
+from batch_assets.executors.aws.verbs import CollectsResults, HearsEvents
 from batch_assets.executors.base import JobHandle, JobState, JobStatus, Limits, PreparedJob
-from batch_assets.executors.deferred import Event, Order, Pace, ServiceJob
+from batch_assets.executors.deferred import Order, Pace, ServiceJob
 from batch_assets.executors.jobs import JobDescription
 from batch_assets.executors.sagemaker.account import SageMakerAccount
 from batch_assets.executors.sagemaker.answers import AnswerFormat
@@ -35,7 +33,6 @@ from batch_assets.executors.sagemaker.requests import CSV
 from batch_assets.executors.sagemaker.service import SageMakerService, read_event
 from batch_assets.executors.sagemaker.service_errors import is_not_found
 from batch_assets.sharding.plan import Shard
-from batch_assets.sharding.reading import read_shard
 from batch_assets.storage import join_uri
 
 VERSION = 1
@@ -48,13 +45,14 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class SageMakerExecutor(JobPlaces):
+class SageMakerExecutor(JobPlaces, CollectsResults, HearsEvents):
     """One pipeline's transform jobs. See `base.Executor` and `deferred.DeferredExecutor`."""
 
     account: SageMakerAccount
     kind: str = "sagemaker"
     in_place: bool = False
     commits: bool = False
+    read_event = staticmethod(read_event)
     narrowing: str = OBJECT_FAILED
 
     @cached_property
@@ -135,7 +133,7 @@ class SageMakerExecutor(JobPlaces):
         """A call for each of `jobs`. Raises SlotsFull, Unanswered or SubmissionRefused."""
         handles: list[JobHandle] = []
         for job in jobs:
-            description = _described(job)
+            description = job.described
             _, name = self.submission_name([description.key])
             requests = join_uri(self.staging.uri, description.folder) + "/"
             results = join_uri(self.staging.uri, results_folder(description))
@@ -174,17 +172,6 @@ class SageMakerExecutor(JobPlaces):
     def look_up(self, job_id: str) -> ServiceJob | None:
         return self.service.get(job_id)
 
-    def events(self, most: int) -> list[Event]:
-        if self.options.queue_url is None:
-            return []
-        return receive_events(
-            self.account.client("sqs", self.region), self.options.queue_url, most, read_event
-        )
-
-    def delete_events(self, events: Sequence[Event]) -> None:
-        if self.options.queue_url is not None:
-            delete_events(self.account.client("sqs", self.region), self.options.queue_url, events)
-
     # --- results ---
 
     def fetch(
@@ -192,26 +179,16 @@ class SageMakerExecutor(JobPlaces):
     ) -> None:
         facts.model, facts.dtype = self.options.model_name, "float32"
         facts.device = f"{self.options.instance_type} {self.region}"
-        fetch_results(self, _described(job), service_job, rows, facts, final=final)
+        fetch_results(self, job.described, service_job, rows, facts, final=final)
         facts.dimensions = self._dimensions(rows)
 
     def answer(self, job: PreparedJob, rows: JobRows, facts: JobFacts, pace: Pace) -> None:
         """A job of which no record could be sent: each has its reason."""
         facts.model = self.options.model_name
-        description = _described(job)
+        description = job.described
         for ordinal, code, message in description.refused:
             rows.fail(ordinal, code, message, description.attempt)
         facts.dimensions = self._dimensions(rows)
-
-    def collect(self, handle: JobHandle, facts: JobFacts) -> Iterator[Outcomes]:
-        """The whole shard's outcomes from this one job; what should be tried again is a retryable failure."""
-        started = time.perf_counter()
-        shard = handle.prepared.shard
-        with JobRows(shard.records) as rows:
-            self.fetch(handle.prepared, self.look_up(handle.job_id), rows, facts, final=True)
-            facts.timings["fetch_seconds"] = time.perf_counter() - started
-            for records in read_shard(self.settings, shard):
-                yield rows.outcomes(records)
 
     def answer_format(self, rows: JobRows) -> AnswerFormat:
         """What answers are to look like, as far as settings and earlier shards tell."""
@@ -242,8 +219,3 @@ class SageMakerExecutor(JobPlaces):
 
     def token_bounds(self) -> tuple[int | None, int]:
         return None, 0
-
-
-def _described(job: PreparedJob) -> JobDescription:
-    assert job.description is not None, "a deferred job is rendered before anything else"
-    return job.description
