@@ -3,6 +3,7 @@
 What a line means is each executor's business.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.embeddings.validation import vector_norms
 
+RECORD_ID_DIGITS = 11
 LONGEST_LINE = 64 * 2**20
 # How far from 1 a length may be before a vector is scaled: float32 noise of a model that
 # normalizes stays as it came, and what is farther off would come near the writer's 1e-3.
@@ -37,6 +39,41 @@ def split_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
             skipping, rest = True, rest[:100]
     if rest and not rest.isspace():
         yield rest
+
+
+class LineParser:
+    """Parses lines of JSON; what it hands out is gone before the next is parsed."""
+
+    def __init__(self) -> None:
+        import simdjson  # hands arrays of numbers over as they are: faster than making Python's
+
+        self._parser: Any = simdjson.Parser()
+
+    def parse(self, content: bytes) -> Any:
+        """What simdjson makes of it. Raises ValueError, RuntimeError."""
+        return self._parser.parse(content)
+
+    def parse_object(self, line: bytes) -> Any:
+        """A JSON object: a dict, or simdjson's view of one. None: there is none."""
+        try:
+            record = self._parser.parse(line)
+        except (ValueError, RuntimeError):
+            # Python's own parser takes what JSON has not: NaN, numbers of any size, lone surrogates.
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
+                return None
+        return record if hasattr(record, "keys") else None
+
+
+def ordinal_of(record_id: Any, records: int, first_id: int = 0) -> int | None:
+    """The ordinal that a record id at a service says, of so many records from `first_id` on; None: of none of them."""
+    if not isinstance(record_id, str) or len(record_id) != RECORD_ID_DIGITS:
+        return None
+    if not (record_id.isascii() and record_id.isdigit()):
+        return None
+    ordinal = int(record_id) - first_id
+    return ordinal if 0 <= ordinal < records else None
 
 
 @dataclass

@@ -10,13 +10,13 @@ import orjson
 
 from batch_assets.embeddings.parquet_files import HashingSink
 from batch_assets.errors import ConfigurationError, StorageError
+from batch_assets.executors.aws.results import RECORD_ID_DIGITS
 from batch_assets.executors.bedrock.families.base import Family
 from batch_assets.executors.bedrock.quotas import Quotas
 from batch_assets.executors.jobs import RequestFile
 from batch_assets.sources.base import Records
 from batch_assets.storage import Storage
 
-RECORD_ID_DIGITS = 11
 TOO_LONG = "too_long"
 _SHRINK = 0.4
 _WRITE_BYTES = 2**20

@@ -5,7 +5,6 @@ read costs itself alone. Where in an answer the result is, is the family's busin
 files are all there, and what becomes of records without a line, that of whoever calls.
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +13,9 @@ import numpy as np
 import orjson
 
 from batch_assets.embeddings.job_rows import JobRows
-from batch_assets.executors.aws.results import split_lines, take_vectors
+from batch_assets.executors.aws.results import LineParser, ordinal_of, split_lines, take_vectors
 from batch_assets.executors.bedrock.families.base import Answer, BadAnswer, Family
 from batch_assets.executors.bedrock.record_errors import Verdict, judge
-from batch_assets.executors.bedrock.requests import RECORD_ID_DIGITS
 from batch_assets.storage import Storage
 
 BAD_OUTPUT = "bad_output"
@@ -102,14 +100,12 @@ class ResultSorter:
     """Takes lines, or single answers and errors of `InvokeModel`, into `rows`; `flush` ends it."""
 
     def __init__(self, rows: JobRows, family: Family, attempt: int = 1, first_id: int = 0) -> None:
-        import simdjson  # hands arrays of numbers over as they are: faster than making Python's
-
         self.tally = Tally()
         self._rows = rows
         self._family = family
         self._attempt = attempt
         self._first_id = first_id
-        self._parser: Any = simdjson.Parser()
+        self._parser = LineParser()
         self._vectors: list[memoryview] = []
         self._ordinals: list[int] = []
         self._tokens: list[int] = []
@@ -117,12 +113,13 @@ class ResultSorter:
     def add_line(self, line: bytes) -> None:
         """Sort one line of a result file."""
         self.tally.lines += 1
-        record = self._parse(line)
+        record = self._parser.parse_object(line)
         if record is None:
             self.tally.unreadable += 1
             return
         fields = list(record)  # to ask simdjson for a key that is not there is dear
-        ordinal = self._ordinal(record["recordId"]) if "recordId" in fields else None
+        record_id = record["recordId"] if "recordId" in fields else None
+        ordinal = ordinal_of(record_id, self._rows.records, self._first_id)
         error = record["error"] if "error" in fields else None
         if ordinal is None:
             self.tally.foreign += 1
@@ -130,26 +127,6 @@ class ResultSorter:
             self.add_error(ordinal, error.as_dict() if hasattr(error, "as_dict") else error)
         else:
             self.add_output(ordinal, record["modelOutput"] if "modelOutput" in fields else None)
-
-    def _parse(self, line: bytes) -> Any:
-        """A JSON object: a dict, or simdjson's view of one, gone before the next is parsed. None: there is none."""
-        try:
-            record = self._parser.parse(line)
-        except (ValueError, RuntimeError):
-            # Python's own parser takes what JSON has not: NaN, numbers of any size, lone surrogates.
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):
-                return None
-        return record if hasattr(record, "keys") else None
-
-    def _ordinal(self, record_id: Any) -> int | None:
-        if not isinstance(record_id, str) or len(record_id) != RECORD_ID_DIGITS:
-            return None
-        if not (record_id.isascii() and record_id.isdigit()):
-            return None
-        ordinal = int(record_id) - self._first_id
-        return ordinal if 0 <= ordinal < self._rows.records else None
 
     def add_output(self, ordinal: int, output: Any) -> None:
         """Take a `modelOutput`: a dict, or simdjson's view of one. What holds no result goes again."""

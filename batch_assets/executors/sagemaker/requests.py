@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 import orjson
 
+from batch_assets.executors.aws.results import RECORD_ID_DIGITS
 from batch_assets.settings.model import ModelSettings
 from batch_assets.settings.sagemaker import SageMakerExecutorSettings
 from batch_assets.sources.base import Records
 
-RECORD_ID_DIGITS = 11
 TOO_LONG = "too_long"
 MEGABYTE = 10**6
 """The service does not say whether its MB have 10**6 or 2**20 bytes: the smaller ones are safe."""

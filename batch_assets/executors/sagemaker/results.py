@@ -5,7 +5,6 @@ costs itself alone. Where in an answer the result is stands in `answers.py`; whi
 are, and what becomes of records without a line, in `fetching.py`.
 """
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import numpy.typing as npt
 
 from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.embeddings.schema import EMBED
-from batch_assets.executors.aws.results import split_lines, take_vectors
+from batch_assets.executors.aws.results import LineParser, ordinal_of, split_lines, take_vectors
 from batch_assets.executors.sagemaker.answers import (
     Answer,
     AnswerFormat,
@@ -24,10 +23,9 @@ from batch_assets.executors.sagemaker.answers import (
     TokenLevel,
     csv_answer,
     csv_parts,
-    is_object,
 )
 from batch_assets.executors.sagemaker.expectations import Expectations, Odd
-from batch_assets.executors.sagemaker.requests import ID, OUTPUT, RECORD_ID_DIGITS
+from batch_assets.executors.sagemaker.requests import ID, OUTPUT
 from batch_assets.storage import FileInfo, Storage
 from batch_assets.storage.threads import map_in_order, threads_for
 
@@ -77,12 +75,10 @@ class ResultSorter:
     """Takes lines into `rows`; `end` ends it. Both raise UnexpectedOutput."""
 
     def __init__(self, rows: JobRows, expected: AnswerFormat) -> None:
-        import simdjson  # hands arrays of numbers over as they are: faster than making Python's
-
         self.tally = Tally()
         self._rows = rows
         self._expected = expected
-        self._parser: Any = simdjson.Parser()
+        self._parser = LineParser()
         self._expectations = Expectations(settled=rows.counts.embedded > 0)
         # As containers answer, before anything is cut off: not known where the rows are cut ones.
         self._width = (rows.dimensions or expected.width) if expected.dimensions is None else None
@@ -98,39 +94,19 @@ class ResultSorter:
             if parts is None:
                 self.tally.unreadable += 1
                 return
-            ordinal, output = self._ordinal(parts[0]), parts[1]
+            ordinal, output = ordinal_of(parts[0], self._rows.records), parts[1]
         else:
-            record = self._parse(line)
+            record = self._parser.parse_object(line)
             if record is None:
                 self.tally.unreadable += 1
                 return
             fields = list(record)  # to ask simdjson for a key that is not there is dear
-            ordinal = self._ordinal(record[ID]) if ID in fields else None
+            ordinal = ordinal_of(record[ID], self._rows.records) if ID in fields else None
             output = record[OUTPUT] if OUTPUT in fields else None
         if ordinal is None:
             self.tally.foreign += 1
         else:
             self._add_output(ordinal, output)
-
-    def _parse(self, content: bytes) -> Any:
-        """A JSON object: a dict, or simdjson's view of one, gone before the next is parsed. None: there is none."""
-        try:
-            record = self._parser.parse(content)
-        except (ValueError, RuntimeError):
-            # Python's own parser takes what JSON has not: NaN, numbers of any size, lone surrogates.
-            try:
-                record = json.loads(content)
-            except (ValueError, RecursionError):
-                return None
-        return record if is_object(record) else None
-
-    def _ordinal(self, text: Any) -> int | None:
-        if not isinstance(text, str) or len(text) != RECORD_ID_DIGITS:
-            return None
-        if not (text.isascii() and text.isdigit()):
-            return None
-        ordinal = int(text)
-        return ordinal if ordinal < self._rows.records else None
 
     def _add_output(self, ordinal: int, output: Any) -> None:
         """Take what a container has answered; what holds no result goes again."""
