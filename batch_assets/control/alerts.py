@@ -4,8 +4,11 @@ import logging
 from collections.abc import Iterable, Iterator
 
 from batch_assets.control.loop import Turn
-from batch_assets.control.pipeline import Pipeline
+from batch_assets.control.pipeline import Pipeline, deferred
 from batch_assets.control.reconciler import BY_ORDER
+from batch_assets.control.worker_collection import worker_end
+from batch_assets.errors import BatchAssetsError
+from batch_assets.executors.deferred import Unanswered
 from batch_assets.ledger.rows import JobRow, SubmissionRow
 from batch_assets.ledger.states import SubmissionState
 from batch_assets.merge.base import Manifest
@@ -15,6 +18,7 @@ from batch_assets.notifications.events import (
     budget_reached,
     job_failed,
     job_key,
+    output_unexpected,
     published,
     publishing_blocked,
     submission_refused,
@@ -38,10 +42,12 @@ def alerts_of(pipeline: Pipeline, turn: Turn) -> Iterator[Notification]:
             continue
         if failed := _failed_jobs(pipeline, submission):
             yield _failed(pipeline, submission, failed)
-    if pipeline.name in turn.refused:
-        yield submission_refused(pipeline.name, turn.refused[pipeline.name])
-    budget = getattr(pipeline.settings.executor, "budget_usd", None)
     row = pipeline.ledger.pipeline(pipeline.name)
+    if pipeline.name in turn.refused:
+        of_output = row is not None and row.blocked_kind == "output"
+        tell = output_unexpected if of_output else submission_refused
+        yield tell(pipeline.name, turn.refused[pipeline.name])
+    budget = getattr(pipeline.settings.executor, "budget_usd", None)
     # As long as something is reserved, what it does not use may let the next job go.
     blocked = row is not None and row.blocked_kind == "budget" and not row.held_usd
     if budget is not None and row is not None and blocked and row.blocked:
@@ -60,8 +66,20 @@ def _failed(pipeline: Pipeline, submission: SubmissionRow, failed: list[JobRow])
     rows = pipeline.ledger.shards(pipeline.name, keys=shards)
     attempts = max((row.attempt for row in rows), default=1)
     left = max(pipeline.settings.executor.max_attempts - attempts, 0)
-    message = submission.message or f"the job {submission.state.value}, and the service does not say why"
+    message = _reason_of_worker(pipeline, failed[0]) or submission.message
+    message = message or f"the job {submission.state.value}, and the service does not say why"
     return job_failed(pipeline.name, shards, submission.name, message, left)
+
+
+def _reason_of_worker(pipeline: Pipeline, job: JobRow) -> str | None:
+    """What a worker says of its own end: an array only says that one of its children has failed."""
+    if pipeline.executor.in_place or not deferred(pipeline).commits:
+        return None
+    try:
+        return worker_end(pipeline, job)[0]
+    except (Unanswered, BatchAssetsError, FileNotFoundError) as error:
+        logger.info("shard %s: why its worker failed cannot be asked: %s", job.shard, error)
+        return None
 
 
 def tell_published(pipeline: Pipeline, manifest: Manifest, uri: str, notifiers: Iterable[Notifier]) -> None:

@@ -23,6 +23,7 @@ CALM = 10.0
 
 MARGIN_SECONDS = 60.0
 INTENT_SECONDS = 15.0
+DOUBLES_SECONDS = 600.0
 BY_ORDER = "stopped by order"
 LOOKED_UP_AT_ONCE = 20
 ACTIVE = (SubmissionState.SUBMITTING, SubmissionState.SUBMITTED, SubmissionState.RUNNING)
@@ -100,6 +101,7 @@ def reconcile(
             note_children(submission, job, sharing)
             ended += note(pipeline, submission, job)
             _end_overdue(submission, job, sharing, now)
+            _end_double(submission, job, sharing, now)
         elif submission.state is SubmissionState.SUBMITTING and now - submission.claimed_at >= INTENT_SECONDS:
             resolve(submission, sharing)
     known = {submission.service_id for submission in ours} | {submission.name for submission in ours}
@@ -157,6 +159,19 @@ def _end_overdue(submission: SubmissionRow, job: ServiceJob, sharing: Sequence[P
     if begun and now - begun > hours * 3600:
         logger.warning("job %s runs for more than max_job_hours %g: it is stopped", job.name, hours)
         deferred(owner).stop_job(job.id)
+
+
+def _end_double(submission: SubmissionRow, job: ServiceJob, sharing: Sequence[Pipeline], now: float) -> None:
+    """End what a call without an answer may have started after all, where the same call was made again.
+
+    Only a service that takes the same name twice has such a job, and it may show it late.
+    """
+    owner = next((each for each in sharing if each.name == submission.pipeline), None)
+    since = submission.submitted_at
+    if owner is None or since is None or not deferred(owner).commits or not job.active:
+        return
+    if since - submission.claimed_at >= INTENT_SECONDS and now - since <= DOUBLES_SECONDS:
+        with_workers(owner).end_others(submission.name, job.id)
 
 
 def note_children(submission: SubmissionRow, job: ServiceJob, sharing: Sequence[Pipeline]) -> None:

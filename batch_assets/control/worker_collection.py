@@ -32,9 +32,8 @@ def continue_shard(pipeline: Pipeline, shard: ClaimedShard) -> Continued:
         raise ClaimLost(f"shard {claim.shard}: it has no job any more")
     submission = ledger.submission(job.submission) if job.submission is not None else None
     description = describe(pipeline, job)
-    workers = with_workers(pipeline)
-    reason, seconds = workers.ended(description, _worker(pipeline, submission, job))
-    ledger.settle(pipeline.name, claim.shard, job.fence, workers.price(seconds) or 0.0)
+    reason, seconds = worker_end(pipeline, job)
+    ledger.settle(pipeline.name, claim.shard, job.fence, with_workers(pipeline).price(seconds) or 0.0)
     stopped = submission is not None and submission.message == BY_ORDER
     if not stopped and description.attempt >= pipeline.settings.executor.max_attempts:
         raise AttemptsSpent(f"shard {claim.shard}: {reason}")
@@ -54,6 +53,12 @@ def settle_worker(pipeline: Pipeline, marker: ShardMarker) -> None:
     row = pipeline.ledger.shard(pipeline.name, marker.shard)
     if row is not None and row.job is not None:
         pipeline.ledger.settle(pipeline.name, marker.shard, row.job, marker.cost_usd or 0.0)
+
+
+def worker_end(pipeline: Pipeline, job: JobRow) -> tuple[str, float]:
+    """Why the job's worker ended without a commit, and after how many seconds. Raises Unanswered, FileNotFoundError."""
+    submission = pipeline.ledger.submission(job.submission) if job.submission is not None else None
+    return with_workers(pipeline).ended(describe(pipeline, job), _worker(pipeline, submission, job))
 
 
 def _worker(pipeline: Pipeline, submission: SubmissionRow | None, job: JobRow) -> str | None:

@@ -211,6 +211,10 @@ class WorkersExecutor(DeferredExecutor, Protocol):
         """Which children have ended, and how (SUCCEEDED, FAILED), by their place in the submission."""
         ...
 
+    def end_others(self, name: str, job_id: str) -> None:
+        """End every job of that name but this one. Raises Unanswered."""
+        ...
+
     def worker(self, job_id: str, place: int, jobs: int) -> str:
         """What the service calls one worker of a submission of `jobs`."""
         ...

@@ -86,6 +86,20 @@ def submission_refused(pipeline: str, message: str) -> Notification:
     )
 
 
+def output_unexpected(pipeline: str, message: str) -> Notification:
+    """Jobs write what the pipeline did not ask for, so none of them is of use."""
+    return Notification(
+        key=f"output:{pipeline}:{_this_hour()}:{gist(message)}",
+        title=f"{pipeline}: stopped, since its jobs' output is not what was asked for",
+        happened=one_line(message),
+        meaning="What has run is paid for and of no use. Its jobs under way are stopped, and nothing more is started "
+        "until this is mended.",
+        command=f"batch-assets run {pipeline}  # after mending it",
+        pipeline=pipeline,
+        severity="error",
+    )
+
+
 def publishing_blocked(pipeline: str, revision: int, reason: str) -> Notification:
     """A merge was made and may not be published; told once as long as nothing changes (the ledger's `revision`)."""
     return Notification(

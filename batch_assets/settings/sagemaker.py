@@ -85,7 +85,9 @@ class SageMakerExecutorSettings(Settings):
         description="Environment of the container, at most 16 variables; part of the fingerprint.",
     )
     kms_key: str | None = Field(
-        default=None, description="KMS key that encrypts the results and the instances' volumes."
+        default=None,
+        min_length=1,
+        description="KMS key that encrypts the results and the instances' volumes.",
     )
     tags: dict[str, str] = Field(
         default_factory=dict, max_length=50, description="Tags of the jobs, at most 50."

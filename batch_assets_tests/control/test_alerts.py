@@ -23,7 +23,7 @@ def test_an_arrays_failed_children_are_one_notification(tmp_path: Path) -> None:
     ledger.add_shards("texts", 1, [(key, number, 100, 100) for number, key in enumerate(KEYS)])
     batch: Any = {"type": "aws_batch", "job_queue": "q", "job_definition": "d", "region": "us-east-1"}
     settings = make_settings(tmp_path, executor=batch)
-    executor = cast("Executor", SimpleNamespace())
+    executor = cast("Executor", SimpleNamespace(in_place=True))
     pipeline = Pipeline(settings, open_storage(str(tmp_path / "out")), ledger, executor, Holder.current())
     fences = {claim.shard: claim.fence for claim in queue(ledger, KEYS)}
     array = take(ledger, {"texts": SubmissionRules(together=10)})

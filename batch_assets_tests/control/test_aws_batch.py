@@ -113,7 +113,10 @@ def test_a_worker_that_runs_twice_at_once_changes_nothing(rehearse: Rehearse, tm
         account_shard(pipeline.storage, shard.records, found[0])
 
 
-def test_an_answer_that_is_lost_starts_no_second_array(rehearse: Rehearse, tmp_path: Path) -> None:
+def test_an_answer_that_is_lost_starts_no_second_array(
+    rehearse: Rehearse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batch_assets.control.uploading.ANSWER_SECONDS", 0.0)
     rehearsal = rehearse(calls={"lost_responses": 1.0})
     site = make_worker_site(rehearsal, tmp_path)
     pipeline = site.upload()
@@ -125,6 +128,27 @@ def test_an_answer_that_is_lost_starts_no_second_array(rehearse: Rehearse, tmp_p
     site.run()
     assert site.sizes() == [3]
     assert_all_published(site, some_records(3 * PER_SHARD))
+
+
+def test_a_double_that_the_service_shows_late_is_ended(
+    rehearse: Rehearse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batch_assets.control.uploading.ANSWER_SECONDS", 0.0)
+    rehearsal = rehearse(calls={"lost_responses": 1.0}, batch={"timing": {"running": (3_000, 3_000)}})
+    site = make_worker_site(rehearsal, tmp_path)
+    pipeline = site.upload()
+    rehearsal.change(calls={"lost_responses": 0.0})
+    site.clock.ahead += 60
+    take_turn([pipeline])
+    (array,) = rehearsal.server.batch_jobs.all()
+    double = rehearsal.client("batch").submit_job(**array.request)["jobId"]
+    site.clock.ahead += 60
+    take_turn([pipeline])
+    assert rehearsal.server.batch_jobs.by_id[double].terminated
+    site.run()
+    assert array.status == "SUCCEEDED"
+    assert_all_published(site, some_records(3 * PER_SHARD))
+    assert set(site.runs().values()) == {1}
 
 
 def test_a_ledger_that_is_lost_knows_the_array_again(rehearse: Rehearse, tmp_path: Path) -> None:

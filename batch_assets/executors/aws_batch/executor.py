@@ -194,10 +194,16 @@ class AwsBatchExecutor(Named, HearsEvents):
         if not found:
             return None
         chosen = next((job for job in found if job.active), found[-1])
-        for other in found:
-            if other.id != chosen.id and other.active:
-                self.service.terminate(other.id, f"the same as {chosen.id}")
+        self._end_all_but(chosen.id, found)
         return self.look_up(chosen.id) or chosen
+
+    def end_others(self, name: str, job_id: str) -> None:
+        self._end_all_but(job_id, self.service.named(name))
+
+    def _end_all_but(self, job_id: str, found: Sequence[ServiceJob]) -> None:
+        for other in found:
+            if other.id != job_id and other.active:
+                self.service.terminate(other.id, f"the same as {job_id}")
 
     def own_jobs(self) -> list[ServiceJob]:
         return self.service.named(self.name_prefix + "*")

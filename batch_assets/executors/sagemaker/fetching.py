@@ -107,8 +107,10 @@ def _may_come(service_job: ServiceJob | None) -> bool:
     """
     if service_job is None:
         return False
-    failed = service_job.state is JobState.FAILED and service_job.began_at is not None
-    return failed or service_job.state is JobState.SUCCEEDED
+    if service_job.state is JobState.FAILED:
+        began = service_job.began_at is not None
+        return began or may_be_the_data(service_job.message, others_succeeded=True)
+    return service_job.state is JobState.SUCCEEDED
 
 
 def _objects(
