@@ -153,8 +153,9 @@ def describe_errors(error: pydantic.ValidationError) -> str:
             lines.append(f"{field}: this field is required")
         else:
             message = item["msg"].removeprefix("Value error, ").replace("Input should be", "should be", 1)
-            # Of a whole section, the words name what does not go together.
-            value = "" if isinstance(item["input"], dict) else f"{item['input']!r} cannot be used: "
+            # Of a whole section whose fields do not go together, the words name those.
+            together = isinstance(item["input"], dict) and item["type"] == "value_error"
+            value = "" if together else f"{item['input']!r} cannot be used: "
             lines.append(f"{field}: {value}{message}")
     return "; ".join(dict.fromkeys(lines))
 
