@@ -14,8 +14,9 @@ from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import PipelineRow, ShardRow
 from batch_assets.ledger.states import State
 from batch_assets.settings.pipeline import PipelineSettings
+from batch_assets.settings.source import SHARDS_SCHEME
 from batch_assets.sharding.upstream import upstream_root
-from batch_assets.storage import Storage
+from batch_assets.storage import Storage, open_storage
 from batch_assets.storage.threads import map_in_order, threads_for
 
 NAMED = 5
@@ -154,8 +155,26 @@ def look_upstream(settings: PipelineSettings, ledger: Ledger) -> Waiting:
 
 
 def _is_at_work(ledger: Ledger, upstream: PipelineRow) -> bool:
-    if upstream.stop_requested:
-        return False
+    """Whether somebody is at its shards, or at those that it waits for itself: it moves when they do."""
+    seen, above = set[str](), upstream
+    while above is not None and above.name not in seen and not above.stop_requested:
+        if _moves(ledger, above):
+            return True
+        seen.add(above.name)
+        above = _above(ledger, above)
+    return False
+
+
+def _above(ledger: Ledger, pipeline: PipelineRow) -> PipelineRow | None:
+    """The pipeline whose shards are this one's source, where this ledger knows it."""
+    owner = read_owner(open_storage(pipeline.root))
+    sources = owner["source"] if owner is not None else ()
+    found = (row for row in ledger.pipelines() if SHARDS_SCHEME + row.root in sources)
+    return next(found, None)
+
+
+def _moves(ledger: Ledger, upstream: PipelineRow) -> bool:
+    """Whether a shard of the pipeline is queued or held, or has moved of late."""
     counts = ledger.counts(upstream.name)
     if any(counts[state] for state in (State.QUEUED, State.SUBMITTING, State.SUBMITTED)):
         return True

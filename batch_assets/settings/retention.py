@@ -8,15 +8,16 @@ import pydantic
 from pydantic import Field
 
 from batch_assets.settings.base import Settings
+from batch_assets.settings.timing import Schedule
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def _parse_age(value: Any) -> Any:
-    """Turn `30m`, `12h`, `7d` or `4w` into a timedelta; other values pass unchanged."""
-    if not isinstance(value, str):
+    """Turn `30m`, `12h`, `7d` or `4w` into a timedelta. A bare number says no unit: 7 would mean seven seconds."""
+    if isinstance(value, datetime.timedelta):
         return value
-    match = re.fullmatch(r"\s*([0-9]+)\s*([mhdw])\s*", value)
+    match = re.fullmatch(r"\s*([0-9]+)\s*([mhdw])\s*", value) if isinstance(value, str) else None
     if match is None:
         raise ValueError("write an age such as 30m, 12h, 7d or 4w")
     return datetime.timedelta(**{_UNITS[match[2]]: int(match[1])})
@@ -51,7 +52,7 @@ class RetentionSettings(Settings):
     merged: Age | None = Field(
         default=None, description="Merged versions before the published one, from the day they were replaced."
     )
-    schedule: str | None = Field(
+    schedule: Schedule | None = Field(
         default=None,
         description="When cleanup runs by itself: hour, day, week, month, or cron; by default only when asked.",
     )

@@ -13,6 +13,7 @@ from batch_assets.control.chaining import (
 from batch_assets.control.collection import collect_shards
 from batch_assets.control.housekeeping import read_source_news
 from batch_assets.control.merging import merge_shards, publish_merge
+from batch_assets.control.pipeline import open_pipeline
 from batch_assets.control.planning import plan_source
 from batch_assets.control.preflight import check_configuration
 from batch_assets.control.preparation import prepare_shards, queue_shards
@@ -22,6 +23,7 @@ from batch_assets.embeddings.accounting import Accounting
 from batch_assets.errors import NotReady, SourceError
 from batch_assets.ledger.states import State
 from batch_assets.merge.publishing import open_current
+from batch_assets.settings.pipeline import parse_pipeline
 from batch_assets.sharding.reading import read_shard
 from batch_assets.storage import open_storage
 from batch_assets_tests.command import published, some_records
@@ -199,6 +201,9 @@ def test_what_is_waited_for(chain: Chain) -> None:
     first, second = chain.first(), chain.second()
     plan_source(first)
     plan_source(second)
+    values = {"source": {"pipeline": "second", "uri": f"shards:{chain.folder}/two"}}
+    third = parse_pipeline({**values, "output": {"root": f"{chain.folder}/three"}}, "third", "a test")
+    plan_source(open_pipeline(third, chain.ledger, chain.host.executor(third)))
     waiting = look_upstream(second.settings, chain.ledger)
     assert (waiting.keys, waiting.at_work) == (KEYS, True)  # planned a moment ago
     chain.ahead = 61.0
@@ -220,12 +225,14 @@ def test_what_is_waited_for(chain: Chain) -> None:
     chain.ahead += 50
     waiting = look_upstream(second.settings, chain.ledger)
     assert (waiting.keys, waiting.at_work) == ([B, C], True)  # held
+    assert look_upstream(third, chain.ledger).at_work  # `second` is quiet, and moves when `first` does
     assert waiting.given_up() == (
         f"1 shards are given up in pipeline first ({A}: the file is gone), and so are missing here; mend it, then "
         "`batch-assets retry first`"
     )
     chain.ledger.stop("first")
     assert not look_upstream(second.settings, chain.ledger).at_work
+    assert not look_upstream(third, chain.ledger).at_work
 
 
 def test_a_preview_writes_nothing_and_says_what_is_not_known(chain: Chain) -> None:

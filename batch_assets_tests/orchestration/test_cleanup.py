@@ -88,4 +88,8 @@ def test_it_is_there_only_where_retention_is_set(tmp_path: Path) -> None:
     assert (schedule.name, schedule.cron_schedule) == ("texts_cleanup", "0 0 * * 0")
     assert schedule.execution_timezone == "Europe/Berlin"
     with pytest.raises(ConfigurationError, match=r"retention.schedule: 'now and then' cannot be used"):
-        build_pipeline_definitions(make_settings(tmp_path, retention={"schedule": "now and then"}))
+        make_settings(tmp_path, retention={"schedule": "now and then"})
+    with pytest.raises(ConfigurationError, match=r"retention.schedule: '0 0 31 2 \*' cannot be used"):
+        build_pipeline_definitions(make_settings(tmp_path, retention={"schedule": "0 0 31 2 *"}))
+    with pytest.raises(ConfigurationError, match=r"retention.merged: 7 cannot be used: write an age such as"):
+        make_settings(tmp_path, retention={"merged": 7})
