@@ -42,6 +42,9 @@ SPEAK_SECONDS = 30.0
 MOST_FINISHED = 100_000
 LOSSES_FORGIVEN = 5
 """So many lost machines cost a shard no attempt, in one call; one that takes down more of them may be why."""
+DEATHS_FORGIVEN = 10
+"""So many processes may be killed at a shard, beside its attempts, before it is taken for the one that kills them."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -136,6 +139,14 @@ def _attempt(
     if claim is None:
         return unclaimed_shard(ledger.shard(pipeline.name, key), key)
     attempts = pipeline.settings.executor.max_attempts
+    if pipeline.executor.in_place and claim.attempt > attempts + DEATHS_FORGIVEN:
+        # Failures are judged where they happen; what takes its process down with it is seen only here.
+        text = (
+            f"shard {key}: {claim.attempt - 1} processes died while they embedded it, so a record of it may be why; "
+            f"`batch-assets retry {pipeline.name} {key}` tries it again"
+        )
+        ledger.fail(claim, text, max_attempts=0)
+        return ShardResult(key, Result.EXHAUSTED, message=text)
     try:
         return _bring_on(pipeline, shard, claim, fingerprint, together)
     except (ModelError, ConfigurationError, StorageError, SubmissionRefused, Cancelled):

@@ -148,7 +148,8 @@ def describe_errors(error: pydantic.ValidationError) -> str:
             location = location[:1] + location[2:]
         field = ".".join(str(part) for part in location) or "attributes"
         if item["type"] == "extra_forbidden":
-            lines.append(f"{field}: there is no such field; known: {', '.join(_siblings(item['loc']))}")
+            known = ", ".join(_siblings(item["loc"]))
+            lines.append(f"{field}: there is no such field{'; known: ' if known else ' here'}{known}")
         elif item["type"] == "missing":
             lines.append(f"{field}: this field is required")
         else:

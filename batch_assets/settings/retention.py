@@ -17,7 +17,7 @@ def _parse_age(value: Any) -> Any:
     """Turn `30m`, `12h`, `7d` or `4w` into a timedelta. A bare number says no unit: 7 would mean seven seconds."""
     if isinstance(value, datetime.timedelta):
         return value
-    match = re.fullmatch(r"\s*([0-9]+)\s*([mhdw])\s*", value) if isinstance(value, str) else None
+    match = re.fullmatch(r"\s*([0-9]{1,5})\s*([mhdw])\s*", value) if isinstance(value, str) else None
     if match is None:
         raise ValueError("write an age such as 30m, 12h, 7d or 4w")
     return datetime.timedelta(**{_UNITS[match[2]]: int(match[1])})

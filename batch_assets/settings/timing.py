@@ -64,8 +64,21 @@ Schedule = Annotated[str, pydantic.AfterValidator(_schedule)]
 
 
 def _time(value: Any) -> Any:
-    if isinstance(value, int):  # YAML reads 06:00 as a number of base 60
+    if isinstance(value, int):  # YAML reads 20:01 as a number of base 60
         raise ValueError('write the time in quotes, such as "06:00"')
+    if isinstance(value, str):
+        kind = datetime.datetime if "-" in value.strip()[:5] else datetime.time
+        try:
+            value = kind.fromisoformat(value.strip())
+        except ValueError:
+            raise ValueError(
+                'write a moment such as 2026-11-21T06:00:00Z, or a time of day such as "06:00"'
+            ) from None
+    naive = isinstance(value, datetime.datetime) and value.tzinfo is None
+    if naive or (isinstance(value, datetime.date) and not isinstance(value, datetime.datetime)):
+        raise ValueError(
+            'write a moment with its zone, such as 2026-11-21T06:00:00Z, or a time of day such as "06:00"'
+        )
     return value
 
 
