@@ -53,20 +53,23 @@ def _sqs(executor: _Hearing) -> Any:
     return executor.account.client("sqs", executor.region)
 
 
-class CollectsResults:
-    """A job's outcomes by its results, whatever fetches them."""
+class _Fetching(Protocol):
+    """What collecting results takes of an executor."""
 
-    settings: PipelineSettings
+    @property
+    def settings(self) -> PipelineSettings: ...
 
     def fetch(
         self, job: PreparedJob, service_job: ServiceJob | None, rows: JobRows, facts: JobFacts, *, final: bool
-    ) -> None:
-        raise NotImplementedError
+    ) -> None: ...
 
-    def look_up(self, job_id: str) -> ServiceJob | None:
-        raise NotImplementedError
+    def look_up(self, job_id: str) -> ServiceJob | None: ...
 
-    def collect(self, handle: JobHandle, facts: JobFacts) -> Iterator[Outcomes]:
+
+class CollectsResults:
+    """A job's outcomes by its results, whatever fetches them."""
+
+    def collect(self: _Fetching, handle: JobHandle, facts: JobFacts) -> Iterator[Outcomes]:
         """The whole shard's outcomes from this one job; what should be tried again is a retryable failure."""
         started = time.perf_counter()
         shard = handle.prepared.shard
