@@ -4,6 +4,7 @@ A tick asks for a run and changes nothing, so that testing a schedule in the UI 
 """
 
 import datetime
+from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
@@ -30,22 +31,35 @@ def build_schedules(settings: PipelineSettings) -> list[dg.ScheduleDefinition]:
         at = context.scheduled_execution_time.astimezone(datetime.UTC).isoformat()
         return dg.RunRequest(run_key=at, asset_selection=[plan], tags={START_TAG: f"schedule {at}"})
 
+    description = "Plans new files; sensors then embed and merge what there is to do, once."
+    return [make_schedule(settings, name, plan, "schedule", settings.schedule, tick, description)]
+
+
+def make_schedule(
+    settings: PipelineSettings,
+    name: str,
+    asset: dg.AssetKey,
+    field: str,
+    written: str,
+    tick: Callable[[dg.ScheduleEvaluationContext], Any],
+    description: str,
+) -> dg.ScheduleDefinition:
+    """A schedule of one asset, on by default, at the times `written` in `field`. Raises ConfigurationError."""
     try:
-        schedule = dg.ScheduleDefinition(
+        return dg.ScheduleDefinition(
             name=name,
-            target=dg.AssetSelection.assets(plan),
-            cron_schedule=cron_of(settings.schedule),
+            target=dg.AssetSelection.assets(asset),
+            cron_schedule=cron_of(written),
             execution_timezone=settings.timezone,
             execution_fn=tick,
             default_status=dg.DefaultScheduleStatus.RUNNING,
-            description="Plans new files; sensors then embed and merge what there is to do, once.",
+            description=description,
         )
     except dg.DagsterInvalidDefinitionError as error:
         raise ConfigurationError(
-            f"pipeline {settings.name}: schedule: {settings.schedule!r} cannot be used: {str(error).strip(' .')}. "
+            f"pipeline {settings.name}: {field}: {written!r} cannot be used: {str(error).strip(' .')}. "
             "Write minute, hour, day, week, month or year, or a cron expression such as '30 6 * * 1-5'"
         ) from None
-    return [schedule]
 
 
 def _is_planning(context: dg.ScheduleEvaluationContext, name: str) -> bool:

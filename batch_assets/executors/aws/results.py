@@ -77,6 +77,43 @@ def ordinal_of(record_id: Any, records: int, first_id: int = 0) -> int | None:
 
 
 @dataclass
+class Tally:
+    """Lines of results: each is of exactly one of the kinds `embedded` to `foreign`.
+
+    `embedded` are answers, too; `again` are records whose answer is of no use, or that a service asks
+    to try again. `doubled` told nothing new of their record, `unreadable` are no such line at all,
+    `foreign` are of no record of the shard. Tokens are those of answers taken.
+    """
+
+    lines: int = 0
+    embedded: int = 0
+    failed: int = 0
+    again: int = 0
+    unreadable: int = 0
+    doubled: int = 0
+    foreign: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    def note_again(self, rows: JobRows, ordinal: int, code: str, message: str) -> None:
+        """The record is to be tried again, unless it is settled."""
+        new = rows.again(ordinal, code, message)
+        self.again += new
+        self.doubled += not new
+
+    def note_response(
+        self, rows: JobRows, ordinal: int, text: str, input_tokens: int, output_tokens: int
+    ) -> None:
+        """The record has its answer, unless it had one."""
+        if not rows.respond(ordinal, text, input_tokens, output_tokens):
+            self.doubled += 1
+            return
+        self.embedded += 1
+        self.input_tokens += input_tokens
+        self.output_tokens += output_tokens
+
+
+@dataclass
 class Taken:
     """What became of a block of vectors: `doubled` were known before, `bad` are (ordinal, why) to be tried again.
 

@@ -1,7 +1,8 @@
-"""The verbs that executors at AWS have in common: hearing events, and making outcomes of fetched results."""
+"""The verbs that executors at AWS have in common: hearing events, asking about jobs, collecting what was fetched."""
 
 import time
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any, Protocol
 
 from batch_assets.embeddings.facts import JobFacts
@@ -9,7 +10,7 @@ from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.executors.aws.account import AwsAccount
 from batch_assets.executors.aws.events import Reader, delete_events, receive_events
-from batch_assets.executors.base import JobHandle, PreparedJob
+from batch_assets.executors.base import JobHandle, JobState, JobStatus, PreparedJob
 from batch_assets.executors.deferred import Event, ServiceJob
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.reading import read_shard
@@ -51,6 +52,37 @@ class HearsEvents:
 
 def _sqs(executor: _Hearing) -> Any:
     return executor.account.client("sqs", executor.region)
+
+
+class AsksService:
+    """The truth about single jobs at a service whose jobs are listed, and their end by order.
+
+    `service` has stop, jobs_since and get, see `sagemaker/service.py`.
+    """
+
+    service: cached_property[Any]
+
+    def poll(self, handles: Sequence[JobHandle]) -> list[JobStatus]:
+        jobs = {job.id: job for job in self.snapshot(None)}
+        found = [jobs.get(handle.job_id) or self.look_up(handle.job_id) for handle in handles]
+        return [
+            JobStatus(handle, job.state, job.message)
+            if job is not None
+            else JobStatus(handle, JobState.FAILED, "the service does not know this job")
+            for handle, job in zip(handles, found, strict=True)
+        ]
+
+    def cancel(self, handle: JobHandle) -> None:
+        self.stop_job(handle.job_id)
+
+    def stop_job(self, job_id: str) -> None:
+        self.service.stop(job_id)
+
+    def snapshot(self, since: float | None) -> list[ServiceJob]:
+        return self.service.jobs_since(since)
+
+    def look_up(self, job_id: str) -> ServiceJob | None:
+        return self.service.get(job_id)
 
 
 class _Fetching(Protocol):

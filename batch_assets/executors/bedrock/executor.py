@@ -16,8 +16,8 @@ from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.embeddings.schema import Task
 from batch_assets.errors import ConfigurationError
 from batch_assets.executors.aws.staging import check_bucket
-from batch_assets.executors.aws.verbs import CollectsResults, HearsEvents
-from batch_assets.executors.base import JobHandle, JobState, JobStatus, Limits, PreparedJob
+from batch_assets.executors.aws.verbs import AsksService, CollectsResults, HearsEvents
+from batch_assets.executors.base import JobHandle, Limits, PreparedJob
 from batch_assets.executors.bedrock.account import BedrockAccount
 from batch_assets.executors.bedrock.families.base import Family
 from batch_assets.executors.bedrock.families.registry import family_for
@@ -40,7 +40,7 @@ VERSION = 1
 
 
 @dataclass
-class BedrockExecutor(JobPlaces, CollectsResults, HearsEvents):
+class BedrockExecutor(JobPlaces, AsksService, CollectsResults, HearsEvents):
     """One pipeline's batch inference jobs. See `base.Executor` and `deferred.DeferredExecutor`."""
 
     account: BedrockAccount
@@ -150,25 +150,6 @@ class BedrockExecutor(JobPlaces, CollectsResults, HearsEvents):
         job_id = self.service.create(name, token, *uris, invocation_type=self.family.invocation_type)
         return [JobHandle(job, job_id) for job in jobs]
 
-    def poll(self, handles: Sequence[JobHandle]) -> list[JobStatus]:
-        jobs = {job.id: job for job in self.snapshot(None)}
-        found = [jobs.get(handle.job_id) or self.look_up(handle.job_id) for handle in handles]
-        return [
-            JobStatus(handle, job.state, job.message)
-            if job is not None
-            else JobStatus(handle, JobState.FAILED, "the service does not know this job")
-            for handle, job in zip(handles, found, strict=True)
-        ]
-
-    def cancel(self, handle: JobHandle) -> None:
-        self.service.stop(handle.job_id)
-
-    def stop_job(self, job_id: str) -> None:
-        self.service.stop(job_id)
-
-    def snapshot(self, since: float | None) -> list[ServiceJob]:
-        return self.service.jobs_since(since)
-
     def is_same_model(self, job: ServiceJob) -> bool:
         return base_model_id(job.model) == base_model_id(self.options.model_id)
 
@@ -177,9 +158,6 @@ class BedrockExecutor(JobPlaces, CollectsResults, HearsEvents):
 
     def own_jobs(self) -> list[ServiceJob]:
         return self.service.named(self.name_prefix)
-
-    def look_up(self, job_id: str) -> ServiceJob | None:
-        return self.service.get(job_id)
 
     # --- results ---
 

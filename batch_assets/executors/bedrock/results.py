@@ -13,32 +13,13 @@ import numpy as np
 import orjson
 
 from batch_assets.embeddings.job_rows import JobRows
-from batch_assets.executors.aws.results import LineParser, ordinal_of, split_lines, take_vectors
+from batch_assets.executors.aws.results import LineParser, Tally, ordinal_of, split_lines, take_vectors
 from batch_assets.executors.bedrock.families.base import Answer, BadAnswer, Family
 from batch_assets.executors.bedrock.record_errors import Verdict, judge
 from batch_assets.storage import Storage
 
 BAD_OUTPUT = "bad_output"
 _BLOCK_ROWS = 256
-
-
-@dataclass
-class Tally:
-    """Lines of result files: each is of exactly one of the kinds `embedded` to `foreign`.
-
-    `embedded` are answers, too. `doubled` told nothing new of their record, `unreadable` are no
-    JSON object, `foreign` are of no record of the shard. Tokens are those of answers taken.
-    """
-
-    lines: int = 0
-    embedded: int = 0
-    failed: int = 0
-    again: int = 0
-    unreadable: int = 0
-    doubled: int = 0
-    foreign: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -149,26 +130,18 @@ class ResultSorter:
     def add_error(self, ordinal: int, error: Any) -> None:
         """Take an error as the service words it: an object of errorCode, errorMessage, retryable, expired."""
         verdict: Verdict = judge(error, self._family.truncate)
-        if verdict.final:
-            new = self._rows.fail(ordinal, verdict.code, verdict.message, self._attempt)
-            self.tally.failed += new
-        else:
-            new = self._rows.again(ordinal, verdict.code, verdict.message)
-            self.tally.again += new
+        if not verdict.final:
+            self.tally.note_again(self._rows, ordinal, verdict.code, verdict.message)
+            return
+        new = self._rows.fail(ordinal, verdict.code, verdict.message, self._attempt)
+        self.tally.failed += new
         self.tally.doubled += not new
 
     def _again(self, ordinal: int, message: str) -> None:
-        new = self._rows.again(ordinal, BAD_OUTPUT, message)
-        self.tally.again += new
-        self.tally.doubled += not new
+        self.tally.note_again(self._rows, ordinal, BAD_OUTPUT, message)
 
     def _respond(self, ordinal: int, answer: Answer) -> None:
-        if not self._rows.respond(ordinal, answer.text, answer.input_tokens, answer.output_tokens):
-            self.tally.doubled += 1
-            return
-        self.tally.embedded += 1
-        self.tally.input_tokens += answer.input_tokens
-        self.tally.output_tokens += answer.output_tokens
+        self.tally.note_response(self._rows, ordinal, answer.text, answer.input_tokens, answer.output_tokens)
 
     def flush(self) -> None:
         """Take the vectors that wait into the rows."""

@@ -17,8 +17,8 @@ from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.embeddings.schema import EMBED, GENERATE, Task
 from batch_assets.executors.aws.errors import error_message
 from batch_assets.executors.aws.staging import check_bucket
-from batch_assets.executors.aws.verbs import CollectsResults, HearsEvents
-from batch_assets.executors.base import JobHandle, JobState, JobStatus, Limits, PreparedJob
+from batch_assets.executors.aws.verbs import AsksService, CollectsResults, HearsEvents
+from batch_assets.executors.base import JobHandle, Limits, PreparedJob
 from batch_assets.executors.deferred import Order, Pace, ServiceJob
 from batch_assets.executors.jobs import JobDescription
 from batch_assets.executors.sagemaker.account import SageMakerAccount
@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class SageMakerExecutor(JobPlaces, CollectsResults, HearsEvents):
+class SageMakerExecutor(JobPlaces, AsksService, CollectsResults, HearsEvents):
     """One pipeline's transform jobs. See `base.Executor` and `deferred.DeferredExecutor`."""
 
     account: SageMakerAccount
@@ -140,25 +140,6 @@ class SageMakerExecutor(JobPlaces, CollectsResults, HearsEvents):
             handles.append(JobHandle(job, self.service.create(name, requests, results)))
         return handles
 
-    def poll(self, handles: Sequence[JobHandle]) -> list[JobStatus]:
-        under_way = {job.id: job for job in self.snapshot(None)}
-        found = [under_way.get(handle.job_id) or self.look_up(handle.job_id) for handle in handles]
-        return [
-            JobStatus(handle, job.state, job.message)
-            if job is not None
-            else JobStatus(handle, JobState.FAILED, "the service does not know this job")
-            for handle, job in zip(handles, found, strict=True)
-        ]
-
-    def cancel(self, handle: JobHandle) -> None:
-        self.service.stop(handle.job_id)
-
-    def stop_job(self, job_id: str) -> None:
-        self.service.stop(job_id)
-
-    def snapshot(self, since: float | None) -> list[ServiceJob]:
-        return self.service.jobs_since(since)
-
     def is_same_model(self, job: ServiceJob) -> bool:
         """Only of jobs of our own it is known which instances they have; others' are told of by a refusal."""
         return job.name.startswith(self.name_prefix)
@@ -168,9 +149,6 @@ class SageMakerExecutor(JobPlaces, CollectsResults, HearsEvents):
 
     def own_jobs(self) -> list[ServiceJob]:
         return self.service.named(self.name_prefix)
-
-    def look_up(self, job_id: str) -> ServiceJob | None:
-        return self.service.get(job_id)
 
     # --- results ---
 

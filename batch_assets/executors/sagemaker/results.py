@@ -7,7 +7,6 @@ are, and what becomes of records without a line, in `fetching.py`.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy.typing as npt
 
 from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.embeddings.schema import EMBED
-from batch_assets.executors.aws.results import LineParser, ordinal_of, split_lines, take_vectors
+from batch_assets.executors.aws.results import LineParser, Tally, ordinal_of, split_lines, take_vectors
 from batch_assets.executors.sagemaker.answers import (
     Answer,
     AnswerFormat,
@@ -32,25 +31,6 @@ from batch_assets.storage.threads import map_in_order, threads_for
 BAD_OUTPUT = "bad_output"
 SMALL_BYTES = 2**20
 _BLOCK_ROWS = 256
-
-
-@dataclass
-class Tally:
-    """Lines of result objects: each is of exactly one of the kinds `embedded` to `foreign`.
-
-    `embedded` are answers, too. `again` are records whose answer is of no use. `doubled` told
-    nothing new of their record, `unreadable` are no such line at all, `foreign` are of no record
-    of the shard. Tokens are those of answers taken.
-    """
-
-    lines: int = 0
-    embedded: int = 0
-    again: int = 0
-    unreadable: int = 0
-    doubled: int = 0
-    foreign: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
 
 
 def read_results(storage: Storage, files: Sequence[FileInfo], rows: JobRows, expected: AnswerFormat) -> Tally:
@@ -149,18 +129,11 @@ class ResultSorter:
         return False
 
     def _again(self, ordinal: int, message: str) -> None:
-        new = self._rows.again(ordinal, BAD_OUTPUT, message)
-        self.tally.again += new
-        self.tally.doubled += not new
+        self.tally.note_again(self._rows, ordinal, BAD_OUTPUT, message)
 
     def _respond(self, ordinal: int, answer: Answer) -> None:
         self._expectations.good()
-        if not self._rows.respond(ordinal, answer.text, answer.input_tokens, answer.output_tokens):
-            self.tally.doubled += 1
-            return
-        self.tally.embedded += 1
-        self.tally.input_tokens += answer.input_tokens
-        self.tally.output_tokens += answer.output_tokens
+        self.tally.note_response(self._rows, ordinal, answer.text, answer.input_tokens, answer.output_tokens)
 
     def end(self) -> None:
         """All lines have come."""

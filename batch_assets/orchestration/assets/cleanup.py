@@ -13,11 +13,11 @@ import dagster as dg
 
 from batch_assets.control.cleanup import Leftovers, find_leftovers, owned_pipeline, remove_leftovers
 from batch_assets.control.pipeline import Pipeline
-from batch_assets.errors import BatchAssetsError, ConfigurationError
+from batch_assets.errors import BatchAssetsError
 from batch_assets.orchestration import metadata
 from batch_assets.orchestration.resources import executor_host
+from batch_assets.orchestration.schedules import make_schedule
 from batch_assets.settings.pipeline import PipelineSettings
-from batch_assets.settings.timing import cron_of
 
 
 def build_cleanup(settings: PipelineSettings) -> dg.Definitions:
@@ -93,19 +93,6 @@ def _schedules(settings: PipelineSettings, key: dg.AssetKey) -> list[dg.Schedule
         at = context.scheduled_execution_time.astimezone(datetime.UTC).isoformat()
         return dg.RunRequest(run_key=at, asset_selection=[key])
 
-    try:
-        found = dg.ScheduleDefinition(
-            name=f"{settings.name}_cleanup",
-            target=dg.AssetSelection.assets(key),
-            cron_schedule=cron_of(schedule),
-            execution_timezone=settings.timezone,
-            execution_fn=tick,
-            default_status=dg.DefaultScheduleStatus.RUNNING,
-            description="Removes what is older than the pipeline's retention says.",
-        )
-    except dg.DagsterInvalidDefinitionError as error:
-        raise ConfigurationError(
-            f"pipeline {settings.name}: retention.schedule: {schedule!r} cannot be used: {str(error).strip(' .')}. "
-            "Write hour, day, week or month, or a cron expression such as '30 6 * * 0'"
-        ) from None
-    return [found]
+    description = "Removes what is older than the pipeline's retention says."
+    name = f"{settings.name}_cleanup"
+    return [make_schedule(settings, name, key, "retention.schedule", schedule, tick, description)]
