@@ -135,7 +135,7 @@ def test_a_no_that_was_a_yes_is_found_out(rehearse: Rehearse, tmp_path: Path) ->
         take_turn([pipeline])
         site.clock.ahead += 10
     assert site.ledger.submission(submission.token).state is not SubmissionState.REFUSED  # type: ignore[union-attr]
-    rehearsal.server.set_clock(advance=10**6 + 10)
+    rehearsal.let_pass(10**6 + 10)
     site.run()
     assert len(rehearsal.jobs) == 1
     assert rehearsal.paid_twice() == 0

@@ -128,7 +128,7 @@ def test_a_run_leaves_what_has_not_ended(deployed: Callable[..., Any]) -> None:
     assert deployment.shown() == {}
     asked = deployment.materialize("embedding_outputs", shards=(keys[0], keys[-1]))
     assert not asked.success, "a person who asks for a shard is told that it has not ended"
-    rehearsal.server.set_clock(advance=50_100)
+    rehearsal.let_pass(50_100)
     tick_until(deployment, lambda _: all_ended(deployment))
 
 
