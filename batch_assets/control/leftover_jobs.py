@@ -68,15 +68,21 @@ def _pool_settled(pipeline: Pipeline, shards: SettledShards, number: str) -> flo
     """Since when all jobs of a pool are settled; infinity where they are not, or the pool is not known."""
     prefix = getattr(pipeline.executor, "name_prefix", "")
     found = pipeline.storage.read_versioned(paths.pool_description(f"{prefix}pool-{number}"))
-    members = orjson.loads(found[0])["jobs"] if found is not None else []
-    return _all_settled(shards, [(member["shard"], int(member["fence"])) for member in members])
+    return _all_settled(shards, _jobs(found[0], "jobs") if found is not None else [])
 
 
 def _manifest_settled(storage: Storage, shards: SettledShards, info: FileInfo) -> float:
     """Since when all that one submission's workers were to do is settled; infinity where it is not."""
     found = storage.read_versioned(info.path)
-    told = orjson.loads(found[0]).get("assignments", []) if found is not None else []
-    return _all_settled(shards, [(one["shard"], int(one["fence"])) for one in told])
+    return _all_settled(shards, _jobs(found[0], "assignments") if found is not None else [])
+
+
+def _jobs(content: bytes, field: str) -> list[tuple[str, int]]:
+    """The jobs (shard, fence) that a file names; none where it is not understood, so that all of it stays."""
+    try:
+        return [(str(one["shard"]), int(one["fence"])) for one in orjson.loads(content)[field]]
+    except (ValueError, KeyError, TypeError):
+        return []
 
 
 def _all_settled(shards: SettledShards, jobs: Sequence[tuple[str, int]]) -> float:

@@ -37,7 +37,7 @@ def refusal(
     if isinstance(when, MergeAtTime):
         now = _moment(ledger.now())
         last = last_time(when.at, now)
-        if last is not None and (isinstance(when.at, datetime.datetime) or last.date() == now.date()):
+        if last is not None and (isinstance(when.at, datetime.datetime) or _is_of_today(last, when.at, now)):
             return None
         row = ledger.pipeline(settings.name)
         if last is not None and row is not None and _unmerged_since(ledger, row, last):
@@ -92,6 +92,12 @@ def last_time(at: datetime.datetime | datetime.time, now: datetime.datetime) -> 
     )
     last = today if today <= now else today - datetime.timedelta(days=1)
     return last.astimezone(datetime.UTC)
+
+
+def _is_of_today(last: datetime.datetime, at: datetime.time, now: datetime.datetime) -> bool:
+    """Whether the day of `last` goes on, where `at` tells the time."""
+    zone = at.tzinfo or datetime.UTC
+    return last.astimezone(zone).date() == now.astimezone(zone).date()
 
 
 def _moment(seconds: float) -> datetime.datetime:

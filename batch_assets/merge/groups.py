@@ -57,13 +57,15 @@ def group_folders(names: Iterable[str | None]) -> dict[str | None, str]:
 
 
 def _plain(name: str | None) -> str:
-    # `_` is always followed by two upper-case hexadecimal digits, or by what can be none.
+    # `_` is always followed by two upper-case hexadecimal digits, or by what can be none. It never
+    # comes first: readers of datasets pass over what begins with it.
     if not name:
-        return "_null" if name is None else "_empty"
+        return "null_" if name is None else "empty_"
     folder = "".join(
         chr(byte) if chr(byte).isascii() and (chr(byte).isalnum() or byte == ord("-")) else f"_{byte:02X}"
         for byte in name.encode()
     )
+    folder = f"x_{folder}" if folder.startswith("_") else folder
     return folder if len(folder) <= MOST_CHARACTERS else _with_digest(name, folder)
 
 

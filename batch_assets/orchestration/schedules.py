@@ -9,7 +9,6 @@ from typing import Any
 
 import dagster as dg
 
-from batch_assets.errors import ConfigurationError
 from batch_assets.orchestration.metadata import START_TAG
 from batch_assets.orchestration.under_way import assets_under_way
 from batch_assets.settings.pipeline import PipelineSettings
@@ -19,7 +18,7 @@ SCHEDULE_TAG = "dagster/schedule_name"  # Dagster's own, on the runs of its sche
 
 
 def build_schedules(settings: PipelineSettings) -> list[dg.ScheduleDefinition]:
-    """The schedule that `settings.schedule` asks for: one or none. Raises ConfigurationError."""
+    """The schedule that `settings.schedule` asks for: one or none."""
     if settings.schedule is None:
         return []
     name, plan = f"{settings.name}_schedule", dg.AssetKey([settings.name, "shard_plan"])
@@ -32,34 +31,27 @@ def build_schedules(settings: PipelineSettings) -> list[dg.ScheduleDefinition]:
         return dg.RunRequest(run_key=at, asset_selection=[plan], tags={START_TAG: f"schedule {at}"})
 
     description = "Plans new files; sensors then embed and merge what there is to do, once."
-    return [make_schedule(settings, name, plan, "schedule", settings.schedule, tick, description)]
+    return [make_schedule(settings, name, plan, settings.schedule, tick, description)]
 
 
 def make_schedule(
     settings: PipelineSettings,
     name: str,
     asset: dg.AssetKey,
-    field: str,
     written: str,
     tick: Callable[[dg.ScheduleEvaluationContext], Any],
     description: str,
 ) -> dg.ScheduleDefinition:
-    """A schedule of one asset, on by default, at the times `written` in `field`. Raises ConfigurationError."""
-    try:
-        return dg.ScheduleDefinition(
-            name=name,
-            target=dg.AssetSelection.assets(asset),
-            cron_schedule=cron_of(written),
-            execution_timezone=settings.timezone,
-            execution_fn=tick,
-            default_status=dg.DefaultScheduleStatus.RUNNING,
-            description=description,
-        )
-    except dg.DagsterInvalidDefinitionError as error:
-        raise ConfigurationError(
-            f"pipeline {settings.name}: {field}: {written!r} cannot be used: {str(error).strip(' .')}. "
-            "Write minute, hour, day, week, month or year, or a cron expression such as '30 6 * * 1-5'"
-        ) from None
+    """A schedule of one asset, on by default, at the times `written`, whose settings have been checked."""
+    return dg.ScheduleDefinition(
+        name=name,
+        target=dg.AssetSelection.assets(asset),
+        cron_schedule=cron_of(written),
+        execution_timezone=settings.timezone,
+        execution_fn=tick,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=description,
+    )
 
 
 def _is_planning(context: dg.ScheduleEvaluationContext, name: str) -> bool:

@@ -16,8 +16,8 @@ what differs from calm, for instance:
     transform: {instances: {ml.g5.xlarge: 2}, fail_object: 0.1}      # SageMaker's jobs
     batch: {at_once: 2, interrupted: 0.1}                            # AWS Batch's children
 
-`calls`, `events` and `output.late` are for all services alike, AWS Batch's events alone are
-its own: it loses none. `quotas`, `timing`, `jobs` and `tenants` are Bedrock's.
+`calls`, `events` and `output.late` are for all services alike, AWS Batch's events alone are its
+own, since it promises to lose none. `quotas`, `timing`, `jobs` and `tenants` are Bedrock's.
 """
 
 import random

@@ -62,9 +62,12 @@ class Child:
 
     def last_line(self) -> str:
         """The last thing that it said."""
-        with self.log.open("rb") as reading:
-            reading.seek(max(reading.seek(0, os.SEEK_END) - READ_BYTES, 0))
-            lines = deque((line for line in reading.read().splitlines() if line.strip()), maxlen=1)
+        try:
+            with self.log.open("rb") as reading:
+                reading.seek(max(reading.seek(0, os.SEEK_END) - READ_BYTES, 0))
+                lines = deque((line for line in reading.read().splitlines() if line.strip()), maxlen=1)
+        except OSError as error:  # its orders are closed all the same
+            return f"what it said cannot be read: {error}"
         return (
             lines[0].decode("utf-8", "replace").strip().removeprefix("error: ")
             if lines

@@ -18,7 +18,7 @@ class RetrySettings(Settings):
     spot: bool = Field(
         default=True,
         description="true: it starts a child again only where its machine was taken away (spot); false: however "
-        "it ended.",
+        "it ended, unless with exit code 2.",
     )
 
 

@@ -105,6 +105,11 @@ class PipelineSettings(Settings):
         output = info.data.get("output")
         if by is not None and output is not None and output.single_file:
             raise ValueError("it makes several outputs, and output.single_file one; leave one of them out")
+        source = info.data.get("source")
+        if by == "folder" and source is not None and source.pipeline is not None:
+            raise ValueError(
+                f"the shards of pipeline {source.pipeline} lie in no folders; name a column that it passes through"
+            )
         if by == "embedding":
             raise ValueError("vectors make no groups; name another column, or folder")
         return by

@@ -10,21 +10,32 @@ from pydantic import Field
 from batch_assets.settings.base import Settings
 from batch_assets.settings.timing import Schedule
 
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_UNITS = {
+    "w": datetime.timedelta(weeks=1),
+    "d": datetime.timedelta(days=1),
+    "h": datetime.timedelta(hours=1),
+    "m": datetime.timedelta(minutes=1),
+}
+_LONGEST = datetime.timedelta(weeks=5200)
 
 
 def _parse_age(value: Any) -> Any:
     """Turn `30m`, `12h`, `7d` or `4w` into a timedelta. A bare number says no unit: 7 would mean seven seconds."""
     if isinstance(value, datetime.timedelta):
         return value
-    match = re.fullmatch(r"\s*([0-9]{1,5})\s*([mhdw])\s*", value) if isinstance(value, str) else None
+    match = re.fullmatch(r"\s*([0-9]{1,8})\s*([mhdw])\s*", value) if isinstance(value, str) else None
     if match is None:
         raise ValueError("write an age such as 30m, 12h, 7d or 4w")
-    return datetime.timedelta(**{_UNITS[match[2]]: int(match[1])})
+    age = int(match[1]) * _UNITS[match[2]]
+    if age > _LONGEST:
+        raise ValueError("it is more than 5200w; leave the field out to keep these for ever")
+    return age
 
 
 def _write_age(age: datetime.timedelta) -> str:
-    return f"{int(age.total_seconds() // 60)}m"
+    """As a person would write it, so that it is read back: pipelines are handed on as JSON."""
+    unit = next(unit for unit, length in _UNITS.items() if age % length == datetime.timedelta())
+    return f"{age // _UNITS[unit]}{unit}"
 
 
 Age = Annotated[

@@ -87,7 +87,8 @@ class SageMakerExecutorSettings(Settings):
     kms_key: str | None = Field(
         default=None,
         min_length=1,
-        description="KMS key that encrypts the results and the instances' volumes.",
+        description="KMS key that encrypts the results, and the volumes of instances without local disks (those with "
+        "local disks encrypt them by hardware).",
     )
     tags: dict[str, str] = Field(
         default_factory=dict, max_length=50, description="Tags of the jobs, at most 50."

@@ -35,6 +35,9 @@ _FIELDS = (
 )
 
 
+_LONGEST_MONTHS = (0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)  # days; the month's number is the place
+
+
 def _schedule(value: str) -> str:
     written = " ".join(value.split())
     if written in CRON:
@@ -42,29 +45,47 @@ def _schedule(value: str) -> str:
     fields = written.split(" ")
     if len(fields) != len(_FIELDS):
         raise ValueError(f"write one of {', '.join(CRON)}, or a cron expression of five fields")
+    allowed: list[set[int]] = []
     for field, (name, least, most, names) in zip(fields, _FIELDS, strict=True):
-        if not all(_is_part(part, least, most, names) for part in field.lower().split(",")):
+        parts = [_values(part, least, most, names) for part in field.lower().split(",")]
+        if not all(parts):
+            named = f" or {names[0]} to {names[-1]}" if names else ""
             raise ValueError(
-                f"its {name}, {field!r}, is none: write *, */n, or numbers from {least} to {most}"
+                f"its {name}, {field!r}, is none: write *, */n, numbers from {least} to {most}{named}, or ranges from "
+                "the lower to the higher, with commas between; a step n must fit into what it divides"
             )
+        allowed.append({value for part in parts for value in part})
+    _, _, days, months, _ = allowed
+    # Where a day of the week is named, too, a cron expression means either of the two.
+    if fields[4] == "*" and min(days) > max(_LONGEST_MONTHS[month] for month in months):
+        raise ValueError(f"the months {fields[3]!r} have no day {fields[2]!r}, so it would never come")
     return written
 
 
-def _is_part(part: str, least: int, most: int, names: tuple[str, ...]) -> bool:
-    """Whether a cron expression may say this: `*`, `7`, `1-5`, each also with `/step`."""
-    match = re.fullmatch(r"(\*|(\w+)(?:-(\w+))?)(?:/([1-9][0-9]*))?", part)
+def _values(part: str, least: int, most: int, names: tuple[str, ...]) -> range:
+    """What `*`, `7` or `1-5`, each also with `/step`, stands for; nothing where it is none of these."""
+    match = re.fullmatch(r"(?:\*|([0-9]+|[a-z]+)(?:-([0-9]+|[a-z]+))?)(?:/([1-9][0-9]*))?", part)
     if match is None:
-        return False
-    ends = [end for end in (match[2], match[3]) if end is not None]
-    values = [least + names.index(end) if end in names else int(end) if end.isdigit() else -1 for end in ends]
-    return all(least <= found <= most for found in values) and values == sorted(values)
+        return range(0)
+    first, last, step = match.groups()
+    ends = [
+        least + names.index(end) if end in names else int(end) if end.isdigit() else -1
+        for end in (first, last)
+        if end is not None
+    ]
+    if first is None or (last is None and step is not None):
+        # Sunday is 0 as well as 7, and counts once.
+        ends = [*(ends or [least]), least + len(names) - 1 if names else most]
+    if not all(least <= end <= most for end in ends) or int(step or 1) > max(ends[-1] - ends[0], 1):
+        return range(0)
+    return range(ends[0], ends[-1] + 1, int(step or 1))
 
 
 Schedule = Annotated[str, pydantic.AfterValidator(_schedule)]
 
 
 def _time(value: Any) -> Any:
-    if isinstance(value, int):  # YAML reads 20:01 as a number of base 60
+    if isinstance(value, (int, float)):  # YAML reads 20:01 as a number of base 60
         raise ValueError('write the time in quotes, such as "06:00"')
     if isinstance(value, str):
         kind = datetime.datetime if "-" in value.strip()[:5] else datetime.time

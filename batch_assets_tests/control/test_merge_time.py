@@ -189,6 +189,19 @@ def test_at_a_time_of_day_there_is_one_merge_a_day_if_something_has_changed(tmp_
     assert site.due() is not None  # all is there: no waiting for the time
 
 
+@pytest.mark.parametrize(("at", "hours"), [("01:00+02:00", [0, 1, 20]), ("20:00-05:00", [0, 1, 3])])
+def test_the_day_of_a_time_with_a_zone_is_that_zones(tmp_path: Path, at: str, hours: list[int]) -> None:
+    site = Site(tmp_path, merge_when={"at": at})
+    came = datetime.datetime.fromisoformat(f"2026-11-23T{at}").timestamp()
+    for hour in hours:
+        site.clock = came + hour * 3_600 + 60
+        site.collect(site.keys[hours.index(hour)])  # after the time: only the day allows it
+        assert len(merged(site.merge())) == hours.index(hour) + 1
+    site.clock = datetime.datetime.fromisoformat(f"2026-11-24T00:30{at[5:]}").timestamp()
+    with pytest.raises(NotReady, match=r"1 of 4 shards .*a merge takes them all"):
+        site.merge()
+
+
 @pytest.mark.parametrize(
     ("at", "now", "last"),
     [

@@ -143,10 +143,10 @@ def test_by_folder_parts_are_the_shards_own_bytes(storage: Storage) -> None:
         write_shard(storage, key, "eer", base=100 * number, file=f"{folder}/x.jsonl".lstrip("/"))
     manifest = publish_groups(storage, [(key, 3) for key in folders], Grouping("folder", folders))
     assert [(group.name, group.folder, group.rows) for group in manifest.groups] == [
-        ("", "_empty", 2), ("a/b", "a_2Fb", 4), ("a", "a", 2),
+        ("", "empty_", 2), ("a/b", "a_2Fb", 4), ("a", "a", 2),
     ]  # fmt: skip
     assert [(part.uri, part.group) for part in manifest.parts] == [
-        ("_empty/part-00000.parquet", ""), ("a_2Fb/part-00000.parquet", "a/b"),
+        ("empty_/part-00000.parquet", ""), ("a_2Fb/part-00000.parquet", "a/b"),
         ("a/part-00000.parquet", "a"), ("a_2Fb/part-00001.parquet", "a/b"),
     ]  # fmt: skip
     assert rows_by_group(storage, manifest)["a/b"]["source_row"].to_list() == [100, 101, 300, 301]
@@ -209,6 +209,10 @@ def test_folders_are_safe_and_unlike_each_other_on_every_file_system() -> None:
         "",
         "null",
         "_null",
+        "é",
+        "xé",
+        "x_é",
+        "empty",
         "A",
         "a",
         "..",
@@ -223,6 +227,7 @@ def test_folders_are_safe_and_unlike_each_other_on_every_file_system() -> None:
     folders = group_folders(names)
     assert len({folder.casefold() for folder in folders.values()}) == len(names)
     for folder in folders.values():
+        assert folder[0] not in "_.", "readers of datasets pass over such a folder"
         assert folder.replace("_", "").replace("-", "").isalnum()
         assert len(folder) < 128
     assert folders == group_folders(reversed(names))

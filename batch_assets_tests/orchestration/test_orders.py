@@ -9,7 +9,6 @@ import dagster as dg
 import pytest
 
 from batch_assets.control.parity import Parity
-from batch_assets.errors import ConfigurationError
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.triggers import start_lease
 from batch_assets.notifications.base import Notification
@@ -145,9 +144,3 @@ def test_blocked_publishing_is_told_once_and_ends_the_order(deployment: Deployme
     assert alert.happened in blocked
     assert order(deployment) == ("failed", blocked)
     assert asked(deployment, "merge_ready") == []
-
-
-def test_a_cron_expression_that_never_comes_is_refused(tmp_path: Path) -> None:
-    # Each of its fields may be so, together they never are.
-    with pytest.raises(ConfigurationError, match=r"pipeline texts: schedule: '0 0 31 2 \*' cannot be used"):
-        build_schedules(make_settings(tmp_path, schedule="0 0 31 2 *"))

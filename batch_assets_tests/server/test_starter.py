@@ -103,6 +103,21 @@ def test_an_exit_code_says_how_an_order_has_ended(office: Office) -> None:
     assert [alert.pipeline for alert in office.inbox.got] == ["code1"]
 
 
+def test_a_run_whose_log_is_gone_holds_up_no_order(office: Office) -> None:
+    for pipeline in ("code1", "code4"):
+        office.order(pipeline, "k")
+    with office.starter():
+        until(lambda: office.runs("code1") + office.runs("code4") == 2)
+        for log in office.folder.rglob("code1.log"):
+            log.unlink()
+        for pipeline in ("code1", "code4"):
+            office.go(pipeline)
+        until(lambda: not office.ledger.open_triggers())
+    state, message = office.state("code1", "k")
+    assert (state, "cannot be read" in str(message)) == ("failed", True)
+    assert office.state("code4", "k") == ("failed", "code4 has ended")
+
+
 def test_of_two_servers_one_runs_and_what_comes_meanwhile_runs_after_it_together(office: Office) -> None:
     office.order("code0", "first")
     with office.starter() as one, office.starter() as other:

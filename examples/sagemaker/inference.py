@@ -20,7 +20,7 @@ def model_fn(model_dir: str) -> Any:
 
 
 def input_fn(body: bytes | str, content_type: str) -> list[str]:
-    """The texts of one call. Raises ValueError, which the service gives as the reason of a failed job."""
+    """The texts of one call. Raises ValueError, which fails the call."""
     if content_type != CONTENT_TYPE:
         raise ValueError(f"content type {content_type!r}: this takes {CONTENT_TYPE}")
     lines = (body if isinstance(body, str) else bytes(body).decode()).split("\n")

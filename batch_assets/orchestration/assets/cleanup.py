@@ -95,4 +95,4 @@ def _schedules(settings: PipelineSettings, key: dg.AssetKey) -> list[dg.Schedule
 
     description = "Removes what is older than the pipeline's retention says."
     name = f"{settings.name}_cleanup"
-    return [make_schedule(settings, name, key, "retention.schedule", schedule, tick, description)]
+    return [make_schedule(settings, name, key, schedule, tick, description)]
