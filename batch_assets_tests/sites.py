@@ -92,7 +92,7 @@ class Site:
         keys = [row.key for row in self.ledger.finished(self.settings.name, 1000)]
         return list(collect_shards(pipeline, keys))
 
-    def run(self, seconds: float = 20.0, until: Callable[[], bool] | None = None) -> Pipeline:
+    def run(self, seconds: float = 60.0, until: Callable[[], bool] | None = None) -> Pipeline:
         """Bring every shard to its end, as a run does; nothing is merged."""
         pipeline, deadline = self.plan(), time.monotonic() + seconds
         self.ledger.clear_stop(pipeline.name)

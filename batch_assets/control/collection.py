@@ -34,7 +34,7 @@ from batch_assets.errors import (
 )
 from batch_assets.executors.base import Cancelled, WorkerDied
 from batch_assets.executors.deferred import ResultsNotReady, Unanswered
-from batch_assets.ledger.rows import Claim
+from batch_assets.ledger.rows import Claim, ShardRow
 from batch_assets.ledger.states import State
 from batch_assets.sharding.plan import Shard
 
@@ -126,7 +126,7 @@ def _attempt(
     ledger, key = pipeline.ledger, shard.key
     together.demand_going_on()
     before = ledger.shard(pipeline.name, key)
-    committed = _committed(pipeline, shard, fingerprint)
+    committed = _committed(pipeline, shard, fingerprint, before)
     if committed is not None:
         by_worker = before is not None and before.state is not State.COLLECTED and _commits(pipeline)
         if by_worker:
@@ -219,15 +219,20 @@ def _commits(pipeline: Pipeline) -> bool:
     return not pipeline.executor.in_place and deferred(pipeline).commits
 
 
-def _committed(pipeline: Pipeline, shard: Shard, fingerprint: str) -> ShardMarker | None:
+def _committed(
+    pipeline: Pipeline, shard: Shard, fingerprint: str, before: ShardRow | None = None
+) -> ShardMarker | None:
     """The marker of a shard that is committed and needs no computing; the ledger is told if it was not.
 
     A commit of another fingerprint, one that was ordered to be computed again, and one whose
-    files are damaged do not count.
+    files are damaged do not count. `before` is the shard as the ledger had it before this look.
     """
     try:
         found = read_marker(pipeline.storage, shard.key)
         if found is None or found[0].fingerprint != fingerprint:
+            if before is not None and before.state is State.COLLECTED:
+                # Its marker was deleted, or written over by another deployment.
+                pipeline.ledger.recompute(pipeline.name, [shard.key])
             return None
         if not adopt_marker(pipeline, shard.key):
             return None

@@ -8,12 +8,11 @@ comes after a crash looks for the marker first.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from batch_assets import paths
 from batch_assets.control.pipeline import Pipeline, adopt_marker
 from batch_assets.embeddings.facts import JobFacts
-from batch_assets.embeddings.marker import ShardMarker, commit_marker, read_marker
+from batch_assets.embeddings.marker import ShardMarker, commit_marker, standing_marker
 from batch_assets.embeddings.outcomes import Outcomes
-from batch_assets.errors import AccountingError, ClaimLost
+from batch_assets.errors import ClaimLost
 from batch_assets.ledger.rows import Claim
 from batch_assets.sharding.plan import Shard
 from batch_assets.worker.shard_files import Authority, write_shard
@@ -37,7 +36,7 @@ def commit_shard(
     the shard by now, AccountingError where the files do not hold what was planned.
     """
     shard, claim = claimed.shard, claimed.claim
-    previous, earlier_usd = _previous(pipeline, shard.key)
+    previous, version = standing_marker(pipeline.storage, shard.key)
     authority = Authority(
         fence=claim.fence,
         attempt=claim.attempt,
@@ -45,13 +44,13 @@ def commit_shard(
         executor=pipeline.executor.kind,
         job=job,
         task=pipeline.executor.task,
-        earlier_usd=earlier_usd,
+        earlier_usd=previous.spent_usd if previous is not None else 0.0,
     )
     columns = pipeline.summary_of(shard.key).columns
     marker = write_shard(pipeline.storage, pipeline.settings, columns, shard, outcomes, facts, authority)
     if not pipeline.ledger.begin_commit(claim):
         raise ClaimLost(f"shard {shard.key}: claimed by somebody else meanwhile")
-    if not commit_marker(pipeline.storage, marker, previous):
+    if not commit_marker(pipeline.storage, marker, version):
         adopt_marker(pipeline, shard.key)
         raise ClaimLost(f"shard {shard.key}: committed by somebody else meanwhile")
     pipeline.ledger.finish(
@@ -63,13 +62,3 @@ def commit_shard(
         tokens=marker.tokens,
     )
     return marker
-
-
-def _previous(pipeline: Pipeline, key: str) -> tuple[str | None, float]:
-    """The version of the marker that this commit will replace, readable or not, and what was paid for it in USD."""
-    try:
-        found = read_marker(pipeline.storage, key)
-    except AccountingError:
-        damaged = pipeline.storage.read_versioned(paths.shard_marker(key))
-        return (None if damaged is None else damaged[1]), 0.0
-    return (None, 0.0) if found is None else (found[1], found[0].spent_usd)

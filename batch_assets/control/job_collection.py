@@ -34,6 +34,7 @@ FAILED_PATIENCE_POLLS = 3
 FAILED_PATIENCE_SECONDS = 15.0
 """A failed job may owe nothing more, and each of the cuts that look for a bad record waits anew."""
 UNEXPECTED = "unexpected_output"
+OUTDATED = "outdated"
 logger = logging.getLogger(__name__)
 
 
@@ -64,7 +65,11 @@ def collect_job(pipeline: Pipeline, shard: ClaimedShard) -> ShardMarker | Contin
     if job is None:
         raise ClaimLost(f"shard {claim.shard}: it has no job any more")
     description = describe(pipeline, job)
+    if description.fingerprint != shard.fingerprint:
+        return _begin_anew(pipeline, shard, description)
     submission = ledger.submission(job.submission) if job.submission is not None else None
+    # Stopped by a person's order, nothing was wrong with the records.
+    stopped = submission is not None and submission.message == BY_ORDER
     started, facts = time.perf_counter(), JobFacts()
     with JobRows(shard.shard.records) as rows:
         _load_kept(pipeline, shard, description, rows)
@@ -77,8 +82,9 @@ def collect_job(pipeline: Pipeline, shard: ClaimedShard) -> ShardMarker | Contin
         ledger.settle(pipeline.name, claim.shard, description.fence, facts.cost_usd or 0.0)
         tried = description.attempt
         attempts_left = tried < pipeline.settings.executor.max_attempts
-        if rows.counts.again and (attempts_left or facts.narrowed):
-            return _continue(pipeline, shard, description, submission, rows, facts)
+        if rows.counts.again and (attempts_left or facts.narrowed or stopped):
+            counted = not (facts.narrowed or stopped)
+            return _continue(pipeline, shard, description, submission, rows, facts, counted=counted)
         rows.give_up(tried)
         _add_earlier(pipeline, description, facts)
         facts.timings["seconds"] = _seconds_of(submission, started)
@@ -87,6 +93,19 @@ def collect_job(pipeline: Pipeline, shard: ClaimedShard) -> ShardMarker | Contin
         )
         outcomes = (rows.outcomes(some) for some in records)
         return commit_shard(pipeline, shard, outcomes, facts, job=_job_name(description, submission))
+
+
+def _begin_anew(pipeline: Pipeline, shard: ClaimedShard, description: JobDescription) -> Continued:
+    """Queue a first job for the whole shard: what this one and those before it asked for is not asked for any more.
+
+    Model, prompt or request have changed since it was rendered. What it has cost is not looked for:
+    the most that it can have cost counts.
+    """
+    cost = description.bound_usd if description.kind == "batch" else 0.0
+    pipeline.ledger.settle(pipeline.name, shard.claim.shard, description.fence, cost)
+    if not queue_job(pipeline, shard.shard, shard.claim, Order(fence=shard.claim.fence, attempt=1)):
+        raise ClaimLost(f"shard {shard.claim.shard}: claimed by somebody else meanwhile")
+    return Continued(description.attempt, 0, description.records, {OUTDATED: description.records})
 
 
 def _load_kept(pipeline: Pipeline, shard: ClaimedShard, description: JobDescription, rows: JobRows) -> None:
@@ -143,8 +162,10 @@ def _continue(
     submission: SubmissionRow | None,
     rows: JobRows,
     facts: JobFacts,
+    *,
+    counted: bool,
 ) -> Continued:
-    """Keep what is settled and queue a job for the rest."""
+    """Keep what is settled and queue a job for the rest; `counted`: this one was an attempt."""
     claim, again = shard.claim, rows.ordinals_again()
     kept = rows.save(pipeline.storage, paths.attempt_rows(claim.shard, claim.fence))
     counts, reasons = rows.counts, rows.reasons_again()
@@ -167,11 +188,9 @@ def _continue(
     times = description.narrowed
     code = with_results(pipeline).narrowing
     narrowed = {ordinal: times.get(ordinal, 0) + 1 for ordinal in rows.ordinals_again(code).tolist()}
-    stopped = submission is not None and submission.message == BY_ORDER
     order = Order(
         fence=claim.fence,
-        # Stopped by a person's order, nothing was wrong with the records.
-        attempt=description.attempt + (0 if stopped or facts.narrowed else 1),
+        attempt=description.attempt + counted,
         ordinals=again.tolist(),
         narrowed=times | narrowed,
         earlier=(*description.earlier, claim.fence),

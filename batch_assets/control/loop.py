@@ -58,6 +58,9 @@ def take_turn(pipelines: Sequence[Pipeline], *, submit: bool = True, gather: boo
             for pipeline in sharing:
                 if isinstance(error, SubmissionRefused):
                     turn.refused[pipeline.name] = str(error)
+        except Exception as error:  # other scopes are not to stand still for it
+            logger.exception("%s", scope)
+            turn.problems.append(f"{scope}: {type(error).__name__}: {error}; tried again soon")
     return turn
 
 

@@ -217,7 +217,7 @@ def resolve(submission: SubmissionRow, sharing: Sequence[Pipeline]) -> None:
     """A call of which no answer is known: adopt the job if it exists, else make the same call again.
 
     The token is the same, so a job that exists after all is not started twice. After an order to
-    stop, no call is made.
+    stop, or where the pipeline is refused for good, no call is made.
     """
     pipeline = next((each for each in sharing if each.name == submission.pipeline), None)
     if pipeline is None:
@@ -228,9 +228,11 @@ def resolve(submission: SubmissionRow, sharing: Sequence[Pipeline]) -> None:
         logger.info("submission %s: found at the service as %s", submission.name, found.id)
         note(pipeline, submission, found)
         return
-    if pipeline.ledger.stop_requested(pipeline.name):
+    ledger = pipeline.ledger
+    refused = BY_ORDER if ledger.stop_requested(pipeline.name) else ledger.money(pipeline.name).refused
+    if refused is not None:
         # Should it turn up after all, `remember` adopts it.
-        pipeline.ledger.refused(submission.token, BY_ORDER)
+        ledger.refused(submission.token, refused)
         return
     try:
         jobs = pipeline.ledger.jobs_of(submission.token)

@@ -134,7 +134,12 @@ def _at_service(
 ) -> dict[tuple[str, int], _AtService]:
     """Which of the jobs the service has, by (shard, fence)."""
     executor = deferred(pipeline)
-    by_name = {job.name: job for job in executor.own_jobs()}
+    # Of several of one name, which a lost answer may leave, the oldest that goes on counts, else the newest.
+    own = sorted(
+        executor.own_jobs(),
+        key=lambda job: (job.active, -job.submitted_at if job.active else job.submitted_at),
+    )
+    by_name = {job.name: job for job in own}
     found: dict[tuple[str, int], _AtService] = {}
     for info in pipeline.storage.list("jobs/pools"):
         if not info.path.endswith(".json"):

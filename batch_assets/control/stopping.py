@@ -63,9 +63,10 @@ def _active(pipeline: Pipeline) -> list[SubmissionRow]:
 
 def _cancel(pipeline: Pipeline, submission: SubmissionRow, asked: set[str]) -> None:
     assert submission.service_id is not None
+    # Before the call: an end that nobody has ordered would cost an attempt.
+    pipeline.ledger.observe(submission.token, submission.state, message=BY_ORDER)
     try:
         deferred(pipeline).stop_job(submission.service_id)
     except Unanswered:
         return  # asked again in the next round
     asked.add(submission.token)
-    pipeline.ledger.observe(submission.token, submission.state, message=BY_ORDER)

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import orjson
 
@@ -18,12 +19,14 @@ from batch_assets.executors.base import PreparedJob
 from batch_assets.executors.deferred import SlotsFull, Unanswered
 from batch_assets.executors.jobs import JobDescription, JobKey, read_description
 from batch_assets.ledger.rows import JobRow, SubmissionRules, Waiting
+from batch_assets.storage.threads import map_in_order, threads_for
 
 SECONDS = 20.0
 """A round of submissions ends after so long: a sensor's tick has 60."""
 
 PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 300.0
+MOST_DOUBLED = 30
 UNANSWERED_IN_A_ROW = 3
 GATHER_SECONDS = 5.0
 """A submission of many jobs waits until no more have come for so long."""
@@ -84,15 +87,23 @@ def start(pipeline: Pipeline, token: str, name: str, jobs: Sequence[JobRow], *, 
     jobs = sorted(jobs, key=lambda job: (job.shard, job.fence))
     try:
         shards = pipeline.plan_shards([job.shard for job in jobs])
-        prepared = [PreparedJob(shards[job.shard], job.fence, describe(pipeline, job)) for job in jobs]
+        descriptions = _describe_all(pipeline, jobs)
+        # Workers embed by what is asked for now; request files say what was asked for then.
+        outdated = [each.shard for each in descriptions if each.fingerprint != pipeline.fingerprint]
+        if outdated and not executor.commits:
+            logger.warning("submission %s: asks for another model or prompt than now; prepared again", name)
+            if ledger.refused(token, "it asks for another model or prompt than now"):
+                ledger.prepare_again(pipeline.name, outdated)
+            return
+        prepared = [PreparedJob(shards[each.shard], each.fence, each) for each in descriptions]
         if len(prepared) > 1:
             _write_pool(pipeline, name, prepared)
         handle = executor.submit(prepared, token)[0]
     except SlotsFull as error:
         if unsure:
             raise
-        rejections = ledger.scope(executor.scope).rejections
-        pause = min(min(PAUSE_SECONDS, pipeline.poll_seconds) * 2**rejections, LONGEST_PAUSE_SECONDS)
+        doubled = min(ledger.scope(executor.scope).rejections, MOST_DOUBLED)
+        pause = min(min(PAUSE_SECONDS, pipeline.poll_seconds) * 2**doubled, LONGEST_PAUSE_SECONDS)
         ledger.refused(token, str(error), pause=pause)
         raise
     except (SubmissionRefused, ConfigurationError, ModelError) as error:
@@ -117,6 +128,11 @@ def describe(pipeline: Pipeline, job: JobRow) -> JobDescription:
     if found is None:
         raise FileNotFoundError(f"{pipeline.storage.uri}/{paths.job_description(job.shard, job.fence)}")
     return found
+
+
+def _describe_all(pipeline: Pipeline, jobs: Sequence[JobRow]) -> list[JobDescription]:
+    """The same of many jobs, in their order."""
+    return list(map_in_order(partial(describe, pipeline), jobs, threads_for(pipeline.storage)))
 
 
 def members_of(pipeline: Pipeline, name: str) -> list[tuple[str, int]]:

@@ -14,6 +14,7 @@ from batch_assets.control.keeping import load_commit
 from batch_assets.control.loop import take_turn
 from batch_assets.control.pipeline import Pipeline, deferred
 from batch_assets.embeddings.job_rows import JobRows
+from batch_assets.embeddings.marker import read_marker
 from batch_assets.errors import ConfigurationError, ModelError, SourceError, StorageError, SubmissionRefused
 from batch_assets.executors.deferred import Order
 from batch_assets.executors.jobs import JobDescription, write_description
@@ -133,7 +134,10 @@ def enqueue(pipeline: Pipeline, claim: Claim, description: JobDescription) -> bo
 
 
 def _order_of_failed(pipeline: Pipeline, shard: Shard, claim: Claim, keep_fence: int) -> Order:
-    """A job for the records of a commit that failed; the others' rows stay."""
+    """A job for the records of a commit that failed; the others' rows stay, where they are of the same model."""
+    kept = read_marker(pipeline.storage, shard.key)
+    if kept is not None and kept[0].fingerprint != pipeline.fingerprint:
+        return Order(claim.fence, claim.attempt)
     with JobRows(shard.records) as rows:
         valid = load_commit(pipeline, shard, keep_fence, rows)
         left = rows.unknown(valid)

@@ -4,7 +4,7 @@ The worker is `worker/runner.py`. How results of other services are joined is in
 """
 
 from batch_assets.control.committing import ClaimedShard
-from batch_assets.control.job_collection import Continued
+from batch_assets.control.job_collection import OUTDATED, Continued
 from batch_assets.control.pipeline import Pipeline, with_workers
 from batch_assets.control.reconciler import BY_ORDER
 from batch_assets.control.submission import describe, members_of
@@ -35,17 +35,24 @@ def continue_shard(pipeline: Pipeline, shard: ClaimedShard) -> Continued:
     reason, seconds = worker_end(pipeline, job)
     ledger.settle(pipeline.name, claim.shard, job.fence, with_workers(pipeline).price(seconds) or 0.0)
     stopped = submission is not None and submission.message == BY_ORDER
-    if not stopped and description.attempt >= pipeline.settings.executor.max_attempts:
+    if description.fingerprint != shard.fingerprint:
+        # What was asked for then is not asked for any more, so it was no attempt at what is.
+        attempt, reason = 1, OUTDATED
+    elif stopped:
+        attempt, reason = description.attempt, BY_ORDER
+    elif description.attempt < pipeline.settings.executor.max_attempts:
+        attempt = description.attempt + 1
+    else:
         raise AttemptsSpent(f"shard {claim.shard}: {reason}")
     order = Order(
         fence=claim.fence,
-        attempt=description.attempt + (0 if stopped else 1),
+        attempt=attempt,
         outdated_fence=row.outdated_fence,
     )
     if not queue_job(pipeline, shard.shard, claim, order):
         raise ClaimLost(f"shard {claim.shard}: claimed by somebody else meanwhile")
     records = shard.shard.records
-    return Continued(description.attempt, 0, records, {BY_ORDER if stopped else reason: records})
+    return Continued(description.attempt, 0, records, {reason: records})
 
 
 def settle_worker(pipeline: Pipeline, marker: ShardMarker) -> None:

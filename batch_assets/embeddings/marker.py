@@ -5,6 +5,7 @@ or not at all, and only over the version its writer has seen. Who may write one 
 ledger's business.
 """
 
+import logging
 from dataclasses import dataclass, field
 
 import orjson
@@ -15,6 +16,8 @@ from batch_assets.embeddings.parquet_files import DataFile
 from batch_assets.embeddings.schema import EMBED, GENERATE, Task
 from batch_assets.errors import AccountingError
 from batch_assets.storage import Storage
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 1
 # Left out where the task is `embed`, which is what a marker without them means.
@@ -114,6 +117,17 @@ def read_marker(storage: Storage, shard: str) -> tuple[ShardMarker, str] | None:
             f"format {FORMAT} is expected; delete it to have the shard embedded again"
         )
     return marker, found[1]
+
+
+def standing_marker(storage: Storage, shard: str) -> tuple[ShardMarker | None, str | None]:
+    """The shard's marker, None where there is none to be read, and the version that a commit is to replace."""
+    try:
+        found = read_marker(storage, shard)
+    except AccountingError as error:
+        logger.warning("%s; it is replaced", error)
+        damaged = storage.read_versioned(paths.shard_marker(shard))
+        return None, None if damaged is None else damaged[1]
+    return (None, None) if found is None else found
 
 
 def commit_marker(storage: Storage, marker: ShardMarker, previous_version: str | None) -> bool:

@@ -8,6 +8,17 @@ from pydantic import Field
 from batch_assets.settings.base import Settings
 from batch_assets.settings.in_place import BatchTokens
 
+FARGATE_MEMORY_MB = {
+    0.25: (512, 1024, 2048),
+    0.5: range(1024, 4096 + 1, 1024),
+    1.0: range(2048, 8192 + 1, 1024),
+    2.0: range(4096, 16384 + 1, 1024),
+    4.0: range(8192, 30720 + 1, 1024),
+    8.0: range(16384, 61440 + 1, 4096),
+    16.0: range(32768, 122880 + 1, 8192),
+}
+"""Memory that FARGATE gives to so many vCPUs (ResourceRequirement in AWS Batch's API)."""
+
 
 class RetrySettings(Settings):
     """What AWS Batch itself does with a child that ended badly. The pipeline's own attempts come after it."""
@@ -57,7 +68,9 @@ class AwsBatchExecutorSettings(Settings):
         default=3600, ge=60, description="When AWS Batch ends an attempt of a child."
     )
     share_identifier: str | None = Field(
-        default=None, description="Fair-share identifier, for queues with a scheduling policy."
+        default=None,
+        pattern="^[A-Za-z0-9]{1,255}$",
+        description="Fair-share identifier, for queues with a scheduling policy.",
     )
     priority: int | None = Field(
         default=None,
@@ -105,6 +118,27 @@ class AwsBatchExecutorSettings(Settings):
             raise ValueError("priority counts within a share_identifier; name one, or leave priority out")
         if self.platform == "FARGATE" and self.gpus:
             raise ValueError(f"FARGATE has no GPUs: write gpus: 0, not {self.gpus}")
-        if self.platform == "FARGATE" and self.image is not None and self.execution_role_arn is None:
-            raise ValueError("FARGATE needs execution_role_arn")
+        reserved = [name for name in self.environment if name.startswith("AWS_BATCH")]
+        if reserved:
+            raise ValueError(f"environment: AWS Batch sets {reserved[0]} itself; give yours another name")
+        if self.image is not None:
+            self._check_machine()
         return self
+
+    def _check_machine(self) -> None:
+        if self.platform == "EC2":
+            if self.vcpus != int(self.vcpus):
+                raise ValueError(f"vcpus: EC2 gives whole ones, not {self.vcpus:g}")
+            return
+        if self.execution_role_arn is None:
+            raise ValueError("FARGATE needs execution_role_arn")
+        given = FARGATE_MEMORY_MB.get(self.vcpus)
+        if given is None:
+            known = ", ".join(f"{vcpus:g}" for vcpus in FARGATE_MEMORY_MB)
+            raise ValueError(f"vcpus: FARGATE gives {known}, not {self.vcpus:g}")
+        if self.memory_mb not in given:
+            nearest = min(given, key=lambda memory: abs(memory - self.memory_mb))
+            raise ValueError(
+                f"memory_mb: to {self.vcpus:g} vcpus FARGATE gives {given[0]} to {given[-1]} in certain steps, not "
+                f"{self.memory_mb}; the nearest is {nearest}"
+            )

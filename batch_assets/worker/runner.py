@@ -16,7 +16,7 @@ import orjson
 from batch_assets import paths
 from batch_assets.embeddings.accounting import account_shard
 from batch_assets.embeddings.facts import JobFacts
-from batch_assets.embeddings.marker import ShardMarker, commit_marker, read_marker
+from batch_assets.embeddings.marker import ShardMarker, commit_marker, standing_marker
 from batch_assets.embeddings.schema import EMBED
 from batch_assets.encoders.fingerprint import fingerprint
 from batch_assets.encoders.registry import load_encoder
@@ -44,10 +44,10 @@ def carry_out(manifest: WorkerManifest, assignment: Assignment, job: str) -> Sha
     started = time.perf_counter()
     settings = manifest.pipeline
     storage = open_storage(settings.output.root)
-    found = read_marker(storage, assignment.shard)
-    if found is not None and _counts(storage, found[0], manifest, assignment):
-        logger.info("shard %s is committed already, under fence %d", assignment.shard, found[0].fence)
-        return found[0]
+    found, version = standing_marker(storage, assignment.shard)
+    if found is not None and _counts(storage, found, manifest, assignment):
+        logger.info("shard %s is committed already, under fence %d", assignment.shard, found.fence)
+        return found
     generation = paths.shard_generation(assignment.shard)
     shards = read_shards(storage, generation, [assignment.shard])
     if not shards:
@@ -59,14 +59,16 @@ def carry_out(manifest: WorkerManifest, assignment: Assignment, job: str) -> Sha
     except BaseException as error:
         _leave_word(storage, assignment, run, job, error)
         raise
-    if not commit_marker(storage, marker, found[1] if found is not None else None):
+    if not commit_marker(storage, marker, version):
         return _yield(storage, manifest, assignment, marker)
     logger.info("shard %s: %s", marker.shard, ", ".join(f"{n} {what}" for what, n in marker.counts.items()))
     return marker
 
 
 def _counts(storage: Storage, marker: ShardMarker, manifest: WorkerManifest, assignment: Assignment) -> bool:
-    """Whether the shard needs no computing: committed under this fingerprint, and not ordered anew since."""
+    """Whether the shard needs no computing: committed under this fingerprint and not ordered anew since, or later."""
+    if marker.fence > assignment.fence:
+        return True  # whoever has the later claim knows better what is asked for
     if marker.fingerprint != manifest.fingerprint or marker.fence <= assignment.outdated_fence:
         return False
     try:
@@ -106,7 +108,7 @@ def _write(
     job: str,
     run: int,
     started: float,
-    found: tuple[ShardMarker, str] | None,
+    found: ShardMarker | None,
 ) -> ShardMarker:
     plan = read_summary(storage, paths.shard_generation(shard.key))
     facts = JobFacts(model=settings.model.id)
@@ -129,7 +131,7 @@ def _write(
         executor=manifest.executor,
         job=job,
         task=EMBED,
-        earlier_usd=found[0].spent_usd if found is not None else 0.0,
+        earlier_usd=found.spent_usd if found is not None else 0.0,
         run=run,
     )
     marker = write_shard(storage, settings, plan.columns, shard, outcomes, facts, authority)
@@ -142,16 +144,16 @@ def _yield(
     storage: Storage, manifest: WorkerManifest, assignment: Assignment, own: ShardMarker
 ) -> ShardMarker:
     """Another has committed meanwhile: what it has done stands, and the own files go."""
-    found = read_marker(storage, assignment.shard)
-    if found is not None and found[0].files == own.files:
-        return found[0]  # the own write, whose answer was lost
+    found, _ = standing_marker(storage, assignment.shard)
+    if found is not None and found.files == own.files:
+        return found  # the own write, whose answer was lost
     storage.delete([file.path for file in own.files])
-    if found is None or not _counts(storage, found[0], manifest, assignment):
+    if found is None or not _counts(storage, found, manifest, assignment):
         raise AccountingError(
             f"shard {assignment.shard}: its marker changed while it was embedded; it is tried again"
         )
-    logger.info("shard %s was committed by %s meanwhile", assignment.shard, found[0].job)
-    return found[0]
+    logger.info("shard %s was committed by %s meanwhile", assignment.shard, found.job)
+    return found
 
 
 def _leave_word(storage: Storage, assignment: Assignment, run: int, job: str, error: BaseException) -> None:

@@ -27,14 +27,15 @@ HEAVY = [
     "ray",
 ]
 LOAD = f"""
-import json, resource, sys
+import json, sys, time
+import dagster
+alone = time.process_time()
 from batch_assets.definitions import defs
 graph = defs().resolve_asset_graph()
-usage = resource.getrusage(resource.RUSAGE_SELF)
 print(json.dumps({{
     "assets": len(graph.get_all_asset_keys()),
     "heavy": [name for name in {HEAVY!r} if name in sys.modules],
-    "seconds": usage.ru_utime + usage.ru_stime,
+    "times_dagster": time.process_time() / alone,
 }}))
 """
 
@@ -130,7 +131,8 @@ def test_loading_is_quick_and_imports_nothing_heavy() -> None:
     found = json.loads(loaded.stdout)
     assert found["assets"] >= 5
     assert found["heavy"] == []
-    assert found["seconds"] < 2  # of processor time: what the machine does besides does not count
+    # Of processor time, beside importing Dagster alone, so that a slow machine does not count. Measured: 1.9.
+    assert found["times_dagster"] < 3
 
 
 def test_validate_shows_a_sentence_for_a_wrong_pipeline(tmp_path: Path) -> None:

@@ -48,7 +48,9 @@ def test_an_end_is_found_by_its_event_without_polling(rehearse: Rehearse, tmp_pa
 def test_events_of_all_sorts_change_nothing(
     rehearse: Rehearse, tmp_path: Path, events: dict[str, Any]
 ) -> None:
-    rehearsal = rehearse(events=events, records={"throttled": 0.3}, tenants={"jobs": {TITAN: 1}})
+    rehearsal = rehearse(
+        events=events, records={"throttled": 0.3}, tenants={"jobs": {TITAN: 1}, "pause": (2000, 2000)}
+    )
     queue = rehearsal.queue()
     site = make_site(
         rehearsal, tmp_path, SHARDS, executor={"queue_url": queue, "poll_seconds": 1, "max_attempts": 40}

@@ -218,12 +218,31 @@ def test_a_newer_commit_stands(
         return commit_marker(storage, marker, previous)
 
     monkeypatch.setattr(runner, "commit_marker", overtaken)
-    # The newer one names files that are not there under its fence: it does not count, and is not overwritten.
-    assert work(submission.manifest(fence=2, outdated_fence=1)) == 1
+    # Whoever has the later claim answers for what it has committed.
+    assert work(submission.manifest(fence=2, outdated_fence=1)) == 0
     marker = submission.marker()
     assert marker is not None
     assert marker.job == "somebody"
     assert not [path for path in submission.files() if "embeddings-2" in path]
+
+
+def test_a_late_worker_of_an_older_claim_writes_over_nothing(
+    submission: Submission, work: Callable[..., int]
+) -> None:
+    assert work(submission.manifest(fence=5)) == 0
+    before = submission.files()
+    model = submission.settings.model.model_copy(update={"prompt": "what was asked for then: "})
+    submission.settings = submission.settings.model_copy(update={"model": model})
+    assert work(submission.manifest(fence=4, fingerprint=fingerprint(submission.settings))) == 0
+    assert submission.files() == before
+
+
+def test_a_marker_that_cannot_be_read_is_replaced(submission: Submission, work: Callable[..., int]) -> None:
+    submission.root.write(paths.shard_marker(submission.shards[0].key), b"{garbage")
+    assert work(submission.manifest(fence=3)) == 0
+    marker = submission.marker()
+    assert marker is not None
+    assert account_shard(submission.root, PER_SHARD, marker).holds
 
 
 def test_killed_in_the_middle_and_started_again(submission: Submission, tmp_path: Path) -> None:

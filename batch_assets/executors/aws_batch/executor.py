@@ -103,6 +103,11 @@ class AwsBatchExecutor(Named, HearsEvents):
         return None
 
     def fingerprint(self) -> str:
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        """Looked up once: a model of the hub costs calls to it, and there are as many shards as you like."""
         _ = self.task
         return fingerprint(self.settings)
 
@@ -153,7 +158,9 @@ class AwsBatchExecutor(Named, HearsEvents):
         """One call for all `jobs`, in the array's order. Raises SlotsFull, Unanswered or SubmissionRefused."""
         descriptions = [job.described for job in jobs]
         _, name = self.submission_name([job.key for job in descriptions])
-        manifest = manifest_of(self.settings, name, descriptions, self.alive, self.options.usd_per_hour)
+        manifest = manifest_of(
+            self.settings, self.fingerprint(), name, descriptions, self.alive, self.options.usd_per_hour
+        )
         uri = write_manifest(self.root, paths.worker_manifest(name), manifest)
         # The service would take the same call twice for two jobs.
         known = self.find(name)

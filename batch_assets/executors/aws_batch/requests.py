@@ -67,7 +67,10 @@ def retry_strategy(retry: RetrySettings) -> dict[str, Any]:
         rules = [
             {"onStatusReason": "Host EC2*", "action": "RETRY"},
             {"onStatusReason": "Your Spot Task*", "action": "RETRY"},
+            # Of an end any of these may be missing, and what no rule matches is tried again.
             {"onReason": "*", "action": "EXIT"},
+            {"onExitCode": "*", "action": "EXIT"},
+            {"onStatusReason": "*", "action": "EXIT"},
         ]
     else:
         rules = [{"onExitCode": NEVER, "action": "EXIT"}]

@@ -42,6 +42,10 @@ STATES = {
 logger = logging.getLogger(__name__)
 
 
+class _Malformed(Exception):
+    """The service says that a call cannot be; the text is its own."""
+
+
 @dataclass
 class AwsBatchService:
     """Jobs in one queue."""
@@ -108,14 +112,16 @@ class AwsBatchService:
         """Jobs of this name, or that begin so where it ends in `*`, the oldest first. Raises Unanswered."""
         wanted = name.removesuffix("*")
         try:
-            found = list(self._listed(filters=[{"name": "JOB_NAME", "values": [name]}], maxResults=PAGE))
-        except Unanswered:
-            raise
-        except Exception as error:
-            if error_code(error) not in ("ClientException", "ValidationException"):
-                raise self._unanswered(error) from error
+            found = self._listed(filters=[{"name": "JOB_NAME", "values": [name]}])
+        except _Malformed:
             # Not everything that speaks this protocol knows filters.
-            found = [job for state in ALL for job in self._listed(jobStatus=state, maxResults=PAGE)]
+            try:
+                found = [job for state in ALL for job in self._listed(jobStatus=state)]
+            except _Malformed as error:
+                raise SubmissionRefused(
+                    f"AWS Batch does not list the jobs in {self.queue}: {error}; name a job queue that is ENABLED and "
+                    "VALID in executor.job_queue"
+                ) from error
         jobs = [
             service_job(summary)
             for summary in found
@@ -143,8 +149,14 @@ class AwsBatchService:
                 raise self._unanswered(error) from error
         return ended
 
-    def _listed(self, **call: Any) -> Iterator[dict[str, Any]]:
-        return self._pages({"jobQueue": self.queue, **call})
+    def _listed(self, **call: Any) -> list[dict[str, Any]]:
+        """Jobs of the queue. Raises Unanswered, or _Malformed where the call itself is not taken."""
+        try:
+            return list(self._pages({"jobQueue": self.queue, "maxResults": PAGE, **call}))
+        except Exception as error:
+            if error_code(error) in ("ClientException", "ValidationException") and not is_slow_down(error):
+                raise _Malformed(error_message(error)) from error
+            raise self._unanswered(error) from error
 
     def _pages(self, call: dict[str, Any]) -> Iterator[dict[str, Any]]:
         while True:
@@ -162,7 +174,7 @@ class AwsBatchService:
             if status_code(error) in (400, 404) and not is_slow_down(error):
                 logger.debug("job %s: not ended: %s", job_id, error_message(error))
                 return
-            raise self._unanswered(error) from error
+            raise cannot_ask(error, "AWS Batch", "batch:TerminateJob") from error
 
     def _unanswered(self, error: Exception) -> Exception:
         return cannot_ask(error, "AWS Batch", "batch:DescribeJobs and batch:ListJobs")
@@ -176,9 +188,10 @@ class AwsBatchService:
             return Unanswered(message)
         next_step = "correct it, then `batch-assets run` goes on"
         if code in FORBIDDEN:
-            next_step = (
-                f"allow batch:{call} on the queue {self.queue} and the job definition, and iam:PassRole"
-            )
+            rights = f"batch:{call} on the queue {self.queue} and the job definition"
+            if call == "RegisterJobDefinition":
+                rights = f"batch:{call}, and iam:PassRole on job_role_arn and execution_role_arn"
+            next_step = f"allow {rights}"
         elif code in EXPIRED:
             next_step = RENEW
         elif "queue" in message.lower():

@@ -6,24 +6,34 @@ documentation and from the field.
 
 import re
 
+# Names, of which any word may be a part: of objects, buckets and roles, and what is quoted.
+_NAMES = re.compile(r"s3://\S+|\barn:\S+|'[^']*'|\"[^\"]*\"")
+# The container was there and answered, so what it says of itself is no fault of the service.
+_OF_THE_MODEL = re.compile(
+    r"from (the )?(model|primary|container)|model ?error|container (answered|returned)", re.IGNORECASE
+)
 # Nothing that smaller objects could change: no instances, a fault of the service, a container that never came up,
 # files or images that may not be read.
 _NOT_THE_DATA = re.compile(
     r"capacity|internal ?(server|service)? ?(error|failure)|unable to provision|insufficient|throttl|unavailable"
-    r"|health ?check|\bping\b|pull|image|access ?denied|not authorized|forbidden|\brole\b|no s3 objects|bucket",
+    r"|health ?check|\bping\b|\bpull|\bimage\b.*(not|exist|denied)|access ?denied|not authorized|forbidden"
+    r"|\b(assume|execution|iam|pass)\b.*\brole\b|\brole\b.*(assume|exist|trust)|no s3 objects"
+    r"|no ?such ?bucket|\bbucket\b.*(exist|access|region|found)",
     re.IGNORECASE,
 )
 _THE_DATA = re.compile(
-    r"client ?error|algorithm ?error|payload|bad request|\b4\d\d\b|parse|decod|time[- ]?d?[- ]?out",
+    r"client ?error|algorithm ?error|payload|bad request|\b[45]\d\d\b|server error|parse|decod|time[- ]?d?[- ]?out",
     re.IGNORECASE,
 )
 
 
-def may_be_the_data(reason: str, *, others_succeeded: bool) -> bool:
+def may_be_the_data(reason: str, *, began: bool) -> bool:
     """Whether a record may be what broke its object, so that cutting the object would tell which.
 
-    A job of which other objects have succeeded had all that it needed: there the reason has to say otherwise.
+    `began`: the container had come up, or other objects have succeeded, so that the job had all that it
+    needed: there the reason has to say otherwise.
     """
-    if _NOT_THE_DATA.search(reason):
-        return False
-    return others_succeeded or bool(_THE_DATA.search(reason))
+    words = _NAMES.sub("", reason)
+    if _OF_THE_MODEL.search(words):
+        return True
+    return not _NOT_THE_DATA.search(words) and (began or bool(_THE_DATA.search(words)))

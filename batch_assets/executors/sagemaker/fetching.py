@@ -105,11 +105,10 @@ def _may_come(service_job: ServiceJob | None) -> bool:
     Of a failed job nobody tells which objects have succeeded: to take one for failed that was only
     late would be to pay for it again, and to blame its records.
     """
-    if service_job is None:
-        return False
+    if service_job is None or service_job.active:
+        return True  # it has ended, by what was told before: these answers are from another moment
     if service_job.state is JobState.FAILED:
-        began = service_job.began_at is not None
-        return began or may_be_the_data(service_job.message, others_succeeded=True)
+        return service_job.began_at is not None or may_be_the_data(service_job.message, began=True)
     return service_job.state is JobState.SUCCEEDED
 
 
@@ -162,7 +161,8 @@ def _blame(
     alone in its object, and has been in as many failed ones as there are attempts, is what broke them.
     """
     reason = service_job.message or "the job failed, and the service does not say why"
-    if not may_be_the_data(service_job.message, others_succeeded=others_succeeded):
+    began = others_succeeded or service_job.began_at is not None
+    if not may_be_the_data(service_job.message, began=began):
         for ordinal in _left(rows, failed):
             rows.again(ordinal, "job_failed", reason)
         return False

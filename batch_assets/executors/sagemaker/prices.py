@@ -16,11 +16,11 @@ def most_usd(options: SageMakerExecutorSettings) -> float | None:
 def cost_of(options: SageMakerExecutorSettings, job: ServiceJob | None, bound_usd: float) -> float | None:
     """USD for the time that a job had its instances, failed or not; None where no price is known.
 
-    Of a job that the service does not know any more only its bound is known.
+    Of a job that the service does not know any more, or tells no end of, only its bound is known.
     """
     if options.usd_per_hour is None:
         return None
-    if job is None:
+    if job is None or job.active:
         return bound_usd
     if job.began_at is None or job.ended_at is None:
         return 0.0

@@ -87,7 +87,8 @@ def test_of_a_failed_job_what_is_finished_stays_and_the_rest_is_cut(tmp_path: Pa
     ("done", "state", "message", "code"),
     [
         (set[int](), JobState.FAILED, REASON, "object_failed"),
-        (set[int](), JobState.FAILED, "", "job_failed"),
+        (set[int](), JobState.FAILED, "", "object_failed"),
+        (set[int](), JobState.FAILED, "CapacityError: no capacity", "job_failed"),
         ({0}, JobState.FAILED, "InternalServerError: please try again", "job_failed"),
         (set[int](), JobState.STOPPED, "", "job_stopped"),
         (set[int](), None, "", "job_lost"),

@@ -108,7 +108,7 @@ def test_what_a_refusal_means(told: tuple[str, int, str], kind: type[Exception],
 
 
 @pytest.mark.parametrize(
-    ("reason", "others_succeeded", "expected"),
+    ("reason", "began", "expected"),
     [
         ("ClientError: See job logs for more information", False, True),
         ("AlgorithmError: See job logs for more information", False, True),
@@ -119,10 +119,26 @@ def test_what_a_refusal_means(told: tuple[str, int, str], kind: type[Exception],
         ("InternalServerError: We encountered an internal error. Please try again.", True, False),
         ("AlgorithmError: The model did not pass the ping health check", False, False),
         ("ClientError: No S3 objects found under S3 URL", False, False),
+        ("ClientError: object s3://my-bucket/image/pull/x.jsonl: container answered 400", False, True),
+        (
+            'ModelError: Received server error (500) from model with message "Internal Server Error"',
+            False,
+            True,
+        ),
+        ("Received server error (0) from primary and could not load the entire response body", False, True),
+        ("ClientError: Could not assume role arn:aws:iam::123456789012:role/model", True, False),
+        ("ClientError: Access denied for bucket my-bucket", True, False),
+        ("ClientError: The bucket does not exist", True, False),
+        ("ClientError: record 7 has no field 'role' or 'bucket'", False, True),
+        (
+            "InternalServerError: image arn:aws:ecr:us-east-1:123456789012:repository/x could not be pulled",
+            True,
+            False,
+        ),
     ],
 )
-def test_whose_fault_a_failed_job_is(reason: str, others_succeeded: bool, expected: bool) -> None:
-    assert may_be_the_data(reason, others_succeeded=others_succeeded) is expected
+def test_whose_fault_a_failed_job_is(reason: str, began: bool, expected: bool) -> None:
+    assert may_be_the_data(reason, began=began) is expected
 
 
 def test_events_name_the_job() -> None:
