@@ -4,6 +4,8 @@ They may be lost, doubled, late, out of order, or of somebody else's jobs; nothi
 changes anything but how early an end is noticed.
 """
 
+from collections.abc import Sequence
+
 from batch_assets.control.pipeline import Pipeline, deferred
 from batch_assets.control.reconciler import ACTIVE, note, note_children
 from batch_assets.ledger.rows import SubmissionRow
@@ -12,13 +14,14 @@ EVENTS_A_TURN = 100
 SEEN_AT_MOST = 5
 
 
-def drain_events(pipeline: Pipeline) -> tuple[list[SubmissionRow], bool]:
-    """Ask about every job whose end an event tells of, then delete the events.
+def drain_events(sharing: Sequence[Pipeline]) -> tuple[list[SubmissionRow], bool]:
+    """Ask about every job whose end an event tells of, then delete the events; all of `sharing` have one queue.
 
     Returns the submissions that have ended, and whether others' jobs were among the events: a
     slot of theirs may be free. Raises Unanswered, with the events still in the queue.
     """
-    ledger, executor = pipeline.ledger, deferred(pipeline)
+    ledger, executor = sharing[0].ledger, deferred(sharing[0])
+    by_name = {pipeline.name: pipeline for pipeline in sharing}
     events = executor.events(EVENTS_A_TURN)
     ended: list[SubmissionRow] = []
     others, early = False, set[str]()
@@ -30,10 +33,14 @@ def drain_events(pipeline: Pipeline) -> tuple[list[SubmissionRow], bool]:
         others |= submission is None
         if submission is None or submission.state not in ACTIVE:
             continue  # somebody else's job, or one whose end is known
-        job = executor.look_up(job_id)
+        owner = by_name.get(submission.pipeline)
+        if owner is None:
+            early.add(job_id)  # a pipeline's that another process has at hand
+            continue
+        job = deferred(owner).look_up(job_id)
         if job is not None:
-            note_children(submission, job, [pipeline])
-            ended += note(pipeline, submission, job)
+            note_children(submission, job, [owner])
+            ended += note(owner, submission, job)
         # Of an array most events tell of a child, so that it goes on is no contradiction.
         if job is not None and job.active and submission.jobs < 2:
             early.add(job_id)

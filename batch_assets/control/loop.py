@@ -43,14 +43,16 @@ def take_turn(pipelines: Sequence[Pipeline], *, submit: bool = True, gather: boo
     """
     turn = Turn()
     by_scope: dict[str, list[Pipeline]] = defaultdict(list)
+    by_queue: dict[str, list[Pipeline]] = defaultdict(list)
     for pipeline in pipelines:
         if not pipeline.executor.in_place:
             by_scope[deferred(pipeline).scope].append(pipeline)
-    queues: set[str] = set()
+            if pipeline.queue_url is not None:
+                by_queue[pipeline.queue_url].append(pipeline)
     snapshots = Snapshots()
     for scope, sharing in by_scope.items():
         try:
-            _take_turn(scope, sharing, queues, snapshots, turn, submit, gather)
+            _take_turn(scope, sharing, by_queue, snapshots, turn, submit, gather)
         except (Unanswered, SlotsFull) as error:
             turn.problems.append(f"{scope}: the service does not answer ({error}); asked again soon")
         except BatchAssetsError as error:
@@ -67,7 +69,7 @@ def take_turn(pipelines: Sequence[Pipeline], *, submit: bool = True, gather: boo
 def _take_turn(
     scope: str,
     sharing: list[Pipeline],
-    queues: set[str],
+    by_queue: dict[str, list[Pipeline]],
     snapshots: Snapshots,
     turn: Turn,
     submit: bool,
@@ -78,11 +80,10 @@ def _take_turn(
         return  # nobody is asked for what nobody waits for
     others, heard = False, first.queue_url is not None
     for pipeline in sharing:
-        queue = pipeline.queue_url
-        if queue is not None and queue not in queues:
-            queues.add(queue)
+        # Once a turn, for all of the queue's pipelines, whatever their services are.
+        if hearing := by_queue.pop(pipeline.queue_url or "", None):
             try:
-                ended, freed = drain_events(pipeline)
+                ended, freed = drain_events(hearing)
             except Unanswered as error:
                 # Asking the service tells the same, only later.
                 turn.problems.append(f"{scope}: no events are heard ({error}); polling goes on")

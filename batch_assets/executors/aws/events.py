@@ -1,10 +1,7 @@
-"""A queue of state changes that EventBridge feeds. What an event says is only a wake-up.
-
-Which job an event is of is told by each service's own reader.
-"""
+"""A queue of state changes that EventBridge feeds, of one service or of several: an event is only a wake-up."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -15,11 +12,14 @@ from batch_assets.executors.deferred import Event, Unanswered
 EVENTS_AT_ONCE = 10  # the most that SQS hands out or deletes in one call
 logger = logging.getLogger(__name__)
 
-Reader = Callable[[dict[str, Any]], tuple[str | None, bool]]
-"""From an EventBridge event to (the job's id, whether it goes on). KeyError, TypeError, … for what is no such event."""
+UNDER_WAY = frozenset(
+    {"Submitted", "Validating", "Scheduled", "InProgress", "Stopping"}  # Bedrock and SageMaker
+    | {"SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING"}  # AWS Batch
+)
+"""Where a job stands that goes on; any other word may mean its end."""
 
 
-def receive_events(sqs: Any, queue_url: str, most: int, read: Reader) -> list[Event]:
+def receive_events(sqs: Any, queue_url: str, most: int) -> list[Event]:
     """Events that wait in the queue, at most `most`. Raises Unanswered."""
     events: list[Event] = []
     try:
@@ -31,7 +31,7 @@ def receive_events(sqs: Any, queue_url: str, most: int, read: Reader) -> list[Ev
                 AttributeNames=["ApproximateReceiveCount"],
             )
             messages = answer.get("Messages", ())
-            events += [_event(message, read) for message in messages]
+            events += [_event(message) for message in messages]
             if len(messages) == 0:
                 break
     except Exception as error:
@@ -52,15 +52,28 @@ def delete_events(sqs: Any, queue_url: str, events: Sequence[Event]) -> None:
             logger.warning("queue %s: events not deleted: %s", queue_url, error_message(error))
 
 
-def _event(message: dict[str, Any], read: Reader) -> Event:
+def _event(message: dict[str, Any]) -> Event:
     """An event of a job, plain or within an SNS envelope; one of no job for anything else."""
     receipt = message["ReceiptHandle"]
     try:
         event = orjson.loads(message.get("Body", ""))
         if isinstance(event, dict) and isinstance(event.get("Message"), str):
             event = orjson.loads(event["Message"])
-        job_id, under_way = read(event)
+        job_id, under_way = job_of(event)
         seen = int(message.get("Attributes", {}).get("ApproximateReceiveCount", 1))
         return Event(job_id, receipt, under_way, seen)
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, IndexError, AttributeError):
         return Event(None, receipt)
+
+
+def job_of(event: dict[str, Any]) -> tuple[str, bool]:
+    """The id of the job that an EventBridge event of any of the services is of, and whether it goes on.
+
+    Of a child of an array, its array's. KeyError, TypeError, … for what is no such event.
+    """
+    detail = event["detail"]
+    if "TransformJobName" in detail:
+        return str(detail["TransformJobName"]), detail.get("TransformJobStatus") in UNDER_WAY
+    if "jobId" in detail:
+        return str(detail["jobId"]).split(":", 1)[0], detail["status"] in UNDER_WAY
+    return str(detail.get("batchJobArn") or event["resources"][0]), detail.get("status") in UNDER_WAY

@@ -9,7 +9,7 @@ from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.executors.aws.account import AwsAccount
-from batch_assets.executors.aws.events import Reader, delete_events, receive_events
+from batch_assets.executors.aws.events import delete_events, receive_events
 from batch_assets.executors.base import JobHandle, JobState, JobStatus, PreparedJob
 from batch_assets.executors.deferred import Event, ServiceJob
 from batch_assets.settings.pipeline import PipelineSettings
@@ -22,7 +22,7 @@ class _Queued(Protocol):
 
 
 class _Hearing(Protocol):
-    """What hearing events takes of an executor; `read_event` says of which job one is."""
+    """What hearing events takes of an executor."""
 
     @property
     def account(self) -> AwsAccount: ...
@@ -33,9 +33,6 @@ class _Hearing(Protocol):
     @property
     def options(self) -> _Queued: ...
 
-    @property
-    def read_event(self) -> Reader: ...
-
 
 class HearsEvents:
     """Events from the queue that an executor's settings name, if they name one."""
@@ -43,7 +40,7 @@ class HearsEvents:
     def events(self: _Hearing, most: int) -> list[Event]:
         if self.options.queue_url is None:
             return []
-        return receive_events(_sqs(self), self.options.queue_url, most, self.read_event)
+        return receive_events(_sqs(self), self.options.queue_url, most)
 
     def delete_events(self: _Hearing, events: Sequence[Event]) -> None:
         if self.options.queue_url is not None:

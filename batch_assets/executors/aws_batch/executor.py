@@ -23,7 +23,7 @@ from batch_assets.executors.aws_batch.account import AwsBatchAccount
 from batch_assets.executors.aws_batch.committed import committed_outcomes
 from batch_assets.executors.aws_batch.manifests import manifest_of
 from batch_assets.executors.aws_batch.requests import ARRAY_JOBS, definition_request, job_request
-from batch_assets.executors.aws_batch.service import AwsBatchService, describe_end, read_event, service_job
+from batch_assets.executors.aws_batch.service import AwsBatchService, describe_end, service_job
 from batch_assets.executors.base import JobHandle, JobState, JobStatus, Limits, PreparedJob
 from batch_assets.executors.deferred import Order, ServiceJob
 from batch_assets.executors.jobs import JobDescription, JobKey
@@ -51,7 +51,6 @@ class AwsBatchExecutor(Named, HearsEvents):
     kind: str = "aws_batch"
     in_place: bool = False
     commits: bool = True
-    read_event = staticmethod(read_event)
     array_jobs: int = ARRAY_JOBS
     limits: Limits = field(default_factory=Limits)
 

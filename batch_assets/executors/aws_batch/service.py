@@ -201,12 +201,6 @@ class AwsBatchService:
         return SubmissionRefused(f"AWS Batch refuses jobs in {self.queue}: {code}: {message}; {next_step}")
 
 
-def read_event(event: dict[str, Any]) -> tuple[str | None, bool]:
-    """The job's id, of a child its array's, and whether it goes on."""
-    detail = event["detail"]
-    return str(detail["jobId"]).split(":", 1)[0], str(detail["status"]) not in ENDED
-
-
 def service_job(answer: dict[str, Any]) -> ServiceJob:
     """A JobDetail, or a JobSummary, in this project's words."""
     status = answer.get("status", "SUBMITTED")

@@ -29,7 +29,7 @@ from batch_assets.executors.bedrock.prices import Price, price_of
 from batch_assets.executors.bedrock.quotas import Quotas
 from batch_assets.executors.bedrock.rendering import render_job
 from batch_assets.executors.bedrock.requests import TOO_LONG
-from batch_assets.executors.bedrock.service import BedrockService, read_event
+from batch_assets.executors.bedrock.service import BedrockService
 from batch_assets.executors.deferred import Order, Pace, ServiceJob
 from batch_assets.executors.jobs import JobDescription
 from batch_assets.sharding.plan import Shard
@@ -47,7 +47,6 @@ class BedrockExecutor(JobPlaces, AsksService, CollectsResults, HearsEvents):
     kind: str = "bedrock"
     in_place: bool = False
     commits: bool = False
-    read_event = staticmethod(read_event)
     narrowing: str = TOO_LONG
 
     @cached_property

@@ -29,7 +29,6 @@ STATES = {
     "Stopped": JobState.STOPPED,
     "Expired": JobState.EXPIRED,
 }
-UNDER_WAY = (JobState.SUBMITTED, JobState.RUNNING)
 logger = logging.getLogger(__name__)
 
 
@@ -136,13 +135,6 @@ def _service_job(answer: dict[str, Any]) -> ServiceJob:
         records=answer.get("processedRecordCount"),
         results=str(results),
     )
-
-
-def read_event(event: dict[str, Any]) -> tuple[str | None, bool]:
-    """The job's ARN, and whether it goes on."""
-    detail = event["detail"]
-    job_id = str(detail.get("batchJobArn") or event["resources"][0])
-    return job_id, STATES.get(str(detail.get("status"))) in UNDER_WAY
 
 
 def _unanswered(error: Exception) -> Exception:

@@ -30,7 +30,7 @@ from batch_assets.executors.sagemaker.places import JobPlaces, results_folder
 from batch_assets.executors.sagemaker.quotas import DEFAULT_JOBS
 from batch_assets.executors.sagemaker.rendering import render_job
 from batch_assets.executors.sagemaker.requests import CSV
-from batch_assets.executors.sagemaker.service import SageMakerService, read_event
+from batch_assets.executors.sagemaker.service import SageMakerService
 from batch_assets.executors.sagemaker.service_errors import is_not_found
 from batch_assets.sharding.plan import Shard
 from batch_assets.storage import join_uri
@@ -52,7 +52,6 @@ class SageMakerExecutor(JobPlaces, AsksService, CollectsResults, HearsEvents):
     kind: str = "sagemaker"
     in_place: bool = False
     commits: bool = False
-    read_event = staticmethod(read_event)
     narrowing: str = OBJECT_FAILED
 
     @cached_property

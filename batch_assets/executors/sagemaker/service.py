@@ -182,12 +182,6 @@ def _service_job(answer: dict[str, Any]) -> ServiceJob:
     )
 
 
-def read_event(event: dict[str, Any]) -> tuple[str | None, bool]:
-    """The job's name, and whether it goes on."""
-    detail = event["detail"]
-    return str(detail["TransformJobName"]), detail.get("TransformJobStatus") in UNDER_WAY
-
-
 def _cannot_ask(error: Exception) -> Exception:
     """Forbidden and malformed calls are a person's to mend; everything else may pass."""
     return cannot_ask(error, "SageMaker", "sagemaker:ListTransformJobs and sagemaker:DescribeTransformJob")

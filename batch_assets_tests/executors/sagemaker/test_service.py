@@ -9,7 +9,7 @@ from batch_assets.errors import SubmissionRefused
 from batch_assets.executors.deferred import SlotsFull, Unanswered
 from batch_assets.executors.sagemaker.failures import may_be_the_data
 from batch_assets.executors.sagemaker.quotas import read_instances
-from batch_assets.executors.sagemaker.service import job_request, read_event
+from batch_assets.executors.sagemaker.service import job_request
 from batch_assets.executors.sagemaker.service_errors import explain_refusal
 from batch_assets.settings.sagemaker import SageMakerExecutorSettings
 
@@ -139,12 +139,6 @@ def test_what_a_refusal_means(told: tuple[str, int, str], kind: type[Exception],
 )
 def test_whose_fault_a_failed_job_is(reason: str, began: bool, expected: bool) -> None:
     assert may_be_the_data(reason, began=began) is expected
-
-
-def test_events_name_the_job() -> None:
-    detail = {"TransformJobName": "a-b", "TransformJobStatus": "InProgress", "CreationTime": 1696427182554}
-    assert read_event({"detail": detail}) == ("a-b", True)
-    assert read_event({"detail": detail | {"TransformJobStatus": "Failed"}}) == ("a-b", False)
 
 
 class FakeQuotas:

@@ -1,0 +1,66 @@
+"""One queue for a whole deployment: each event finds the pipeline whose job it is of, whatever its service is."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batch_assets.control.loop import take_turn
+from batch_assets_tests.rehearsed import Rehearsal
+from batch_assets_tests.sites import Site, assert_whole, make_site
+from batch_assets_tests.transforming import make_transform_site
+from batch_assets_tests.workers import make_worker_site
+
+Rehearse = Callable[..., Rehearsal]
+LISTS = ("ListModelInvocationJobs", "ListTransformJobs")
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0]])
+def test_ends_of_all_services_are_found_without_polling(
+    rehearse: Rehearse, tmp_path: Path, order: list[int]
+) -> None:
+    rehearsal = rehearse()
+    executor: dict[str, Any] = {"queue_url": rehearsal.queue(), "poll_seconds": 3600}
+    sites: list[Site] = []
+    for make, name in (
+        (make_site, "bedrock"),
+        (make_transform_site, "sagemaker"),
+        (make_worker_site, "batch"),
+    ):
+        (tmp_path / name).mkdir()
+        sites.append(make(rehearsal, tmp_path / name, 2, name=name, executor=dict(executor)))
+    for site in sites[1:]:
+        site.ledger, site.clock = sites[0].ledger, sites[0].clock
+    pipelines = [sites[place].upload() for place in order]
+    listed = [rehearsal.calls(name) for name in LISTS]
+    while not all(site.done() for site in sites):
+        take_turn(pipelines)
+        for place, pipeline in zip(order, pipelines, strict=True):
+            sites[place].collect(pipeline)
+    assert [rehearsal.calls(name) for name in LISTS] == listed
+    assert [site.states() for site in sites] == [["collected"] * 2] * 3
+
+
+def test_an_event_of_a_pipeline_that_is_not_at_hand_is_left_to_who_has_it(
+    rehearse: Rehearse, tmp_path: Path
+) -> None:
+    rehearsal = rehearse()
+    queue = rehearsal.queue()
+    sqs = rehearsal.client("sqs")
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"VisibilityTimeout": "0"})
+    executor = {"queue_url": queue, "poll_seconds": 3600}
+    (tmp_path / "other").mkdir()
+    ours = make_site(rehearsal, tmp_path, 1, executor=dict(executor))
+    other = make_transform_site(rehearsal, tmp_path / "other", 1, name="other", executor=dict(executor))
+    other.ledger, other.clock = ours.ledger, ours.clock
+    pipelines = [ours.upload(), other.upload()]
+    while not ours.done():
+        take_turn(pipelines[:1])
+        ours.collect(pipelines[0])
+    listed = rehearsal.calls("ListTransformJobs")
+    while not other.done():
+        take_turn(pipelines[1:])
+        other.collect(pipelines[1])
+    assert rehearsal.calls("ListTransformJobs") == listed
+    assert_whole(other, 1)
