@@ -62,7 +62,7 @@ def collect_shards(
 ) -> Iterator[ShardResult]:
     """Bring every shard of `keys` as far as it goes now; yields each as it ends.
 
-    An executor in place with room for several jobs works on as many shards at once, in threads.
+    An executor with room for several jobs works on as many shards at once, in threads.
     `recompute` embeds again what is committed, unless a run of `done_by` did so. An error that
     no other shard would escape (the model, the configuration, a store) is raised, with all claims
     given back; so they are where the generator is closed, or the caller interrupted.

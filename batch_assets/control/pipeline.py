@@ -77,6 +77,11 @@ class Pipeline:
     def _summaries(self) -> dict[int, PlanSummary]:
         return {}
 
+    @cached_property
+    def pools(self) -> dict[str, list[tuple[str, int]]]:
+        """The jobs (shard, fence) of submissions that carry several, as far as they were looked up; names stay."""
+        return {}
+
     def plan_shards(self, keys: Iterable[str]) -> dict[str, Shard]:
         """The planned shards of these keys, by key, from the plan's files."""
         by_generation: dict[int, list[str]] = {}

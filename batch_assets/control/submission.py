@@ -141,9 +141,12 @@ def members_of(pipeline: Pipeline, name: str) -> list[tuple[str, int]]:
     if not tail.startswith("pool-"):
         shard, fence, _ = tail.rsplit("-", 2)
         return [(shard, int(fence))]
-    found = pipeline.storage.read_versioned(paths.pool_description(name))
-    jobs = orjson.loads(found[0])["jobs"] if found is not None else []
-    return [(job["shard"], int(job["fence"])) for job in jobs]
+    if name not in pipeline.pools:
+        found = pipeline.storage.read_versioned(paths.pool_description(name))
+        if found is None:
+            return []
+        pipeline.pools[name] = [(job["shard"], int(job["fence"])) for job in orjson.loads(found[0])["jobs"]]
+    return pipeline.pools[name]
 
 
 def _named(pipeline: Pipeline, jobs: Sequence[JobRow]) -> tuple[str, str]:

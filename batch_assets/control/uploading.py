@@ -21,6 +21,7 @@ from batch_assets.executors.jobs import JobDescription, write_description
 from batch_assets.ledger.rows import Claim
 from batch_assets.ledger.states import State
 from batch_assets.sharding.plan import Shard
+from batch_assets.storage.threads import map_in_order, threads_for
 
 SECONDS_BETWEEN_TURNS = 5.0
 ANSWER_SECONDS = 5.0
@@ -37,15 +38,24 @@ def upload_shards(pipeline: Pipeline, keys: Sequence[str]) -> list[str]:
     if pipeline.ledger.counts(pipeline.name)[State.QUEUED]:
         take_turn([pipeline])
     refuse_blocked(pipeline)
-    queued: list[str] = []
     shards = pipeline.plan_shards(keys)
-    turned = 0.0
-    for key in keys:
-        if key not in shards or not _upload(pipeline, shards[key]):
+    planned = [key for key in keys if key in shards]
+    if deferred(pipeline).commits:
+        # Nothing but a word for each is uploaded, and they go together.
+        done = map_in_order(
+            lambda key: _upload(pipeline, shards[key]), planned, threads_for(pipeline.storage)
+        )
+        queued = [key for key, so in zip(planned, done, strict=True) if so]
+        take_turn([pipeline], gather=_more_may_come(pipeline))
+        if queued:
+            _await_answer(pipeline, queued[0])
+            refuse_blocked(pipeline)
+        return queued
+    queued, turned = [], 0.0
+    for key in planned:
+        if not _upload(pipeline, shards[key]):
             continue
         queued.append(key)
-        if deferred(pipeline).commits:
-            continue  # nothing to upload: they go together
         # At once after the first: what is wrong for every shard is to be known before the others are uploaded.
         if time.monotonic() - turned >= SECONDS_BETWEEN_TURNS:
             take_turn([pipeline])
@@ -53,10 +63,7 @@ def upload_shards(pipeline: Pipeline, keys: Sequence[str]) -> list[str]:
                 _await_answer(pipeline, key)
             refuse_blocked(pipeline)
             turned = time.monotonic()
-    take_turn([pipeline], gather=_more_may_come(pipeline))
-    if deferred(pipeline).commits and queued:
-        _await_answer(pipeline, queued[0])
-        refuse_blocked(pipeline)
+    take_turn([pipeline])
     return queued
 
 

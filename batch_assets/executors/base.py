@@ -120,7 +120,7 @@ class Executor(Protocol):
         ...
 
     def at_once(self) -> int:
-        """How many jobs in place it computes at a time, each collected in a thread of its own; else 1.
+        """How many jobs are collected at a time, each in a thread of its own: in place, as many as it computes.
 
         Raises ConfigurationError where it has no room for what the pipeline asks for.
         """

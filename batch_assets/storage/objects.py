@@ -1,10 +1,10 @@
 """A prefix of a bucket: S3, Google Cloud Storage or Azure, by obstore."""
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from functools import partial
 from typing import Any, cast
 
 import pyarrow as pa
@@ -14,6 +14,7 @@ from batch_assets.storage.base import CHUNK_BYTES, FileInfo, Output, VersionMism
 from batch_assets.storage.object_errors import explain
 from batch_assets.storage.object_files import ObjectInput, ObjectOutput
 
+_TOLD_BY = ("AWS_", "GOOGLE_", "AZURE_")
 _RETRY = {"max_retries": 8, "retry_timeout": timedelta(seconds=60)}
 
 
@@ -26,7 +27,7 @@ class ObjectStorage:
         bucket, _, self._prefix = rest.partition("/")
         self._bucket = f"{scheme}://{bucket}"
         with self._explained(""):
-            self._store = _open_bucket(scheme, bucket)
+            self._store = _bucket(scheme, bucket)
 
     def _path(self, path: str) -> str:
         return "/".join(part for part in (self._prefix, path) if part)
@@ -123,10 +124,10 @@ class ObjectStorage:
 
         with self._explained(path):
             reader = obstore.open_reader(self._store, self._path(path))
-        return pa.PythonFile(ObjectInput(reader, partial(self._explained, path)), mode="r")
+        return pa.PythonFile(ObjectInput(reader, functools.partial(self._explained, path)), mode="r")
 
     def open_output(self, path: str) -> Output:
-        return ObjectOutput(self._store, self._path(path), partial(self._explained, path))
+        return ObjectOutput(self._store, self._path(path), functools.partial(self._explained, path))
 
     def info(self, path: str) -> FileInfo | None:
         import obstore
@@ -174,7 +175,15 @@ def _version(meta: Any) -> str:
     return str(meta["e_tag"] or f"{meta['last_modified'].timestamp()}-{meta['size']}")
 
 
-def _open_bucket(scheme: str, bucket: str) -> Any:
+def _bucket(scheme: str, bucket: str) -> Any:
+    """One store of a bucket for the whole process, as long as its environment stays the same: it keeps connections."""
+    told = sorted((name, value) for name, value in os.environ.items() if name.startswith(_TOLD_BY))
+    # Connections do not outlive a fork.
+    return _open_bucket(scheme, bucket, os.getpid(), tuple(told))
+
+
+@functools.lru_cache(maxsize=64)
+def _open_bucket(scheme: str, bucket: str, _process: int, _environment: tuple[tuple[str, str], ...]) -> Any:
     from obstore.store import AzureStore, GCSStore, S3Store
 
     if scheme == "gs":

@@ -39,6 +39,9 @@ ARRAYS_AT_ONCE = 10_000
 CHILDREN_AT_A_CAP = 32
 """Children alive at once where they share a cap on calls, unless `max_children` says otherwise."""
 
+COLLECTED_AT_ONCE = 8
+"""To collect a shard is to look at a few small files in a store that is far away."""
+
 STOPPED_BY = "batch-assets stop"
 
 
@@ -96,7 +99,7 @@ class AwsBatchExecutor(Named, HearsEvents):
         return EMBED
 
     def at_once(self) -> int:
-        return 1
+        return COLLECTED_AT_ONCE
 
     def exclusive_device(self) -> str | None:
         return None
