@@ -9,12 +9,14 @@ from batch_assets.control.reconciler import BY_ORDER
 from batch_assets.control.worker_collection import worker_end
 from batch_assets.errors import BatchAssetsError
 from batch_assets.executors.deferred import Unanswered
+from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import JobRow, SubmissionRow
 from batch_assets.ledger.states import SubmissionState
 from batch_assets.merge.base import Manifest
 from batch_assets.notifications.base import Notification, Notifier
 from batch_assets.notifications.delivery import notify
 from batch_assets.notifications.events import (
+    blocked_key,
     budget_reached,
     job_failed,
     job_key,
@@ -108,3 +110,9 @@ def _tell(pipeline: Pipeline, notification: Notification, notifiers: Iterable[No
         notify(pipeline.ledger.notice_once, notifiers, notification)
     except Exception as error:  # the ledger may be away for a moment
         logger.warning("%s: not notified: %s", notification.title, type(error).__name__)
+
+
+def is_blocked(ledger: Ledger, name: str) -> bool:
+    """Whether it was told already that what there is now may not be published."""
+    row = ledger.pipeline(name)
+    return row is not None and ledger.is_noticed(blocked_key(name, row.revision))

@@ -23,6 +23,8 @@ CALM = 10.0
 
 MARGIN_SECONDS = 60.0
 INTENT_SECONDS = 15.0
+INTENT_SECONDS_A_JOB = 0.01
+"""A call for many jobs takes its time to be put together."""
 DOUBLES_SECONDS = 600.0
 BY_ORDER = "stopped by order"
 LOOKED_UP_AT_ONCE = 20
@@ -102,7 +104,7 @@ def reconcile(
             ended += note(pipeline, submission, job)
             _end_overdue(submission, job, sharing, now)
             _end_double(submission, job, sharing, now)
-        elif submission.state is SubmissionState.SUBMITTING and now - submission.claimed_at >= INTENT_SECONDS:
+        elif submission.state is SubmissionState.SUBMITTING and _is_overdue(submission, now):
             resolve(submission, sharing)
     known = {submission.service_id for submission in ours} | {submission.name for submission in ours}
     foreign = [
@@ -128,6 +130,11 @@ def reconcile(
         oldest_active=since - MARGIN_SECONDS if since is not None else scope.oldest_active,
     )
     return ended
+
+
+def _is_overdue(submission: SubmissionRow, now: float) -> bool:
+    """Whether whoever began to make the call must have ended by now."""
+    return now - submission.claimed_at >= INTENT_SECONDS + INTENT_SECONDS_A_JOB * submission.jobs
 
 
 def remember(job: ServiceJob, sharing: Sequence[Pipeline]) -> None:

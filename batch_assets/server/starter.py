@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from batch_assets.cli import exit_codes
+from batch_assets.control.alerts import is_blocked
 from batch_assets.control.leases import heartbeat
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.triggers import TriggerState, start_lease
 from batch_assets.notifications.base import Notifier
 from batch_assets.notifications.delivery import notify
-from batch_assets.notifications.events import blocked_key, start_failed
+from batch_assets.notifications.events import start_failed
 from batch_assets.server.child import Child
 
 PIPELINES_AT_ONCE = 4
@@ -115,15 +116,11 @@ class Starter:
             said = f"the run was ended by signal {-child.code}: {said}"
         state = TriggerState.DONE if published else TriggerState.FAILED
         closed = [key for key in child.keys if self._ledger.close_trigger(child.pipeline, key, state, said)]
-        told = child.code == exit_codes.BUDGET_REACHED or self._is_blocked(child.pipeline)
+        # Of these the run itself has told.
+        told = child.code == exit_codes.BUDGET_REACHED or is_blocked(self._ledger, child.pipeline)
         if said is not None and closed and not published and not told:
             told_of = start_failed(child.pipeline, closed[0], said)
             notify(self._ledger.notice_once, self._notifiers, told_of)
-
-    def _is_blocked(self, pipeline: str) -> bool:
-        """Whether the run itself has told that publishing is blocked."""
-        row = self._ledger.pipeline(pipeline)
-        return row is not None and self._ledger.is_noticed(blocked_key(pipeline, row.revision))
 
     def _end_children(self) -> None:
         """Stop what runs, and leave its orders to the next server."""

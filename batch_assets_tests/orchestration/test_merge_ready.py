@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from batch_assets.control.parity import Parity
+from batch_assets.notifications.events import publishing_blocked
 from batch_assets.orchestration import checks
+from batch_assets.orchestration.sensors import merge_ready
 from batch_assets_tests.orchestration.deployments import (
     SHARD_ASSETS,
     Deployment,
@@ -49,6 +51,25 @@ def test_it_asks_once_when_all_shards_are_collected(deployment: Deployment, tmp_
     assert deployment.materialize(*SHARD_ASSETS, shards=(third, third)).success
     [again] = asked(deployment)
     assert again != once
+
+
+def test_a_merge_that_failed_is_asked_for_again_but_not_one_that_is_blocked(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = deployment.keys
+    assert deployment.materialize(*SHARD_ASSETS, shards=(keys[0], keys[-1])).success
+    hour = [1_000]
+    monkeypatch.setattr(merge_ready.time, "time", lambda: hour[0] * 3_600.0)
+    [first] = asked(deployment)
+    hour[0] += 1  # the run that was asked for has failed, of a store that did not answer
+    [second] = asked(deployment)
+    assert second != first
+    row = deployment.ledger.pipeline("texts")
+    assert row is not None
+    deployment.ledger.notice_once(publishing_blocked("texts", row.revision, "too many failed").key)
+    told = asked(deployment)
+    hour[0] += 1
+    assert asked(deployment) == told
 
 
 def test_after_a_merge_by_hand_there_is_nothing_to_ask_for(deployment: Deployment) -> None:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from batch_assets.control.alerts import is_blocked
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.notifications.base import Notifier
 from batch_assets.notifications.delivery import notify
-from batch_assets.notifications.events import blocked_key, family_key, run_failed
+from batch_assets.notifications.events import family_key, run_failed
 from batch_assets.orchestration.metadata import SETTINGS
 from batch_assets.orchestration.schedules import SCHEDULE_TAG
 
@@ -41,7 +42,7 @@ def build_failure_notification() -> dg.SensorDefinition:
         # A run that Dagster tries again by itself is news only once that has failed too.
         if not pipelines or run.tags.get(WILL_RETRY_TAG) == "true":
             return
-        if any(_is_told_as_blocked(ledger, name) for name in pipelines) and _was_merging(context):
+        if any(is_blocked(ledger, name) for name in pipelines) and _was_merging(context):
             return
         family = run.root_run_id or run.run_id
         notification = run_failed(
@@ -75,12 +76,6 @@ def _pipelines_of(context: dg.RunFailureSensorContext) -> list[str]:
     return sorted(
         name for name, plan in plans.items() if graph.has(plan) and SETTINGS in graph.get(plan).metadata
     )
-
-
-def _is_told_as_blocked(ledger: Ledger, name: str) -> bool:
-    """Whether a person knows already that publishing what there is now is blocked."""
-    row = ledger.pipeline(name)
-    return row is not None and ledger.is_noticed(blocked_key(name, row.revision))
 
 
 def _was_merging(context: dg.RunFailureSensorContext) -> bool:

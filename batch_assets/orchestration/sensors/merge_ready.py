@@ -7,6 +7,7 @@ import time
 
 import dagster as dg
 
+from batch_assets.control.alerts import is_blocked
 from batch_assets.control.merge_time import merge_due
 from batch_assets.control.triggers import standing, unattended
 from batch_assets.ledger.ledger import Ledger
@@ -15,7 +16,9 @@ from batch_assets.orchestration.catalog import located_pipelines
 from batch_assets.orchestration.under_way import assets_under_way
 from batch_assets.settings.pipeline import PipelineSettings
 
-ASKED_AGAIN_SECONDS = 600
+ASKED_AGAIN_SECONDS = 3600.0
+ASKED_AGAIN_BY_ORDER_SECONDS = 600.0
+"""A merge that failed is asked for again after so long: somebody waits for an order's."""
 
 
 def build_merge_ready() -> dg.SensorDefinition:
@@ -41,11 +44,12 @@ def build_merge_ready() -> dg.SensorDefinition:
             if key is None:
                 continue
             merged = dg.AssetKey([settings.name, "merged_embeddings"])
-            if begun:
-                # An order waits for it: a merge that failed is asked for again, until the order has failed too.
+            # What blocks publishing is mended by a change alone, and an order fails of it.
+            if begun or not is_blocked(ledger, settings.name):
                 if merged in assets_under_way(context.instance):
                     continue
-                key += f":{int(time.time() // ASKED_AGAIN_SECONDS)}"
+                after = ASKED_AGAIN_BY_ORDER_SECONDS if begun else ASKED_AGAIN_SECONDS
+                key += f":{int(time.time() // after)}"
             requests.append(dg.RunRequest(run_key=key, asset_selection=[merged]))
         if not requests:
             return dg.SkipReason(
