@@ -15,9 +15,16 @@ Rehearse = Callable[..., Rehearsal]
 LISTS = ("ListModelInvocationJobs", "ListTransformJobs")
 
 
+def quick_queue(rehearsal: Rehearsal) -> str:
+    """A queue that gives a message that was left in it out again after a second."""
+    queue = rehearsal.queue()
+    rehearsal.client("sqs").set_queue_attributes(QueueUrl=queue, Attributes={"VisibilityTimeout": "1"})
+    return queue
+
+
 def test_ends_of_all_services_are_found_without_polling(rehearse: Rehearse, tmp_path: Path) -> None:
     rehearsal = rehearse()
-    executor: dict[str, Any] = {"queue_url": rehearsal.queue(), "poll_seconds": 3600}
+    executor: dict[str, Any] = {"queue_url": quick_queue(rehearsal), "poll_seconds": 3600}
     sites: list[Site] = []
     for make, name in (
         (make_site, "bedrock"),
@@ -43,10 +50,7 @@ def test_an_event_of_a_pipeline_that_is_not_at_hand_is_left_to_who_has_it(
     rehearse: Rehearse, tmp_path: Path
 ) -> None:
     rehearsal = rehearse()
-    queue = rehearsal.queue()
-    sqs = rehearsal.client("sqs")
-    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"VisibilityTimeout": "0"})
-    executor = {"queue_url": queue, "poll_seconds": 3600}
+    executor = {"queue_url": quick_queue(rehearsal), "poll_seconds": 3600}
     (tmp_path / "other").mkdir()
     ours = make_site(rehearsal, tmp_path, 1, executor=dict(executor))
     other = make_transform_site(rehearsal, tmp_path / "other", 1, name="other", executor=dict(executor))
