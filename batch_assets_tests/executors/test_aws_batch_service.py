@@ -1,8 +1,12 @@
 """What AWS Batch does not always say: which children an array has, or had."""
 
+from fnmatch import fnmatch
+
 from botocore.exceptions import ClientError
 
+from batch_assets.executors.aws_batch.requests import retry_strategy
 from batch_assets.executors.aws_batch.service import AwsBatchService, service_job
+from batch_assets.settings.aws_batch import RetrySettings
 
 
 class Forgetful:
@@ -19,3 +23,22 @@ def test_an_array_without_a_summary_has_its_children_asked_for() -> None:
     summary = {"SUCCEEDED": 1, "RUNNING": 2}
     assert service_job({**told, "arrayProperties": {"size": 3}}).children == 3
     assert service_job({**told, "arrayProperties": {"size": 3, "statusSummary": summary}}).children == 1
+
+
+def test_with_spot_only_a_lost_machine_is_answered_with_another_try() -> None:
+    rules = retry_strategy(RetrySettings(attempts=3))["evaluateOnExit"]
+    assert len(rules) <= 5, "AWS Batch takes no more"
+    ends = {
+        "RETRY": [{"onStatusReason": "Host EC2 (instance i-0abc) terminated."}],
+        # Whatever an end is told by, some rule ends it: one that none matches is tried again.
+        "EXIT": [
+            {"onReason": "OutOfMemoryError"},
+            {"onExitCode": "1"},
+            {"onStatusReason": "Essential container in task exited"},
+        ],
+    }
+    for action, told in ends.items():
+        for end in told:
+            [(name, value)] = end.items()
+            first = next(rule for rule in rules if name in rule and fnmatch(value, rule[name]))
+            assert first["action"] == action
