@@ -34,7 +34,7 @@ FAILED_PATIENCE_POLLS = 3
 FAILED_PATIENCE_SECONDS = 15.0
 """A failed job may owe nothing more, and each of the cuts that look for a bad record waits anew."""
 UNEXPECTED = "unexpected_output"
-OUTDATED = "outdated"
+STALE = "stale"
 logger = logging.getLogger(__name__)
 
 
@@ -105,7 +105,7 @@ def _begin_anew(pipeline: Pipeline, shard: ClaimedShard, description: JobDescrip
     pipeline.ledger.settle(pipeline.name, shard.claim.shard, description.fence, cost)
     if not queue_job(pipeline, shard.shard, shard.claim, Order(fence=shard.claim.fence, attempt=1)):
         raise ClaimLost(f"shard {shard.claim.shard}: claimed by somebody else meanwhile")
-    return Continued(description.attempt, 0, description.records, {OUTDATED: description.records})
+    return Continued(description.attempt, 0, description.records, {STALE: description.records})
 
 
 def _load_kept(pipeline: Pipeline, shard: ClaimedShard, description: JobDescription, rows: JobRows) -> None:

@@ -104,7 +104,7 @@ def reconcile(
             ended += note(pipeline, submission, job)
             _end_overdue(submission, job, sharing, now)
             _end_double(submission, job, sharing, now)
-        elif submission.state is SubmissionState.SUBMITTING and _is_overdue(submission, now):
+        elif submission.state is SubmissionState.SUBMITTING and _is_unanswered(submission, now):
             resolve(submission, sharing)
     known = {submission.service_id for submission in ours} | {submission.name for submission in ours}
     foreign = [
@@ -132,7 +132,7 @@ def reconcile(
     return ended
 
 
-def _is_overdue(submission: SubmissionRow, now: float) -> bool:
+def _is_unanswered(submission: SubmissionRow, now: float) -> bool:
     """Whether whoever began to make the call must have ended by now."""
     return now - submission.claimed_at >= INTENT_SECONDS + INTENT_SECONDS_A_JOB * submission.jobs
 

@@ -89,11 +89,11 @@ def start(pipeline: Pipeline, token: str, name: str, jobs: Sequence[JobRow], *, 
         shards = pipeline.plan_shards([job.shard for job in jobs])
         descriptions = _describe_all(pipeline, jobs)
         # Workers embed by what is asked for now; request files say what was asked for then.
-        outdated = [each.shard for each in descriptions if each.fingerprint != pipeline.fingerprint]
-        if outdated and not executor.commits:
+        stale = [] if executor.commits else _stale(descriptions, executor.fingerprint())
+        if stale:
             logger.warning("submission %s: asks for another model or prompt than now; prepared again", name)
             if ledger.refused(token, "it asks for another model or prompt than now"):
-                ledger.prepare_again(pipeline.name, outdated)
+                ledger.prepare_again(pipeline.name, stale)
             return
         prepared = [PreparedJob(shards[each.shard], each.fence, each) for each in descriptions]
         if len(prepared) > 1:
@@ -128,6 +128,11 @@ def describe(pipeline: Pipeline, job: JobRow) -> JobDescription:
     if found is None:
         raise FileNotFoundError(f"{pipeline.storage.uri}/{paths.job_description(job.shard, job.fence)}")
     return found
+
+
+def _stale(descriptions: Sequence[JobDescription], fingerprint: str) -> list[str]:
+    """The shards whose jobs were rendered under another fingerprint than this one."""
+    return [each.shard for each in descriptions if each.fingerprint != fingerprint]
 
 
 def _describe_all(pipeline: Pipeline, jobs: Sequence[JobRow]) -> list[JobDescription]:

@@ -4,7 +4,7 @@ The worker is `worker/runner.py`. How results of other services are joined is in
 """
 
 from batch_assets.control.committing import ClaimedShard
-from batch_assets.control.job_collection import OUTDATED, Continued
+from batch_assets.control.job_collection import STALE, Continued
 from batch_assets.control.pipeline import Pipeline, with_workers
 from batch_assets.control.reconciler import BY_ORDER
 from batch_assets.control.submission import describe, members_of
@@ -37,7 +37,7 @@ def continue_shard(pipeline: Pipeline, shard: ClaimedShard) -> Continued:
     stopped = submission is not None and submission.message == BY_ORDER
     if description.fingerprint != shard.fingerprint:
         # What was asked for then is not asked for any more, so it was no attempt at what is.
-        attempt, reason = 1, OUTDATED
+        attempt, reason = 1, STALE
     elif stopped:
         attempt, reason = description.attempt, BY_ORDER
     elif description.attempt < pipeline.settings.executor.max_attempts:
