@@ -71,7 +71,7 @@ def build_input_shards(settings: PipelineSettings) -> dg.AssetsDefinition:
                 allow_retries=False,
             )
         for shard, found in shown.items():
-            context.add_asset_metadata(found, partition_key=shard)
+            metadata.show(context, shard, found)
         yield dg.MaterializeResult()
 
     return input_shards

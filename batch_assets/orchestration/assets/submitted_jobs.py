@@ -54,7 +54,7 @@ def build_submitted_jobs(settings: PipelineSettings) -> dg.AssetsDefinition:
                 found |= {metadata.STATE: row.state.value, metadata.ATTEMPT: row.attempt}
                 if row.job is not None:
                     found |= _job_metadata(pipeline, row)
-                context.add_asset_metadata(found, partition_key=row.key)
+                metadata.show(context, row.key, found)
         return dg.MaterializeResult()
 
     return submitted_jobs
