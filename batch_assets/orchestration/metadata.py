@@ -5,7 +5,7 @@ What the numbers mean is in their units: `seconds`, `records_per_second`, `cost_
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 
@@ -242,7 +242,8 @@ def show(context: dg.AssetExecutionContext, shard: str, found: dict[str, Any]) -
     What `context.add_asset_metadata` does, but for its check that the partition is the run's: that
     reads all keys of the pipeline for every call, a minute for 100 of 20,000 shards.
     """
-    step: Any = context.op_execution_context._step_execution_context
+    inside = cast("Any", context.op_execution_context)
+    step = inside._step_execution_context
     step._metadata_accumulator = step._metadata_accumulator.with_additional_asset_metadata(
         asset_key=context.asset_key, metadata=found, partition_key=shard
     )
