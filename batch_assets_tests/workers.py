@@ -1,6 +1,7 @@
 """A pipeline whose shards real workers embed: children of a rehearsed AWS Batch, by a light model, all on S3."""
 
 import hashlib
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from batch_assets.control.loop import take_turn
 from batch_assets.control.pipeline import Pipeline
 from batch_assets.ledger.states import State
 from batch_assets.merge.publishing import open_current
@@ -27,6 +29,15 @@ class WorkerSite(Site):
 
     def run(self, seconds: float = SECONDS, until: Any = None) -> Pipeline:
         return super().run(seconds, until)
+
+    def first_round(self) -> Pipeline:
+        """Upload and submit, and wait until every worker has succeeded; nothing is collected."""
+        pipeline, deadline = self.upload(), time.monotonic() + SECONDS
+        while {job.status for job in self.rehearsal.server.batch_jobs.all()} != {"SUCCEEDED"}:
+            assert time.monotonic() < deadline, self.rehearsal.server.batch_jobs.all()
+            take_turn([pipeline])
+            time.sleep(0.01)
+        return pipeline
 
     def rows_published(self, pipeline: Pipeline) -> pl.DataFrame:
         """Merge, publish, and read what is published."""

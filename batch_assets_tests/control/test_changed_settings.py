@@ -89,10 +89,7 @@ def test_workers_embed_by_the_settings_of_now_and_no_attempt_is_lost(
 ) -> None:
     site = make_worker_site(rehearse(), tmp_path, shards=SHARDS, executor={"max_attempts": 1})
     if submitted:
-        pipeline = site.upload()
-        site.run(
-            until=lambda: {job.status for job in site.rehearsal.server.batch_jobs.all()} == {"SUCCEEDED"}
-        )
+        site.first_round()
     else:
         with monkeypatch.context() as patch:  # queued, and no turn of the loop
             patch.setattr(uploading, "take_turn", lambda *_, **__: None)
