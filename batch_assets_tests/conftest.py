@@ -1,6 +1,7 @@
 """What all tests share: one tiny model, made once, and AWS on this machine."""
 
 import contextlib
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long tests first, so that no core waits for one of them at the end."""
     long = ("/test_end_to_end.py", "/test_images_end_to_end.py", "/cli/", "")
     items.sort(key=lambda item: next(rank for rank, name in enumerate(long) if name in item.path.as_posix()))
+
+
+def pytest_collection_finish() -> None:
+    """All modules are loaded: the collector need not go through them again and again (0.4 s each time)."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 50)
 
 
 @pytest.fixture(scope="session")

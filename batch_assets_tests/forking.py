@@ -18,19 +18,7 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from unittest import mock
 
-PRELOADED = [
-    "batch_assets_tests.forking",
-    "batch_assets_tests.control.dying",
-    "batch_assets.cli.app",
-    "batch_assets.cli.run",
-    "batch_assets.orchestration.driver",
-    "batch_assets.components.embedding_pipeline",
-    "boto3",
-    "dagster",
-    "polars",
-    "torch",
-    "sentence_transformers",
-]
+PRELOADED = ["batch_assets_tests.preloading"]
 # Read by libraries when they are imported, so the same for all.
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "2"}
 

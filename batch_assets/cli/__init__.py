@@ -1,9 +1,11 @@
 """The `batch-assets` command: one file per verb. What a verb does is done by the layers below."""
 
+import gc
 import signal
 import sys
 
 from batch_assets.cli import exit_codes
+from batch_assets.module_loading import collector_at_rest
 
 
 def main() -> None:
@@ -11,9 +13,11 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         # Imported under the handler: it takes a second, in which people press Ctrl-C too.
-        from batch_assets.cli.app import run_command
+        with collector_at_rest():
+            from batch_assets.cli.app import run_command
 
         code = run_command()
     except KeyboardInterrupt:
         code = exit_codes.INTERRUPTED
+    gc.freeze()  # the process ends: nothing is worth being looked for
     sys.exit(code)

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from batch_assets.errors import ModelError
+from batch_assets.module_loading import load_modules
 
 _BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")
 MOST_THREADS = 8
@@ -13,6 +14,7 @@ MOST_THREADS = 8
 
 def pick_device(asked: str) -> str:
     """`auto` is the first CUDA device where there is one, else the CPU. Raises ModelError for a missing one."""
+    load_modules("torch")
     import torch
 
     if asked == "auto":

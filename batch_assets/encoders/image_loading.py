@@ -21,6 +21,7 @@ from typing import Any
 from batch_assets.encoders.loading import loading_errors, made_up_parameters, no_progress_bars, require
 from batch_assets.encoders.weights import locate_model, model_folder
 from batch_assets.errors import ModelError
+from batch_assets.module_loading import load_modules
 from batch_assets.settings.model import ModelSettings
 
 LOADED_BY = "transformers.AutoModel.from_pretrained(directory)"
@@ -62,6 +63,7 @@ def load_image_model(settings: ModelSettings, device: str, dtype: str) -> ImageM
             f"model {settings.id!r}: {folder} holds no {_PROCESSOR_FILES[0]}, so it takes no images; name a "
             "model for images (CLIP, SigLIP, DINOv2, ViT, …), or copy its files completely"
         )
+    load_modules("torch", "transformers")
     import torch
 
     with loading_errors(settings, LOADED_BY), no_progress_bars():

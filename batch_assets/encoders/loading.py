@@ -11,6 +11,7 @@ from typing import Any
 from batch_assets.encoders.text_tower import keep_text_tower, pad_as_trained
 from batch_assets.encoders.weights import locate_model, model_files
 from batch_assets.errors import ModelError
+from batch_assets.module_loading import load_modules
 from batch_assets.settings.model import ModelSettings
 
 
@@ -18,6 +19,7 @@ def load_model(settings: ModelSettings, device: str, dtype: str) -> Any:
     """A SentenceTransformer in evaluation mode, its transformer in `dtype`. Raises ModelError."""
     folder = locate_model(settings)
     require_libraries(settings)
+    load_modules("torch", "sentence_transformers")
     import torch
     from sentence_transformers import SentenceTransformer
 

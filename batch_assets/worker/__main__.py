@@ -5,11 +5,13 @@ shard is committed, 1 it is not and may be tried again, 2 it never will be by th
 """
 
 import argparse
+import gc
 import logging
 import os
 import sys
 
 from batch_assets.errors import BatchAssetsError, ConfigurationError, ModelError
+from batch_assets.module_loading import collector_at_rest
 
 INDEX, JOB = "AWS_BATCH_JOB_ARRAY_INDEX", "AWS_BATCH_JOB_ID"
 DONE, FAILED, NEVER = 0, 1, 2
@@ -25,8 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     uri = parser.parse_args(arguments).manifest
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    from batch_assets.worker.assignment import read_manifest
-    from batch_assets.worker.runner import carry_out
+    with collector_at_rest():
+        from batch_assets.worker.assignment import read_manifest
+        from batch_assets.worker.runner import carry_out
 
     try:
         manifest = read_manifest(uri)
@@ -61,4 +64,6 @@ def _place(shards: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    gc.freeze()  # the process ends: nothing is worth being looked for
+    sys.exit(code)

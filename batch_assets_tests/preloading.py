@@ -1,0 +1,17 @@
+"""What processes that are forked for tests share: importing this module imports it all."""
+
+from batch_assets.module_loading import load_modules
+
+load_modules(
+    "batch_assets_tests.forking",
+    "batch_assets_tests.control.dying",
+    "batch_assets.cli.app",
+    "batch_assets.cli.run",
+    "batch_assets.orchestration.driver",
+    "batch_assets.components.embedding_pipeline",
+    "boto3",
+    "dagster",
+    "polars",
+    "torch",
+    "sentence_transformers",
+)
