@@ -29,7 +29,10 @@ class Machine:
     def run(self, *arguments: object) -> subprocess.CompletedProcess[str]:
         """Run the command to its end."""
         process = self.start(*arguments)
-        stdout, stderr = process.communicate(timeout=300)
+        try:
+            stdout, stderr = process.communicate(timeout=300)
+        finally:
+            process.kill()  # of one that has ended, nothing
         assert process.returncode is not None
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 

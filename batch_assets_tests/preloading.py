@@ -9,8 +9,10 @@ load_modules(
     "batch_assets.cli.run",
     "batch_assets.orchestration.driver",
     "batch_assets.components.embedding_pipeline",
+    "batch_assets.encoders.registry",
     "boto3",
     "dagster",
+    "dagster._core.storage.sqlite_storage",  # loaded by whatever opens an instance
     "polars",
     "torch",
     "sentence_transformers",

@@ -55,6 +55,7 @@ def run_pipeline(
     # Dagster takes half a second to import: not before the command's own checks have passed.
     from batch_assets.orchestration.driver import Driver
     from batch_assets.orchestration.instance import open_instance
+    from batch_assets.orchestration.interruption import noted
     from batch_assets.orchestration.run import ADD_SOURCE_TAG
 
     progress = EmbeddingProgress(settings.name)
@@ -62,7 +63,7 @@ def run_pipeline(
     tags = {ADD_SOURCE_TAG: "true"} if add_source else {}
     planned = False
     try:
-        with open_instance() as instance:
+        with noted(), open_instance() as instance:
             driver = Driver(settings, instance, ledger, host, tags, progress.say)
             driver.plan()
             planned = True

@@ -23,6 +23,7 @@ from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import ShardRow
 from batch_assets.ledger.states import State
 from batch_assets.notifications.registry import create_notifiers
+from batch_assets.orchestration import interruption
 from batch_assets.orchestration.deferred_driver import embed_at_service
 from batch_assets.orchestration.following import Following
 from batch_assets.orchestration.mending import know_partitions, missing_materializations, report_dead_runs
@@ -194,6 +195,8 @@ class Driver:
             run_config=QUIET,
         )
         self.ledger.forget_run(result.run_id)
+        if interruption.has_come():
+            raise KeyboardInterrupt
         if not result.success:
             _raise_interruption(result)
             if not may_fail:

@@ -21,7 +21,7 @@ SHARDS = 5
 STORM: dict[str, Any] = {
     "calls": {"throttled": 0.1, "server_errors": 0.05, "lost_responses": 0.2},
     "jobs": {"fail_running": 0.1, "fail_validation": 0.05, "partial": 0.2, "expire": 0.05},
-    "timing": {"hour": 50},  # a day takes 0.6 s: what a slow machine needs to begin a job
+    "timing": {"hour": 300},  # a day takes 3.6 s: more than a slow machine needs to begin a job
     "records": {"throttled": 0.1, "internal": 0.05, "bad_output": 0.05, "bare_errors": 0.3},
     "output": {"cut_tail": 0.2, "late_manifest": 0.2, "absent": 0.05, "absent_manifest": 0.1,
                "missing_lines": 0.05, "doubled_lines": 0.1, "garbled_lines": 0.05, "foreign_lines": 0.1},
@@ -44,7 +44,7 @@ def test_a_storm_in_which_ledgers_are_lost(
                 site.step(pipeline)
         site = site.without_ledger()
     _opened(site)
-    site.run(90)
+    site.run(150)
     assert_whole(site, SHARDS)
     assert site.spent() >= site.billed() * 0.999
 
@@ -69,7 +69,7 @@ def test_two_workers_at_once_do_everything_once(rehearse: Rehearse, tmp_path: Pa
 
     def work(site: Site) -> None:
         try:
-            site.run(30)
+            site.run()
         except BaseException as error:
             errors.append(error)
 

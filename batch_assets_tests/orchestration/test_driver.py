@@ -1,15 +1,19 @@
 """The command's driver where something goes wrong that a while may mend, or nothing will."""
 
+import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._utils.interrupts import capture_interrupts
 
 from batch_assets.errors import StorageError
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import State
 from batch_assets.orchestration.driver import WAIT_SECONDS, Driver, RunFailed
+from batch_assets.orchestration.interruption import noted
 from batch_assets.sharding.plan import Shard
 from batch_assets_tests.fakes import FakeHost
 from batch_assets_tests.orchestration.deployments import make_settings, write_shards
@@ -103,3 +107,42 @@ def test_a_pass_that_gets_nowhere_is_followed_by_a_rest_and_at_last_by_an_error(
         with pytest.raises(RunFailed, match="make no progress"):
             driver.embed()
     assert waited and set(waited) == {WAIT_SECONDS}
+
+
+def test_a_ctrl_c_that_nobody_raises_ends_the_run_all_the_same(tmp_path: Path) -> None:
+    """Dagster forgets one that comes while it keeps its books; Python loses one within a collector's callback."""
+    write_shards(tmp_path, 3)
+    ledger, host = Ledger.open(f"sqlite:///{tmp_path}/ledger.db"), FakeHost()
+
+    def lose(shard: Shard) -> None:
+        with capture_interrupts():
+            signal.raise_signal(signal.SIGINT)
+
+    host.before = lose
+    with dg.DagsterInstance.ephemeral() as instance, noted():
+        driver = Driver(make_settings(tmp_path), instance, ledger, host)
+        driver.plan()
+        with pytest.raises(KeyboardInterrupt):
+            driver.embed()
+    assert host.computed == ["g0001-00000"]
+    assert [row.state for row in ledger.shards("texts")] == [State.COLLECTED, State.READY, State.READY]
+
+
+def test_a_ctrl_c_that_comes_as_a_run_ends_is_not_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_shards(tmp_path, 1)
+    handle_new_event = dg.DagsterInstance.handle_new_event
+
+    def interrupted(instance: dg.DagsterInstance, entry: Any, **named: Any) -> None:
+        if entry.dagster_event is not None and entry.dagster_event.is_step_success:
+            signal.raise_signal(signal.SIGINT)
+        handle_new_event(instance, entry, **named)
+
+    monkeypatch.setattr(dg.DagsterInstance, "handle_new_event", interrupted)
+    ledger = Ledger.open(f"sqlite:///{tmp_path}/ledger.db")
+    with dg.DagsterInstance.ephemeral() as instance, noted():
+        driver = Driver(make_settings(tmp_path), instance, ledger, FakeHost())
+        with pytest.raises(KeyboardInterrupt):
+            driver.plan()
+    assert [row.state for row in ledger.shards("texts")] == [State.PLANNED]

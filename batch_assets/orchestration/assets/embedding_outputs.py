@@ -11,7 +11,7 @@ import dagster as dg
 from batch_assets import paths
 from batch_assets.control.collection import collect_shards, collectable
 from batch_assets.control.shard_result import Result, ShardResult
-from batch_assets.orchestration import metadata
+from batch_assets.orchestration import interruption, metadata
 from batch_assets.orchestration.partitions import SHARDS_PER_RUN, shard_partitions
 from batch_assets.orchestration.run import opened, runs_of_order
 from batch_assets.settings.pipeline import PipelineSettings
@@ -51,6 +51,8 @@ def build_embedding_outputs(settings: PipelineSettings) -> dg.AssetsDefinition:
             run_id, done_by = context.run.run_id, runs_of_order(context.run)
             results = collect_shards(pipeline, asked, recompute=recompute, run_id=run_id, done_by=done_by)
             for number, result in enumerate(results, start=1):
+                if interruption.has_come():
+                    raise dg.DagsterExecutionInterruptedError
                 if result.continued is not None:
                     yield _observation(key, result)
                     context.log.info(result.message)
