@@ -18,6 +18,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import ArgumentError, OperationalError
 
 from batch_assets.errors import BatchAssetsError, ConfigurationError
+from batch_assets.ledger.shielding import shielded
 
 BUSY_SECONDS = 30.0
 PATIENCE_SECONDS = 300.0
@@ -55,15 +56,18 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
-        """A transaction that no other writer overlaps; committed at the end, or undone by an exception."""
+        """A transaction that no other writer overlaps; committed at the end, or undone by an exception.
+
+        Signals wait for its end: none leaves the lock behind.
+        """
         self._leave_parents_connections()
-        with ExitStack() as stack:
-            connection = self._begin_write(stack)
+        with shielded() as came, ExitStack() as stack:
+            connection = self._begin_write(stack, came)
             if not self._sqlite:
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
             yield connection
 
-    def _begin_write(self, stack: ExitStack) -> sa.Connection:
+    def _begin_write(self, stack: ExitStack, came: list[int]) -> sa.Connection:
         """Begin, however long other processes take their turns: SQLite's own waiting is not fair."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
@@ -72,6 +76,8 @@ class Database:
             except OperationalError as error:
                 if not _is_busy(error.orig):
                     raise
+                if came:
+                    raise KeyboardInterrupt from error
                 if time.monotonic() > deadline:
                     raise BatchAssetsError(
                         f"ledger {self.url_shown}: locked by another process for "
