@@ -115,7 +115,8 @@ def test_killed_in_a_storm_again_and_again(
         "records": {"refused": 0.0, "forbidden": 0.0},
         "output": {"absent": 0.0, "absent_manifest": 0.0, "late_seconds": (60, 600)},
         "calls": {"lost_responses": 0.1},
-        "tenants": {"jobs": {}},  # at this speed they start ten jobs a second, and their events fill the queue
+        # At this speed others would start several jobs a second, and their events fill the queue.
+        "tenants": {"jobs": {}},
     }
     storm = {part: STORMY[part] | calmer.get(part, {}) for part in STORMY if part != "seed"}
     rehearsal = rehearse(**storm)
