@@ -4,11 +4,14 @@ What modules make stays to the end of the process. The collector would go throug
 while it grows, and once more as the process ends: half of the time that a command needs to answer.
 """
 
+import atexit
 import contextlib
 import gc
 import importlib
 import sys
 from collections.abc import Iterator
+
+atexit.register(gc.freeze)  # the process ends: nothing is worth being looked for
 
 
 @contextlib.contextmanager

@@ -1,6 +1,5 @@
 """The `batch-assets` command: one file per verb. What a verb does is done by the layers below."""
 
-import gc
 import signal
 import sys
 
@@ -19,5 +18,4 @@ def main() -> None:
         code = run_command()
     except KeyboardInterrupt:
         code = exit_codes.INTERRUPTED
-    gc.freeze()  # the process ends: nothing is worth being looked for
     sys.exit(code)

@@ -22,11 +22,13 @@ def shielded() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield came
         return
-    before = [(number, signal.signal(number, lambda number, _: came.append(number))) for number in SIGNALS]
+    before = {number: signal.getsignal(number) for number in SIGNALS}
     try:
+        for number in SIGNALS:
+            signal.signal(number, lambda number, _: came.append(number))
         yield came
     finally:
-        for number, handler in before:
+        for number, handler in before.items():
             if handler is not None:  # one that was not set by Python cannot be set again by it
                 signal.signal(number, handler)
         for number in dict.fromkeys(came):

@@ -5,7 +5,6 @@ shard is committed, 1 it is not and may be tried again, 2 it never will be by th
 """
 
 import argparse
-import gc
 import logging
 import os
 import sys
@@ -64,6 +63,4 @@ def _place(shards: int) -> int:
 
 
 if __name__ == "__main__":
-    code = main()
-    gc.freeze()  # the process ends: nothing is worth being looked for
-    sys.exit(code)
+    sys.exit(main())
