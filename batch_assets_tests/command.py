@@ -11,6 +11,7 @@ import orjson
 import polars as pl
 
 from batch_assets_tests.forking import CommandProcess
+from batch_assets_tests.waiting import PATIENCE_SECONDS
 
 ACCOUNTING = re.compile(r"accounting: planned=(\d+) embedded=(\d+) rejected=(\d+) failed=(\d+)")
 
@@ -30,7 +31,7 @@ class Machine:
         """Run the command to its end."""
         process = self.start(*arguments)
         try:
-            stdout, stderr = process.communicate(timeout=300)
+            stdout, stderr = process.communicate(timeout=PATIENCE_SECONDS)
         finally:
             process.kill()  # of one that has ended, nothing
         assert process.returncode is not None

@@ -12,11 +12,12 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from unittest import mock
+
+from batch_assets_tests.waiting import wait_until
 
 PRELOADED = ["batch_assets_tests.preloading"]
 # Read by libraries when they are imported, so the same for all.
@@ -63,15 +64,15 @@ class CommandProcess:
     def kill(self) -> None:
         self._process.kill()
 
-    def first_line(self, timeout: float = 60.0) -> str:
+    def first_line(self) -> str:
         """The first line of stdout, as soon as it is there; what there is of it where the process ends before."""
-        file, deadline = Path(self._folder.name) / "stdout", time.monotonic() + timeout
-        while time.monotonic() < deadline:
-            text = file.read_text() if file.exists() else ""
-            if "\n" in text or self.poll() is not None:
-                return text.split("\n", 1)[0]
-            time.sleep(0.02)
-        raise subprocess.TimeoutExpired(self.args, timeout)
+        file = Path(self._folder.name) / "stdout"
+        wait_until(lambda: self.poll() is not None or (file.exists() and "\n" in file.read_text()), self.args)
+        return file.read_text().partition("\n")[0] if file.exists() else ""
+
+    def wait_until(self, condition: Callable[[], object], told: object) -> None:
+        """Until this holds, or the process has ended."""
+        wait_until(lambda: condition() or self.poll() is not None, told)
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         """Wait for the end; all of stdout and stderr. Raises subprocess.TimeoutExpired."""

@@ -5,7 +5,6 @@ What a pipeline does there is in `sites.py`.
 
 import contextlib
 import itertools
-import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,6 +14,8 @@ import pytest
 
 from batch_assets.rehearsal.faults import Scenario
 from batch_assets.rehearsal.server import RehearsalServer
+from batch_assets_tests.forking import CommandProcess
+from batch_assets_tests.waiting import wait_until
 
 TITAN = "amazon.titan-embed-text-v2:0"
 ROLE = "arn:aws:iam::123456789012:role/batch"
@@ -67,14 +68,19 @@ class Rehearsal:
 
     def let_pass(self, seconds: float) -> None:
         """Jump ahead once Bedrock's jobs have begun: one whose input is still read would expire instead."""
-        deadline = time.monotonic() + 20
-        while waiting := [job for job in self.server.jobs.all() if job.active and job.began is None]:
-            assert time.monotonic() < deadline, waiting
-            time.sleep(0.003)
+
+        def waiting() -> list[Any]:
+            return [job for job in self.server.jobs.all() if job.active and job.began is None]
+
+        wait_until(lambda: not waiting(), waiting)
         self.server.set_clock(advance=seconds)
 
     def calls(self, operation: str) -> int:
         return sum(self.server.books.calls[operation].values())
+
+    def all_calls(self) -> int:
+        """How often anybody has called a service."""
+        return sum(outcomes.total() for outcomes in list(self.server.books.calls.values()))
 
     def paid_twice(self) -> int:
         """Inputs that were paid for again though a whole answer had come."""
@@ -105,6 +111,14 @@ class Rehearsal:
             self.client("events").remove_targets(Rule=name, Ids=["1"])
             self.client("events").delete_rule(Name=name)
             self.client("sqs").delete_queue(QueueUrl=url)
+
+
+def kill_after_calls(process: CommandProcess, rehearsal: Rehearsal, calls: int) -> None:
+    """Kill -9 of a run once the services have been called so many times more; or it ends before."""
+    enough = rehearsal.all_calls() + calls
+    wait_until(lambda: rehearsal.all_calls() >= enough or process.poll() is not None, rehearsal.all_calls)
+    process.kill()
+    process.communicate()
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ from batch_assets.rehearsal.vectors import embed
 from batch_assets.settings.pipeline import PipelineSettings, parse_pipeline
 from batch_assets_tests.command import published, some_records, write_records
 from batch_assets_tests.rehearsed import DIMENSIONS, ROLE, TITAN, Rehearsal
+from batch_assets_tests.waiting import wait_until
 
 PER_SHARD = 12
 LAST = (State.COLLECTED, State.EXHAUSTED)
@@ -92,15 +93,19 @@ class Site:
         keys = [row.key for row in self.ledger.finished(self.settings.name, 1000)]
         return list(collect_shards(pipeline, keys))
 
-    def run(self, seconds: float = 60.0, until: Callable[[], bool] | None = None) -> Pipeline:
+    def run(self, until: Callable[[], bool] | None = None) -> Pipeline:
         """Bring every shard to its end, as a run does; nothing is merged."""
-        pipeline, deadline = self.plan(), time.monotonic() + seconds
+        pipeline, ended = self.plan(), until or self.done
         self.ledger.clear_stop(pipeline.name)
         self.ledger.start_again(pipeline.name)
         self.ledger.clear_blocked(pipeline.name)
-        while not (until() if until is not None else self.done()):
-            assert time.monotonic() < deadline, f"no end: {self.states()}, {self.ledger.money(pipeline.name)}"
-            self.step(pipeline)
+
+        def brought_on() -> bool:
+            if not ended():
+                self.step(pipeline)
+            return ended()
+
+        wait_until(brought_on, lambda: (self.states(), self.ledger.money(pipeline.name)))
         return pipeline
 
     def step(self, pipeline: Pipeline) -> tuple[Turn, list[ShardResult]]:
@@ -122,10 +127,11 @@ class Site:
 
     def first_round(self) -> Pipeline:
         """Upload, start what fits the slots, and wait until all of it has ended; nothing is collected."""
-        pipeline, deadline = self.upload(), time.monotonic() + 20
-        while not self.rehearsal.jobs or any(job.active for job in self.rehearsal.jobs):
-            assert time.monotonic() < deadline, self.rehearsal.jobs
-            time.sleep(0.003)
+        pipeline = self.upload()
+        wait_until(
+            lambda: self.rehearsal.jobs and not any(job.active for job in self.rehearsal.jobs),
+            lambda: self.rehearsal.jobs,
+        )
         self.clock.ahead += 10
         take_turn([pipeline])
         return pipeline

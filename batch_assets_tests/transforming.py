@@ -1,6 +1,5 @@
 """Pipelines at SageMaker, as `sites.py` has them at Bedrock."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from batch_assets.settings.pipeline import parse_pipeline
 from batch_assets_tests.command import some_records, write_records
 from batch_assets_tests.rehearsed import DIMENSIONS, Rehearsal
 from batch_assets_tests.sites import PER_SHARD, Site
+from batch_assets_tests.waiting import wait_until
 
 INSTANCE = "ml.g5.xlarge"
 USD_PER_HOUR = 3600.0
@@ -51,12 +51,15 @@ def bring_on_first_shard(site: Site) -> ShardResult:
     first = [site.rows()[0].key]
     list(prepare_shards(pipeline, first))
     queue_shards(pipeline, first)
-    while True:
+    found: list[ShardResult] = []
+
+    def collected() -> bool:
         take_turn([pipeline])
-        for result in site.collect(pipeline):
-            if result.result is not Result.NOT_READY:
-                return result
-        time.sleep(0.003)
+        found.extend(result for result in site.collect(pipeline) if result.result is not Result.NOT_READY)
+        return bool(found)
+
+    wait_until(collected, site.states)
+    return found[0]
 
 
 def billed(site: Site) -> float:

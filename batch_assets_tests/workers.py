@@ -1,7 +1,6 @@
 """A pipeline whose shards real workers embed: children of a rehearsed AWS Batch, by a light model, all on S3."""
 
 import hashlib
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,24 +18,22 @@ from batch_assets_tests.builders import make_light_model
 from batch_assets_tests.command import some_records, write_records
 from batch_assets_tests.rehearsed import Rehearsal
 from batch_assets_tests.sites import PER_SHARD, Site
-
-SECONDS = 60.0
+from batch_assets_tests.waiting import wait_until
 
 
 @dataclass
 class WorkerSite(Site):
     """One pipeline at a rehearsed AWS Batch."""
 
-    def run(self, seconds: float = SECONDS, until: Any = None) -> Pipeline:
-        return super().run(seconds, until)
-
     def first_round(self) -> Pipeline:
         """Upload and submit, and wait until every worker has succeeded; nothing is collected."""
-        pipeline, deadline = self.upload(), time.monotonic() + SECONDS
-        while {job.status for job in self.rehearsal.server.batch_jobs.all()} != {"SUCCEEDED"}:
-            assert time.monotonic() < deadline, self.rehearsal.server.batch_jobs.all()
+        pipeline, jobs = self.upload(), self.rehearsal.server.batch_jobs.all
+
+        def succeeded() -> bool:
             take_turn([pipeline])
-            time.sleep(0.01)
+            return {job.status for job in jobs()} == {"SUCCEEDED"}
+
+        wait_until(succeeded, jobs)
         return pipeline
 
     def rows_published(self, pipeline: Pipeline) -> pl.DataFrame:

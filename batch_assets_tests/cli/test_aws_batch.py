@@ -2,7 +2,6 @@
 
 import json
 import random
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ import yaml
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.rehearsal.faults import STORMY
 from batch_assets_tests.command import accounting_of, make_machine, some_records
-from batch_assets_tests.rehearsed import Rehearsal
+from batch_assets_tests.rehearsed import Rehearsal, kill_after_calls
 from batch_assets_tests.sites import PER_SHARD
+from batch_assets_tests.waiting import wait_until
 from batch_assets_tests.workers import assert_all_published, make_worker_site
 
 SHARDS = 5
@@ -42,12 +42,8 @@ def test_killed_in_a_storm_again_and_again(rehearse: Callable[..., Rehearsal], t
     chance = random.Random(7)
     for _ in range(2):
         process = machine.start("run", "-f", file)
-        deadline = time.monotonic() + 60
-        while not site_has_jobs(rehearsal) and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(chance.uniform(0.2, 2.0))
-        process.kill()
-        process.communicate()
+        process.wait_until(lambda: site_has_jobs(rehearsal), "no job is submitted")
+        kill_after_calls(process, rehearsal, chance.randint(1, 30))
     result = machine.run("run", "-f", file)
     assert result.returncode == 0, result.stderr
     assert accounting_of(result) == (SHARDS * PER_SHARD, SHARDS * PER_SHARD, 0, 0)
@@ -67,7 +63,5 @@ def site_has_jobs(rehearsal: Rehearsal) -> bool:
 
 def wait_for_the_end(rehearsal: Rehearsal) -> None:
     """A job that was started twice, since its answer was lost, may go on for a while; it changes nothing."""
-    deadline = time.monotonic() + 60
-    while any(job.status not in ("SUCCEEDED", "FAILED") for job in rehearsal.server.batch_jobs.all()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    jobs = rehearsal.server.batch_jobs.all
+    wait_until(lambda: {job.status for job in jobs()} <= {"SUCCEEDED", "FAILED"}, jobs)

@@ -2,7 +2,6 @@
 
 import json
 import random
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from batch_assets_tests.command import (
     some_records,
     write_records,
 )
-from batch_assets_tests.rehearsed import DIMENSIONS, QUICK, ROLE, TITAN, Rehearsal
+from batch_assets_tests.rehearsed import DIMENSIONS, QUICK, ROLE, TITAN, Rehearsal, kill_after_calls
 from batch_assets_tests.sites import assert_every_record_once
 
 Rehearse = Callable[..., Rehearsal]
@@ -123,13 +122,11 @@ def test_killed_in_a_storm_again_and_again(
     here = machine(rehearsal)
     queue = rehearsal.queue()
     file = declare(tmp_path, rehearsal, max_attempts=20, queue_url=queue)
-    moments = random.Random()
+    chance = random.Random(11)
     kills = 3
     for _ in range(kills):
         process = here.start("run", "-f", file)
-        time.sleep(moments.uniform(2.5, 5.5))
-        process.kill()
-        process.communicate()
+        kill_after_calls(process, rehearsal, chance.randint(1, 60))
     result = here.run("run", "-f", file)
     assert result.returncode == 0, result.stderr
     assert accounting_of(result) == (RECORDS, RECORDS, 0, 0)

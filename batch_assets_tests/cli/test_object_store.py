@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,9 +52,7 @@ def test_killed_on_s3_another_machine_goes_on(
         "--id-column", "id", "--dtype", "float32", "--shard-records", 100,
     ]  # fmt: skip
     process = machine.start(*command)
-    deadline = time.monotonic() + 60
-    while len(markers(client)) < 3 and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
+    process.wait_until(lambda: len(markers(client)) >= 3, "no three shards are committed")
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     before = markers(client)
@@ -96,9 +93,7 @@ def test_what_cannot_work_is_one_sentence(
     # No credentials of the tester's own, nor of the machine it runs on.
     hidden = {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"}
     machine = on_aws(tmp_path / "home", **hidden, **changes)
-    started = time.monotonic()
     result = machine.run("run", "--input", source, "--output", output, "--model", tiny_model)
     assert result.returncode == code, result.stderr
     assert len(result.stderr.splitlines()) == 2 and said in result.stderr
-    assert time.monotonic() - started < 60
     assert client.list_objects_v2(Bucket="bucket")["KeyCount"] == 1

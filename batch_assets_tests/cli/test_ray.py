@@ -2,7 +2,6 @@
 
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import State
 from batch_assets_tests.command import Machine, accounting_of, make_machine, published, write_records
 from batch_assets_tests.forking import CommandProcess
+from batch_assets_tests.waiting import PATIENCE_SECONDS, wait_until
 
 SHARDS, PER_SHARD = 3, 3_000
 
@@ -39,11 +39,11 @@ def alive(pid: int) -> bool:
 
 
 def wait_for(what: str, condition: Callable[[], bool], process: CommandProcess) -> None:
-    deadline = time.monotonic() + 90
-    while not condition():
+    def seen() -> bool:
         assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.05)
+        return condition()
+
+    wait_until(seen, what)
 
 
 def test_interrupted_then_gone_on_with(machine: Machine, tmp_path: Path, tiny_model: Path) -> None:
@@ -60,15 +60,12 @@ def test_interrupted_then_gone_on_with(machine: Machine, tmp_path: Path, tiny_mo
     started = descendants(process.pid)
     assert len(started) > 2
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=30)
+    _, told = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 130, told
     rows = ledger.shards(name)
     assert {(row.state, row.holder) for row in rows} <= {(State.READY, None), (State.COLLECTED, None)}
     assert {row.attempt for row in rows if row.state is State.READY} <= {0}, "an interruption cost an attempt"
-    deadline = time.monotonic() + 10
-    while left := [pid for pid in started if alive(pid)]:
-        assert time.monotonic() < deadline, f"left behind: {left}"
-        time.sleep(0.1)
+    wait_until(lambda: not any(map(alive, started)), lambda: f"left behind: {list(filter(alive, started))}")
 
     result = machine.run(*run, 1)
     assert result.returncode == 0, result.stderr

@@ -19,6 +19,8 @@ from batch_assets_tests.command import (
     some_records,
     write_records,
 )
+from batch_assets_tests.forking import CommandProcess
+from batch_assets_tests.waiting import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -31,6 +33,16 @@ def adhoc(tmp_path: Path, tiny_model: Path, *more: object) -> list[object]:
         "run", "--input", tmp_path / "in.jsonl", "--output", tmp_path / "out", "--model", tiny_model,
         "--id-column", "id", "--dtype", "float32", *more,
     ]  # fmt: skip
+
+
+def markers(root: Path) -> list[Path]:
+    """The commit markers of the shards that are committed by now."""
+    return list((root / "shards").glob("*/shard.json"))
+
+
+def wait_for_commits(process: CommandProcess, root: Path, count: int) -> None:
+    """Until so many shards are committed, or the run has ended."""
+    process.wait_until(lambda: len(markers(root)) >= count, f"no {count} shards are committed")
 
 
 def test_records_come_out_in_order_with_their_columns(
@@ -122,20 +134,14 @@ def test_killed_at_any_moment_it_goes_on(machine: Machine, tmp_path: Path, tiny_
     undisturbed = calm.run(*[tmp_path / "calm" if part == tmp_path / "out" else part for part in command])
     assert undisturbed.returncode == 0, undisturbed.stderr
     made: dict[Path, bytes] = {}
-    for wait in (3.0, 0.1, 1.0):
+    for more in (2, 1, 3):
         process = machine.start(*command)
-        finished = len(list((tmp_path / "out" / "shards").glob("*/shard.json")))
-        deadline = time.monotonic() + 60
-        while len(list((tmp_path / "out" / "shards").glob("*/shard.json"))) <= finished + 1:
-            if process.poll() is not None or time.monotonic() > deadline:
-                break
-            time.sleep(0.02)
-        time.sleep(wait * 0.1)
+        wait_for_commits(process, tmp_path / "out", len(made) + more)
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
         for marker, content in made.items():
             assert marker.read_bytes() == content, f"{marker} was committed and is done again"
-        made = {file: file.read_bytes() for file in (tmp_path / "out" / "shards").glob("*/shard.json")}
+        made = {file: file.read_bytes() for file in markers(tmp_path / "out")}
     result = machine.run(*command)
     assert result.returncode == 0, result.stderr
     for marker, content in made.items():
@@ -151,7 +157,7 @@ def test_two_at_once_share_the_work_and_end_alike(machine: Machine, tmp_path: Pa
     write_records(tmp_path / "in.jsonl", some_records(3000))
     command = adhoc(tmp_path, tiny_model, "--shard-records", 200)
     both = [machine.start(*command) for _ in range(2)]
-    ended = [process.communicate(timeout=200) for process in both]
+    ended = [process.communicate(timeout=PATIENCE_SECONDS) for process in both]
     assert [process.returncode for process in both] == [0, 0], ended
     assert ended[0][0].splitlines()[-1] == ended[1][0].splitlines()[-1]
     markers = [json.loads(file.read_text()) for file in (tmp_path / "out" / "shards").glob("*/shard.json")]
@@ -192,10 +198,9 @@ def test_ctrl_c_gives_the_shards_back(machine: Machine, tmp_path: Path, tiny_mod
     write_records(tmp_path / "in.jsonl", some_records(5000))
     command = adhoc(tmp_path, tiny_model, "--shard-records", 500)
     process = machine.start(*command)
-    while not list((tmp_path / "out" / "shards").glob("*/shard.json")) and process.poll() is None:
-        time.sleep(0.02)
+    wait_for_commits(process, tmp_path / "out", 1)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 130, stderr
     assert "goes on" in stderr
     status = json.loads(machine.run("status", tmp_path / "out", "--json").stdout)
@@ -227,6 +232,6 @@ def test_ended_before_it_has_begun_it_says_nothing_wrong(
     process = machine.start(*adhoc(tmp_path, tiny_model))
     time.sleep(seconds)
     process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode in (130, -signal.SIGTERM)  # the latter before our first line runs
     assert "Traceback" not in stderr

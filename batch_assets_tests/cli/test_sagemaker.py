@@ -1,7 +1,6 @@
 """The command with jobs at a rehearsed SageMaker: killed again and again in a storm, and every record once."""
 
 import random
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import yaml
 
 from batch_assets.rehearsal.faults import STORMY
 from batch_assets_tests.command import accounting_of, make_machine, published, some_records
-from batch_assets_tests.rehearsed import Rehearsal
+from batch_assets_tests.rehearsed import Rehearsal, kill_after_calls
 from batch_assets_tests.sites import PER_SHARD, assert_every_record_once
 from batch_assets_tests.transforming import make_transform_site
 
@@ -42,12 +41,8 @@ def test_killed_in_a_storm_again_and_again(rehearse: Callable[..., Rehearsal], t
     chance = random.Random(3)
     for _ in range(2):
         process = machine.start("run", "-f", file)
-        deadline = time.monotonic() + 60
-        while not rehearsal.jobs and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        time.sleep(chance.uniform(0.1, 1.5))
-        process.kill()
-        process.communicate()
+        process.wait_until(lambda: rehearsal.jobs, "no job is submitted")
+        kill_after_calls(process, rehearsal, chance.randint(1, 30))
     result = machine.run("run", "-f", file)
     assert result.returncode == 0, result.stderr
     assert accounting_of(result) == (SHARDS * PER_SHARD, SHARDS * PER_SHARD, 0, 0)

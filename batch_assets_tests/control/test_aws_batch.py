@@ -19,7 +19,8 @@ from batch_assets_tests.command import some_records
 from batch_assets_tests.control.dying import DIED, run_and_die
 from batch_assets_tests.rehearsed import Rehearsal
 from batch_assets_tests.sites import PER_SHARD
-from batch_assets_tests.workers import SECONDS, WorkerSite, assert_all_published, make_worker_site
+from batch_assets_tests.waiting import wait_until
+from batch_assets_tests.workers import WorkerSite, assert_all_published, make_worker_site
 
 Rehearse = Callable[..., Rehearsal]
 RETENTION = dict.fromkeys(("requests", "results", "superseded", "merged"), "1h")
@@ -27,11 +28,14 @@ RETENTION = dict.fromkeys(("requests", "results", "superseded", "merged"), "1h")
 
 def run_in_arrays_of(site: WorkerSite, size: int) -> None:
     """As `run`, where an array takes no more than `size`."""
-    pipeline, deadline = site.plan(), time.monotonic() + SECONDS
+    pipeline = site.plan()
     pipeline.executor.array_jobs = size  # type: ignore[attr-defined]
-    while not site.done():
-        assert time.monotonic() < deadline, site.states()
+
+    def done() -> bool:
         site.step(pipeline)
+        return site.done()
+
+    wait_until(done, site.states)
 
 
 def test_several_shards_are_one_array_and_one_alone_a_plain_job(rehearse: Rehearse, tmp_path: Path) -> None:
@@ -91,10 +95,7 @@ def test_a_spot_machine_that_is_taken_away_costs_the_shard_no_attempt(
     site = make_worker_site(rehearsal, tmp_path, executor={"max_attempts": 1, "retry": {"attempts": 10}})
     site.upload()
     (array,) = rehearsal.server.batch_jobs.all()
-    deadline = time.monotonic() + SECONDS
-    while not any(child.attempts for child in array.children):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: any(child.attempts for child in array.children), lambda: array)
     rehearsal.change(batch={"interrupted": 0.0})
     site.run()
     assert site.sizes() == [3]

@@ -1,6 +1,5 @@
 """Events wake the loop up, and change nothing else: lost, doubled, late, out of order or somebody else's."""
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from batch_assets.executors.bedrock.executor import BedrockExecutor
 from batch_assets.executors.deferred import ServiceJob
 from batch_assets_tests.rehearsed import TITAN, Rehearsal
 from batch_assets_tests.sites import assert_whole, make_site
+from batch_assets_tests.waiting import wait_until
 
 Rehearse = Callable[..., Rehearsal]
 SHARDS = 3
@@ -124,9 +124,12 @@ def test_an_event_that_is_ahead_of_the_service_comes_again(
 
     monkeypatch.setattr(BedrockExecutor, "look_up", behind)
     pipeline = site.upload()
-    deadline = time.monotonic() + 20
-    while not site.done() and time.monotonic() < deadline:
+
+    def done() -> bool:
         take_turn([pipeline])
         site.collect(pipeline)
+        return site.done()
+
+    wait_until(done, site.states)
     assert_whole(site, 1)
     assert len(asked) >= 3

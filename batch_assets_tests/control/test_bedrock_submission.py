@@ -52,7 +52,7 @@ def test_a_service_that_queues_jobs_itself(rehearse: Rehearse, tmp_path: Path, w
 def test_throttled_and_broken_calls_slow_down_and_cost_no_attempt(rehearse: Rehearse, tmp_path: Path) -> None:
     rehearsal = rehearse(calls={"throttled": 0.3, "server_errors": 0.2}, seed=5)
     site = make_site(rehearsal, tmp_path, SHARDS)
-    site.run(40)
+    site.run()
     assert_whole(site, SHARDS)
     assert attempts(site) == {1}
     assert len(rehearsal.jobs) == SHARDS

@@ -44,7 +44,7 @@ def test_a_storm_in_which_ledgers_are_lost(
                 site.step(pipeline)
         site = site.without_ledger()
     _opened(site)
-    site.run(90)
+    site.run()
     assert_whole(site, SHARDS)
     assert site.spent() >= site.billed() * 0.999
 
@@ -69,7 +69,7 @@ def test_two_workers_at_once_do_everything_once(rehearse: Rehearse, tmp_path: Pa
 
     def work(site: Site) -> None:
         try:
-            site.run(30)
+            site.run()
         except BaseException as error:
             errors.append(error)
 

@@ -97,7 +97,7 @@ def test_workers_embed_by_the_settings_of_now_and_no_attempt_is_lost(
             site.upload()
         assert set(site.states()) == {State.QUEUED}
     changed = with_prompt(site)
-    pipeline = changed.run(60)
+    pipeline = changed.run()
     assert changed.states() == [State.COLLECTED] * SHARDS
     assert sum(site.sizes()) == SHARDS * (1 + submitted)
     rows = changed.rows_published(pipeline)  # type: ignore[attr-defined]

@@ -24,6 +24,7 @@ from batch_assets_tests.control.builders import (
     write_input,
 )
 from batch_assets_tests.fakes import FakeExecutor, FakeHost
+from batch_assets_tests.waiting import PATIENCE_SECONDS
 
 THREADS = 8
 
@@ -56,7 +57,7 @@ def test_every_shard_is_computed_once_by_as_many_threads(tmp_path: Path) -> None
     shards = 40
     pipeline, executor, keys = prepare(tmp_path, shards)
     # None goes on before all the threads have a shard.
-    together = threading.Barrier(THREADS, timeout=20)
+    together = threading.Barrier(THREADS, timeout=PATIENCE_SECONDS)
     first = set(keys[:THREADS])
 
     def waits(shard: Shard) -> None:
@@ -78,7 +79,7 @@ def test_an_error_that_no_shard_would_escape_stops_all(tmp_path: Path) -> None:
     def fails(shard: Shard) -> None:
         if shard.key == keys[3]:
             raise StorageError("s3://bucket: no network; try again")
-        assert executor.cancelled.wait(20), "nobody was told to stop"
+        assert executor.cancelled.wait(PATIENCE_SECONDS), "nobody was told to stop"
 
     executor.host.before = fails
     with pytest.raises(StorageError, match="no network"):

@@ -24,6 +24,7 @@ from batch_assets_tests.embeddings.builders import (
     unit_vectors,
     write_shard,
 )
+from batch_assets_tests.waiting import PATIENCE_SECONDS
 
 SHARD = "g0001-00000"
 
@@ -292,7 +293,7 @@ class GatedDisk(LocalStorage):
     def open_output(self, path: str):
         output = super().open_output(path)
         write = output.write
-        output.write = lambda data: (self.gate.wait(60), write(data))[1]  # type: ignore[method-assign]
+        output.write = lambda data: (self.gate.wait(PATIENCE_SECONDS), write(data))[1]  # type: ignore[method-assign]
         return output
 
 

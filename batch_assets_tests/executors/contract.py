@@ -1,6 +1,5 @@
 """What every executor promises. A new one subclasses `ExecutorContract` and says how it is made."""
 
-import time
 from abc import ABC, abstractmethod
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from batch_assets.sharding.plan_files import write_plan
 from batch_assets.sharding.planner import plan_generation
 from batch_assets.storage import open_storage
 from batch_assets_tests.command import some_records, write_records
+from batch_assets_tests.waiting import wait_until
 
 RECORDS, SHARD_RECORDS, EMPTY_ROW = 60, 25, 7
 SECONDS_TO_END = 30
@@ -64,10 +64,7 @@ class ExecutorContract(ABC):
 
     def outcomes(self, executor: Executor, handle: JobHandle, facts: JobFacts) -> list[Outcomes]:
         """What a job comes to, once it has ended; one in place begins only then."""
-        deadline = time.monotonic() + SECONDS_TO_END
-        while executor.poll([handle])[0].state in UNDER_WAY:
-            assert time.monotonic() < deadline, "the job does not end"
-            time.sleep(0.01)
+        wait_until(lambda: executor.poll([handle])[0].state not in UNDER_WAY, "the job does not end")
         return list(executor.collect(handle, facts))
 
     def test_every_record_comes_out_once_and_in_order(self, executor: Executor, shards: list[Shard]) -> None:

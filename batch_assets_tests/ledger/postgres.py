@@ -7,12 +7,13 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg2
+
+from batch_assets_tests.waiting import PATIENCE_SECONDS, wait_until
 
 
 def find_binaries() -> Path | None:
@@ -64,11 +65,11 @@ def running_server(binaries: Path) -> Iterator[str]:
             )  # fmt: skip
         try:
             url = f"postgresql://ledger@/postgres?host={folder}"
-            wait_for(url, server, log)
+            wait_for_server(url, server, log)
             yield url
         finally:
             server.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown
-            server.wait(timeout=30)
+            server.wait(PATIENCE_SECONDS)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -84,15 +85,13 @@ def copy_of_package(binaries: Path, folder: Path) -> Path:
     return folder / binaries.relative_to(site)
 
 
-def wait_for(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + 30
-    while True:
+def wait_for_server(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
+    def answers() -> bool:
+        assert server.poll() is None, log.read_text()
         try:
             psycopg2.connect(url).close()
-        except psycopg2.OperationalError as error:
-            assert server.poll() is None, log.read_text()
-            if time.monotonic() > deadline:
-                raise AssertionError(log.read_text()) from error
-            time.sleep(0.05)
-        else:
-            return
+        except psycopg2.OperationalError:
+            return False
+        return True
+
+    wait_until(answers, log.read_text)

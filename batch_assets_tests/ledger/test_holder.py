@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 from batch_assets.ledger import holder as module
 from batch_assets.ledger.holder import Holder
 from batch_assets_tests.ledger.helpers import ELSEWHERE, ME, dead_process
+from batch_assets_tests.waiting import wait_until
 
 CHILD = """
 from batch_assets.ledger.holder import Holder
@@ -37,10 +37,7 @@ def test_a_child_lives_until_it_is_killed_also_unreaped() -> None:
     assert not theirs.is_dead_here()
     child.send_signal(signal.SIGKILL)
     # Not waited for: a zombie still has its pid, but computes nothing.
-    deadline = time.monotonic() + 10
-    while not theirs.is_dead_here() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert theirs.is_dead_here()
+    wait_until(theirs.is_dead_here)
     child.communicate()
     assert theirs.is_dead_here()
 

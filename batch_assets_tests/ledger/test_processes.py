@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import State
 from batch_assets_tests.ledger.helpers import ELSEWHERE, ME, adopts
+from batch_assets_tests.waiting import PATIENCE_SECONDS
 
 Opened = Callable[..., Ledger]
 KEYS = [f"g0001-{ordinal:05d}" for ordinal in range(200)]
@@ -66,7 +67,7 @@ def test_each_shard_is_claimed_once(url: str, opened: Opened) -> None:
             assert worker.stdin is not None
             worker.stdin.write("go\n")
             worker.stdin.flush()
-        answers = [worker.communicate(timeout=100) for worker in workers]
+        answers = [worker.communicate(timeout=PATIENCE_SECONDS) for worker in workers]
     assert [errors for _, errors in answers] == [""] * number
     assert Counter(line for output, _ in answers for line in output.splitlines()) == {
         f"{key} 1 1": 1 for key in KEYS

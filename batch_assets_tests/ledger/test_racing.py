@@ -10,6 +10,7 @@ from itertools import pairwise
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import State, SubmissionState
 from batch_assets_tests.ledger.helpers import SCOPE, queue
+from batch_assets_tests.waiting import PATIENCE_SECONDS
 
 Opened = Callable[..., Ledger]
 KEYS = [f"g0001-{ordinal:05d}" for ordinal in range(60)]
@@ -69,7 +70,7 @@ def test_processes_share_slots_money_and_a_queue(url: str, opened: Opened) -> No
             assert worker.stdin is not None
             worker.stdin.write("go\n")
             worker.stdin.flush()
-        answers = [worker.communicate(timeout=100) for worker in workers]
+        answers = [worker.communicate(timeout=PATIENCE_SECONDS) for worker in workers]
     assert [errors for _, errors in answers] == [""] * 4
     lines = [line.split() for output, _ in answers for line in output.splitlines()]
     jobs = Counter(line[1] for line in lines if line[0] == "job")

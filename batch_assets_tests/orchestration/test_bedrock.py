@@ -1,7 +1,6 @@
 """Jobs at a service as the daemon and the UI see them: one run for many ended shards, and words for what waits."""
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from batch_assets_tests.orchestration.deployments import (
     write_shards,
 )
 from batch_assets_tests.rehearsed import DIMENSIONS, ROLE, TITAN, Rehearsal
+from batch_assets_tests.waiting import wait_until
 
 Rehearse = Callable[..., Rehearsal]
 SHARDS = 3
@@ -69,15 +69,16 @@ def submit(deployment: Deployment) -> dg.ExecuteInProcessResult:
     return deployment.materialize(*SUBMITTED, shards=(keys[0], keys[-1]))
 
 
-def tick_until(
-    deployment: Deployment, wanted: Callable[[dg.SensorResult], object], seconds: float = 10
-) -> dg.SensorResult:
+def tick_until(deployment: Deployment, wanted: Callable[[dg.SensorResult], object]) -> dg.SensorResult:
     """The first tick that brings what is wanted."""
-    deadline = time.monotonic() + seconds
-    while not wanted(result := deployment.tick("job_completion")):
-        assert time.monotonic() < deadline, (result, deployment.states())
-        time.sleep(0.02)
-    return result
+    results: list[dg.SensorResult] = []
+
+    def ticked() -> object:
+        results.append(deployment.tick("job_completion"))
+        return wanted(results[-1])
+
+    wait_until(ticked, lambda: (results[-1], deployment.states()))
+    return results[-1]
 
 
 def all_ended(deployment: Deployment) -> bool:

@@ -32,6 +32,7 @@ from batch_assets_tests.control.chains import (
 )
 from batch_assets_tests.fakes import FakeHost
 from batch_assets_tests.rehearsed import DIMENSIONS, ROLE, TITAN, Rehearsal
+from batch_assets_tests.waiting import PATIENCE_SECONDS
 
 
 @pytest.fixture(autouse=True)
@@ -120,7 +121,7 @@ def test_the_upstream_is_killed_in_the_middle_and_goes_on(chain: Chain, instance
     hung = context.Event()
     doomed = context.Process(target=run_first, args=(chain.folder, hung), daemon=True)
     doomed.start()
-    assert hung.wait(60)
+    assert hung.wait(PATIENCE_SECONDS)
     again = context.Process(target=run_first, args=(chain.folder, None), daemon=True)
     host, seen = FakeHost(), list[dict[str, State]]()
 
@@ -129,13 +130,13 @@ def test_the_upstream_is_killed_in_the_middle_and_goes_on(chain: Chain, instance
             seen.append({row.key: row.state for row in chain.ledger.shards("first")})
             assert doomed.pid is not None
             os.kill(doomed.pid, signal.SIGKILL)
-            doomed.join(60)
+            doomed.join(PATIENCE_SECONDS)
             again.start()
 
     host.before = kill_once
     driver = drive(chain, instance, lambda _: None, host)
     driver.embed()
-    again.join(60)
+    again.join(PATIENCE_SECONDS)
     assert (doomed.exitcode, again.exitcode) == (-signal.SIGKILL, 0)
     # The first shard's next stage began while the upstream was at its second one.
     assert seen == [{A: State.COLLECTED, B: State.RUNNING, C: State.READY}]

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from botocore.config import Config
 
 from batch_assets.rehearsal.faults import Scenario
 from batch_assets.rehearsal.server import RehearsalServer
+from batch_assets_tests.waiting import wait_until
 
 TITAN = "amazon.titan-embed-text-v2:0"
 ROLE = "arn:aws:iam::123456789012:role/batch"
@@ -82,12 +82,16 @@ class Aws:
         """Move the clock by steps of seconds until the job is in one of these states (default: any end)."""
         wanted = set(statuses) or ENDED
         step = step or (30 if statuses else 200)
-        deadline = time.monotonic() + 20
         job = self.server.jobs.by_id[arn.rsplit("/", 1)[1]]
-        while job.status not in wanted:
-            assert job.status not in ENDED and time.monotonic() < deadline, job
-            self.server.set_clock(advance=step)
-            time.sleep(0.003)
+
+        def reached() -> bool:
+            status = job.status
+            assert status in wanted or status not in ENDED, job
+            if status not in wanted:
+                self.server.set_clock(advance=step)
+            return status in wanted
+
+        wait_until(reached, lambda: job)
         return self.get(arn)
 
     def run(self, **changes: Any) -> dict[str, Any]:

@@ -2,10 +2,10 @@
 
 import json
 import re
-import time
 from typing import Any
 
 from batch_assets_tests.rehearsal.aws import Aws, aws
+from batch_assets_tests.waiting import wait_until
 
 LIFE = ["Submitted", "Validating", "Scheduled", "InProgress", "Completed"]
 
@@ -26,13 +26,14 @@ def drain(cloud: Aws, url: str, least: int) -> list[dict[str, Any]]:
     """All messages, once there are at least so many."""
     sqs = cloud.client("sqs")
     bodies: list[dict[str, Any]] = []
-    for _ in range(100):
+
+    def drained() -> bool:
         found = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
-        bodies += [json.loads(message["Body"]) for message in found]
-        if not found and len(bodies) >= least:
-            return bodies
-        time.sleep(0.01)
-    raise AssertionError(bodies)
+        bodies.extend(json.loads(message["Body"]) for message in found)
+        return not found and len(bodies) >= least
+
+    wait_until(drained, lambda: bodies)
+    return bodies
 
 
 def test_each_state_is_told_in_order() -> None:

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -19,6 +18,7 @@ from batch_assets.errors import ConfigurationError
 from batch_assets.rehearsal.faults import Scenario
 from batch_assets.rehearsal.vectors import count_tokens, embed
 from batch_assets_tests.rehearsal.aws import ROLE, TITAN, aws, request
+from batch_assets_tests.waiting import PATIENCE_SECONDS, wait_until
 
 
 def page(endpoint: str, path: str, content: Any = None) -> Any:
@@ -50,14 +50,14 @@ def test_a_process_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             inputDataConfig={"s3InputDataConfig": {"s3Uri": "s3://processes/in/"}},
             outputDataConfig={"s3OutputDataConfig": {"s3Uri": "s3://processes/out/"}},
         )["jobArn"]  # fmt: skip
-        deadline = time.monotonic() + 20
-        while bedrock.get_model_invocation_job(jobIdentifier=arn)["status"] != "Completed":
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(
+            lambda: bedrock.get_model_invocation_job(jobIdentifier=arn)["status"] == "Completed",
+            lambda: bedrock.get_model_invocation_job(jobIdentifier=arn),
+        )
         assert page(endpoint, "jobs")[0]["status"] == "Completed"
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=20) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
     assert json.loads((tmp_path / "books.json").read_text())["records"]["paid"] == 1
 
 

@@ -2,7 +2,6 @@
 
 import collections
 import json
-import time
 from typing import Any
 
 import obstore
@@ -10,6 +9,7 @@ import pytest
 from obstore.store import S3Store
 
 from batch_assets_tests.rehearsal.aws import Aws, aws, request
+from batch_assets_tests.waiting import wait_until
 
 
 def errors_of(results: list[dict[str, Any]]) -> collections.Counter[Any]:
@@ -162,11 +162,7 @@ def test_output_late_or_never() -> None:
 
 
 def wait_for(cloud: Aws, files: int) -> None:
-    for _ in range(200):
-        if len(cloud.written()) == files:
-            return
-        time.sleep(0.01)
-    raise AssertionError(cloud.written())
+    wait_until(lambda: len(cloud.written()) == files, cloud.written)
 
 
 def test_the_books_know_what_was_paid_for_again() -> None:

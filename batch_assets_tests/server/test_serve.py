@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from batch_assets_tests.command import Machine, make_machine
+from batch_assets_tests.waiting import PATIENCE_SECONDS, wait_until
 
 TOKEN = "0123456789abcdef-0123456789"
 PIPELINE = """
@@ -45,19 +45,23 @@ class Client:
         given |= {"Idempotency-Key": key} if key is not None else {}
         request = urllib.request.Request(url, body, {**given, **(headers or {})}, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as answer:
             return answer.code, json.load(answer)
 
     def until_ended(self, path: str) -> dict[str, Any]:
         """The order, once it has ended."""
-        while True:
+        orders: list[dict[str, Any]] = []
+
+        def ended() -> bool:
             status, order = self.ask("GET", path)
             assert status == 200
-            if order["state"] in ("done", "failed"):
-                return order
-            time.sleep(0.1)
+            orders.append(order)
+            return order["state"] in ("done", "failed")
+
+        wait_until(ended, lambda: orders[-1])
+        return orders[-1]
 
 
 @contextmanager
@@ -66,11 +70,11 @@ def serving(machine: Machine, defs: Path) -> Iterator[tuple[Client, Callable[[],
     process = machine.start("serve", "--port", 0, "--defs", defs)
     try:
         found = re.search(r"http://127\.0\.0\.1:\d+", process.first_line())
-        assert found is not None, process.communicate(timeout=30)
+        assert found is not None, process.communicate(timeout=PATIENCE_SECONDS)
         yield Client(found[0]), process.kill
     finally:
         process.terminate()
-        stderr = process.communicate(timeout=60)[1]
+        stderr = process.communicate(timeout=PATIENCE_SECONDS)[1]
         assert TOKEN not in stderr
         assert process.returncode in (130, -9)
 

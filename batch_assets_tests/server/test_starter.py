@@ -1,8 +1,7 @@
 """Orders become runs: one at a time for a pipeline, each order once, whatever becomes of the runs and the servers."""
 
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from batch_assets.notifications.base import Notification
 from batch_assets.notifications.events import publishing_blocked
 from batch_assets.server import child
 from batch_assets.server.starter import Starter
+from batch_assets_tests.waiting import wait_until
 
 # In place of the command: notes that it began, waits until it may end, and ends as its pipeline's name says.
 RUN = """
@@ -75,11 +75,6 @@ def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
     ledger.dispose()
 
 
-def until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        time.sleep(0.01)
-
-
 def test_an_exit_code_says_how_an_order_has_ended(office: Office) -> None:
     office.ledger.attach("code5", str(office.folder), 1)
     row = office.ledger.pipeline("code5")
@@ -90,7 +85,7 @@ def test_an_exit_code_says_how_an_order_has_ended(office: Office) -> None:
         office.order(f"code{code}", "k")
         office.go(f"code{code}")
     with office.starter():  # four at once; the fifth after one of them
-        until(lambda: not office.ledger.open_triggers())
+        wait_until(lambda: not office.ledger.open_triggers())
     said = [office.state(f"code{code}", "k") for code in codes]
     assert said == [
         ("done", None),
@@ -107,12 +102,12 @@ def test_a_run_whose_log_is_gone_holds_up_no_order(office: Office) -> None:
     for pipeline in ("code1", "code4"):
         office.order(pipeline, "k")
     with office.starter():
-        until(lambda: office.runs("code1") + office.runs("code4") == 2)
+        wait_until(lambda: office.runs("code1") + office.runs("code4") == 2)
         for log in office.folder.rglob("code1.log"):
             log.unlink()
         for pipeline in ("code1", "code4"):
             office.go(pipeline)
-        until(lambda: not office.ledger.open_triggers())
+        wait_until(lambda: not office.ledger.open_triggers())
     state, message = office.state("code1", "k")
     assert (state, "cannot be read" in str(message)) == ("failed", True)
     assert office.state("code4", "k") == ("failed", "code4 has ended")
@@ -121,29 +116,29 @@ def test_a_run_whose_log_is_gone_holds_up_no_order(office: Office) -> None:
 def test_of_two_servers_one_runs_and_what_comes_meanwhile_runs_after_it_together(office: Office) -> None:
     office.order("code0", "first")
     with office.starter() as one, office.starter() as other:
-        until(lambda: office.runs("code0") == 1)
+        wait_until(lambda: office.runs("code0") == 1)
         for key in ("second", "third"):
             office.order("code0", key)
             one.ordered()
             other.ordered()
         assert office.state("code0", "second")[0] == "waiting"
         office.go("code0")
-        until(lambda: office.state("code0", "first")[0] == "done")
+        wait_until(lambda: office.state("code0", "first")[0] == "done")
         one.ordered()
         other.ordered()
-        until(lambda: not office.ledger.open_triggers())
+        wait_until(lambda: not office.ledger.open_triggers())
     assert office.runs("code0") == 2
 
 
 def test_a_server_that_ends_leaves_its_orders_to_the_next(office: Office) -> None:
     office.order("code0", "k")
     with office.starter():
-        until(lambda: office.runs("code0") == 1)
+        wait_until(lambda: office.runs("code0") == 1)
     assert office.state("code0", "k") == ("waiting", None)
     assert office.ledger.lease_holder(start_lease("code0")) is None
     # One that was killed leaves it running.
     office.ledger.begin_triggers("code0", ["k"])
     office.go("code0")
     with office.starter():
-        until(lambda: office.state("code0", "k")[0] == TriggerState.DONE)
+        wait_until(lambda: office.state("code0", "k")[0] == TriggerState.DONE)
     assert office.runs("code0") == 2

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from batch_assets.worker.__main__ import main
 from batch_assets.worker.assignment import Assignment, WorkerManifest, write_manifest
 from batch_assets_tests.builders import make_light_model
 from batch_assets_tests.command import some_records, write_records
+from batch_assets_tests.waiting import PATIENCE_SECONDS, wait_until
 
 RECORDS, PER_SHARD = 60, 25
 
@@ -132,7 +132,7 @@ def test_two_workers_at_once_leave_one_commit_and_its_files(
     submission: Submission, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manifest = runner_manifest(submission)
-    barrier = threading.Barrier(2, timeout=30)
+    barrier = threading.Barrier(2, timeout=PATIENCE_SECONDS)
 
     def together(*arguments: object) -> bool:
         barrier.wait()
@@ -256,16 +256,15 @@ def test_killed_in_the_middle_and_started_again(submission: Submission, tmp_path
             f"        gate = pathlib.Path({str(gate)!r})\n"
             "        if len(items) > 8 and not gate.exists():\n"
             "            gate.touch()\n"
-            "            time.sleep(60)",
+            "            time.sleep({10 * PATIENCE_SECONDS})",
         )
     )
     submission.fingerprint = fingerprint(submission.settings)
     command = [sys.executable, "-m", "batch_assets.worker", "--manifest", submission.manifest()]
     environment = {**os.environ, "AWS_BATCH_JOB_ARRAY_INDEX": "0", "AWS_BATCH_JOB_ATTEMPT": "1"}
     first = subprocess.Popen(command, env=environment)
-    while not gate.exists():
-        assert first.poll() is None
-        time.sleep(0.02)
+    wait_until(lambda: gate.exists() or first.poll() is not None, "it does not begin")
+    assert first.poll() is None
     first.send_signal(signal.SIGKILL)
     first.wait()
     assert submission.marker() is None

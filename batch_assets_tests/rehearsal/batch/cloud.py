@@ -1,6 +1,5 @@
 """AWS Batch of a rehearsal server as its tests meet it."""
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -9,6 +8,7 @@ from typing import Any
 from batch_assets.rehearsal.faults import Scenario
 from batch_assets.rehearsal.server import RehearsalServer
 from batch_assets_tests.rehearsal.aws import Aws
+from batch_assets_tests.waiting import wait_until
 
 ENDS = ("SUCCEEDED", "FAILED")
 # Without `site`, Python begins in a third of the time.
@@ -54,12 +54,15 @@ class Cloud(Aws):
         """Move the clock by steps, and give processes time, until the job is in such a state (default: an end)."""
         wanted = set(statuses) or set(ENDS)
         job = self.server.batch_jobs.by_id[arn]
-        deadline = time.monotonic() + 20
-        while job.status not in wanted:
-            assert job.status not in ENDS and time.monotonic() < deadline, job
-            if step:
+
+        def reached() -> bool:
+            status = job.status
+            assert status in wanted or status not in ENDS, job
+            if step and status not in wanted:
                 self.server.set_clock(advance=step)
-            time.sleep(0.003)
+            return status in wanted
+
+        wait_until(reached, lambda: job)
         return self.describe(arn)
 
     def run(self, program: str | None = None, size: int | None = None, **changes: Any) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """SageMaker of a rehearsal server as its tests meet it."""
 
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -10,6 +9,7 @@ from typing import Any
 from batch_assets.rehearsal.faults import Scenario
 from batch_assets.rehearsal.server import RehearsalServer
 from batch_assets_tests.rehearsal.aws import Aws
+from batch_assets_tests.waiting import wait_until
 
 MODEL = "minilm"
 
@@ -63,11 +63,13 @@ class Cloud(Aws):
     def end(self, name: str) -> dict[str, Any]:
         """Move the clock until the job has ended."""
         job = self.server.transforms.by_name["us-east-1", name]
-        deadline = time.monotonic() + 20
-        while job.active:
-            assert time.monotonic() < deadline, job
-            self.server.set_clock(advance=100)
-            time.sleep(0.003)
+
+        def ended() -> bool:
+            if job.active:
+                self.server.set_clock(advance=100)
+            return not job.active
+
+        wait_until(ended, lambda: job)
         return self.describe(name)
 
     def transform(self, **changes: Any) -> dict[str, Any]:

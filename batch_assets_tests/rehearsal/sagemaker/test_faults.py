@@ -1,10 +1,10 @@
 """What befalls transform jobs and their events."""
 
 import json
-import time
 from typing import Any
 
 from batch_assets_tests.rehearsal.sagemaker.cloud import Cloud, cloud
+from batch_assets_tests.waiting import wait_until
 
 
 def ended(where: Cloud, **changes: Any) -> tuple[str, str]:
@@ -39,9 +39,7 @@ def test_outputs_that_come_late_or_never() -> None:
         where.put_lines("a.jsonl", ["one"])
         assert ended(where) == ("Completed", "") and where.written() == []
         where.server.set_clock(advance=10**7 + 1)
-        deadline = time.monotonic() + 20
-        while where.written() != ["out/a.jsonl.out"]:
-            assert time.monotonic() < deadline
+        wait_until(lambda: where.written() == ["out/a.jsonl.out"], where.written)
     with cloud(transform={"absent_objects": 1}) as where:
         where.put_lines("a.jsonl", ["one"])
         assert ended(where) == ("Completed", "") and where.written() == []

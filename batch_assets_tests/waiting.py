@@ -1,0 +1,20 @@
+"""Waiting for a state. A deadline only ends what would hang for ever: it is never what a test is about."""
+
+import time
+from collections.abc import Callable
+
+PATIENCE_SECONDS = 300.0
+"""More than any step of a test takes on a slow machine that others use too; pytest's own limit is above it."""
+PAUSE_SECONDS = 0.005
+
+
+def wait_until(condition: Callable[[], object], told: object = "", pause: float = PAUSE_SECONDS) -> None:
+    """Return as soon as `condition` holds.
+
+    Raises AssertionError with `told`, or with what it returns if it can be called, where that never happens.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited in vain: {told() if callable(told) else told}")
+        time.sleep(pause)
