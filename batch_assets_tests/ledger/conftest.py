@@ -1,12 +1,19 @@
-"""Every ledger test runs on SQLite and on a real PostgreSQL."""
+"""Ledgers for tests: on SQLite, and with `both_databases` on a real PostgreSQL too.
 
+Both come from a database that was migrated once; what migrations do is in `test_opening.py`.
+"""
+
+import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg2
 import pytest
+import sqlalchemy as sa
 
 from batch_assets.ledger.ledger import Ledger
 from batch_assets_tests.ledger.helpers import KEYS
@@ -35,24 +42,55 @@ def postgresql_server() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-def postgresql_url(postgresql_server: str) -> Iterator[str]:
-    """An empty database of its own."""
+@contextmanager
+def postgresql_database(server: str, template: str = "template1") -> Iterator[str]:
+    """A database of its own, made like `template`; its URL."""
     name = f"ledger_{uuid.uuid4().hex}"
-    connection = psycopg2.connect(postgresql_server)
+    connection = psycopg2.connect(server)
     connection.autocommit = True
     with connection.cursor() as cursor:
-        cursor.execute(f"CREATE DATABASE {name}")
-        yield postgresql_server.replace("/postgres?", f"/{name}?")
+        cursor.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        yield server.replace("/postgres?", f"/{name}?")
         cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
     connection.close()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "postgresql":
+@contextmanager
+def sqlite_database() -> Iterator[str]:
+    """The URL of a file that is not there yet."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield f"sqlite:///{folder}/ledger.db"
+
+
+@pytest.fixture(scope="session")
+def postgresql_template(postgresql_server: str) -> Iterator[str]:
+    """The name of a database that has been migrated and is otherwise empty."""
+    with postgresql_database(postgresql_server) as url:
+        Ledger.open(url).dispose()
+        yield sa.make_url(url).database or ""
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that has been migrated and is otherwise empty."""
+    file = tmp_path_factory.mktemp("ledger") / "ledger.db"
+    Ledger.open(f"sqlite:///{file}").dispose()
+    return file
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: str, postgresql_template: str) -> Iterator[str]:
+    with postgresql_database(postgresql_server, postgresql_template) as url:
+        yield url
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest, tmp_path: Path, sqlite_template: Path) -> str:
+    """An empty ledger's URL, on the database that `both_databases` names, or else on SQLite."""
+    if getattr(request, "param", "sqlite") == "postgresql":
         return request.getfixturevalue("postgresql_url")
-    return f"sqlite:///{tmp_path}/ledger/ledger.db"
+    (tmp_path / "ledger").mkdir()
+    return f"sqlite:///{shutil.copy(sqlite_template, tmp_path / 'ledger' / 'ledger.db')}"
 
 
 @pytest.fixture

@@ -5,10 +5,15 @@ import sys
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import Adoption, Claim, JobRow, SubmissionClaim, SubmissionRules, Waiting
 from batch_assets.ledger.states import State, SubmissionState
+
+both_databases = pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
+"""For tests of what the databases do each in its own way: isolation, locks, migrations."""
 
 KEYS = [f"g0001-{ordinal:05d}" for ordinal in range(5)]
 DONE = {"fingerprint": "f1", "embedded": 97, "rejected": 2, "failed": 1, "tokens": 1_000}

@@ -1,8 +1,7 @@
 """What is always true of jobs: one alive a shard, no budget passed, the books equal a recount."""
 
-import tempfile
 from collections import Counter
-from pathlib import Path
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from batch_assets.ledger import schema
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import Claim, SubmissionClaim, SubmissionRow
 from batch_assets.ledger.states import ENDED, ENDED_SUBMISSION, LIVE_SUBMISSION, State
-from batch_assets_tests.ledger.conftest import Clock
+from batch_assets_tests.ledger.conftest import Clock, sqlite_database
 from batch_assets_tests.ledger.helpers import SCOPE
 
 KEYS = [f"g0001-{ordinal:05d}" for ordinal in range(4)]
@@ -25,9 +24,11 @@ class JobsInvariants(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
         self.clock = Clock()
-        self.ledger = Ledger.open(f"sqlite:///{Path(self.folder.name)}/ledger.db", clock=self.clock)
+        with ExitStack() as stack:
+            self.ledger = Ledger.open(stack.enter_context(self.database()), clock=self.clock)
+            stack.callback(self.ledger.dispose)
+            self.resources = stack.pop_all()
         self.claims: list[Claim] = []
         self.at_service: dict[str, SubmissionClaim] = {}  # what would run on if the ledger were lost
         self.ended: dict[str, SubmissionRow] = {}
@@ -37,8 +38,11 @@ class JobsInvariants(RuleBasedStateMachine):
         self.plan()
 
     def teardown(self) -> None:
-        self.ledger.dispose()
-        self.folder.cleanup()
+        self.resources.close()
+
+    def database(self) -> AbstractContextManager[str]:
+        """The URL of an empty database, for as long as the block lasts."""
+        return sqlite_database()
 
     def plan(self) -> None:
         self.ledger.add_shards("texts", 1, [(key, ordinal, 5, 100) for ordinal, key in enumerate(KEYS)])

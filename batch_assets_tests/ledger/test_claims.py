@@ -15,6 +15,7 @@ from batch_assets_tests.ledger.helpers import (
     KEYS,
     ME,
     adopts,
+    both_databases,
     claimed,
     dead_process,
     holds,
@@ -22,6 +23,8 @@ from batch_assets_tests.ledger.helpers import (
     state,
     submit,
 )
+
+pytestmark = both_databases
 
 KEY = KEYS[0]
 

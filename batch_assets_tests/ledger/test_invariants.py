@@ -1,19 +1,18 @@
 """Whatever is done in whatever order: tallies equal a recount, fences never fall, one live claim a shard."""
 
-import tempfile
 from collections import Counter
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import Claim
 from batch_assets.ledger.states import MOVES, State
-from batch_assets_tests.ledger.conftest import Clock
+from batch_assets_tests.ledger.conftest import Clock, postgresql_database, sqlite_database
 from batch_assets_tests.ledger.helpers import ELSEWHERE, ME, adopts, dead_process, holds
 
 KEYS = [f"g0001-{ordinal:05d}" for ordinal in range(4)]
@@ -37,9 +36,11 @@ class AnyOrder(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
         self.clock = Clock()
-        self.ledger = Ledger.open(f"sqlite:///{Path(self.folder.name)}/ledger.db", clock=self.clock)
+        with ExitStack() as stack:
+            self.ledger = Ledger.open(stack.enter_context(self.database()), clock=self.clock)
+            stack.callback(self.ledger.dispose)
+            self.resources = stack.pop_all()
         self.claims: list[Claim] = []
         self.fences: dict[str, int] = {}
         self.epoch = 1
@@ -49,8 +50,11 @@ class AnyOrder(RuleBasedStateMachine):
         self.ledger.move("texts", KEYS, [State.PREPARED], State.READY)
 
     def teardown(self) -> None:
-        self.ledger.dispose()
-        self.folder.cleanup()
+        self.resources.close()
+
+    def database(self) -> AbstractContextManager[str]:
+        """The URL of an empty database, for as long as the block lasts."""
+        return sqlite_database()
 
     def some_claim(self, data: st.DataObject) -> Claim | None:
         return data.draw(st.sampled_from(self.claims)) if self.claims else None
@@ -206,4 +210,17 @@ AnyOrder.TestCase.settings = settings(
     max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestAnyOrder = AnyOrder.TestCase
-TestAnyOrder.pytestmark = [pytest.mark.timeout(600)]  # making a failure small takes minutes
+TestAnyOrder.pytestmark = [pytest.mark.timeout(1800)]  # making a failure small takes minutes
+
+
+def test_on_postgresql(postgresql_server: str, postgresql_template: str) -> None:
+    """Every verb speaks that database's SQL too."""
+
+    class OnPostgreSQL(AnyOrder):
+        def database(self) -> AbstractContextManager[str]:
+            return postgresql_database(postgresql_server, postgresql_template)
+
+    few = settings(
+        max_examples=4, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+    run_state_machine_as_test(OnPostgreSQL, settings=few)

@@ -1,15 +1,17 @@
 """Jobs in whatever order: no slot passed, every claim given back as it was; and the invariants of jobs."""
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import rule
+from hypothesis.stateful import rule, run_state_machine_as_test
 
 from batch_assets.ledger import schema
 from batch_assets.ledger.rows import Claim, JobRow, SubmissionClaim, SubmissionRules
 from batch_assets.ledger.states import ENDED, ENDED_SUBMISSION, LIVE_SUBMISSION, State, SubmissionState
+from batch_assets_tests.ledger.conftest import postgresql_database
 from batch_assets_tests.ledger.helpers import ELSEWHERE, ME, SCOPE, adopts, dead_process, holds, named
 from batch_assets_tests.ledger.job_invariants import BUDGET, KEYS, JobsInvariants
 
@@ -278,4 +280,17 @@ AnyOrderOfJobs.TestCase.settings = settings(
     max_examples=15, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestAnyOrderOfJobs = AnyOrderOfJobs.TestCase
-TestAnyOrderOfJobs.pytestmark = [pytest.mark.timeout(600)]  # making a failure small takes minutes
+TestAnyOrderOfJobs.pytestmark = [pytest.mark.timeout(1800)]  # making a failure small takes minutes
+
+
+def test_on_postgresql(postgresql_server: str, postgresql_template: str) -> None:
+    """Every verb speaks that database's SQL too."""
+
+    class OnPostgreSQL(AnyOrderOfJobs):
+        def database(self) -> AbstractContextManager[str]:
+            return postgresql_database(postgresql_server, postgresql_template)
+
+    few = settings(
+        max_examples=4, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+    run_state_machine_as_test(OnPostgreSQL, settings=few)

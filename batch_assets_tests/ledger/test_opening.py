@@ -1,7 +1,7 @@
 """URLs, migrations, and what a person reads when a ledger cannot be opened."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,12 +13,24 @@ from batch_assets.ledger import migrations, schema
 from batch_assets.ledger.database import Database
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import State
-from batch_assets_tests.ledger.helpers import ME
+from batch_assets_tests.ledger.conftest import postgresql_database
+from batch_assets_tests.ledger.helpers import ME, both_databases
 
 ORIGINAL = Path(__file__).parent / "original_schema.sql"
 Opened = Callable[..., Ledger]
 
 
+@pytest.fixture
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Of a ledger that nobody has opened yet."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/ledger/ledger.db"
+    else:
+        with postgresql_database(request.getfixturevalue("postgresql_server")) as url:
+            yield url
+
+
+@both_databases
 def test_the_migrations_make_what_the_code_uses(url: str, opened: Opened) -> None:
     opened(url)
     with Database(url).read() as connection:
@@ -61,6 +73,7 @@ def test_a_ledger_of_the_first_version_is_upgraded(tmp_path: Path, opened: Opene
     ]
 
 
+@both_databases
 def test_a_later_step_is_applied_once_and_keeps_what_is_there(
     url: str, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,6 +90,7 @@ def test_a_later_step_is_applied_once_and_keeps_what_is_there(
         Ledger.open(url)
 
 
+@both_databases
 def test_a_step_that_fails_leaves_no_half(url: str, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     def m998_broken(connection: sa.Connection) -> None:
         connection.exec_driver_sql("CREATE TABLE half (a INTEGER)")
@@ -101,6 +115,7 @@ def test_a_new_ledger_goes_on_above_the_revisions_of_a_lost_one(tmp_path: Path, 
     assert revisions[0] < revisions[1]
 
 
+@both_databases
 def test_threads_share_a_ledger(url: str, opened: Opened) -> None:
     ledger = opened(url)
     ledger.attach("texts", "/out", 1)

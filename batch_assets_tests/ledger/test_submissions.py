@@ -14,6 +14,7 @@ from batch_assets_tests.ledger.helpers import (
     RULES,
     SCOPE,
     adopts,
+    both_databases,
     named,
     queue,
     state,
@@ -21,6 +22,8 @@ from batch_assets_tests.ledger.helpers import (
     take,
     waits,
 )
+
+pytestmark = both_databases
 
 KEY = KEYS[0]
 S = SubmissionState

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.triggers import KEPT_SECONDS, TriggerRow, TriggerState
 from batch_assets_tests.ledger.conftest import Clock
+from batch_assets_tests.ledger.helpers import both_databases
 
 
 def test_an_order_lives_once(ledger: Ledger, clock: Clock) -> None:
@@ -43,6 +44,7 @@ def test_open_orders_come_oldest_first_and_a_schedules_old_ones_go(ledger: Ledge
     assert kept == ["a", "c", "d"], "only what a schedule ordered, and only once it has ended"
 
 
+@both_databases
 def test_of_two_that_race_one_gives_the_order_and_one_ends_it(
     url: str, opened: Callable[..., Ledger]
 ) -> None:
