@@ -15,6 +15,7 @@ import pytest
 from batch_assets.rehearsal.faults import Scenario
 from batch_assets.rehearsal.server import RehearsalServer
 from batch_assets_tests.forking import CommandProcess
+from batch_assets_tests.pauses import skipping
 from batch_assets_tests.waiting import wait_until
 
 TITAN = "amazon.titan-embed-text-v2:0"
@@ -125,7 +126,7 @@ def kill_after_calls(process: CommandProcess, rehearsal: Rehearsal, calls: int) 
 def rehearsed(monkeypatch: pytest.MonkeyPatch, speed: float = SPEED, **scenario: Any) -> Iterator[Rehearsal]:
     """A server with the faults of `scenario`, and the environment that leads AWS clients to it."""
     merged = Scenario.of(QUICK).changed(scenario)
-    with RehearsalServer(merged, speed=speed) as server:
+    with RehearsalServer(merged, speed=speed) as server, skipping(server.set_clock):
         environment = {
             "AWS_ENDPOINT_URL": server.endpoint,
             "AWS_ACCESS_KEY_ID": "key",

@@ -25,6 +25,7 @@ from batch_assets.ledger.states import State
 from batch_assets.rehearsal.vectors import embed
 from batch_assets.settings.pipeline import PipelineSettings, parse_pipeline
 from batch_assets_tests.command import published, some_records, write_records
+from batch_assets_tests.pauses import skipped_seconds
 from batch_assets_tests.rehearsed import DIMENSIONS, ROLE, TITAN, Rehearsal
 from batch_assets_tests.waiting import wait_until
 
@@ -34,7 +35,7 @@ LAST = (State.COLLECTED, State.EXHAUSTED)
 
 @dataclass
 class Clock:
-    """The ledger's clock: real time, and what a test lets pass."""
+    """The ledger's clock: real time, what a test lets pass, and the pauses that it skips."""
 
     ahead: float = 0.0
     leaps: bool = True
@@ -43,7 +44,7 @@ class Clock:
         self.ahead += seconds if self.leaps else 0.0
 
     def __call__(self) -> float:
-        return time.time() + self.ahead
+        return time.time() + self.ahead + (skipped_seconds() if self.leaps else 0.0)
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Waiting for a state. A deadline only ends what would hang for ever: it is never what a test is about."""
 
-import time
 from collections.abc import Callable
+from time import monotonic, sleep  # the real ones, also where a test skips pauses
 
 PATIENCE_SECONDS = 300.0
 """More than any step of a test takes on a slow machine that others use too; pytest's own limit is above it."""
@@ -13,8 +13,8 @@ def wait_until(condition: Callable[[], object], told: object = "", pause: float 
 
     Raises AssertionError with `told`, or with what it returns if it can be called, where that never happens.
     """
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = monotonic() + PATIENCE_SECONDS
     while not condition():
-        if time.monotonic() > deadline:
+        if monotonic() > deadline:
             raise AssertionError(f"waited in vain: {told() if callable(told) else told}")
-        time.sleep(pause)
+        sleep(pause)
