@@ -17,6 +17,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 pytest.register_assert_rewrite("batch_assets_tests.sites", "batch_assets_tests.rehearsed")
 
+import batch_assets_tests.databases  # noqa: E402, F401
 from batch_assets_tests.builders import make_tiny_model  # noqa: E402
 from batch_assets_tests.rehearsed import Rehearsal, rehearsed  # noqa: E402
 
