@@ -4,8 +4,10 @@ They are as real as others: own memory, own signals, killed alone. Only their im
 """
 
 import atexit
+import contextlib
 import multiprocessing
 import multiprocessing.forkserver
+import multiprocessing.process
 import os
 import signal
 import subprocess
@@ -13,8 +15,11 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from multiprocessing.context import ForkServerContext
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 from batch_assets_tests.waiting import wait_until
@@ -33,15 +38,23 @@ def forking() -> ForkServerContext:
     return context
 
 
+@dataclass(frozen=True)
+class Place:
+    """The folder in which a program runs, and the files that its output goes to."""
+
+    folder: str
+    stdout: str
+    stderr: str
+
+
 class CommandProcess:
     """One run of the command, with what tests use of `subprocess.Popen[str]`."""
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
         self.args = ["batch-assets", *arguments]
         self._folder = tempfile.TemporaryDirectory()
-        target = (list(arguments), dict(environment), os.getcwd(), self._folder.name)
-        self._process = forking().Process(target=_run_command, args=target)
-        self._process.start()
+        place = Place(os.getcwd(), f"{self._folder.name}/stdout", f"{self._folder.name}/stderr")
+        self._process = _start(_run, (run_command, self.args, dict(environment), place))
 
     @property
     def pid(self) -> int:
@@ -85,22 +98,102 @@ class CommandProcess:
         return told[0], told[1]
 
 
-def _run_command(arguments: list[str], environment: dict[str, str], cwd: str, folder: str) -> None:
-    for number, name in ((1, "stdout"), (2, "stderr")):
-        file = os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+class ForkedProgram:
+    """A Python program in a process group of its own, with what tests use of `subprocess.Popen[bytes]`.
+
+    Any number of threads may ask it: one of its own waits for its end.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[], object],
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        place: Place,
+    ) -> None:
+        self.args = list(arguments)
+        self.returncode: int | None = None
+        self._ended = threading.Event()
+        leads, begun = forking().Pipe(duplex=False)
+        process = _start(_run_leader, (begun, run, self.args, dict(environment), place))
+        begun.close()
+        with contextlib.suppress(EOFError):
+            leads.recv()  # before that the group to kill is not there
+        leads.close()
+        self.pid = process.pid
+        threading.Thread(target=self._wait_for, args=(process,), daemon=True).start()
+
+    def _wait_for(self, process: ForkServerProcess) -> None:
+        process.join()
+        self.returncode = process.exitcode
+        self._ended.set()
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code, negative for a signal. Raises subprocess.TimeoutExpired."""
+        if not self._ended.wait(timeout):
+            raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+        assert self.returncode is not None
+        return self.returncode
+
+
+_starting = threading.Lock()
+
+
+def _start(target: Callable[..., object], arguments: tuple[Any, ...]) -> ForkServerProcess:
+    """Start a process that multiprocessing does not look after: its looks at others' processes are not thread-safe."""
+    context = forking()
+    with _starting:
+        process = context.Process(target=target, args=arguments)
+        process.start()
+        multiprocessing.process._children.discard(process)  # type: ignore[attr-defined]
+    return process
+
+
+def _run_leader(
+    begun: Connection,
+    run: Callable[[], object],
+    arguments: list[str],
+    environment: dict[str, str],
+    place: Place,
+) -> None:
+    os.setsid()
+    begun.send(True)
+    begun.close()
+    _run(run, arguments, environment, place)
+
+
+def _run(run: Callable[[], object], arguments: list[str], environment: dict[str, str], place: Place) -> None:
+    """Become a program that was started anew: its output, environment, folder, arguments, and end."""
+    for number, name in ((1, place.stdout), (2, place.stderr)):
+        file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(file, number)
         os.close(file)
     os.environ.clear()
     os.environ.update(environment)
-    os.chdir(cwd)
+    os.chdir(place.folder)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.argv = ["batch-assets", *arguments]
-    from batch_assets.cli import main
-
+    sys.argv = arguments
     try:
-        main()
+        sys.exit(run())
     finally:
         # As an interpreter ends, which a forked process does not do by itself.
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]
         sys.stdout.flush()
+
+
+def run_command() -> object:
+    """The program `batch-assets`."""
+    from batch_assets.cli import main
+
+    return main()
+
+
+def run_worker() -> int:
+    """The program `python -m batch_assets.worker`."""
+    from batch_assets.worker.__main__ import main
+
+    return main()

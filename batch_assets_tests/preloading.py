@@ -3,6 +3,7 @@
 from batch_assets.module_loading import load_modules
 
 load_modules(
+    "batch_assets_tests.databases",
     "batch_assets_tests.forking",
     "batch_assets_tests.control.dying",
     "batch_assets.cli.app",
@@ -10,6 +11,8 @@ load_modules(
     "batch_assets.orchestration.driver",
     "batch_assets.components.embedding_pipeline",
     "batch_assets.encoders.registry",
+    "batch_assets.worker.__main__",
+    "batch_assets.worker.runner",
     "boto3",
     "dagster",
     "dagster._core.storage.sqlite_storage",  # loaded by whatever opens an instance

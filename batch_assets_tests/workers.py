@@ -1,21 +1,25 @@
 """A pipeline whose shards real workers embed: children of a rehearsed AWS Batch, by a light model, all on S3."""
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import polars as pl
+import pytest
 
 from batch_assets.control.loop import take_turn
 from batch_assets.control.pipeline import Pipeline
 from batch_assets.ledger.states import State
 from batch_assets.merge.publishing import open_current
+from batch_assets.rehearsal.batch import processes
 from batch_assets.settings.pipeline import parse_pipeline
 from batch_assets.storage import open_storage
 from batch_assets_tests.builders import make_light_model
 from batch_assets_tests.command import some_records, write_records
+from batch_assets_tests.forking import ForkedProgram, Place, run_worker
 from batch_assets_tests.rehearsed import Rehearsal
 from batch_assets_tests.sites import PER_SHARD, Site
 from batch_assets_tests.waiting import wait_until
@@ -72,6 +76,18 @@ class WorkerSite(Site):
     def sizes(self) -> list[int]:
         """The children of every job that was submitted, in order; 1 for a plain job."""
         return [len(job.children) or 1 for job in self.rehearsal.server.batch_jobs.all()]
+
+
+def fork_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a rehearsal fork its workers from a process that has imported what they need, seconds each."""
+    begin = processes.begin_process
+
+    def fork(command: Sequence[str], environment: Mapping[str, str], folder: Path, log: BinaryIO) -> Any:
+        if list(command[1:3]) != ["-m", "batch_assets.worker"]:
+            return begin(command, environment, folder, log)
+        return ForkedProgram(run_worker, command[2:], environment, Place(str(folder), log.name, log.name))
+
+    monkeypatch.setattr(processes, "begin_process", fork)
 
 
 def make_worker_site(

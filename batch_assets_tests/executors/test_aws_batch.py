@@ -11,11 +11,15 @@ from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets_tests.builders import make_light_model
 from batch_assets_tests.executors.contract import ExecutorContract
 from batch_assets_tests.rehearsed import Rehearsal
+from batch_assets_tests.workers import fork_workers
 
 
 class TestAwsBatchExecutor(ExecutorContract):
     @pytest.fixture(autouse=True)
-    def aws(self, rehearse: Callable[..., Rehearsal], tmp_path: Path) -> None:
+    def aws(
+        self, rehearse: Callable[..., Rehearsal], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fork_workers(monkeypatch)
         self.rehearsal = rehearse()
         self.model = make_light_model(tmp_path / "light")
 

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 # What a container has of its image: paths, and how libraries find models and cores.
 IMAGE_VARIABLES = (
@@ -140,10 +141,7 @@ class Processes:
             folder.mkdir(parents=True, exist_ok=True)
             with self._log_file(name).open("wb") as log:
                 try:
-                    running = subprocess.Popen(
-                        command, env=dict(process.environment), cwd=folder, stdin=subprocess.DEVNULL,
-                        stdout=log, stderr=log, start_new_session=True,
-                    )  # fmt: skip
+                    running = begin_process(command, process.environment, folder, log)
                 except OSError as error:
                     log.write(f"{error}\n".encode())
                     process.unstartable = True
@@ -171,6 +169,21 @@ class Processes:
 
     def _log_file(self, name: str) -> Path:
         return Path(self._folder.name) / f"{name.replace(':', '_')}.log"
+
+
+def begin_process(
+    command: Sequence[str], environment: Mapping[str, str], folder: Path, log: BinaryIO
+) -> "subprocess.Popen[bytes]":
+    """Start a program that leads a process group of its own. Raises OSError where there is none."""
+    return subprocess.Popen(
+        command,
+        env=dict(environment),
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
 
 
 def image_environment() -> dict[str, str]:
