@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,26 @@ import batch_assets_tests.databases  # noqa: E402, F401
 from batch_assets_tests.builders import make_tiny_model  # noqa: E402
 from batch_assets_tests.rehearsed import Rehearsal, rehearsed  # noqa: E402
 
+# What costs seconds to start, and serves all tests that ask for it: they run in one process, one after the other.
+SHARED = {"postgresql_server": "postgresql", "cluster": "ray"}
 
+
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long tests first, so that no core waits for one of them at the end."""
+    """Long tests first, so that no core waits for one of them at the end; those that share a server together."""
     long = ("/test_end_to_end.py", "/test_images_end_to_end.py", "/cli/", "")
     items.sort(key=lambda item: next(rank for rank, name in enumerate(long) if name in item.path.as_posix()))
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        asked = {*item.fixturenames, *_servers_by_parameter(item)}
+        for fixture in SHARED.keys() & asked:
+            item.add_marker(pytest.mark.xdist_group(SHARED[fixture]))
+
+
+def _servers_by_parameter(item: pytest.Function) -> set[str]:
+    """The server that a test asks for as it runs: by the database that its parameter names."""
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    return {"postgresql_server"} if parameters.get("url") == "postgresql" else set()
 
 
 def pytest_collection_finish() -> None:
@@ -39,6 +55,14 @@ def pytest_collection_finish() -> None:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a small random BERT in the sentence-transformers layout."""
     return make_tiny_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt here, also where the tests run in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

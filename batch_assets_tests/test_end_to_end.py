@@ -127,12 +127,11 @@ def started(command: list[str], environment: dict[str, str], log: Path) -> Itera
         yield process
     finally:
         process.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):  # it may end its own runs first
             process.wait(15)
-        finally:
-            with suppress(ProcessLookupError):  # its code server and its runs
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait(PATIENCE_SECONDS)
+        with suppress(ProcessLookupError):  # its code server and its runs
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(PATIENCE_SECONDS)
 
 
 def free_port() -> int:

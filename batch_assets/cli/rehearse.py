@@ -24,6 +24,7 @@ from batch_assets.cli.rehearsing import (
 from batch_assets.cli.target import choose_pipeline
 from batch_assets.control.status import Status, read_status
 from batch_assets.errors import ConfigurationError
+from batch_assets.interruptible import interruptible
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.rehearsal.faults import Scenario
 from batch_assets.rehearsal.server import RehearsalServer
@@ -104,7 +105,7 @@ def _in_the_ui(
     log = rehearsal.folder / "dagster.log"
     with log.open("wb") as writing:
         dagster = subprocess.Popen(
-            [*command, "-h", "127.0.0.1", "-p", str(port)],
+            interruptible([*command, "-h", "127.0.0.1", "-p", str(port)]),
             env=environment,
             cwd=rehearsal.folder,
             stdout=writing,

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from batch_assets.interruptible import interruptible
+
 COMMAND = (sys.executable, "-c", "from batch_assets.cli import main; main()")
 TOKEN_VARIABLE = "BATCH_ASSETS_TOKEN"
 READ_BYTES = 64 * 1024
@@ -32,7 +34,7 @@ class Child:
         environment = {name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE}
         with log.open("wb") as writing, log.with_suffix(".out").open("wb") as results:
             process = subprocess.Popen(
-                [*COMMAND, "run", pipeline, *arguments],
+                interruptible([*COMMAND, "run", pipeline, *arguments]),
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=results,

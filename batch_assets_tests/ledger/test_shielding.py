@@ -12,6 +12,8 @@ import sqlalchemy as sa
 
 from batch_assets.ledger.database import Database
 
+pytestmark = pytest.mark.usefixtures("interruptible")
+
 NUMBERS = "numbers"
 WRITE: Any = vars(Database)["write"].__wrapped__
 

@@ -109,6 +109,7 @@ def test_a_pass_that_gets_nowhere_is_followed_by_a_rest_and_at_last_by_an_error(
     assert waited and set(waited) == {WAIT_SECONDS}
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_ctrl_c_that_nobody_raises_ends_the_run_all_the_same(tmp_path: Path) -> None:
     """Dagster forgets one that comes while it keeps its books; Python loses one within a collector's callback."""
     write_shards(tmp_path, 3)
@@ -128,6 +129,7 @@ def test_a_ctrl_c_that_nobody_raises_ends_the_run_all_the_same(tmp_path: Path) -
     assert [row.state for row in ledger.shards("texts")] == [State.COLLECTED, State.READY, State.READY]
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_ctrl_c_that_comes_as_a_run_ends_is_not_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

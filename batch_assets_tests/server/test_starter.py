@@ -1,9 +1,11 @@
 """Orders become runs: one at a time for a pipeline, each order once, whatever becomes of the runs and the servers."""
 
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,9 +13,10 @@ from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.triggers import TriggerState, start_lease
 from batch_assets.notifications.base import Notification
 from batch_assets.notifications.events import publishing_blocked
-from batch_assets.server import child
+from batch_assets.server import child, starter
+from batch_assets.server.child import Child
 from batch_assets.server.starter import Starter
-from batch_assets_tests.waiting import wait_until
+from batch_assets_tests.waiting import PATIENCE_SECONDS, wait_until
 
 # In place of the command: notes that it began, waits until it may end, and ends as its pipeline's name says.
 RUN = """
@@ -69,6 +72,7 @@ class Office:
 @pytest.fixture
 def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
     monkeypatch.setattr(child, "COMMAND", (sys.executable, "-S", "-c", RUN))
+    monkeypatch.setattr(starter, "LOOK_AT_LEDGER_SECONDS", 0.05)
     monkeypatch.setenv("BATCH_ASSETS_TOKEN", "secret")
     ledger = Ledger.open(f"sqlite:///{tmp_path}/ledger.db")
     yield Office(tmp_path, ledger)
@@ -130,10 +134,19 @@ def test_of_two_servers_one_runs_and_what_comes_meanwhile_runs_after_it_together
     assert office.runs("code0") == 2
 
 
-def test_a_server_that_ends_leaves_its_orders_to_the_next(office: Office) -> None:
+@pytest.mark.parametrize("handling", [signal.SIG_IGN, signal.default_int_handler], ids=["ignored", "handled"])
+def test_a_server_that_ends_leaves_its_orders_to_the_next(
+    office: Office, handling: Any, monkeypatch: pytest.MonkeyPatch, interruptible: None
+) -> None:
+    """Its run is interrupted, not killed, also where the server was started in the background."""
+    signal.signal(signal.SIGINT, handling)
+    killed: list[Child] = []
+    monkeypatch.setattr(starter, "END_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(Child, "kill", killed.append)
     office.order("code0", "k")
     with office.starter():
         wait_until(lambda: office.runs("code0") == 1)
+    assert killed == []
     assert office.state("code0", "k") == ("waiting", None)
     assert office.ledger.lease_holder(start_lease("code0")) is None
     # One that was killed leaves it running.
