@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from batch_assets_tests.command import (
     write_records,
 )
 from batch_assets_tests.forking import CommandProcess
-from batch_assets_tests.waiting import PATIENCE_SECONDS
+from batch_assets_tests.waiting import PATIENCE_SECONDS, wait_until
 
 
 @pytest.fixture
@@ -224,13 +223,14 @@ def test_a_models_own_code_does_not_run_unless_allowed(
     assert not (tmp_path / "ran").exists() and not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("seconds", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize("there", ["in.jsonl", "home/batch_assets/ledger.db", "out/pipeline.json"])
 def test_ended_before_it_has_begun_it_says_nothing_wrong(
-    machine: Machine, tmp_path: Path, tiny_model: Path, seconds: float
+    machine: Machine, tmp_path: Path, tiny_model: Path, there: str
 ) -> None:
+    """At once, when it has a ledger, when it has begun to plan."""
     write_records(tmp_path / "in.jsonl", some_records(5))
     process = machine.start(*adhoc(tmp_path, tiny_model))
-    time.sleep(seconds)
+    wait_until((tmp_path / there).exists, there)
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode in (130, -signal.SIGTERM)  # the latter before our first line runs

@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-import time
 from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -202,7 +201,5 @@ def test_what_the_cluster_has_no_room_for_is_refused_at_once(
     tmp_path: Path, tiny_model: Path, cluster: RayCluster, change: dict[str, Any], told: str
 ) -> None:
     settings = make_settings(tmp_path, model={"id": str(tiny_model)}, executor={**RAY, **change})
-    started = time.monotonic()
     with pytest.raises(ConfigurationError, match=told):
         check_model(settings, cluster.executor(settings), open_ledger(tmp_path))
-    assert time.monotonic() - started < 20

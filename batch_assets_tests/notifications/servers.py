@@ -28,7 +28,7 @@ class Hook:
 
     url: str
     statuses: list[int] = field(default_factory=lambda: [200])
-    before: Callable[[], None] = lambda: None
+    before: Callable[[], object] = lambda: None
     bodies: list[Any] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
 
@@ -55,6 +55,7 @@ def hook() -> Iterator[Hook]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
     found = Hook(f"http://127.0.0.1:{server.server_port}/services/{SECRET}")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()

@@ -3,7 +3,7 @@
 import json
 import logging
 import socket
-import time
+import threading
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from batch_assets.notifications.sns import SnsNotifier
 from batch_assets.notifications.webhook import WebhookNotifier
 from batch_assets_tests.notifications.servers import NOTICE, SECRET, Hook
 from batch_assets_tests.object_store import s3_server, use_s3
+from batch_assets_tests.waiting import wait_until
 
 
 def test_slack_gets_a_text_without_markup_of_others(server: Hook) -> None:
@@ -61,9 +62,12 @@ def test_an_answer_that_does_not_come_is_not_asked_for_twice(
     server: Hook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(posting, "ANSWER_SECONDS", 0.2)
-    server.before = lambda: time.sleep(0.6)
+    answered = threading.Event()
+    server.before = answered.wait
     with pytest.raises(DeliveryError, match=r"^127\.0\.0\.1 does not answer within 0\.2 s$"):
         WebhookNotifier(server.url).send(NOTICE)
+    wait_until(lambda: server.bodies)
+    answered.set()
     assert len(server.bodies) == 1
 
 

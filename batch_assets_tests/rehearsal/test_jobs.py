@@ -1,7 +1,6 @@
 """The life of jobs: states, validation, idempotency, quota modes, stopping, expiry."""
 
 import itertools
-import time
 from typing import Any
 
 import pytest
@@ -9,6 +8,7 @@ from botocore.exceptions import ClientError
 
 from batch_assets.rehearsal.faults import Scenario
 from batch_assets_tests.rehearsal.aws import Aws, aws, request
+from batch_assets_tests.waiting import wait_until
 
 
 def code_of(call: Any, **arguments: Any) -> str:
@@ -161,18 +161,22 @@ def test_a_full_quota_rejects() -> None:
     ("mode", "state"), [("wait_submitted", "Submitted"), ("wait_scheduled", "Scheduled")]
 )
 def test_a_full_quota_lets_wait(mode: str, state: str) -> None:
-    timing = {"submitted": [5, 5], "validating": [20, 20], "scheduled": [30, 30], "running": [500, 500]}
+    timing = {"submitted": [5, 5], "validating": [20, 20], "scheduled": [30, 30], "running": [20_000] * 2}
     with aws(quotas={"concurrent_jobs": 1, "when_full": mode}, timing=timing) as cloud:
         cloud.put_texts(2)
         arns = [cloud.create() for _ in range(3)]
         states: list[str] = []
-        while sorted(states) != sorted(["InProgress", state, state]):
-            assert "Completed" not in states, states
-            cloud.server.set_clock(advance=5)
-            time.sleep(0.01)
-            states = [job.status for job in cloud.server.jobs.all()]
+
+        def waiting() -> bool:
+            states[:] = [job.status for job in cloud.server.jobs.all()]
+            if sorted(states) != sorted(["InProgress", state, state]):
+                cloud.server.set_clock(advance=5)
+                return False
+            return True
+
+        wait_until(waiting, lambda: states)
         cloud.server.set_clock(advance=200)
-        time.sleep(0.05)
+        cloud.server.catch_up()
         assert [cloud.get(arn)["status"] for arn in arns] == states
         for arn in arns:
             assert cloud.reach(arn)["status"] == "Completed"

@@ -48,11 +48,11 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(bytes(2**16))
 
     def answer_large(self, query: dict[str, str]) -> None:
-        """Says how much there is, and sends nothing."""
+        """Says how much there is, and sends nothing until it is hung up on."""
         self.send_response(200)
         self.send_header("Content-Length", "123456789")
         self.end_headers()
-        time.sleep(0.5)
+        self.connection.recv(1)
 
     def answer_short(self, query: dict[str, str]) -> None:
         """Less than it says there is."""
@@ -67,7 +67,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
         if "body" in query:
             self.wfile.write(b"no\r\n\r\n")
-        for _ in range(100):
+        while True:
             self.wfile.write(b"x")
             self.wfile.flush()
             time.sleep(0.05)

@@ -3,7 +3,6 @@
 import os
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from batch_assets.worker.addresses import is_public
 from batch_assets.worker.fetching import Fetcher, Fetching, fetch
 from batch_assets.worker.not_fetched import NotFetched
 from batch_assets_tests.object_store import s3_server, use_s3
+from batch_assets_tests.waiting import wait_until
 from batch_assets_tests.worker.servers import Handler, image_server
 
 MOST_BYTES = 100_000
@@ -87,17 +87,13 @@ def test_a_server_that_asks_for_patience_gets_it_up_to_a_limit(
 def test_a_slow_server_is_hung_up_on(server: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "TOTAL_SECONDS", 0.2)
     monkeypatch.setattr(fetching, "TRIES", 2)
-    started = time.monotonic()
     assert code_of(server + path) == ("fetch_timeout", False)
-    assert time.monotonic() - started < 2
     assert Handler.asked["/drip"] == 2
 
 
 def test_a_body_without_end_and_one_that_is_said_to_be_large_are_not_read(server: str) -> None:
     assert code_of(f"{server}/endless") == ("image_too_large", True)
-    started = time.monotonic()
     assert code_of(f"{server}/large") == ("image_too_large", True)
-    assert time.monotonic() - started < 0.4
 
 
 def test_a_body_that_breaks_off_is_fetched_again(server: str) -> None:
@@ -239,12 +235,9 @@ def test_stopping_ends_a_read_that_hangs(server: str) -> None:
 
     thread = threading.Thread(target=run)
     thread.start()
-    while not Handler.asked["/drip"]:
-        time.sleep(0.01)
-    time.sleep(0.05)
+    wait_until(lambda: Handler.asked["/drip"])
     fetcher.stop()
-    thread.join(1)
-    assert not thread.is_alive()
+    thread.join()
     assert len(codes) == 1
 
 

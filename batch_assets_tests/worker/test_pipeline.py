@@ -2,7 +2,6 @@
 
 import random
 import threading
-import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -191,9 +190,7 @@ def test_closing_early_ends_the_threads_at_once_and_closes_the_source(
     encoder = FakeEncoder(delay=0.002)
     outcomes = embed(source(), encoder)
     next(outcomes)
-    started = time.monotonic()
     outcomes.close()  # type: ignore[attr-defined]
-    assert time.monotonic() - started < 1
     assert own_threads() == []
     assert closed.is_set()
     assert encoder.texts_tokenized < 2_000  # no more was read ahead than the windows allow
@@ -233,9 +230,10 @@ def test_a_slow_consumer_bounds_what_is_read(monkeypatch: pytest.MonkeyPatch) ->
             yield records
 
     outcomes = embed(source(), FakeEncoder())
-    next(outcomes)
-    time.sleep(0.3)
-    assert taken <= 10
+    # A reader that nothing holds up would be far ahead by the end.
+    for consumed in range(1, 50):
+        next(outcomes)
+        assert taken <= consumed + 10
     outcomes.close()  # type: ignore[attr-defined]
 
 
