@@ -12,12 +12,15 @@ PORT ?= 3000
 EXECUTOR ?= bedrock
 BENCHMARKS ?= text_cpu images ray_workers scale merge bedrock_collection bedrock_rehearsal array_pipelining
 
+# A worker more than cores: some tests wait for processes. Tests that share a server run in one worker (loadgroup).
+PYTEST := env -u DAGSTER_HOME $(BIN)/python -m pytest -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist loadgroup
+
 export VIRTUAL_ENV := $(CURDIR)/.venv
 export DAGSTER_HOME := $(CURDIR)/.dagster
 # PostgreSQL only: events are written in batches, which more than halves the time of wide runs.
 export DAGSTER_EVENT_BATCH_SIZE := 500
 
-.PHONY: help demo demo-images rehearsal ui test lint format bench clean
+.PHONY: help demo demo-images rehearsal ui test test-quick lint format bench clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,7 +56,10 @@ ui: .venv/.installed-demo .dagster/dagster.yaml ## Open the Dagster UI on 127.0.
 
 test: lint ## Run everything that continuous integration runs
 	@echo "== pytest"
-	@env -u DAGSTER_HOME $(BIN)/python -m pytest -n 2 --dist worksteal
+	@$(PYTEST)
+
+test-quick: .venv/.installed-dev ## Run the tests that start no service, server or process: the daily round
+	@$(PYTEST) --quick
 
 lint: .venv/.installed-dev .dagster/dagster.yaml ## Check style, types and definitions, without the tests
 	@echo "== ruff"
@@ -73,10 +79,11 @@ format: .venv/.installed-dev ## Let ruff mend style and format
 	@$(BIN)/ruff format
 
 bench: .venv/.installed-dev ## Run the benchmarks (BENCHMARKS="text_cpu" for one, FLAGS=--quick for a minute each)
-	@missed=0; for name in $(BENCHMARKS); do \
+	@missed=; for name in $(BENCHMARKS); do \
 	  echo "== python -m benchmarks.$$name $(FLAGS)"; \
-	  $(BIN)/python -m benchmarks.$$name $(FLAGS) || missed=1; \
-	done; exit $$missed
+	  $(BIN)/python -m benchmarks.$$name $(FLAGS) || missed="$$missed $$name"; \
+	done; \
+	if [ -n "$$missed" ]; then echo "Missed a target, or failed:$$missed (what it was stands above)"; exit 1; fi
 
 clean: ## Remove .venv and caches; what runs have made stays in .dagster
 	@rm -rf .venv

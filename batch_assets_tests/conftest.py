@@ -24,24 +24,42 @@ from batch_assets_tests.rehearsed import Rehearsal, rehearsed  # noqa: E402
 
 # What costs seconds to start, and serves all tests that ask for it: they run in one process, one after the other.
 SHARED = {"postgresql_server": "postgresql", "cluster": "ray"}
+# What the daily round leaves out: services, servers, processes, deaths, and the search for odd orders of events.
+NOT_QUICK = ("/benchmarks/", "/cli/", "/examples/", "/rehearsal/", "/server/", "end_to_end.py", "crashes.py",
+             "invariants.py", "test_imports.py", "test_nvjpeg.py", "test_image.py")  # fmt: skip
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--quick", action="store_true", help="leave out tests of services, servers, processes and deaths"
+    )
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Long tests first, so that no core waits for one of them at the end; those that share a server together."""
     long = ("/test_end_to_end.py", "/test_images_end_to_end.py", "/cli/", "")
     items.sort(key=lambda item: next(rank for rank, name in enumerate(long) if name in item.path.as_posix()))
+    if config.getoption("--quick"):
+        left_out = [item for item in items if not _is_quick(item)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
     for item in items:
-        assert isinstance(item, pytest.Function)
-        asked = {*item.fixturenames, *_servers_by_parameter(item)}
-        for fixture in SHARED.keys() & asked:
+        for fixture in SHARED.keys() & _asked(item):
             item.add_marker(pytest.mark.xdist_group(SHARED[fixture]))
 
 
-def _servers_by_parameter(item: pytest.Function) -> set[str]:
-    """The server that a test asks for as it runs: by the database that its parameter names."""
+def _is_quick(item: pytest.Item) -> bool:
+    path = item.path.as_posix()
+    return not any(name in path for name in NOT_QUICK) and not _asked(item) & {"rehearse", *SHARED}
+
+
+def _asked(item: pytest.Item) -> set[str]:
+    """The fixtures that a test asks for, the server that a parameter names among them."""
+    assert isinstance(item, pytest.Function)
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
-    return {"postgresql_server"} if parameters.get("url") == "postgresql" else set()
+    server = {"postgresql_server"} if parameters.get("url") == "postgresql" else set[str]()
+    return {*item.fixturenames, *server}
 
 
 def pytest_collection_finish() -> None:

@@ -5,10 +5,9 @@ at once, as stages have that need different machines. How long a shard takes is 
 records, differently for each stage; a worker sleeps so long, so that the figures are the
 scheduling's and not this machine's. The limit is what a scheduler without any overhead would reach.
 
-    python -m benchmarks.array_pipelining [--quick]
+    python -m benchmarks.array_pipelining [--quick | --smallest]
 """
 
-import argparse
 import heapq
 import json
 import os
@@ -17,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,8 @@ from batch_assets.ledger.states import State
 from batch_assets.rehearsal.faults import Scenario
 from batch_assets.rehearsal.server import RehearsalServer
 from batch_assets.settings.pipeline import parse_pipeline
-from benchmarks.measure import Comparison, report, take_turns
+from benchmarks.arguments import Size, make_parser
+from benchmarks.measure import Comparison, Targets, report, take_turns
 
 TARGET = 1.3
 CHILDREN = 2  # of each stage at once
@@ -61,20 +62,34 @@ class ModelImpl:
 """
 
 
-def main() -> int:
+@dataclass(frozen=True)
+class Counts:
+    shards: int
+    rounds: int
+    median_seconds: float  # of a shard in a stage
+
+
+COUNTS = {
+    Size.FULL: Counts(shards=16, rounds=3, median_seconds=3.0),
+    Size.QUICK: Counts(shards=6, rounds=1, median_seconds=2.2),
+    Size.SMALLEST: Counts(shards=2, rounds=1, median_seconds=0.05),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print it; the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="under a minute on two idle cores")
-    quick = parser.parse_args().quick
-    shards, rounds, median = (6, 1, 2.2) if quick else (16, 3, 3.0)
+    size: Size = make_parser(__doc__).parse_args(arguments).size
+    counts, targets = COUNTS[size], Targets(size.judged)
+    shards, rounds = counts.shards, counts.rounds
     chance = random.Random(1)
-    seconds = [tuple(median * chance.lognormvariate(0.0, SPREAD) for _ in STAGES) for _ in range(shards)]
+    seconds = [
+        tuple(counts.median_seconds * chance.lognormvariate(0.0, SPREAD) for _ in STAGES)
+        for _ in range(shards)
+    ]
     shortest, longest = min(map(min, seconds)), max(map(max, seconds))
     print(
         f"{shards} shards in two stages, {CHILDREN} children each at once, {shortest:.1f} to {longest:.1f} s a shard "
-        f"and stage; {rounds} rounds in turns"
+        f"and stage; rounds in turns: {rounds}"
     )
     with tempfile.TemporaryDirectory() as place, aws() as server:
         folder, numbers = Path(place), count()
@@ -87,7 +102,8 @@ def main() -> int:
     rates = {name: [60 * shards / each for each in walls] for name, walls in taken.items()}
     limit = 60 * shards / critical_path(seconds)
     name = "chained against a barrier"
-    return report([Comparison(name, "shards/min", rates["chained"], rates["barrier"], limit, TARGET)])
+    report([Comparison(name, "shards/min", rates["chained"], rates["barrier"], limit, TARGET)], targets)
+    return targets.exit_code()
 
 
 def critical_path(seconds: Sequence[tuple[float, ...]]) -> float:

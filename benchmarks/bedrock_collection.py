@@ -2,64 +2,50 @@
 
 Ours parses every line, joins it to its record, checks and normalizes the vector and keeps it on
 a temporary file. Lines come in random order, one core for both. The limit is simdjson parsing
-the same lines with nothing done about them. Then a file of 1 GB is collected to a shard's
-Parquet in a process of its own, whose peak memory is measured.
+the same lines with nothing done about them. Then a file of 1 GB is collected to a
+shard's Parquet in a process of its own, whose peak memory is measured.
 
-    python -m benchmarks.bedrock_collection [--quick] [--folder DIR]
+    python -m benchmarks.bedrock_collection [--quick | --smallest] [--folder DIR]
 """
 
-import argparse
 import statistics
-import subprocess
-import sys
 import tempfile
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import orjson
+import pyarrow as pa
 import simdjson
 
 from batch_assets.embeddings.job_rows import JobRows
+from batch_assets.embeddings.shard_writer import ShardWriter
 from batch_assets.executors.aws.results import split_lines
 from batch_assets.executors.bedrock.families.titan_text import TitanText
 from batch_assets.executors.bedrock.requests import record_id
 from batch_assets.executors.bedrock.results import read_results
-from batch_assets.storage import open_storage
-from benchmarks.measure import Comparison, report, take_turns
-
-TARGET_RATIO, TARGET_MEGABYTES = 1.0, 500
-BIG_FILE = 10**9
-
-COLLECT = """
-import sys, time
-from pathlib import Path
-import pyarrow as pa
-from batch_assets.embeddings.job_rows import JobRows
-from batch_assets.embeddings.shard_writer import ShardWriter
-from batch_assets.executors.bedrock.families.titan_text import TitanText
-from batch_assets.executors.bedrock.results import read_results
 from batch_assets.sources.base import Records
 from batch_assets.storage import open_storage
-folder, name, records, dimensions = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-storage = open_storage(folder)
-family = TitanText("", True, True, dimensions, 0)
-started = time.perf_counter()
-with JobRows(records) as rows:
-    assert read_results(storage, [name], rows, family).embedded == records
-    read = time.perf_counter() - started
-    rows.save(storage, "attempt.parquet")
-    writer = ShardWriter(storage, "g0001-00000", 1, {}, "float32")
-    for start in range(0, records, 2048):
-        ordinals = list(range(start, min(start + 2048, records)))
-        names = [""] * len(ordinals)
-        columns = pa.RecordBatch.from_pylist([{}] * len(ordinals))
-        writer.write(rows.outcomes(Records(ordinals, names, names, ordinals, names, columns)))
-    assert writer.close().embedded == records
-seconds = time.perf_counter() - started
-peak = Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]
-print(read, seconds, int(peak) * 1024 / 1e6)
-"""
+from benchmarks.arguments import Size, make_parser
+from benchmarks.measure import Comparison, Targets, in_new_process, peak_megabytes, report, take_turns
+
+TARGET_RATIO, TARGET_MEGABYTES = 1.0, 500
+
+
+@dataclass(frozen=True)
+class Counts:
+    bytes: int  # of a file that is read again and again
+    big_bytes: int
+    rounds: int
+
+
+COUNTS = {
+    Size.FULL: Counts(bytes=4 * 10**8, big_bytes=10**9, rounds=7),
+    Size.QUICK: Counts(bytes=10**8, big_bytes=10**9, rounds=5),
+    Size.SMALLEST: Counts(bytes=10**6, big_bytes=10**6, rounds=1),
+}
 
 
 def write_results(path: Path, size: int, dimensions: int, *, narrow: bool, by_type: bool) -> int:
@@ -131,33 +117,54 @@ def compare(
     return Comparison(name, "MB/s", rates(seconds["ours"]), rates(seconds["peer"]), limit, TARGET_RATIO)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="less data, fewer rounds: about half a minute")
+def collect_shard(path: Path, records: int, dimensions: int) -> tuple[float, float, float]:
+    """From a result file to a shard's files: seconds until it is read, seconds in all, and peak memory in MB."""
+    storage, name = open_storage(str(path.parent)), path.name
+    family = TitanText("", True, True, dimensions, 0)
+    started = time.perf_counter()
+    with JobRows(records) as rows:
+        assert read_results(storage, [name], rows, family).embedded == records
+        read = time.perf_counter() - started
+        rows.save(storage, "attempt.parquet")
+        writer = ShardWriter(storage, "g0001-00000", 1, {}, "float32")
+        for start in range(0, records, 2048):
+            ordinals = list(range(start, min(start + 2048, records)))
+            names = [""] * len(ordinals)
+            columns = pa.RecordBatch.from_pylist([{}] * len(ordinals))
+            writer.write(rows.outcomes(Records(ordinals, names, names, ordinals, names, columns)))
+        assert writer.close().embedded == records
+    return read, time.perf_counter() - started, peak_megabytes()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print it; the exit code."""
+    parser = make_parser(__doc__)
     parser.add_argument("--folder", default=tempfile.gettempdir(), help="a folder on the disk to measure")
-    arguments = parser.parse_args()
-    size, rounds = (10**8, 5) if arguments.quick else (4 * 10**8, 7)
-    with tempfile.TemporaryDirectory(dir=arguments.folder, prefix="benchmark-collection-") as name:
+    given = parser.parse_args(arguments)
+    chosen: Size = given.size
+    counts, targets = COUNTS[chosen], Targets(chosen.judged)
+    size, rounds = counts.bytes, counts.rounds
+    with tempfile.TemporaryDirectory(dir=given.folder, prefix="benchmark-collection-") as name:
         folder = Path(name)
-        print(f"result files of {size / 1e6:,.0f} MB, {rounds} rounds in turns")
-        missed = report(
+        print(f"result files of {size / 1e6:,.0f} MB, rounds in turns: {rounds}")
+        report(
             [
                 compare(folder, "1024 numbers of float64", 1024, size, rounds, narrow=False, by_type=False),
                 compare(folder, "1024 of float32, twice", 1024, size, rounds, narrow=True, by_type=True),
                 compare(folder, "256 numbers of float32", 256, size, rounds, narrow=True, by_type=False),
-            ]
+            ],
+            targets,
         )
         big = folder / "big.jsonl.out"
-        records = write_results(big, BIG_FILE, 1024, narrow=False, by_type=False)
-        command = [sys.executable, "-c", COLLECT, str(folder), big.name, str(records), "1024"]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        read, seconds, megabytes = map(float, done.stdout.split())
+        records = write_results(big, counts.big_bytes, 1024, narrow=False, by_type=False)
+        read, seconds, megabytes = in_new_process(collect_shard, big, records, 1024)
+    verdict = targets.judge("memory", megabytes <= TARGET_MEGABYTES)
     print(
-        f"1 GB, {records:,} records: read in {read:.1f} s, kept and written as a shard in {seconds - read:.1f} s; "
-        f"{megabytes:,.0f} MB at the peak, target {TARGET_MEGABYTES} MB"
+        f"{counts.big_bytes / 1e6:,.0f} MB, {records:,} records: read in {read:.1f} s, kept and written as a shard in "
+        f"{seconds - read:.1f} s; {megabytes:,.0f} MB at the peak, target {TARGET_MEGABYTES} MB{verdict}"
     )
-    return 1 if missed or megabytes > TARGET_MEGABYTES else 0
+    return targets.exit_code()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
 
+from batch_assets import paths
 from batch_assets.control.loop import take_turn
 from batch_assets.control.pipeline import Pipeline, known_pipeline, open_pipeline
 from batch_assets.control.planning import plan_source
 from batch_assets.control.reconciler import CALM
 from batch_assets.control.uploading import enqueue
-from batch_assets.executors.jobs import JobDescription, write_description
+from batch_assets.executors.jobs import JobDescription, RequestFile, write_description
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import State
 from batch_assets.settings.pipeline import PipelineSettings, parse_pipeline
@@ -77,6 +78,8 @@ def by_control_loop(service: SimulatedBedrock, folder: Path, shards: int, *, eve
         turn = take_turn([pipeline])
         done.turns.append(time.perf_counter() - started)
         assert not [*turn.problems, *turn.refused.values()], turn
+        # A job that the control loop gives back is never queued again here, and would be waited for for ever.
+        assert not ledger.counts(pipeline.name)[State.PREPARED], "a job was given back, to be prepared again"
         ended += len(turn.ended)
         # Ticks at which nothing can be done are passed over: no message, no poll due, no pause over.
         seen = ledger.scope(scope)
@@ -113,16 +116,18 @@ def settings_of(folder: Path, *, events: bool) -> PipelineSettings:
 
 
 def queue_all(pipeline: Pipeline) -> None:
-    """Plan every shard and queue a job for it, of 50,000 records that no file holds."""
+    """Plan every shard and queue a job for it, of 50,000 records in a file that nobody has written."""
     ledger, name = pipeline.ledger, pipeline.name
     keys = plan_source(pipeline).all_keys
     ledger.move(name, keys, {State.PLANNED}, State.PREPARED)
     for key in keys:
         claim = ledger.claim_preparation(name, key, pipeline.holder)
         assert claim is not None
+        file = RequestFile(f"{paths.job_folder(key, claim.fence)}/requests/0.jsonl", 50_000, 10**8, key)
         description = JobDescription(
-            pipeline=name, shard=key, fence=claim.fence, attempt=1, kind="batch", fingerprint="", digest=key,
-            staging="", files=(), records=50_000, bytes=10**8, bound_usd=0.2, ordinals=((0, 0),),
+            pipeline=name, shard=key, fence=claim.fence, attempt=1, kind="batch", fingerprint=pipeline.fingerprint,
+            digest=key, staging="", files=(file,), records=file.records, bytes=file.bytes, bound_usd=0.2,
+            ordinals=((0, 0),),
         )  # fmt: skip
         write_description(pipeline.storage, description)
         assert enqueue(pipeline, claim, description)

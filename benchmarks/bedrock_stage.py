@@ -14,13 +14,15 @@ from typing import Any
 import orjson
 import yaml
 
-from batch_assets.cli.rehearsing import BUCKET, Rehearsal, make_resources
+from batch_assets.cli.rehearsed_services import BUCKET, deferred_of, make_resources
+from batch_assets.cli.rehearsing import Rehearsal
 from batch_assets.components.attributes import COMPONENT_TYPE
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.rehearsal.books import Books
 from batch_assets.rehearsal.faults import Scenario
 from batch_assets.rehearsal.job import Job
 from batch_assets.rehearsal.server import RehearsalServer
+from batch_assets.settings.pipeline import parse_pipeline
 from benchmarks.bedrock_service import MODEL
 
 REPOSITORY = Path(__file__).parent.parent
@@ -104,7 +106,6 @@ def staged(
         for each in (rehearsal.home, rehearsal.defs / NAME):
             each.mkdir(parents=True)
         shutil.copy(REPOSITORY / "dagster.yaml", rehearsal.home)
-        queue_url = make_resources(server.endpoint)
         environment = rehearsal.environment(server.endpoint) | {"PYTHONPATH": str(REPOSITORY)}
         stage = Stage(server, rehearsal, environment, shards)
         attributes: dict[str, Any] = {
@@ -116,7 +117,6 @@ def staged(
                 "role_arn": "arn:aws:iam::123456789012:role/batch",
                 "model_id": MODEL,
                 "staging": f"s3://{BUCKET}/staging/",
-                "queue_url": queue_url,
                 "poll_seconds": POLL_SECONDS,
                 "on_demand_rpm": 6000,
             },
@@ -125,6 +125,8 @@ def staged(
             "max_failed_fraction": 1.0,
             "automation": True,
         }
+        settings = parse_pipeline(attributes, NAME, "the benchmark")
+        attributes["executor"]["queue_url"] = make_resources(server.endpoint, deferred_of(settings))
         content = {"type": COMPONENT_TYPE, "attributes": attributes}
         (rehearsal.defs / NAME / "defs.yaml").write_text(yaml.safe_dump(content))
         with (folder / "in.jsonl").open("wb") as file:

@@ -4,163 +4,94 @@ The peer reads the same files and gives them, 32 at a time, to transformers' pro
 they come, in float32; its vectors stay in memory. Ours reads, decodes, embeds and writes, by the
 executor that a pipeline has. Of the files 19 in 20 are JPEG, the others PNG and WebP.
 
-    python -m benchmarks.images [--quick] [--device cpu|cuda] [--images N] [--rounds N]
+    python -m benchmarks.images [--quick | --smallest] [--device cpu|cuda] [--images N] [--rounds N]
 """
 
-import argparse
 import importlib.util
-import io
 import os
 import statistics
-import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from multiprocessing import get_context
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 import torch
 import transformers
 from transformers import CLIPImageProcessor, CLIPModel
 
-from batch_assets.embeddings.facts import JobFacts
-from batch_assets.embeddings.shard_writer import ShardWriter
-from batch_assets.encoders.base import Encoder
 from batch_assets.encoders.devices import available_cores
 from batch_assets.executors.gpu import GpuMachine
-from batch_assets.settings.pipeline import PipelineSettings, parse_pipeline
-from batch_assets.sharding.plan import Shard
-from batch_assets.sharding.plan_files import write_plan
-from batch_assets.sharding.planner import plan_generation
-from batch_assets.sharding.reading import read_shard
-from batch_assets.storage import open_storage
-from batch_assets.worker.fetching import Fetching
-from batch_assets.worker.images import ImageWindows
-from batch_assets.worker.timings import Timings
-from benchmarks.measure import Comparison, report, take_turns
+from batch_assets.settings.pipeline import parse_pipeline
+from benchmarks import ray_workers
+from benchmarks.arguments import Size, make_parser
+from benchmarks.image_runs import Ours, plain_loop
+from benchmarks.measure import Comparison, Targets, in_new_process, lowest_cosine, report, take_turns
 from examples.make_clip_model import make_model
 from examples.make_image_dataset import write_data_set
 
 TARGET_PEER, TARGET_LIMIT, TARGET_GROWTH, LEAST_COSINE = 2.5, 0.85, 1.15, 0.9995
-PEER_BATCH = 32
 FORMATS = ("webdataset", "img2dataset")
 OPERATIONS = 8.82e9
 """Of one image in ViT-B/32: two for each of 4.41 billion multiplications."""
-PART = 500
-"""Images that memory is measured with, over and over again."""
 
 
-def main() -> int:
+@dataclass(frozen=True)
+class Counts:
+    model: str
+    images: int  # of both formats together
+    shards: int  # of each format
+    rounds: int
+    part: int  # images that memory is measured with, over and over again
+    parts: int
+    with_ray: bool
+
+
+COUNTS = {
+    Size.FULL: Counts("vit-b-32", images=768, shards=2, rounds=3, part=500, parts=20, with_ray=True),
+    Size.QUICK: Counts("vit-b-32", images=160, shards=1, rounds=1, part=500, parts=4, with_ray=False),
+    Size.SMALLEST: Counts("tiny", images=16, shards=2, rounds=1, part=4, parts=5, with_ray=False),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run everything and print it; the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="about a minute on two idle cores")
+    parser = make_parser(__doc__)
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--images", type=int, help="how many images, of both formats together")
     parser.add_argument("--rounds", type=int, help="how often everything takes its turn")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
+    size: Size = given.size
+    counts, targets = COUNTS[size], Targets(size.judged)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    images = given.images or (320 if given.quick else 768)
-    rounds = given.rounds or (1 if given.quick else 3)
-    with tempfile.TemporaryDirectory() as folder:
-        code = compare(Path(folder), given.device, images, rounds)
-        code |= memory(Path(folder), 4 * PART if given.quick else 20 * PART)
-        if given.quick:
-            print("two Ray workers against one: python -m benchmarks.ray_workers --quick")
-            return code
-        return code | two_workers(Path(folder), images, rounds)
+    images, rounds = given.images or counts.images, given.rounds or counts.rounds
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        model = make_model(folder / "model", counts.model)
+        for format in FORMATS:
+            write_data_set(folder / format, format=format, images=images // 2, shards=counts.shards)
+        compare(folder, model, given.device, images, rounds, targets)
+        memory(folder, counts.part, counts.parts, targets)
+        if counts.with_ray:
+            two_workers(folder, model, images, rounds, targets)
+        else:
+            print("two Ray workers against one: python -m benchmarks.ray_workers")
+    return targets.exit_code()
 
 
-@dataclass
-class Ours:
-    """The pipelines over both formats, on one machine, planned and with the model loaded."""
-
-    machine: GpuMachine
-    pipelines: list[PipelineSettings] = field(default_factory=list)
-    shards: list[tuple[PipelineSettings, Shard, dict[str, str]]] = field(default_factory=list)
-    written: int = 0
-
-    def add(self, name: str, source: Path, format: str, model: Path, out: Path) -> None:
-        """Plan a pipeline over the files of one format."""
-        values = {
-            "source": {"uri": str(source), "format": format},
-            "model": {"id": str(model)},
-            "output": {"root": str(out)},
-        }
-        settings = parse_pipeline(values, name, "benchmark")
-        storage = open_storage(settings.output.root)
-        plan = plan_generation(settings, storage)
-        write_plan(storage, plan.summary, plan.shards)
-        self.pipelines.append(settings)
-        self.shards += [(settings, shard, plan.summary.columns) for shard in plan.shards]
-
-    @property
-    def encoder(self) -> Encoder:
-        return self.machine.encoder(self.pipelines[0])
-
-    def run(self, seen: Callable[[int], None] = lambda _: None) -> npt.NDArray[np.float32]:
-        """From files to files; the vectors in source order."""
-        vectors: list[npt.NDArray[np.float32]] = []
-        for settings, shard, columns in self.shards:
-            self.written += 1
-            writer = ShardWriter(
-                open_storage(settings.output.root), shard.key, self.written, columns, "float32"
-            )
-            executor = self.machine.executor(settings)
-            handle = executor.submit([executor.prepare(shard, 1)], "benchmark")[0]
-            for outcomes in executor.collect(handle, JobFacts()):
-                writer.write(outcomes)
-                vectors.append(outcomes.vectors)
-                seen(len(outcomes.records))
-            writer.close(self.encoder.dimensions)
-        return np.concatenate(vectors)
-
-    def decode(self) -> list[Any]:
-        """Read and decode everything, as a run does, and embed nothing; the first prepared images."""
-        kept: list[Any] = []
-        for settings, shard, _ in self.shards:
-            windows = ImageWindows(self.encoder, Fetching(), Timings({}))
-            for window in windows.windows(read_shard(settings, shard)):
-                kept += window.inputs[: max(0, 512 - len(kept))]
-        return kept
-
-    def forward(self, inputs: list[Any], images: int) -> None:
-        """Embed prepared images, `images` of them, in the batches and threads that a run has."""
-        encoder = self.encoder
-        size = max(1, encoder.batch_tokens // int(encoder_tokens(encoder)))
-        size = min(size, encoder.batch_records or size)
-        many = (inputs * (images // len(inputs) + 1))[:images]
-        batches = [many[first : first + size] for first in range(0, images, size)]
-        with ThreadPoolExecutor(encoder.threads) as pool:
-            list(pool.map(encoder.encode, batches))
-
-
-def encoder_tokens(encoder: Encoder) -> int:
-    """Tokens of an image, by the encoder's own count."""
-    from batch_assets.worker.encoding import trivial_record
-
-    return int(encoder.prepare([trivial_record(encoder)]).counts[0])
-
-
-def compare(folder: Path, device: str, images: int, rounds: int) -> int:
+def compare(folder: Path, model: Path, device: str, images: int, rounds: int, targets: Targets) -> None:
     """Ours against the plain loop, and against what decoding and the model allow together."""
-    model = make_model(folder / "vit-b-32", "vit-b-32")
     ours = Ours(GpuMachine(device))
     for format in FORMATS:
-        write_data_set(folder / format, format=format, images=images // 2, shards=2)
         ours.add(f"bench_{format}", folder / format, format, model, folder / f"out-{format}")
     processor = CLIPImageProcessor.from_pretrained(str(model))
-    exact = CLIPModel.from_pretrained(str(model)).to(device).eval()
+    exact = cast(torch.nn.Module, CLIPModel.from_pretrained(str(model))).to(device).eval()
     encoder = ours.encoder
-    print(f"{images:,} images, {rounds} rounds in turns; {available_cores()} cores, {encoder.device}, "
+    print(f"{images:,} images, rounds in turns: {rounds}; {available_cores()} cores, {encoder.device}, "
           f"ours computes in {encoder.dtype}")  # fmt: skip
     kept: dict[str, npt.NDArray[np.float32]] = {}
     inputs = ours.decode()
@@ -180,57 +111,19 @@ def compare(folder: Path, device: str, images: int, rounds: int) -> int:
         for pair in zip(rates["decode"], rates["forward"], strict=True)
     ]
     limit = statistics.median(both)
-    code = report(
+    report(
         [
             Comparison("plain loop, float32", "images/s", rates["whole"], rates["peer"], limit, TARGET_PEER),
             Comparison("what the two allow", "images/s", rates["whole"], both, limit, TARGET_LIMIT),
-        ]
+        ],
+        targets,
     )
     if device != "cpu":
         share = statistics.median(rates["forward"]) * OPERATIONS / product_rate(device, encoder.dtype)
         print(f"the model alone is at {share:.0%} of this device's best matrix product in {encoder.dtype}")
     cosine = lowest_cosine(kept["ours"], kept["peer"])
-    print(f"lowest cosine to the plain loop: {cosine:.6f}; target {LEAST_COSINE}")
-    return 1 if cosine < LEAST_COSINE else code
-
-
-def plain_loop(folder: Path, processor: Any, model: Any, device: str) -> npt.NDArray[np.float32]:
-    """What a first script does: open, process, embed, 32 at a time."""
-    from PIL import Image
-
-    torch.set_num_threads(available_cores())  # whatever ours has set in this thread
-    vectors: list[npt.NDArray[np.float32]] = []
-    batch: list[Any] = []
-
-    def embed() -> None:
-        pixels = processor(images=batch, return_tensors="pt").to(device)
-        with torch.inference_mode():
-            found = model.get_image_features(**pixels)
-            found = getattr(found, "pooler_output", found)
-            vectors.append(torch.nn.functional.normalize(found, dim=1).cpu().numpy())
-        batch.clear()
-
-    for content in files_of(folder):
-        batch.append(Image.open(io.BytesIO(content)).convert("RGB"))
-        if len(batch) == PEER_BATCH:
-            embed()
-    if batch:
-        embed()
-    return np.concatenate(vectors)
-
-
-def files_of(folder: Path) -> Iterator[bytes]:
-    """The image files of both data sets, in the order in which a run reads them."""
-    for path in sorted((folder / "webdataset").glob("*.tar")):
-        with tarfile.open(path) as tar:
-            for member in tar:
-                if not member.name.endswith((".json", ".txt")):
-                    file = tar.extractfile(member)
-                    assert file is not None
-                    yield file.read()
-    for path in sorted((folder / "img2dataset").glob("*.parquet")):
-        for batch in pq.ParquetFile(path).iter_batches(64, columns=["jpg"]):
-            yield from batch.column(0).to_pylist()
+    verdict = targets.require("lowest cosine", cosine >= LEAST_COSINE)
+    print(f"lowest cosine to the plain loop: {cosine:.6f}; target {LEAST_COSINE}{verdict}")
 
 
 def product_rate(device: str, dtype: str) -> float:
@@ -240,37 +133,31 @@ def product_rate(device: str, dtype: str) -> float:
     for _ in range(10):
         torch.cuda.synchronize(device)
         started = time.perf_counter()
-        a @ a
+        torch.matmul(a, a)
         torch.cuda.synchronize(device)
         best = min(best, time.perf_counter() - started)
     return 2 * 8192**3 / best
 
 
-def lowest_cosine(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
-    return float(((a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min())
-
-
-def memory(folder: Path, images: int) -> int:
-    """How much a process grows from its first fifth of `images` images to its last, with a tiny model."""
-    source = folder / "part"
-    write_data_set(source, format="webdataset", images=PART, shards=1)
+def memory(folder: Path, part: int, parts: int, targets: Targets) -> None:
+    """How much a process grows from its first fifth of the images to its last, with a tiny model."""
+    source, images = folder / "part", part * parts
+    write_data_set(source, format="webdataset", images=part, shards=1)
     many = folder / "many"
     many.mkdir()
-    for number in range(images // PART):
+    for number in range(parts):
         for path in source.iterdir():
             os.link(path, many / path.name.replace("00000", f"{number:05d}"))
     make_model(folder / "tiny", "tiny")
     # A process of its own: in this one the peer's memory would hide what grows.
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        first, last = pool.submit(_resident, folder, images).result()
+    first, last = in_new_process(resident, folder, images)
     growth = last / first
-    verdict = "" if growth <= TARGET_GROWTH else "  missed"
+    verdict = targets.judge("memory", growth <= TARGET_GROWTH)
     print(f"memory: {first / 1e6:,.0f} MB up to image {images // 5:,}, {last / 1e6:,.0f} MB up to image "
           f"{images:,}: {growth:.2f}x, target {TARGET_GROWTH}x{verdict}")  # fmt: skip
-    return int(bool(verdict))
 
 
-def _resident(folder: Path, images: int) -> tuple[int, int]:
+def resident(folder: Path, images: int) -> tuple[int, int]:
     """The most bytes in memory during the first fifth of the images, and during all."""
     ours = Ours(GpuMachine("cpu"))
     ours.add("bench_memory", folder / "many", "webdataset", folder / "tiny", folder / "out-memory")
@@ -282,27 +169,26 @@ def _resident(folder: Path, images: int) -> tuple[int, int]:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         size = pages * os.sysconf("SC_PAGE_SIZE")
         peaks[1] = max(peaks[1], size)
-        if done <= images // 5:
+        if done <= images // 5 or not peaks[0]:  # the first images, even where they come all at once
             peaks[0] = max(peaks[0], size)
 
     ours.run(seen)
     return peaks[0], peaks[1]
 
 
-def two_workers(folder: Path, images: int, rounds: int) -> int:
+def two_workers(folder: Path, model: Path, images: int, rounds: int, targets: Targets) -> None:
     """Two Ray workers against one over the tars; nothing where Ray is not installed."""
     if importlib.util.find_spec("ray") is None:
         print("two workers against one: not measured, ray is not installed (batch-assets[ray])")
-        return 0
-    from benchmarks.ray_workers import SHARDS, measure
-
+        return
     values = {
         "source": {"uri": str(folder / "webdataset"), "format": "webdataset"},
-        "model": {"id": str(folder / "vit-b-32")},
-        "shards": {"records": max(16, images // 2 // SHARDS)},
+        "model": {"id": str(model)},
+        "shards": {"records": max(16, images // 2 // ray_workers.SHARDS)},
         "output": {"root": str(folder / "out-ray")},
     }
-    return report([measure(parse_pipeline(values, "bench_ray", "benchmark"), rounds)])
+    measured = ray_workers.measure(parse_pipeline(values, "bench_ray", "benchmark"), rounds)
+    report([measured], targets)
 
 
 if __name__ == "__main__":

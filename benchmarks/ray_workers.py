@@ -2,13 +2,13 @@
 
 One pool of two workers with the model loaded serves both: where one is measured, the other rests.
 
-    python -m benchmarks.ray_workers [--quick]
+    python -m benchmarks.ray_workers [--quick | --smallest]
 """
 
-import argparse
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,25 @@ from batch_assets.executors.ray.executor import RayExecutor
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.settings.in_place import RayExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings, parse_pipeline
-from benchmarks.measure import Comparison, report, take_turns
+from benchmarks.arguments import Size, make_parser
+from benchmarks.measure import Comparison, Targets, report, take_turns
 
 WORKERS, TARGET = 2, 1.7
 SHARDS = 8
+
+
+@dataclass(frozen=True)
+class Counts:
+    texts: int
+    shards: int
+    rounds: int
+
+
+COUNTS = {
+    Size.FULL: Counts(texts=1600, shards=SHARDS, rounds=5),
+    Size.QUICK: Counts(texts=400, shards=SHARDS, rounds=3),
+    Size.SMALLEST: Counts(texts=16, shards=2, rounds=1),
+}
 
 
 class OneAtATime(RayExecutor):
@@ -35,30 +50,28 @@ class OneAtATime(RayExecutor):
         return 1
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measure with texts and print it; the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="under a minute on two idle cores")
-    quick = parser.parse_args().quick
-    count, rounds = (400, 3) if quick else (1600, 5)
+    size: Size = make_parser(__doc__).parse_args(arguments).size
+    counts, targets = COUNTS[size], Targets(size.judged)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         with (folder / "in.jsonl").open("w", encoding="utf-8") as file:
-            for number in range(count):
+            for number in range(counts.texts):
                 text = "How do I read a file line by line, and sort what is in it? " * (1 + number % 7)
                 file.write(json.dumps({"id": number, "text": text}) + "\n")
         values = {
             "source": {"uri": str(folder / "in.jsonl")},
-            "shards": {"records": count // SHARDS},
+            "shards": {"records": counts.texts // counts.shards},
             "output": {"root": str(folder / "out")},
         }
         print(
-            f"{count:,} texts in {SHARDS} shards, {rounds} rounds in turns; one CPU and one thread a worker"
+            f"{counts.texts:,} texts in {counts.shards} shards, rounds in turns: {counts.rounds}; "
+            "one CPU and one thread a worker"
         )
-        comparison = measure(parse_pipeline(values, "benchmark", "benchmark"), rounds)
-    return report([comparison])
+        comparison = measure(parse_pipeline(values, "benchmark", "benchmark"), counts.rounds)
+    report([comparison], targets)
+    return targets.exit_code()
 
 
 def measure(settings: PipelineSettings, rounds: int) -> Comparison:
