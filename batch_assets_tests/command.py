@@ -1,9 +1,13 @@
 """The real command as a process of its own, with a home of its own."""
 
+import atexit
+import functools
 import json
 import os
 import re
+import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,9 +42,28 @@ class Machine:
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
+@functools.cache
+def _databases_of_dagster() -> Path:
+    """A home in which Dagster has made its databases, half a second's work; it ends with this process."""
+    import dagster as dg
+
+    folder = Path(tempfile.mkdtemp(prefix="batch-assets-home-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    dg.DagsterInstance.local_temp(str(folder)).dispose()
+    return folder
+
+
+def make_home(folder: Path) -> Path:
+    """A home for Dagster, with empty databases of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("history", "schedules"):
+        shutil.copytree(_databases_of_dagster() / name, folder / name, dirs_exist_ok=True)
+    return folder
+
+
 def make_machine(folder: Path, **environment: str) -> Machine:
     """A deployment whose home is `folder`; nothing of the tester's own environment reaches it."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_home(folder)
     kept = {
         name: os.environ[name]
         for name in ("PATH", "HOME", "LANG", "PYTHONPYCACHEPREFIX")

@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 
 from batch_assets.components.attributes import COMPONENT_TYPE
-from batch_assets_tests.command import published, some_records, write_records
+from batch_assets_tests.command import make_home, published, some_records, write_records
 from batch_assets_tests.waiting import PATIENCE_SECONDS, wait_until
 
 REPOSITORY = Path(__file__).parent.parent
@@ -143,8 +143,7 @@ def free_port() -> int:
 @contextmanager
 def serve(folder: Path, defs: Path) -> Iterator[Server]:
     """Webserver and daemon on this repository's workspace.yaml and dagster.yaml."""
-    home, port = folder / "home", free_port()
-    home.mkdir()
+    home, port = make_home(folder / "home"), free_port()
     shutil.copy(REPOSITORY / "dagster.yaml", home)
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     environment = kept | {

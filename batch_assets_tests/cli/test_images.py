@@ -18,7 +18,7 @@ import pytest
 
 from batch_assets.cli.app import run_command
 from batch_assets_tests.builders import make_tiny_clip
-from batch_assets_tests.command import ACCOUNTING
+from batch_assets_tests.command import ACCOUNTING, make_home
 from batch_assets_tests.object_store import s3_server, use_s3
 
 Run = Callable[..., tuple[int, str, str]]
@@ -88,7 +88,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         monkeypatch.delenv(name)
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("BATCH_ASSETS_LEDGER_URL", raising=False)
-    (tmp_path / "home").mkdir()
+    make_home(tmp_path / "home")
 
     def run(*arguments: object) -> tuple[int, str, str]:
         capsys.readouterr()
