@@ -10,6 +10,8 @@ load_modules(
     "batch_assets.cli.run",
     "batch_assets.orchestration.driver",
     "batch_assets.components.embedding_pipeline",
+    "batch_assets.encoders.image",
+    "batch_assets.encoders.nvjpeg",
     "batch_assets.encoders.registry",
     "batch_assets.worker.__main__",
     "batch_assets.worker.runner",
@@ -19,4 +21,7 @@ load_modules(
     "polars",
     "torch",
     "sentence_transformers",
+    "transformers.models.bert.modeling_bert",
+    "transformers.models.clip.image_processing_clip",
+    "transformers.models.clip.modeling_clip",
 )

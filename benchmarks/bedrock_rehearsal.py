@@ -26,7 +26,6 @@ TARGET_BUSY, TARGET_CALLS = 0.97, 4.0
 MINUTE, HOUR = 60.0, 3600.0
 LONG, SHORT = (10 * MINUTE, 6 * HOUR), (10 * MINUTE, 15 * MINUTE)
 
-SPEED = 60.0  # virtual seconds in a real one
 TIMING = {"running": (120, 480)}
 CHAOS_SPEED, CHAOS_SLOTS = 200.0, 8
 EXPIRY_HOUR = 60.0  # of 24: else a job that expires is waited for longer than for all others
@@ -46,7 +45,8 @@ class Backfill:
 class Counts:
     backfills: tuple[Backfill, ...]
     shards: int
-    slots: int  # without faults
+    slots: int  # without faults, and so is the speed: virtual seconds in a real one
+    speed: float
     kills: tuple[str, ...]
     wait_for_absent: bool  # a minute for each result file that never comes
 
@@ -63,16 +63,23 @@ COUNTS = {
         ),
         shards=40,
         slots=8,
+        speed=60.0,
         kills=("daemon", "command", "command") * 4,
         wait_for_absent=True,
     ),
     Size.QUICK: Counts(
-        (Backfill(100, 20, LONG),), shards=16, slots=8, kills=("command",), wait_for_absent=False
+        backfills=(Backfill(100, 20, LONG),),
+        shards=16,
+        slots=8,
+        speed=60.0,
+        kills=("command",),
+        wait_for_absent=False,
     ),
     Size.SMALLEST: Counts(
         backfills=(Backfill(8, 2, SHORT), Backfill(8, 2, SHORT, events=False)),
         shards=2,
         slots=1,
+        speed=600.0,
         kills=("command",),
         wait_for_absent=False,
     ),
@@ -90,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(dir=given.folder, prefix="benchmark-bedrock-") as name:
         folder = Path(name)
         simulate(folder, counts.backfills, targets)
-        rehearse(folder / "calm", counts.shards, counts.slots)
+        rehearse(folder / "calm", counts)
         disturb(folder / "stormy", counts, given.seed, targets)
     return targets.exit_code()
 
@@ -124,20 +131,21 @@ def simulate(folder: Path, backfills: Sequence[Backfill], targets: Targets) -> N
         )
 
 
-def rehearse(folder: Path, shards: int, slots: int) -> None:
+def rehearse(folder: Path, counts: Counts) -> None:
     """By real time, no faults."""
+    shards, slots, speed = counts.shards, counts.slots, counts.speed
     scenario = Scenario.of({"quotas": {"concurrent_jobs": slots}, "timing": TIMING})
-    with staged(folder, scenario, SPEED, shards) as stage:
+    with staged(folder, scenario, speed, shards) as stage:
         seconds = run_undisturbed(stage)
         jobs = [(job.submitted, job.ended or job.submitted) for job in stage.jobs]
     until = max(submitted for submitted, _ in jobs)
     first = min(submitted for submitted, _ in jobs)
     taken = sum(ended - submitted for submitted, ended in jobs)
     busy = sum(min(ended, until) - submitted for submitted, ended in jobs) / ((until - first) * slots)
-    at_service = (max(ended for _, ended in jobs) - first) / SPEED
+    at_service = (max(ended for _, ended in jobs) - first) / speed
     print(
-        f"by real time: {shards} shards, {slots} slots, jobs of {taken / len(jobs) / SPEED:.1f} s; "
-        f"ideal {taken / slots / SPEED:.1f} s, at the service {at_service:.1f} s, the command {seconds:.1f} s; "
+        f"by real time: {shards} shards, {slots} slots, jobs of {taken / len(jobs) / speed:.1f} s; "
+        f"ideal {taken / slots / speed:.1f} s, at the service {at_service:.1f} s, the command {seconds:.1f} s; "
         f"slots busy {busy:.1%}",
         flush=True,
     )

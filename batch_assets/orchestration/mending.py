@@ -68,9 +68,14 @@ def know_partitions(instance: dg.DagsterInstance, ledger: Ledger, pipeline: str,
     """Make sure that Dagster knows all of `keys`; if not, tell it all of the pipeline's, in their order.
 
     It may not: they were planned under another Dagster home, or by a process that died in between.
+    To look for one key takes the same time however many there are; for several, all are read.
     """
     name = f"{pipeline}_shards"
-    if not set(keys) <= set(instance.get_dynamic_partitions(name)):
+    if len(keys) == 1:
+        known = instance.has_dynamic_partition(name, keys[0])
+    else:
+        known = set(keys) <= set(instance.get_dynamic_partitions(name))
+    if not known:
         add_partitions(instance, pipeline, [row.key for row in ledger.shards(pipeline, superseded=True)])
 
 

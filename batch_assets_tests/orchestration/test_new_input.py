@@ -178,3 +178,15 @@ def test_shards_planned_elsewhere_become_partitions_before_their_run(deployment:
         deployment.instance.delete_dynamic_partition("texts_shards", key)
     assert len(deployment.tick("new_input").run_requests or ()) == 1
     assert deployment.keys == keys
+
+
+def test_a_partition_that_was_deleted_is_there_again_when_its_run_has_come_to_nothing(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = deployment.plan()
+    deployment.instance.delete_dynamic_partition("texts_shards", keys[0])
+    assert deployment.tick("new_input").run_requests
+    # Nothing has moved ten minutes later: it is asked for again.
+    monkeypatch.setattr(new_input, "PATIENCE_SECONDS", 0.0)
+    assert deployment.tick("new_input").run_requests
+    assert set(deployment.keys) == set(keys)

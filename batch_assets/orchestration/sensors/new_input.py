@@ -167,11 +167,16 @@ def _look_at_shards(
     states = UNSTARTED if settings.executor.in_place else UNSTARTED[:2]
     rows = startable_shards(settings, ledger, states, limit=RUNS_PER_TICK * SHARDS_PER_RUN)
     groups = list(_side_by_side(rows))[: RUNS_PER_TICK - len(tick.requests)]
-    if not groups or not _due(turn.shards, _progress(settings, ledger), settings.name, tick):
+    progress = _progress(settings, ledger)
+    again = turn.shards.mark == progress
+    if not groups or not _due(turn.shards, progress, settings.name, tick):
         return
+    wanted = [row.key for group in groups for row in group]
+    # Partitions are added in their order: with the last one Dagster knows all before it. Where the last runs have come
+    # to nothing, somebody may have deleted one.
+    know_partitions(instance, ledger, settings.name, wanted if again else wanted[-1:])
     for group in groups:
         shards = [row.key for row in group]
-        know_partitions(instance, ledger, settings.name, shards)
         tick.requests.append(dg.RunRequest(asset_selection=keys, tags=range_tags(shards[0], shards[-1])))
 
 
