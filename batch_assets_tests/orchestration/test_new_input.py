@@ -185,8 +185,9 @@ def test_a_partition_that_was_deleted_is_there_again_when_its_run_has_come_to_no
 ) -> None:
     keys = deployment.plan()
     deployment.instance.delete_dynamic_partition("texts_shards", keys[0])
-    assert deployment.tick("new_input").run_requests
+    first = deployment.tick("new_input")
+    assert first.run_requests
     # Nothing has moved ten minutes later: it is asked for again.
     monkeypatch.setattr(new_input, "PATIENCE_SECONDS", 0.0)
-    assert deployment.tick("new_input").run_requests
+    assert deployment.tick("new_input", first.cursor).run_requests
     assert set(deployment.keys) == set(keys)
