@@ -1,6 +1,7 @@
 """What the package's files import, read from their source: for the tests of layers and dependencies."""
 
 import ast
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ class Import:
         return f"{self.file}:{self.line} imports {self.module}"
 
 
+@functools.cache
 def package_imports() -> list[Import]:
     """Every import in every file of the package, but those for type checkers only."""
     return [found for file in sorted(PACKAGE.rglob("*.py")) for found in file_imports(file)]

@@ -5,7 +5,7 @@ from time import monotonic, sleep  # the real ones, also where a test skips paus
 
 PATIENCE_SECONDS = 300.0
 """More than any step of a test takes on a slow machine that others use too; pytest's own limit is above it."""
-PAUSE_SECONDS = 0.005
+PAUSE_SECONDS = 0.002
 
 
 def wait_until(condition: Callable[[], object], told: object = "", pause: float = PAUSE_SECONDS) -> None:

