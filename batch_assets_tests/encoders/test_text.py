@@ -174,7 +174,8 @@ def test_token_counts_are_what_the_model_sees(tiny_model: Path) -> None:
 
 
 def test_minilm_in_bfloat16_and_float32() -> None:
-    texts = [*TEXTS, *(" ".join(WORDS[seed:] + WORDS[:seed]) * 3 for seed in range(0, 40, 20))]
+    # Few: where the processor does not compute in bfloat16, each takes long.
+    texts = [*TEXTS[:10], " ".join(WORDS) * 3]
     expected = reference_vectors(ModelSettings(), texts)
     exact = TextEncoder.load(ModelSettings(dtype="float32"), device="cpu")
     reduced = TextEncoder.load(ModelSettings(dtype="bfloat16"), device="cpu")
