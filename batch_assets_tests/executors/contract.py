@@ -20,7 +20,6 @@ from batch_assets_tests.command import some_records, write_records
 from batch_assets_tests.waiting import wait_until
 
 RECORDS, SHARD_RECORDS, EMPTY_ROW = 60, 25, 7
-SECONDS_TO_END = 30
 UNDER_WAY = (JobState.SUBMITTED, JobState.RUNNING)
 
 
