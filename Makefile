@@ -12,8 +12,8 @@ PORT ?= 3000
 EXECUTOR ?= bedrock
 BENCHMARKS ?= text_cpu images ray_workers scale merge bedrock_collection bedrock_rehearsal array_pipelining
 
-# A worker more than cores: some tests wait for processes. Tests that share a server run in one worker (loadgroup).
-PYTEST := env -u DAGSTER_HOME $(BIN)/python -m pytest -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist loadgroup
+# A worker more than cores: some tests wait for processes.
+PYTEST := env -u DAGSTER_HOME $(BIN)/python -m pytest -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist loadscope
 
 export VIRTUAL_ENV := $(CURDIR)/.venv
 export DAGSTER_HOME := $(CURDIR)/.dagster

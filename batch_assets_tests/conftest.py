@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 # The same examples at every run: a change is judged by what it changed. HYPOTHESIS_PROFILE=random looks for others.
 settings.register_profile("fixed", derandomize=True)
@@ -22,8 +23,8 @@ import batch_assets_tests.databases  # noqa: E402, F401
 from batch_assets_tests.builders import make_tiny_model  # noqa: E402
 from batch_assets_tests.rehearsed import Rehearsal, rehearsed  # noqa: E402
 
-# What costs seconds to start, and serves all tests that ask for it: they run in one process, one after the other.
-SHARED = {"postgresql_server": "postgresql", "cluster": "ray"}
+# What costs seconds to start serves all tests that ask for it: by their names, they run in one process.
+TOGETHER = {"/executors/test_ray.py": "ray", "postgresql": "postgresql"}
 # What the daily round leaves out: services, servers, processes, deaths, and the search for odd orders of events.
 NOT_QUICK = ("/benchmarks/", "/cli/", "/examples/", "/rehearsal/", "/server/", "end_to_end.py", "crashes.py",
              "invariants.py", "test_imports.py", "test_nvjpeg.py", "test_image.py")  # fmt: skip
@@ -35,31 +36,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups
+class Together(LoadScopeScheduling):
+    """One test after the other goes to whatever process is free; those that share a server go to one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((name for part, name in TOGETHER.items() if part in nodeid), nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
+    return Together(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Long tests first, so that no core waits for one of them at the end; those that share a server together."""
+    """Long tests first, so that no core waits for one of them at the end."""
     long = ("/test_end_to_end.py", "/test_images_end_to_end.py", "/cli/", "")
     items.sort(key=lambda item: next(rank for rank, name in enumerate(long) if name in item.path.as_posix()))
     if config.getoption("--quick"):
         left_out = [item for item in items if not _is_quick(item)]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
-    for item in items:
-        for fixture in SHARED.keys() & _asked(item):
-            item.add_marker(pytest.mark.xdist_group(SHARED[fixture]))
 
 
 def _is_quick(item: pytest.Item) -> bool:
-    path = item.path.as_posix()
-    return not any(name in path for name in NOT_QUICK) and not _asked(item) & {"rehearse", *SHARED}
-
-
-def _asked(item: pytest.Item) -> set[str]:
-    """The fixtures that a test asks for, the server that a parameter names among them."""
-    assert isinstance(item, pytest.Function)
-    parameters = item.callspec.params if hasattr(item, "callspec") else {}
-    server = {"postgresql_server"} if parameters.get("url") == "postgresql" else set[str]()
-    return {*item.fixturenames, *server}
+    asked = item.fixturenames if isinstance(item, pytest.Function) else ()
+    names = (*NOT_QUICK, *TOGETHER)
+    return "rehearse" not in asked and not any(name in item.nodeid for name in names)
 
 
 def pytest_collection_finish() -> None:
