@@ -27,7 +27,8 @@ from batch_assets_tests.rehearsed import Rehearsal, rehearsed  # noqa: E402
 TOGETHER = {"/executors/test_ray.py": "ray", "postgresql": "postgresql"}
 # What the daily round leaves out: services, servers, processes, deaths, and the search for odd orders of events.
 NOT_QUICK = ("/benchmarks/", "/cli/", "/examples/", "/rehearsal/", "/server/", "end_to_end.py", "crashes.py",
-             "invariants.py", "test_imports.py", "test_nvjpeg.py", "test_image.py")  # fmt: skip
+             "invariants.py", "test_imports.py", "test_nvjpeg.py", "test_image.py", "test_text.py", "test_processes.py",
+             "test_racing.py", "test_together.py", "test_two_ledgers.py", "test_preprocessing.py")  # fmt: skip
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
