@@ -256,7 +256,7 @@ def test_killed_in_the_middle_and_started_again(submission: Submission, tmp_path
             f"        gate = pathlib.Path({str(gate)!r})\n"
             "        if len(items) > 8 and not gate.exists():\n"
             "            gate.touch()\n"
-            "            time.sleep({10 * PATIENCE_SECONDS})",
+            f"            time.sleep({10 * PATIENCE_SECONDS})",
         )
     )
     submission.fingerprint = fingerprint(submission.settings)
