@@ -4,8 +4,13 @@ All paths are relative to the pipeline's output root and use `/`. What is in the
 to the modules that write them.
 """
 
+import re
+
 PIPELINE = "pipeline.json"
 CURRENT = "merged/CURRENT"
+SPOOLS = "spool"
+FOLDERS = ("requests", "plan", SPOOLS, "jobs", "shards", "merged")
+"""The folders of an output root that are the pipeline's own."""
 # Where `output.single_file` says so: copies for readers of one file.
 SINGLE_FILE = "embeddings.parquet"
 SINGLE_METADATA = "metadata.json"
@@ -36,7 +41,7 @@ def plan_summary(generation: int) -> str:
 
 def spool(digest: str) -> str:
     """Normalized copy of a source file that allows no random access."""
-    return f"spool/{digest}.parquet"
+    return f"{SPOOLS}/{digest}.parquet"
 
 
 def shard_folder(shard: str) -> str:
@@ -124,3 +129,40 @@ def merged_manifest(version: str) -> str:
 
 def merged_metadata(version: str) -> str:
     return f"merged/{version}/metadata.json"
+
+
+_SHARD = r"g\d{4,}-\d{5,}"
+_OWN_FOLDER = "(?:-[0-9a-f]{8})?"
+_REQUEST_FILE = rf"{_SHARD}-\d+{_OWN_FOLDER}-\d{{5,}}\.(?:jsonl|csv)"
+_IN_JOB = "|".join(
+    (
+        rf"requests{_OWN_FOLDER}/{_REQUEST_FILE}",
+        rf"requests{_OWN_FOLDER}-answers/\d+\.json",
+        # A service names its results after the requests; Bedrock puts them into a folder named after the job.
+        rf"results{_OWN_FOLDER}/(?:[0-9A-Za-z-]+/)?(?:{_REQUEST_FILE}|manifest\.json)\.out",
+    )
+)
+_OWN = re.compile(
+    "|".join(
+        (
+            r"spool/[0-9a-f]{16}\.parquet",
+            rf"shards/{_SHARD}/(?:input\.json|shard\.json|(?:embeddings|failures)-\d+(?:-\d+)?\.parquet)",
+            rf"shards/{_SHARD}/attempts/\d+/(?:rows\.parquet|attempt\.json|(?:run|error)-\d+\.json)",
+            rf"jobs/{_SHARD}/\d+/(?:job\.json|{_IN_JOB})",
+            rf"jobs/pools/[0-9a-f]+-[0-9a-f]{{8}}/(?:{_IN_JOB})",
+            r"jobs/manifests/[0-9A-Za-z-]+\.json",
+            r"merged/v\d{6,}-[0-9a-f]{8}/(?:failures\.parquet|manifest\.json|metadata\.json)",
+            r"merged/v\d{6,}-[0-9a-f]{8}/(?:[0-9A-Za-z_-]+/)?part-\d{5,}\.parquet",
+        )
+    )
+)
+_TEMPORARY = re.compile(r"(.*/|)\.([^/]+)\.[a-z0-9_]{8}")
+
+
+def is_own_name(path: str) -> bool:
+    """Whether a file that may be deleted has exactly such a name as this program gives, or one of its temporary files.
+
+    Somebody else's file may have such a name all the same: it takes a record of having written it, too.
+    """
+    temporary = _TEMPORARY.fullmatch(path)
+    return _OWN.fullmatch(path if temporary is None else temporary[1] + temporary[2]) is not None

@@ -1,4 +1,4 @@
-"""Whose an output root is: `pipeline.json`, taken before anything else is written under it.
+"""Whose an output root is: `pipeline.json`, written before the first plan, and after it is made.
 
 Each ledger that comes to a root gets an epoch of its own, and with it its own range of fences.
 What lies under the root otherwise is told to the ledger by `pipeline.py`.
@@ -6,7 +6,6 @@ What lies under the root otherwise is told to the ledger by `pipeline.py`.
 
 import contextlib
 import hashlib
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -19,9 +18,11 @@ from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan_files import generations, read_plan
 from batch_assets.sharding.planner import source_uri
 from batch_assets.sources.shards import normalize_source
-from batch_assets.storage import Storage, is_local, normalize_uri
+from batch_assets.storage import Storage, normalize_uri
 
 ATTACH_TRIES = 10
+UNTAKEN = 0
+"""The epoch of a root that is not taken yet."""
 
 
 def adhoc_name(root: str) -> str:
@@ -71,12 +72,23 @@ def check_owner(
     return owner, *found
 
 
-def attach(settings: PipelineSettings, ledger: Ledger, storage: Storage, add_source: bool) -> bool:
+def attach(
+    settings: PipelineSettings,
+    ledger: Ledger,
+    storage: Storage,
+    *,
+    add_source: bool = False,
+    take: bool = False,
+) -> bool:
     """Agree with the root on an epoch; True if the root may hold shards that the ledger does not know of.
 
     Each ledger that comes to a root gets an epoch of its own, and with it its own range of
     fences: two ledgers never write a data file of one name. Where two work by turns on the
     same plans, neither forgets what it has queued: they would keep each other from finishing.
+
+    A root that nobody has and nothing is planned under is taken only with `take`. Until then the
+    ledger knows it under epoch 0 and nothing is written, so that a first plan that cannot be made
+    leaves nothing that would have to be deleted.
 
     Raises ConfigurationError where the name is at work on another root: the ledger would forget
     that root's shards while they are embedded.
@@ -88,6 +100,9 @@ def attach(settings: PipelineSettings, ledger: Ledger, storage: Storage, add_sou
         known = row.epoch if row is not None and row.root == storage.uri else 0
         found = check_owner(settings, storage, add_source=add_source)
         if found is None:
+            if not (take or known or generations(storage)):
+                ledger.attach(settings.name, storage.uri, UNTAKEN)
+                return False
             if storage.create(paths.PIPELINE, _owner(settings, known + 1, [source])):
                 ledger.attach(settings.name, storage.uri, known + 1)
                 return True
@@ -145,12 +160,3 @@ def _owner(settings: PipelineSettings, epoch: int, sources: list[str]) -> bytes:
         "configuration": settings.model_dump(mode="json"),
     }
     return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"
-
-
-def leave_root(storage: Storage) -> None:
-    """Give up a root that nothing was planned under, as if it had never been taken."""
-    storage.delete([paths.PIPELINE, *(info.path for info in storage.list("spool"))])
-    if is_local(storage.uri):
-        for folder in (Path(storage.uri) / "spool", Path(storage.uri)):
-            with contextlib.suppress(OSError):  # somebody's own files keep the folder
-                folder.rmdir()

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import cast
 
 from batch_assets import paths
-from batch_assets.control.ownership import attach
+from batch_assets.control.ownership import UNTAKEN, attach
 from batch_assets.embeddings.marker import ShardMarker, read_marker
 from batch_assets.errors import AccountingError
 from batch_assets.executors.base import Executor
@@ -127,17 +127,29 @@ def note_fingerprint(ledger: Ledger, name: str, fingerprint: str) -> None:
 def open_pipeline(
     settings: PipelineSettings, ledger: Ledger, executor: Executor, *, add_source: bool = False
 ) -> Pipeline:
-    """Take the root for this pipeline and this ledger; repeatable.
+    """Take the root for this pipeline and this ledger; repeatable. One without a plan is taken by `take_root`.
 
     Raises ConfigurationError where the root belongs to another pipeline, or was filled from
     another source and `add_source` does not allow for that.
     """
     storage = open_storage(settings.output.root)
-    attached = attach(settings, ledger, storage, add_source)
+    attached = attach(settings, ledger, storage, add_source=add_source)
     ledger.set_deferred(settings.name, not executor.in_place)
     pipeline = Pipeline(settings, storage, ledger, executor, Holder.current())
-    _catch_up(pipeline, attached)
+    row = ledger.pipeline(settings.name)
+    if row is not None and row.epoch != UNTAKEN:
+        _catch_up(pipeline, attached)
     return pipeline
+
+
+def take_root(pipeline: Pipeline) -> None:
+    """Write `pipeline.json` where nobody has the root yet: its first plan is about to be written.
+
+    Raises ConfigurationError where another pipeline has come to the root since this one was opened.
+    """
+    row = pipeline.ledger.pipeline(pipeline.name)
+    if row is not None and row.epoch == UNTAKEN:
+        _catch_up(pipeline, attach(pipeline.settings, pipeline.ledger, pipeline.storage, take=True))
 
 
 def known_pipeline(settings: PipelineSettings, ledger: Ledger, executor: Executor) -> Pipeline | None:

@@ -5,15 +5,18 @@ shards make is `sharding/chained.py`'s; this module makes a generation known to
 the root and to the ledger, and says what was noticed on the way.
 """
 
+import contextlib
 import dataclasses
 import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from batch_assets import paths
 from batch_assets.control.chaining import is_chained
-from batch_assets.control.ownership import leave_root
-from batch_assets.control.pipeline import Pipeline, register_plans
+from batch_assets.control.ownership import read_owner
+from batch_assets.control.pipeline import Pipeline, register_plans, take_root
 from batch_assets.control.upstream_changes import begin_anew, find_touched
 from batch_assets.errors import ConfigurationError, SourceError
 from batch_assets.executors.base import Executor
@@ -24,7 +27,8 @@ from batch_assets.sharding.plan import PlanResult
 from batch_assets.sharding.plan_files import generations, write_plan
 from batch_assets.sharding.planner import plan_generation
 from batch_assets.sources.images import meta_name
-from batch_assets.storage import Storage
+from batch_assets.sources.spool_files import Spools
+from batch_assets.storage import Storage, is_local
 
 SPEAK_SECONDS = 10.0
 logger = logging.getLogger(__name__)
@@ -53,21 +57,24 @@ def plan_source(pipeline: Pipeline, *, replace: bool = False) -> PlanningResult:
     With `replace`, the shards of touched and removed files leave the merge; touched shards of another
     pipeline are made anew. Where the very first plan cannot be made, the root is left as it was found.
     """
+    spools, task = Spools(pipeline.storage), pipeline.executor.task
+    folders = _missing_folders(pipeline.storage)
     try:
-        task = pipeline.executor.task
         results = new_generations(
             pipeline.settings,
             pipeline.executor,
             pipeline.storage,
             replace=replace,
+            spools=spools,
             on_progress=_SpokenProgress(pipeline.name),
         )
         for result in results:
             check_merge_by(pipeline.settings.merge_by, result.summary.columns, task)
     except (ConfigurationError, SourceError):
-        if not generations(pipeline.storage):
-            leave_root(pipeline.storage)
+        if read_owner(pipeline.storage) is None:
+            _remove(pipeline.storage, spools.written, folders)
         raise
+    take_root(pipeline)
     for result in (result for result in results if result.changes or is_chained(pipeline.settings)):
         # Another planner may have been first: what counts is what the root holds afterwards.
         write_plan(pipeline.storage, dataclasses.replace(result.summary, task=task), result.shards)
@@ -95,7 +102,7 @@ def new_generations(
     root: Storage,
     *,
     replace: bool,
-    spool: Storage | None = None,
+    spools: Spools | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[PlanResult]:
     """What is to be planned now: of files one generation, which may be empty; of another pipeline what it has more."""
@@ -106,10 +113,26 @@ def new_generations(
         root,
         min_records=executor.limits.min_records,
         replace=replace,
-        spool=spool,
+        spools=spools,
         on_progress=on_progress,
     )
     return [result]
+
+
+def _missing_folders(storage: Storage) -> list[Path]:
+    """The folders, innermost first, that the first spool under a local root would make."""
+    if not is_local(storage.uri):
+        return []
+    folder = Path(storage.uri, paths.SPOOLS)
+    return [each for each in (folder, *folder.parents) if not each.exists()]
+
+
+def _remove(storage: Storage, files: Sequence[str], folders: Sequence[Path]) -> None:
+    """Delete files that this process has written, and the folders that it made for them, if nothing else is in them."""
+    storage.delete(files)
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _follow_upstream(pipeline: Pipeline, *, replace: bool) -> list[str]:
@@ -183,12 +206,12 @@ def describe(result: PlanResult, *, replace: bool) -> list[str]:
         if replace
         else "their old shards stay as they are; see `plan --replace`"
     )
-    for paths, what in (
+    for files, what in (
         (result.touched, "touched since they were planned"),
         (result.removed, "gone from the source"),
     ):
-        if paths:
-            notes.append(f"{len(paths)} files are {what} ({_named(paths)}); {fate}")
+        if files:
+            notes.append(f"{len(files)} files are {what} ({_named(files)}); {fate}")
     return notes
 
 

@@ -14,6 +14,7 @@ from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import PlanSummary, Shard
 from batch_assets.sharding.plan_files import generations, read_plan
 from batch_assets.sharding.reading import sample_texts
+from batch_assets.sources.spool_files import Spools
 from batch_assets.storage import Storage, open_storage
 
 SAMPLED_TEXTS = 512
@@ -36,7 +37,7 @@ def preview_plan(
     The sample is of valid texts, from all over the new shards, or over the old ones if none is new.
     """
     storage = open_storage(settings.output.root)
-    results = new_generations(settings, executor, storage, replace=replace, spool=spool)
+    results = new_generations(settings, executor, storage, replace=replace, spools=Spools(spool))
     shards: dict[str, Shard] = {}
     summaries: dict[int, PlanSummary] = {}
     for generation in generations(storage):

@@ -17,6 +17,7 @@ from batch_assets.sharding.plan import PlanResult, PlanSummary
 from batch_assets.sources.base import Segment, SourceFile, Stretch
 from batch_assets.sources.listing import Listing, list_source
 from batch_assets.sources.shards import normalize_source
+from batch_assets.sources.spool_files import Spools
 from batch_assets.storage import FileInfo, Storage
 
 
@@ -26,12 +27,12 @@ def plan_generation(
     *,
     min_records: int = 0,
     replace: bool = False,
-    spool: Storage | None = None,
+    spools: Spools | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> PlanResult:
     """Plan what no generation under `root` has planned yet: new files, and what a raised limit adds.
 
-    `spool` (by default `root`) takes the spools; nothing else is written. `min_records` is the
+    `spools` (by default those under `root`) takes the spools; nothing else is written. `min_records` is the
     executor's minimum for a shard. With `replace`, touched and removed files' shards are
     superseded: touched files are planned anew, and so are the other files' records in those
     shards. `on_progress` is told the source bytes done and to do.
@@ -48,7 +49,9 @@ def plan_generation(
     source = settings.source
     listing = list_source(uri, source.format, [settings.output.root, root.uri])
     known = read_known(root, listing.location.storage.uri)
-    walk = _Walk(settings, spool or root, listing, known, min_records=min_records, on_progress=on_progress)
+    walk = _Walk(
+        settings, spools or Spools(root), listing, known, min_records=min_records, on_progress=on_progress
+    )
     listed = {info.path: info for info in listing.files}
     touched = [
         path for path, file in known.files.items() if path in listed and listed[path].version != file.version
@@ -106,7 +109,7 @@ class _Walk:
     def __init__(
         self,
         settings: PipelineSettings,
-        root: Storage,
+        spools: Spools,
         listing: Listing,
         known: KnownSource,
         *,
@@ -117,7 +120,7 @@ class _Walk:
         self.files: list[SourceFile] = []
         self.columns = column_scan(settings, listing.format, known.columns)
         self.sources = open_sources(
-            settings, listing.format, listing.location.storage, root, shards.max_record_bytes
+            settings, listing.format, listing.location.storage, spools, shards.max_record_bytes
         )
         self.cutter = ShardCutter(
             known.generation + 1,

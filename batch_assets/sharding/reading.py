@@ -25,6 +25,7 @@ from batch_assets.sources.base import BATCH_BYTES, BATCH_RECORDS, RecordRules, R
 from batch_assets.sources.records import joined
 from batch_assets.sources.registry import Sources
 from batch_assets.sources.shards import open_source
+from batch_assets.sources.spool_files import Spools
 from batch_assets.storage import Storage, open_storage
 
 
@@ -97,7 +98,9 @@ def _root_and_plan(
 
 
 def _sources(settings: PipelineSettings, plan: PlanSummary, root: Storage) -> Sources:
-    return open_sources(settings, plan.format, open_source(plan.base_uri), root, plan.max_record_bytes)
+    return open_sources(
+        settings, plan.format, open_source(plan.base_uri), Spools(root), plan.max_record_bytes
+    )
 
 
 def _rules(settings: PipelineSettings, shard: Shard, plan: PlanSummary, *, contents: bool) -> RecordRules:

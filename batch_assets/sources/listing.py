@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from batch_assets import paths
 from batch_assets.errors import ConfigurationError, SourceError
 from batch_assets.settings.source import IMAGE_FORMATS
 from batch_assets.sources.files import COMPRESSIONS
@@ -100,6 +101,8 @@ def list_source(uri: str, format: str | None, leave_out: Sequence[str] = ()) -> 
     """
     location = locate(uri)
     storage = location.storage
+    for root in leave_out:
+        _refuse_own_folders(storage, root)
     if location.single is not None:
         return _single_file(uri, location, location.single, format)
     for root in leave_out:
@@ -133,6 +136,20 @@ def list_source(uri: str, format: str | None, leave_out: Sequence[str] = ()) -> 
     if chosen is None or not files.get(chosen):
         raise _nothing_found(storage, format, others, left_out)
     return Listing(location, chosen, sorted(files[chosen], key=lambda info: info.path), left_out)
+
+
+def _refuse_own_folders(storage: Storage, root: str) -> None:
+    """Raise ConfigurationError where the source lies in a folder of the output root that this program fills."""
+    folder, root = storage.uri, normalize_uri(root)
+    if is_local(folder) and is_local(root):
+        folder, root = os.path.realpath(folder), os.path.realpath(root)
+    inside = _below(root=folder, uri=root)
+    own = inside.split("/")[0] if inside else None
+    if own in paths.FOLDERS:
+        raise ConfigurationError(
+            f"source.uri: {storage.uri} lies in {own}/ of output.root {root}, which holds the pipeline's own files; "
+            "move the source out of there, or name another output.root"
+        )
 
 
 def _single_file(uri: str, location: Location, path: str, format: str | None) -> Listing:

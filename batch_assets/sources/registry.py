@@ -10,6 +10,7 @@ from batch_assets.sources.jsonl import JsonLinesSource
 from batch_assets.sources.parquet import ParquetSource
 from batch_assets.sources.shards import UNREAD, ShardStorage
 from batch_assets.sources.spool import SpooledSource, json_line_rows
+from batch_assets.sources.spool_files import Spools
 from batch_assets.sources.webdataset import WebDatasetSource
 from batch_assets.storage import Storage
 
@@ -17,16 +18,15 @@ from batch_assets.storage import Storage
 class Sources:
     """The implementations for one pipeline's source.
 
-    `storage` is what paths are relative to, `root` the pipeline's, where spools lie, `longest`
-    the most bytes of a record. Text columns of Parquet files may be declared binary; `images` tells
-    where they have images, if records are images.
+    `storage` is what paths are relative to, `longest` the most bytes of a record. Text columns of
+    Parquet files may be declared binary; `images` tells where they have images, if records are images.
     """
 
     def __init__(
         self,
         format: str,
         storage: Storage,
-        root: Storage,
+        spools: Spools,
         longest: int,
         text_columns: frozenset[str],
         images: ImageColumns | None = None,
@@ -37,12 +37,12 @@ class Sources:
             self._plain = self._spooled = ParquetSource(storage, text_columns, unread, images)
             return
         if format == "webdataset":
-            self._plain = self._spooled = WebDatasetSource(storage, root, longest)
+            self._plain = self._spooled = WebDatasetSource(storage, spools, longest)
             return
         if format == "jsonl":
             self._plain = JsonLinesSource(storage, longest)
         rows = delimited_rows if format == "csv" else json_line_rows
-        self._spooled = SpooledSource(storage, root, format, rows, longest)
+        self._spooled = SpooledSource(storage, spools, format, rows, longest)
 
     def of(self, path: str) -> Source:
         """The implementation for a file."""

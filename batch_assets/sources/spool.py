@@ -30,10 +30,8 @@ from batch_assets.sources.records import RecordBuilder
 from batch_assets.sources.spool_files import (
     GROUP_BYTES,
     GROUP_ROWS,
+    Spools,
     damaged_spool,
-    fill_spool,
-    read_spool,
-    write_spool,
 )
 from batch_assets.storage import FileInfo, Storage
 
@@ -60,11 +58,13 @@ def json_line_rows(chunks: Iterator[bytes], path: str, longest: int) -> Iterator
 
 
 class SpooledSource:
-    """Files under `storage`, read by way of their spools under `root`."""
+    """Files under `storage`, read by way of their spools."""
 
-    def __init__(self, storage: Storage, root: Storage, format: str, reader: RowReader, longest: int) -> None:
+    def __init__(
+        self, storage: Storage, spools: Spools, format: str, reader: RowReader, longest: int
+    ) -> None:
         self._storage = storage
-        self._root = root
+        self._spools = spools
         self._format = format
         self._reader = reader
         self._longest = longest
@@ -72,14 +72,14 @@ class SpooledSource:
     def prepare(self, file: FileInfo, most: int | None) -> str:
         """Write the file's spool, unless it is there; its digest depends on all that decides its content."""
         parts = (self._storage.uri, file.path, file.version, self._format, str(self._longest), str(most))
-        return write_spool(self._root, parts, _SCHEMA, self._rows(file, most))
+        return self._spools.write(parts, _SCHEMA, self._rows(file, most))
 
     def _make_again(self, path: str, version: str, spool: str) -> bool:
         file = self._storage.info(path)
         if file is None or file.version != version:
             return False
         # Of all rows, however many were asked for then: nobody reads further than was planned.
-        fill_spool(self._root, spool, _SCHEMA, self._rows(file, None))
+        self._spools.fill(spool, _SCHEMA, self._rows(file, None))
         return True
 
     def _rows(self, file: FileInfo, most: int | None) -> Iterator[pa.RecordBatch]:
@@ -132,7 +132,7 @@ class SpooledSource:
         self, path: str, version: str, spool: str, first_row: int, last_row: int | None
     ) -> Iterator[pa.RecordBatch]:
         make_again = partial(self._make_again, path, version, spool)
-        return read_spool(self._root, path, spool, first_row, last_row, make_again)
+        return self._spools.read(path, spool, first_row, last_row, make_again)
 
 
 def _batches(rows: Iterator[SpoolRow], most: int | None) -> Iterator[pa.RecordBatch]:

@@ -28,7 +28,7 @@ from batch_assets.sources.json_values import long_number_lines, parse_object
 from batch_assets.sources.jsonl import cut, scan_lines
 from batch_assets.sources.records import RecordBuilder
 from batch_assets.sources.samples import Sample, image_of, metadata_of, samples
-from batch_assets.sources.spool_files import GROUP_BYTES, damaged_spool, read_spool, spool_digest, write_spool
+from batch_assets.sources.spool_files import GROUP_BYTES, Spools, damaged_spool, spool_digest
 from batch_assets.sources.tar_files import TarMember, open_blocks, tar_members
 from batch_assets.storage import FileInfo, Storage, is_local
 from batch_assets.storage.threads import map_in_order
@@ -49,18 +49,18 @@ _REMOTE_THREADS = 4
 
 
 class WebDatasetSource:
-    """Tar files under `storage`, whose spools are under `root`. No file in a tar over `longest` bytes is read."""
+    """Tar files under `storage`, by way of their spools. No file in a tar over `longest` bytes is read."""
 
-    def __init__(self, storage: Storage, root: Storage, longest: int) -> None:
+    def __init__(self, storage: Storage, spools: Spools, longest: int) -> None:
         self._storage = storage
-        self._root = root
+        self._spools = spools
         self._longest = longest
 
     def prepare(self, file: FileInfo, most: int | None) -> str:
         """Write the file's spool, unless it is there; its digest depends on all that decides its content."""
         companion = Companion(self._storage, file.path)
         parts = self._parts(file, companion, most)
-        return write_spool(self._root, parts, _SCHEMA, self._rows(file, companion, most))
+        return self._spools.write(parts, _SCHEMA, self._rows(file, companion, most))
 
     def _parts(self, file: FileInfo, companion: Companion, most: int | None) -> tuple[str, ...]:
         return (
@@ -69,9 +69,7 @@ class WebDatasetSource:
         )  # fmt: skip
 
     def _read(self, path: str, spool: str, first_row: int, last_row: int | None) -> Iterator[pa.RecordBatch]:
-        return read_spool(
-            self._root, path, spool, first_row, last_row, partial(self._make_again, path, spool)
-        )
+        return self._spools.read(path, spool, first_row, last_row, partial(self._make_again, path, spool))
 
     def _make_again(self, path: str, spool: str) -> bool:
         file = self._storage.info(path)

@@ -1,0 +1,145 @@
+"""A first plan that cannot be made leaves the output root as it was, and takes nothing of anybody else's."""
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+import pytest
+
+from batch_assets.control.pipeline import open_pipeline
+from batch_assets.control.planning import plan_source
+from batch_assets.errors import BatchAssetsError, ConfigurationError
+from batch_assets.settings.pipeline import PipelineSettings
+from batch_assets.sources.spool import SpooledSource
+from batch_assets.storage import FileInfo
+from batch_assets_tests.command import published, some_records, write_records
+from batch_assets_tests.control.builders import (
+    PER_SHARD,
+    assert_published,
+    make_settings,
+    open_ledger,
+    run,
+    write_input,
+)
+from batch_assets_tests.fakes import FakeHost
+
+Files = dict[str, bytes]
+
+
+def files_under(folder: Path) -> Files:
+    """Every file and folder below; a folder has no content."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else b""
+        for path in folder.rglob("*")
+    }
+
+
+def compressed_input(folder: Path) -> None:
+    lines = b"".join(orjson.dumps(record) + b"\n" for record in some_records(PER_SHARD))
+    (folder / "in").mkdir()
+    for name in "ab":
+        (folder / "in" / f"{name}.jsonl.gz").write_bytes(gzip.compress(lines))
+
+
+def wrong_column(folder: Path, **output: str) -> PipelineSettings:
+    return make_settings(
+        folder,
+        source={"uri": f"{folder}/in", "text_column": "no_such_column"},
+        output={"root": f"{folder}/out", **output},
+    )
+
+
+def plan(settings: PipelineSettings, folder: Path, ledger: str = "ledger") -> None:
+    plan_source(open_pipeline(settings, open_ledger(folder, ledger), FakeHost().executor(settings)))
+
+
+def test_a_root_that_was_not_there_is_not_there_afterwards(tmp_path: Path) -> None:
+    compressed_input(tmp_path)
+    with pytest.raises(ConfigurationError, match="no_such_column"):
+        plan(wrong_column(tmp_path), tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_lies_in_the_root_already_stays(tmp_path: Path) -> None:
+    compressed_input(tmp_path)
+    for name in ("spool/mine.jsonl", "spool/0123456789abcdef.parquet", "shards/notes.txt", "readme"):
+        (tmp_path / "out" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "out" / name).write_text("mine")
+    (tmp_path / "out" / "merged").mkdir()
+    before = files_under(tmp_path / "out")
+    with pytest.raises(ConfigurationError, match="no_such_column"):
+        plan(wrong_column(tmp_path), tmp_path)
+    assert files_under(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("empty", ["out", "out/spool"])
+def test_an_empty_folder_of_the_user_stays(tmp_path: Path, empty: str) -> None:
+    compressed_input(tmp_path)
+    (tmp_path / empty).mkdir(parents=True)
+    with pytest.raises(ConfigurationError, match="no_such_column"):
+        plan(wrong_column(tmp_path), tmp_path)
+    assert (tmp_path / empty).is_dir()
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("own", ["spool", "plan", "jobs", "shards", "merged", "requests", "spool/deeper"])
+def test_a_source_inside_the_roots_own_folders_is_refused(tmp_path: Path, own: str) -> None:
+    write_records(tmp_path / "d" / own / "mine.jsonl", some_records(PER_SHARD))
+    before = files_under(tmp_path / "d")
+    for uri in (f"{tmp_path}/d/{own}", f"{tmp_path}/d/{own}/mine.jsonl"):
+        settings = make_settings(tmp_path, source={"uri": uri}, output={"root": f"{tmp_path}/d"})
+        with pytest.raises(ConfigurationError, match="pipeline's own files"):
+            plan(settings, tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path / "d" / own)
+    settings = make_settings(tmp_path, source={"uri": f"{tmp_path}/link"}, output={"root": f"{tmp_path}/d"})
+    with pytest.raises(ConfigurationError, match="pipeline's own files"):
+        plan(settings, tmp_path)
+    assert files_under(tmp_path / "d") == before
+
+
+@pytest.mark.parametrize("own_ledger", [True, False])
+def test_of_two_first_planners_the_failing_one_takes_nothing_of_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_ledger: bool
+) -> None:
+    """The first has read half of its source when the second comes, fails, and leaves."""
+    compressed_input(tmp_path)
+    good = make_settings(tmp_path, source={"uri": f"{tmp_path}/in", "id_column": "id"})
+    between = Files()
+
+    def interrupted() -> None:
+        before = files_under(tmp_path / "out")
+        with pytest.raises(BatchAssetsError):
+            plan(wrong_column(tmp_path), tmp_path, "other" if own_ledger else "ledger")
+        between.update(before)
+        assert files_under(tmp_path / "out").items() >= before.items()
+
+    on_second_file(monkeypatch, interrupted)
+    ledger, host = open_ledger(tmp_path), FakeHost()
+    run(good, ledger, host)
+    assert len(between) >= 2  # the folder, and the first file's spool
+    expected = sorted(str(record["text"]) for record in some_records(PER_SHARD) * 2)
+    assert sorted(published(tmp_path / "out")["text"].to_list()) == expected
+
+
+def on_second_file(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
+    """Call `act` once, before the second file of a source is prepared."""
+    prepare, seen = SpooledSource.prepare, list[str]()
+
+    def watched(self: SpooledSource, file: FileInfo, most: int | None) -> str:
+        seen.append(file.path)
+        if len(seen) == 2:
+            act()
+        return prepare(self, file, most)
+
+    monkeypatch.setattr(SpooledSource, "prepare", watched)
+
+
+def test_the_next_try_with_the_right_column_works(tmp_path: Path) -> None:
+    write_input(tmp_path, 2)
+    wrong = make_settings(tmp_path, source={"uri": f"{tmp_path}/in.jsonl", "text_column": "no_such_column"})
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="no_such_column"):
+            plan(wrong, tmp_path)
+    run(make_settings(tmp_path), open_ledger(tmp_path), FakeHost())
+    assert_published(tmp_path / "out", 2 * PER_SHARD)
