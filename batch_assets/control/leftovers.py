@@ -1,8 +1,10 @@
 """What a pipeline no longer needs, found by listing: which files, of which kind, since when.
 
-Only files that are understood are ever named here: whatever else lies about stays. Descriptions of
-jobs, attempts and pools are small and stay too: by them a lost ledger is rebuilt, and what was
-paid is counted. What becomes of the files is decided in `cleanup.py`.
+Only files that are provably this pipeline's are ever named here: their names are exactly as this
+program gives them, and the plan, a marker, a manifest or the file itself says that they are of this
+root. Whatever else lies about stays. Descriptions of jobs, attempts and pools are small and stay
+too: by them a lost ledger is rebuilt, and what was paid is counted. What becomes of the files is
+decided in `cleanup.py`.
 """
 
 import itertools
@@ -18,6 +20,7 @@ from batch_assets.control.retention import UNNAMED_SECONDS, Kind, Leftover, Time
 from batch_assets.control.settled import SettledShards
 from batch_assets.embeddings.marker import ShardMarker
 from batch_assets.sharding.plan_files import generations, read_plan
+from batch_assets.sources.spool_files import is_spool
 from batch_assets.storage import FileInfo, Storage
 from batch_assets.storage.threads import map_in_order, threads_for
 
@@ -41,7 +44,7 @@ def find_due(pipeline: Pipeline, times: Times, now: float) -> Iterator[Leftover]
         found.append(_spools(pipeline, shards, times, now))
     if times.asks(Kind.MERGED):
         found.append(old_versions(storage, now))
-    return (one for one in itertools.chain(*found) if times.due(one))
+    return (one for one in itertools.chain(*found) if paths.is_own_name(one.path) and times.due(one))
 
 
 Judge = Callable[[Storage, str, list[FileInfo]], list[Leftover]]
@@ -113,6 +116,6 @@ def _spools(pipeline: Pipeline, shards: SettledShards, times: Times, now: float)
         if any(one is None for one in map_in_order(shards.settled, keys, threads_for(storage))):
             continue
         since = max((at for at in collected if at is not None), default=float("-inf"))
-        if not keys and modified(info) > now - UNNAMED_SECONDS:
+        if not keys and (modified(info) > now - UNNAMED_SECONDS or not is_spool(storage, info.path)):
             continue
         yield leftover(Kind.SPOOLS, storage, info, since)

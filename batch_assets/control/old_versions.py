@@ -8,7 +8,7 @@ from batch_assets import paths
 from batch_assets.control.retention import UNNAMED_SECONDS, Kind, Leftover, leftover, modified
 from batch_assets.errors import AccountingError
 from batch_assets.merge.base import Manifest, read_manifest
-from batch_assets.merge.publishing import current, is_version, version_number
+from batch_assets.merge.publishing import current, files_of_version, is_version, version_number
 from batch_assets.storage import Storage
 
 
@@ -24,12 +24,13 @@ def old_versions(storage: Storage, now: float) -> Iterator[Leftover]:
         if not is_version(version) or version_number(version) >= version_number(published):
             continue
         since = next(at for number, at in replaced_at if number > version_number(version))
-        files = list(listed)
+        there = {info.path: info for info in listed}
+        files = [there[path] for path in files_of_version(storage, version, there)]
         manifest = paths.merged_manifest(version)
         if manifest not in {info.path for info in files}:
             # Never finished: a merge by another ledger may still be at it.
             since = max([since, *(modified(info) + UNNAMED_SECONDS for info in files)])
-        for info in sorted(files, key=lambda info: info.path == manifest):
+        for info in files:
             yield leftover(Kind.MERGED, storage, info, since)
 
 

@@ -5,6 +5,7 @@ compare-and-set. Version names sort: `v000001-<8 hex of the content's digest>`.
 """
 
 import re
+from collections.abc import Iterable
 
 import orjson
 
@@ -13,6 +14,7 @@ from batch_assets.errors import AccountingError
 from batch_assets.merge.base import Manifest, read_manifest
 from batch_assets.storage import Storage
 
+_CLAIM = {"state": "merging"}
 _VERSION = re.compile(r"v(\d{6,})-[0-9a-f]{8}")
 
 
@@ -112,13 +114,44 @@ def start_version(storage: Storage, published: str | None, digest: str) -> str:
     number = max(numbers, default=0) + 1
     while True:
         version = f"v{number:06d}-{digest[:8]}"
-        if storage.create(paths.merged_metadata(version), orjson.dumps({"state": "merging"}) + b"\n"):
+        if storage.create(paths.merged_metadata(version), orjson.dumps(_CLAIM) + b"\n"):
             return version
         number += 1
+
+
+def files_of_version(storage: Storage, version: str, listed: Iterable[str]) -> list[str]:
+    """Those of the files in a version's folder that a merge has written, in the order in which they may be deleted.
+
+    Of a finished version the manifest says so. An unfinished one has a merge's `metadata.json`, and
+    its files have the names that a merge gives. What proves it comes last.
+    """
+    proofs = [paths.merged_metadata(version), paths.merged_manifest(version)]
+    try:
+        manifest = read_manifest(storage, version)
+    except AccountingError:
+        return []
+    if manifest is not None:
+        own = {manifest.path(part) for part in (*manifest.parts, manifest.failures)}
+    elif _is_claimed(storage, version):
+        own = {path for path in listed if paths.is_own_name(path)}
+    else:
+        return []
+    own = own.intersection(listed).difference(proofs)
+    return [*sorted(own), *(path for path in proofs if path in {*listed})]
+
+
+def _is_claimed(storage: Storage, version: str) -> bool:
+    """Whether a merge has taken this version's name, and perhaps written all but the manifest."""
+    found = storage.read_versioned(paths.merged_metadata(version))
+    try:
+        content = orjson.loads(found[0]) if found is not None else None
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(content, dict) and (content == _CLAIM or content.get("version") == version)
 
 
 def _delete_unfinished(storage: Storage, previous: str | None, published: str) -> None:
     for name, files in versions_since(storage, previous).items():
         finished = paths.merged_manifest(name) in files
         if version_number(name) < version_number(published) and not finished:
-            storage.delete(files)
+            storage.delete(files_of_version(storage, name, files))

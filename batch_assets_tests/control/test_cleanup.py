@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pyarrow as pa
 import pytest
 
 from batch_assets.control.cleanup import Leftovers, find_leftovers, owned_pipeline, remove_leftovers
@@ -21,6 +22,7 @@ from batch_assets.errors import ConfigurationError, NotReady
 from batch_assets.ledger.states import State
 from batch_assets.merge.publishing import current, open_current
 from batch_assets.merge.verification import verify
+from batch_assets.sources.spool_files import Spools
 from batch_assets.storage import LocalStorage
 from batch_assets_tests.command import published, some_records
 from batch_assets_tests.control.builders import PER_SHARD, embed_all, make_settings, open_ledger, run
@@ -100,22 +102,49 @@ def counted(found: Leftovers) -> dict[str, int]:
     return {kind.value: one.files for kind, one in found.kinds.items() if one.files}
 
 
-JOB = (
-    "job.json",
-    "requests-ab/x-00000.jsonl",
-    "results/id/x-00000.jsonl.out",
-    "results-ab/x.out",
-    "something",
-)
+def job(key: str) -> list[str]:
+    """The files of a shard's job, as the executors and services name them."""
+    requests = f"{key}-1-0123abcd-00000.jsonl"
+    names = (
+        "job.json",
+        f"requests-0123abcd/{requests}",
+        f"results/a1b2c3d4e5f6/{requests}.out",
+        f"results-0123abcd/{key}-1-00000.jsonl.out",
+    )
+    return [f"jobs/{key}/1/{name}" for name in names]
+
+
+def foreign(key: str, version: str) -> list[str]:
+    """Files of somebody else, beside those of the pipeline and named much like them."""
+    return [
+        "spool/notes.parquet",
+        "spool/0123456789abcdef.parquet",
+        "spool/mine/0123456789abcdef.parquet",
+        f"shards/{key}/notes.txt",
+        f"shards/{key}/embeddings-1-draft.parquet",
+        f"shards/{key}/embeddings-1.parquet.bak",
+        f"shards/{key}/attempts/1/rows.parquet.old",
+        f"jobs/{key}/1/something",
+        f"jobs/{key}/1/requests-0123abcd/mine.jsonl",
+        f"jobs/{key}/1/results/readme.out",
+        f"merged/{version}/notes.md",
+        f"merged/{version}/part-00099.parquet",
+        "merged/v000001-00000000/part-00000.parquet",
+    ]
 
 
 def test_leftovers_go_when_they_are_old_and_nothing_else(tmp_path: Path) -> None:
     pipe = Pipe(tmp_path)
+    first = current(pipe.open().storage)
+    assert first is not None
     pipe.recompute(KEYS[0])
+    others = [name for key in KEYS for name in foreign(key, first)]
+    for name in others:
+        pipe.put(name)
     for key in KEYS:
-        for name in JOB:
-            pipe.put(f"jobs/{key}/1/{name}")
-        pipe.put(f"jobs/{key}/9/requests/of-a-later-job.jsonl")
+        for name in job(key):
+            pipe.put(name)
+        pipe.put(f"jobs/{key}/9/requests-0123abcd/{key}-9-0123abcd-00000.jsonl")
         pipe.put(f"shards/{key}/attempts/1/rows.parquet")
         pipe.put(f"shards/{key}/attempts/1/attempt.json")
     pipe.put(f"shards/{KEYS[2]}/embeddings-{give_up(pipe, KEYS[2])}.parquet")
@@ -128,7 +157,7 @@ def test_leftovers_go_when_they_are_old_and_nothing_else(tmp_path: Path) -> None
     pipe.publish()
     before = pipe.files()
 
-    of_removed = {path for path in before if KEYS[1] in path}
+    of_removed = {path for path in before if KEYS[1] in path} - {*others}
     found = pipe.find()
     assert counted(found) == {
         # Of the shard that is collected, up to its commit; what led to the given up one is evidence.
@@ -140,7 +169,7 @@ def test_leftovers_go_when_they_are_old_and_nothing_else(tmp_path: Path) -> None
         "superseded": 2 + len(of_removed),
         "merged": 6,
     }
-    assert len(of_removed) == 4 + len(JOB) + 1 + 2
+    assert len(of_removed) == 4 + len(job(KEYS[1])) + 1 + 2
     assert pipe.files() == before
     removed = pipe.remove()
     assert (removed.files, removed.bytes) == (found.files, found.bytes)
@@ -148,9 +177,10 @@ def test_leftovers_go_when_they_are_old_and_nothing_else(tmp_path: Path) -> None
     assert len(gone) == removed.files
     assert not any(KEYS[2] in path for path in gone)
     assert of_removed <= gone
-    assert {f"jobs/{KEYS[0]}/1/job.json", f"jobs/{KEYS[0]}/1/something"} <= pipe.files()
+    assert f"jobs/{KEYS[0]}/1/job.json" in pipe.files()
+    assert {*others} <= pipe.files()
     assert f"shards/{KEYS[0]}/attempts/1/attempt.json" in pipe.files()
-    assert not (pipe.root / f"jobs/{KEYS[0]}/1/requests-ab").exists()
+    assert not (pipe.root / f"jobs/{KEYS[0]}/1/results-0123abcd").exists()
     assert not verify(str(pipe.root)).problems
     assert counted(pipe.find()) == {}
 
@@ -191,7 +221,8 @@ def test_a_spool_that_was_cleaned_away_is_made_again_when_it_is_needed(tmp_path:
     before = published(pipe.root)
     pipe.recompute(*KEYS)
     assert published(pipe.root).equals(before)
-    pipe.put("spool/0123456789abcdef.parquet")  # of a plan in the making, perhaps by another
+    unnamed = Spools(pipe.open().storage)  # of a plan in the making, perhaps by another
+    unnamed.write(["another source"], pa.schema([("row", pa.int64())]), iter(()))
     assert counted(pipe.find(after=UNNAMED_SECONDS / 2)) == {"spools": 3}
     assert counted(pipe.find(after=UNNAMED_SECONDS + 3_601)) == {"spools": 4}
 
@@ -209,15 +240,20 @@ def test_a_version_is_left_over_from_its_replacement_on(tmp_path: Path) -> None:
     manifest = open_current(storage)
     assert manifest is not None
     assert manifest.previous == second
-    pipe.put("merged/v000001-00000000/part-00000.parquet")  # a merge that died, or one by another ledger
+    claim_version(pipe, "v000001-00000000")  # a merge that died, or one by another ledger
     versions = {path.split("/")[1] for path in pipe.files() if path.startswith("merged/")}
     assert versions == {"CURRENT", first, second, manifest.version, "v000001-00000000"}
     assert counted(pipe.find()) == {"merged": 6 + 7}
-    assert counted(pipe.find(after=7 * DAY + UNNAMED_SECONDS + 60)) == {"merged": 6 + 7 + 1}
+    assert counted(pipe.find(after=7 * DAY + UNNAMED_SECONDS + 60)) == {"merged": 6 + 7 + 2}
     pipe.remove(after=7 * DAY + UNNAMED_SECONDS + 60)
     versions = {path.split("/")[1] for path in pipe.files() if path.startswith("merged/")}
     assert versions == {"CURRENT", manifest.version}
     assert not verify(str(pipe.root)).problems
+
+
+def claim_version(pipe: Pipe, version: str) -> None:
+    pipe.put(f"merged/{version}/part-00000.parquet")
+    (pipe.root / f"merged/{version}/metadata.json").write_bytes(b'{"state": "merging"}')
 
 
 def age(folder: Path, seconds: float) -> None:
