@@ -11,6 +11,7 @@ from batch_assets.control.ownership import check_owner
 from batch_assets.errors import ConfigurationError
 from batch_assets.executors.base import Executor
 from batch_assets.ledger.ledger import Ledger
+from batch_assets.merge.single_file import refuse_others_files
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.chained import plan_chained
 from batch_assets.sharding.planner import source_uri
@@ -30,6 +31,8 @@ def check_configuration(settings: PipelineSettings, executor: Executor, *, add_s
         plan_chained(settings, root, max_records=executor.limits.records)
     else:
         list_source(source_uri(settings), settings.source.format, [settings.output.root])
+    if settings.output.single_file:
+        refuse_others_files(root)
     executor.fingerprint()
 
 

@@ -13,10 +13,10 @@ import pyarrow as pa
 from batch_assets import paths
 from batch_assets.embeddings.parquet_files import GroupedWriter, open_parquet
 from batch_assets.embeddings.schema import EMBEDDING, LEADING, TOKEN_COUNT, data_schema
-from batch_assets.errors import AccountingError
+from batch_assets.errors import AccountingError, ConfigurationError
 from batch_assets.merge.base import Manifest
-from batch_assets.merge.publishing import open_current
-from batch_assets.storage import Storage
+from batch_assets.merge.publishing import is_version, open_current
+from batch_assets.storage import Storage, join_uri
 
 FIRST = ("url", "key", "caption", EMBEDDING)
 META = "meta_"
@@ -28,12 +28,14 @@ def write_single_file(storage: Storage) -> None:
     """Bring the two files up to the published version, where they are not.
 
     Each is replaced as a whole, the rows first; memory stays within two row groups. Raises
-    AccountingError where a part is not what the manifest says, or others publish all the while.
+    AccountingError where a part is not what the manifest says, or others publish all the while,
+    and ConfigurationError where a file of somebody else has one of the names.
     """
     for _ in range(TRIES):
         manifest = open_current(storage)
         if manifest is None:
             return
+        refuse_others_files(storage)
         rows_are_old = _version_of_rows(storage) != manifest.version
         if not rows_are_old and _version_of_metadata(storage) == manifest.version:
             return
@@ -45,6 +47,19 @@ def write_single_file(storage: Storage) -> None:
         f"{paths.SINGLE_FILE} under {storage.uri}: {TRIES} times in a row something else was published while it was "
         "written; run the pipeline again when the others' runs have ended"
     )
+
+
+def refuse_others_files(storage: Storage) -> None:
+    """Raise ConfigurationError where one of the two files is there, and neither says that this program wrote it.
+
+    One is enough, for the other may be damaged.
+    """
+    names = [name for name in (paths.SINGLE_FILE, paths.SINGLE_METADATA) if storage.info(name) is not None]
+    if names and not _version_of_rows(storage) and not _version_of_metadata(storage):
+        raise ConfigurationError(
+            f"{join_uri(storage.uri, names[0])}: is there already, and is not what output.single_file has written; "
+            "move it away, or leave output.single_file out"
+        )
 
 
 def column_order(names: Sequence[str]) -> list[str]:
@@ -103,4 +118,5 @@ def _version_of_metadata(storage: Storage) -> str | None:
         content = orjson.loads(found[0]) if found is not None else None
     except orjson.JSONDecodeError:
         return None
-    return content.get("version") if isinstance(content, dict) else None
+    version = content.get("version") if isinstance(content, dict) else None
+    return version if isinstance(version, str) and is_version(version) else None

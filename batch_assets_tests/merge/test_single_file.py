@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from batch_assets.errors import AccountingError
+from batch_assets.errors import AccountingError, ConfigurationError
 from batch_assets.merge import single_file
 from batch_assets.merge.parquet import merge
 from batch_assets.merge.publishing import current, publish
@@ -132,3 +132,18 @@ def test_columns_that_are_not_there_are_left_out() -> None:
         "embedding", "meta_a", "b",
     ]  # fmt: skip
     assert column_order(["record_id", "response", "input_tokens"]) == ["response", "input_tokens"]
+
+
+@pytest.mark.parametrize("name", ["embeddings.parquet", "metadata.json"])
+@pytest.mark.parametrize("content", [b"mine", b'{"version": "1.0"}', b"[]"])
+def test_a_file_of_somebody_else_is_not_replaced(
+    storage: Storage, tmp_path: Path, name: str, content: bytes
+) -> None:
+    publish_shards(storage, [0])
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigurationError, match=f"{name}: is there already"):
+        write_single_file(storage)
+    assert (tmp_path / name).read_bytes() == content
+    (tmp_path / name).unlink()
+    write_single_file(storage)
+    assert pl.read_parquet(tmp_path / "embeddings.parquet").height == PER_SHARD
