@@ -3,8 +3,12 @@
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 
+from batch_assets.cli.rehearsing import make_folder
+from batch_assets.components.attributes import load_file
+from batch_assets.errors import ConfigurationError
 from batch_assets_tests.command import (
     Machine,
     accounting_of,
@@ -59,3 +63,30 @@ def test_an_executor_in_place_needs_no_rehearsal(tmp_path: Path) -> None:
     result = machine.run("rehearse", "-f", pipeline(tmp_path, {"type": "gpu"}))
     assert result.returncode == 2
     assert "costs nothing" in result.stderr
+
+
+def test_a_rehearsal_removes_only_what_a_rehearsal_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    [settings] = load_file(pipeline(tmp_path, bedrock()))
+    folder = tmp_path / "rehearsals" / "mine"
+    (folder / "home").mkdir(parents=True)
+    (folder / "home" / "precious").write_text("mine")
+    with (
+        pytest.raises(ConfigurationError, match="no rehearsal has made it; move it away"),
+        make_folder(settings),
+    ):
+        pass
+    assert (folder / "home" / "precious").read_text() == "mine"
+
+    folder.rename(tmp_path / "kept")
+    with make_folder(settings) as rehearsal:
+        (rehearsal.output / "deep").mkdir(parents=True)
+        (rehearsal.folder / "notes.txt").write_text("mine")
+        with pytest.raises(ConfigurationError, match="another rehearsal of mine"), make_folder(settings):
+            pass
+        assert rehearsal.output.exists()
+    with make_folder(settings) as rehearsal:
+        assert not rehearsal.output.exists()
+        assert (rehearsal.folder / "notes.txt").read_text() == "mine"
