@@ -67,6 +67,7 @@ def _upload(
 ) -> tuple[list[RequestFile], list[int]]:
     """Write the objects, several at a time; the files, and the ordinals of the records in them."""
     ordinals: list[int] = []
+    begun: list[str] = []
 
     def numbered() -> Iterator[tuple[int, InputObject]]:
         for number, item in enumerate(objects):
@@ -76,6 +77,7 @@ def _upload(
     def write(item: tuple[int, InputObject]) -> RequestFile:
         number, found = item
         path, content = pattern.format(number), b"".join(found.lines)
+        begun.append(path)
         storage.write(path, content)
         return RequestFile(path, len(found.lines), len(content), hashlib.sha256(content).hexdigest())
 
@@ -83,7 +85,7 @@ def _upload(
         files = list(map_in_order(write, numbered(), threads_for(storage)))
         _verify(storage, folder, files)
     except BaseException:
-        storage.delete([info.path for info in storage.list(folder)])
+        storage.delete(begun)
         raise
     return files, ordinals
 
