@@ -4,6 +4,7 @@ All paths are relative to the pipeline's output root and use `/`. What is in the
 to the modules that write them.
 """
 
+import hashlib
 import re
 
 PIPELINE = "pipeline.json"
@@ -16,6 +17,9 @@ SINGLE_FILE = "embeddings.parquet"
 SINGLE_METADATA = "metadata.json"
 
 
+_PLAN = re.compile(r"plan/g(\d{4,})\.parquet")
+
+
 def shard_key(generation: int, ordinal: int) -> str:
     """Key of a shard, which is also its partition key: g0001-00042."""
     return f"g{generation:04d}-{ordinal:05d}"
@@ -24,6 +28,11 @@ def shard_key(generation: int, ordinal: int) -> str:
 def shard_generation(shard: str) -> int:
     """The generation in a shard's key."""
     return int(shard[1:].split("-", 1)[0])
+
+
+def shard_order(shard: str) -> tuple[int, int]:
+    """By this shards stand in the order of planning: as text, g10000 comes before g9999."""
+    return shard_generation(shard), shard_ordinal(shard)
 
 
 def shard_ordinal(shard: str) -> int:
@@ -37,6 +46,17 @@ def plan(generation: int) -> str:
 
 def plan_summary(generation: int) -> str:
     return f"plan/g{generation:04d}.json"
+
+
+def plan_snapshot(base_uri: str) -> str:
+    """What all plans together say of the source at `base_uri`."""
+    return f"plan/known-{hashlib.sha256(base_uri.encode()).hexdigest()[:8]}.parquet"
+
+
+def plan_generation(path: str) -> int | None:
+    """The generation whose plan lies at `path`; None for any other file."""
+    found = _PLAN.fullmatch(path)
+    return None if found is None else int(found[1])
 
 
 def spool(digest: str) -> str:

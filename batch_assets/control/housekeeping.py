@@ -12,7 +12,7 @@ from batch_assets.ledger.rows import ShardRow
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.chained import plans_behind
 from batch_assets.sharding.changes import compare_source
-from batch_assets.sharding.plan_files import generations, read_summary
+from batch_assets.sharding.plan_files import read_summary
 from batch_assets.sharding.planner import source_uri
 from batch_assets.sources.listing import locate
 from batch_assets.storage import Storage, open_storage
@@ -65,9 +65,12 @@ def read_source_news(settings: PipelineSettings, ledger: Ledger, after: str | No
     storage = open_storage(settings.output.root)
     if is_chained(settings):
         return _upstream_news(settings, ledger, storage, after)
-    if row is None or row.generation == 0 or not (known := generations(storage)):
+    try:
+        format = read_summary(storage, row.generation).format if row is not None and row.generation else None
+    except FileNotFoundError:
+        format = None
+    if row is None or format is None:
         return SourceNews(_has_files(settings), [], [], [], None)
-    format = read_summary(storage, known[-1]).format
     changes = compare_source(
         settings, lambda first, last: ledger.files_between(settings.name, first, last), format, after
     )

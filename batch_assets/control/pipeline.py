@@ -192,6 +192,7 @@ def register_plans(pipeline: Pipeline) -> list[str]:
     """Put the generations that the ledger does not know into it, whoever planned them; the keys of their shards."""
     row = pipeline.ledger.pipeline(pipeline.name)
     known = row.generation if row is not None else 0
+    # All names are looked at: one behind a gap would else never be embedded.
     new = [generation for generation in generations(pipeline.storage) if generation > known]
     return [key for generation in new for key in _register_generation(pipeline, generation)]
 

@@ -23,8 +23,9 @@ from batch_assets.executors.base import Executor
 from batch_assets.merge.groups import check_merge_by
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.chained import plan_chained
+from batch_assets.sharding.known import remember_known
 from batch_assets.sharding.plan import PlanResult
-from batch_assets.sharding.plan_files import generations, write_plan
+from batch_assets.sharding.plan_files import write_plan
 from batch_assets.sharding.planner import plan_generation
 from batch_assets.sources.images import meta_name
 from batch_assets.sources.spool_files import Spools
@@ -78,6 +79,8 @@ def plan_source(pipeline: Pipeline, *, replace: bool = False) -> PlanningResult:
     for result in (result for result in results if result.changes or is_chained(pipeline.settings)):
         # Another planner may have been first: what counts is what the root holds afterwards.
         write_plan(pipeline.storage, dataclasses.replace(result.summary, task=task), result.shards)
+        if not is_chained(pipeline.settings):
+            remember_known(pipeline.storage, result.summary.base_uri, result.summary.generation)
     new_keys = register_plans(pipeline)
     notes = [note for result in results for note in describe(result, replace=replace)]
     if is_chained(pipeline.settings):
@@ -87,9 +90,9 @@ def plan_source(pipeline: Pipeline, *, replace: bool = False) -> PlanningResult:
     rows = pipeline.ledger.shards(pipeline.name, superseded=True)
     counted = [row for row in rows if not row.superseded]
     return PlanningResult(
-        generation=max(generations(pipeline.storage), default=0),
+        generation=row.generation if (row := pipeline.ledger.pipeline(pipeline.name)) is not None else 0,
         new_keys=new_keys,
-        all_keys=sorted(row.key for row in rows),
+        all_keys=[row.key for row in rows],
         records=sum(row.records for row in counted),
         bytes=sum(row.bytes for row in counted),
         notes=notes,

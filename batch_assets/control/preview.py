@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from batch_assets.control.chaining import is_chained
 from batch_assets.control.planning import describe, new_generations
 from batch_assets.executors.base import Executor
-from batch_assets.paths import shard_generation
+from batch_assets.paths import shard_generation, shard_order
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import PlanSummary, Shard
 from batch_assets.sharding.plan_files import generations, read_plan
@@ -46,7 +46,7 @@ def preview_plan(
         shards = {key: shard for key, shard in shards.items() if key not in gone}
         shards |= {shard.key: shard for shard in planned}
     gone = {key for result in results for key in result.summary.superseded}
-    old = [shard for key, shard in sorted(shards.items()) if key not in gone]
+    old = [shards[key] for key in sorted(shards, key=shard_order) if key not in gone]
     new = [shard for result in results for shard in result.shards if shard.key not in gone]
     if new:
         sample = [

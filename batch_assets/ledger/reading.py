@@ -4,6 +4,7 @@ Nothing that a sensor calls here grows with the number of shards; all of it goes
 """
 
 import heapq
+import itertools
 from collections import Counter
 from collections.abc import Collection, Sequence
 
@@ -36,9 +37,9 @@ class Reading(Store):
         limit: int | None = None,
         superseded: bool = False,
     ) -> list[ShardRow]:
-        """Shards ordered by key: of `keys`, in `states`, with a key after `after`, at most `limit`.
+        """Shards in the order of planning: of `keys`, in `states`; `superseded` includes the superseded ones.
 
-        `superseded` includes the superseded ones.
+        With `after` or `limit` those with a key after `after`, at most `limit`, ordered by key as text.
         """
         where = [shards.c.pipeline == pipeline]
         if not superseded:
@@ -54,6 +55,8 @@ class Reading(Store):
             chunks = [keys[start : start + BATCH] for start in range(0, len(keys), BATCH)]
             parts = [sa.and_(part, shards.c.key.in_(chunk)) for part in parts for chunk in chunks]
         found = [self._select(part, shards.c.key, limit) for part in parts]
+        if after is None and limit is None:
+            return sorted(itertools.chain(*found), key=lambda row: (row.generation, row.ordinal))
         return list(heapq.merge(*found, key=lambda row: row.key))[:limit]
 
     def ready_after(self, pipeline: str, upstream: str, limit: int | None = None) -> list[ShardRow]:

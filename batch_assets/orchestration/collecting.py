@@ -14,6 +14,7 @@ from batch_assets.ledger.states import State
 from batch_assets.orchestration import metadata
 from batch_assets.orchestration.mending import know_partitions
 from batch_assets.orchestration.partitions import RANGE_END, RANGE_START, SHARDS_PER_RUN, range_tags
+from batch_assets.paths import shard_order
 
 RUNS_AT_ONCE = {"batch": 2, "on_demand": 1}  # what is called for one by one holds nothing else up
 LOOKED_AT = 1_000
@@ -34,7 +35,7 @@ def collection_requests(
 
     Jobs end out of order: a run's range may hold shards that have not ended, and leaves them.
     """
-    rows = sorted(ledger.finished(pipeline, LOOKED_AT), key=lambda row: row.key)
+    rows = sorted(ledger.finished(pipeline, LOOKED_AT), key=lambda row: shard_order(row.key))
     for kind in RUNS_AT_ONCE:
         some = [row for row in rows if (row.state is State.READY) == (kind == "on_demand")]
         if some:
@@ -45,8 +46,9 @@ def _requests(
     instance: dg.DagsterInstance, ledger: Ledger, pipeline: str, kind: str, rows: Sequence[ShardRow]
 ) -> Iterator[dg.RunRequest]:
     runs = _under_way(instance, pipeline, kind)
-    ranges = [(run.tags.get(RANGE_START, ""), run.tags.get(RANGE_END, "")) for run in runs]
-    left = [row for row in rows if not any(first <= row.key <= last for first, last in ranges)]
+    spans = [(run.tags.get(RANGE_START, ""), run.tags.get(RANGE_END, "")) for run in runs]
+    ranges = [(shard_order(first), shard_order(last)) for first, last in spans if first and last]
+    left = [row for row in rows if not any(first <= shard_order(row.key) <= last for first, last in ranges)]
     for group in list(_spans(left))[: max(RUNS_AT_ONCE[kind] - len(runs), 0)]:
         keys = [row.key for row in group]
         know_partitions(instance, ledger, pipeline, keys)

@@ -19,7 +19,6 @@ from batch_assets.embeddings.schema import (
 )
 from batch_assets.errors import AccountingError, ConfigurationError, SourceError
 from batch_assets.settings.pipeline import PipelineSettings
-from batch_assets.sharding.known import read_known
 from batch_assets.sharding.opening import column_scan
 from batch_assets.sharding.plan import PlanResult, PlanSummary, Shard
 from batch_assets.sharding.plan_files import generations, read_plan, read_summary
@@ -59,19 +58,18 @@ def plan_chained(
             f"`batch-assets plan {name}`, makes it"
         )
     known = generations(root)
-    _check_own(settings, root, upstream, [number for number in known if number in planned])
+    # The newest that both have: whoever took over that one had checked those before it.
+    _check_own(settings, root, upstream, [number for number in known if number in planned][-1:])
     new = [number for number in planned if number not in known]
     if not new:
         return []
     if known and new[0] < known[-1]:
         raise _other_plans(settings, root, new[0])
-    plans = [read_plan(upstream, number) for number in planned]
+    plans = [read_plan(upstream, number) for number in new]
     replaced = {key for summary, _ in plans for key in summary.superseded}
-    columns: Sequence[Column] | None = read_known(root, normalize_source(settings.source.uri)).columns
+    columns: Sequence[Column] | None = read_summary(root, known[-1]).source_columns if known else None
     results: list[PlanResult] = []
     for summary, shards in plans:
-        if summary.generation not in new:
-            continue
         _check_sizes(settings, [shard for shard in shards if shard.key not in replaced], max_records)
         columns = _columns(settings, upstream, summary, columns)
         results.append(_generation(settings, summary, shards, columns))

@@ -80,15 +80,8 @@ def read_summary(storage: Storage, generation: int) -> PlanSummary:
 
 def generations(storage: Storage) -> list[int]:
     """The generations planned so far, ascending. One without its summary yet is among them."""
-    found = {
-        int(name[1:5])
-        for info in storage.list("plan")
-        if len(name := info.path.rpartition("/")[2]) == len("g0001.parquet")
-        and name.startswith("g")
-        and name.endswith(".parquet")
-        and name[1:5].isdigit()
-    }
-    return sorted(found)
+    found = (paths.plan_generation(info.path) for info in storage.list("plan"))
+    return sorted(generation for generation in found if generation is not None)
 
 
 def _complete(storage: Storage, generation: int) -> None:

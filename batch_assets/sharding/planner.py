@@ -8,7 +8,7 @@ import datetime
 from collections.abc import Callable, Sequence
 
 from batch_assets.errors import ConfigurationError, SourceError
-from batch_assets.paths import shard_generation
+from batch_assets.paths import shard_order
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.cutting import ShardCutter
 from batch_assets.sharding.known import KnownSource, read_known
@@ -48,7 +48,7 @@ def plan_generation(
         )
     source = settings.source
     listing = list_source(uri, source.format, [settings.output.root, root.uri])
-    known = read_known(root, listing.location.storage.uri)
+    known = read_known(root, listing.location.storage.uri, with_shards=replace)
     walk = _Walk(
         settings, spools or Spools(root), listing, known, min_records=min_records, on_progress=on_progress
     )
@@ -100,7 +100,7 @@ def _whole(known: KnownSource, listing: Listing) -> bool:
 def _superseded(known: KnownSource, gone: set[str]) -> list[str]:
     """The shards with a record of these files, in the order of planning."""
     keys = [key for key, shard in known.shards.items() if any(s.path in gone for s in shard.segments)]
-    return sorted(keys, key=lambda key: (shard_generation(key), key))
+    return sorted(keys, key=shard_order)
 
 
 class _Walk:
@@ -140,14 +140,13 @@ class _Walk:
 
     def plan(self, touched: Sequence[str], superseded: Sequence[str]) -> None:
         """Walk over what is new, touched (if it is to be replaced) or left over, in the order of paths."""
-        gone = set(superseded)
         listed = {info.path for info in self._listing.files}
         kept: dict[str, list[Segment]] = {}
         for key in superseded:
             for segment in self._known.shards[key].segments:
                 if segment.path in listed and segment.path not in touched:
                     kept.setdefault(segment.path, []).append(segment)
-        planned = sum(shard.records for key, shard in self._known.shards.items() if key not in gone)
+        planned = self._known.records - sum(self._known.shards[key].records for key in superseded)
         planned += sum(segment.records for segments in kept.values() for segment in segments)
         left = None if self._limit is None else max(self._limit - planned, 0)
         self._total = sum(info.size for info in self._listing.files)

@@ -9,7 +9,13 @@ import pytest
 from batch_assets import paths
 from batch_assets.errors import StorageError
 from batch_assets.sharding.plan import PlanSummary, Shard, group_consecutive
-from batch_assets.sharding.plan_files import generations, read_plan, read_shards, read_summary, write_plan
+from batch_assets.sharding.plan_files import (
+    generations,
+    read_plan,
+    read_shards,
+    read_summary,
+    write_plan,
+)
 from batch_assets.sources.base import Segment, SourceFile
 from batch_assets.storage import open_storage
 
@@ -104,3 +110,13 @@ def test_damage_and_absence_are_told(tmp_path: Path) -> None:
 )
 def test_groups_are_neighbours(wanted: str, groups: list[str]) -> None:
     assert group_consecutive("abcdefg", wanted, 3) == [list(group) for group in groups]
+
+
+def test_generations_go_on_behind_9999(tmp_path: Path) -> None:
+    storage = open_storage(str(tmp_path))
+    for generation in (9_998, 9_999, 10_000, 10_001, 123_456):
+        assert write_plan(storage, *make(generation))
+    (tmp_path / "plan" / "g1.parquet").write_text("mine")
+    (tmp_path / "plan" / "g0001.parquet.bak").write_text("mine")
+    assert generations(storage) == [9_998, 9_999, 10_000, 10_001, 123_456]
+    assert read_plan(storage, 10_000) == make(10_000)
