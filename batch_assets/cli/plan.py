@@ -14,7 +14,7 @@ from batch_assets.cli.console import emit, errors, open_ledger, out
 from batch_assets.cli.saving import save_pipeline
 from batch_assets.cli.target import choose_pipeline
 from batch_assets.components.attributes import defs_folder
-from batch_assets.control.estimate import Estimate, estimate, usd_per_record
+from batch_assets.control.estimate import Estimate, called_singly, estimate, usd_per_record
 from batch_assets.control.preflight import check_configuration
 from batch_assets.control.preview import preview_plan
 from batch_assets.executors.registry import create_host
@@ -59,6 +59,13 @@ def plan(
             Driver(settings, instance, ledger, host, tags | ({REPLACE_TAG: "true"} if replace else {})).plan()
     with tempfile.TemporaryDirectory() as spool:
         preview = preview_plan(settings, executor, open_storage(spool), replace=replace)
+    single = called_singly(executor, preview.shards)
+    if single:
+        least = executor.limits.min_records
+        preview.notes.append(
+            f"{single:,} records are called one by one, at the price on demand: they lie in shards of fewer than "
+            f"{least:,} records, and a job of {settings.executor.type} takes no fewer; cost has them at that price"
+        )
     for note in preview.notes:
         errors.print(f"note: {note}", markup=False, soft_wrap=True)
     rate = ledger.recent_rate(settings.name, 20)

@@ -35,8 +35,9 @@ SHARE_OF_PEAK = 0.5  # what small models reach from file to file; see docs/perfo
 class Estimate:
     """`seconds` is None where nothing is known of the model, or of the service's queue.
 
-    `usd` is what a service takes for `tokens` (and as many answers), in batches and on demand; 0
-    on one's own machine, None where no price is known.
+    `usd` is what a service takes for `tokens` (and as many answers), `usd_on_demand` what it takes
+    where each record is a call of its own; 0 on one's own machine, None where no price is known.
+    Shards that are too small for a job are called so anyway, and `usd` has them at that price.
     """
 
     records: int
@@ -94,14 +95,36 @@ def _at_service(
     counts = [(prompt + len(text)) / CHARACTERS_PER_TOKEN for text in sample]
     counts = [min(count, longest) if longest else count for count in counts]
     tokens = round(float(np.mean(counts)) * records)
+    usd = expected_cost(executor, tokens, answer * records, [shard.records for shard in shards], records)
     return Estimate(
         records,
         len(shards),
         tokens,
         round(records / rate, 1) if rate else None,
-        _cents(executor.cost(tokens, answer * records)) or _by_time(usd_per_record, records),
+        _cents(usd) or _by_time(usd_per_record, records),
         _cents(executor.cost(tokens, answer * records, on_demand=True)),
     )
+
+
+def expected_cost(
+    executor: ResultsExecutor, tokens: int, answer_tokens: int, shards: Sequence[int], records: int
+) -> float | None:
+    """USD for so many tokens of `records` records; None where there is no price.
+
+    `shards` are the records of each shard (the small ones do): those too few for a job are called one by one.
+    """
+    in_batches = executor.cost(tokens, answer_tokens)
+    on_demand = executor.cost(tokens, answer_tokens, on_demand=True)
+    if in_batches is None or on_demand is None or not records:
+        return in_batches
+    return in_batches + (on_demand - in_batches) * executor.called_singly(shards) / records
+
+
+def called_singly(executor: Executor, shards: Sequence[Shard]) -> int:
+    """How many of the shards' records the service gets in calls of their own, as far as the plan tells."""
+    if executor.in_place or cast("DeferredExecutor", executor).commits:
+        return 0
+    return cast("ResultsExecutor", executor).called_singly([shard.records for shard in shards])
 
 
 def usd_per_record(ledger: Ledger, pipeline: str) -> float | None:

@@ -16,10 +16,10 @@ from batch_assets.ledger.rows import ShardRow
 from batch_assets.ledger.states import State
 from batch_assets.merge.base import CheckOutcome, LeftOut, Manifest, MergeResult
 from batch_assets.merge.checks import check_accounting, check_vectors
-from batch_assets.merge.groups import FOLDER
 from batch_assets.merge.parquet import Grouping, merge
 from batch_assets.merge.publishing import current, open_current, publish
 from batch_assets.merge.single_file import write_single_file
+from batch_assets.settings.pipeline import FOLDER
 
 NAMED_IN_ERRORS = 5
 MERGE_TRIES = 3
@@ -78,9 +78,13 @@ def _grouping(pipeline: Pipeline, rows: Sequence[ShardRow]) -> Grouping | None:
     by = pipeline.settings.merge_by
     if by != FOLDER:
         return None if by is None else Grouping(by)
-    shards = pipeline.plan_shards([row.key for row in rows])
-    # A shard's files are all of one folder.
-    return Grouping(by, {key: one.segments[0].path.rpartition("/")[0] for key, one in shards.items()})
+    folders = {
+        key: {segment.path.rpartition("/")[0] for segment in shard.segments}
+        for key, shard in pipeline.plan_shards([row.key for row in rows]).items()
+    }
+    if any(len(some) > 1 for some in folders.values()):
+        return Grouping(by)  # planned when folders did not matter: their rows are sorted into groups
+    return Grouping(by, {key: next(iter(some)) for key, some in folders.items()})
 
 
 def _name_left_out(pipeline: Pipeline, manifest: Manifest) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
+from batch_assets.control.estimate import expected_cost
 from batch_assets.embeddings.accounting import Accounting
 from batch_assets.executors.base import Executor
 from batch_assets.executors.deferred import DeferredExecutor, ResultsExecutor
@@ -104,5 +105,6 @@ def _expected(
     if cast("DeferredExecutor", executor).commits:
         return 0.0  # priced by time, of which nothing is known yet
     service = cast("ResultsExecutor", executor)
-    answers = service.token_bounds()[1] * planned
-    return round(service.cost(ledger.totals(name).tokens, answers) or 0.0, 6)
+    tokens, answers = ledger.totals(name).tokens, service.token_bounds()[1] * planned
+    small = ledger.small_shards(name, service.limits.min_records)
+    return round(expected_cost(service, tokens, answers, small, planned) or 0.0, 6)

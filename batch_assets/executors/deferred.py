@@ -170,6 +170,10 @@ class ResultsExecutor(DeferredExecutor, Protocol):
         """USD for so many tokens; None where no price is known."""
         ...
 
+    def called_singly(self, shards: Sequence[int]) -> int:
+        """Of shards with so many records each, the records that are too few for a job and get a call each."""
+        ...
+
     def token_bounds(self) -> tuple[int | None, int]:
         """The most tokens that the model takes of a record (None: no limit), and the most that it answers."""
         ...

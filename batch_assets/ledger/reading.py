@@ -59,6 +59,12 @@ class Reading(Store):
             return sorted(itertools.chain(*found), key=lambda row: (row.generation, row.ordinal))
         return list(heapq.merge(*found, key=lambda row: row.key))[:limit]
 
+    def small_shards(self, pipeline: str, least: int) -> list[int]:
+        """How many records each shard of fewer than `least` has."""
+        small = (shards.c.pipeline == pipeline, shards.c.superseded == sa.false(), shards.c.records < least)
+        with self._database.read() as connection:
+            return list(connection.scalars(sa.select(shards.c.records).where(*small)))
+
     def ready_after(self, pipeline: str, upstream: str, limit: int | None = None) -> list[ShardRow]:
         """Planned shards whose namesakes in `upstream` are collected, ordered by key, at most `limit`."""
         theirs = shards.alias("theirs")

@@ -1,25 +1,28 @@
 """Which groups a merge makes, counted before anything is written, and in which folder each one lies.
 
-A group is a folder of the source, which holds whole shards, or a value of an output column, of
-which any shard may have rows. How rows come into their groups is in `splitting.py`.
+A group is a folder of the source or a value of an output column. Shards that were planned for it
+are of one folder each, and become parts as they are; of other groups any shard may have rows. How
+rows come into their groups is in `splitting.py`.
 """
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from batch_assets.embeddings.parquet_files import open_parquet
 from batch_assets.embeddings.schema import EMBEDDING, Task, data_schema
 from batch_assets.errors import AccountingError, ConfigurationError
 from batch_assets.merge.copying import check_committed
 from batch_assets.merge.inputs import Input
+from batch_assets.settings.pipeline import FOLDER
 from batch_assets.storage import Storage
 from batch_assets.storage.threads import map_in_order, threads_for
 
-FOLDER = "folder"
 MOST_GROUPS = 1_000
 VALUES_AT_ONCE = 65_536
 MOST_CHARACTERS = 100
@@ -103,6 +106,19 @@ def check_column(column: str, schema: pa.Schema) -> None:
         )
 
 
+def grouped_column(by: str) -> str:
+    """The output column that says of which group a row is."""
+    return "source_file" if by == FOLDER else by
+
+
+def group_values(by: str, found: "pa.ChunkedArray | pa.Array") -> Any:
+    """The values that make groups, of a `grouped_column`: by folder, what stands before a path's last slash."""
+    if by != FOLDER:
+        return found
+    from_last_slash = pc.ReplaceSubstringOptions("/?[^/]*$", "", max_replacements=1)
+    return pc.call_function("replace_substring_regex", [found], from_last_slash)
+
+
 def count_values(storage: Storage, shards: Sequence[Input], column: str) -> ColumnGroups:
     """Count a column's values in all shards, whose files are checked on the way.
 
@@ -118,7 +134,8 @@ def count_values(storage: Storage, shards: Sequence[Input], column: str) -> Colu
             members |= 1 << numbers.setdefault(value, len(numbers))
             groups.rows[value] = groups.rows.get(value, 0) + rows
         groups.members.append(members)
-        _refuse_many(len(numbers), f"column {column!r} has", "values", done, len(shards))
+        whose = ("the source has", "folders") if column == FOLDER else (f"column {column!r} has", "values")
+        _refuse_many(len(numbers), *whose, done, len(shards))
     return groups
 
 
@@ -126,13 +143,14 @@ def _count(storage: Storage, column: str, shard: Input) -> dict[Value, int]:
     check_committed(storage, shard.embeddings)
     counts: dict[Value, int] = {}
     with open_parquet(storage, shard.embeddings.path) as file:
-        if column not in file.schema_arrow.names:
+        name = grouped_column(column)
+        if name not in file.schema_arrow.names:
             # A generation from before the column came into the source.
             rows = file.metadata.num_rows
             counts = {None: rows} if rows else {}
         else:
-            for batch in file.iter_batches(VALUES_AT_ONCE, columns=[column], use_threads=False):
-                for entry in batch.column(column).value_counts().to_pylist():
+            for batch in file.iter_batches(VALUES_AT_ONCE, columns=[name], use_threads=False):
+                for entry in group_values(column, batch.column(name)).value_counts().to_pylist():
                     counts[entry["values"]] = counts.get(entry["values"], 0) + entry["counts"]
     if sum(counts.values()) != shard.embeddings.rows:
         raise AccountingError(

@@ -29,7 +29,7 @@ from batch_assets.merge.base import (
     read_manifest,
     write_manifest,
 )
-from batch_assets.merge.groups import FOLDER, check_column, count_folders, count_values, group_folders
+from batch_assets.merge.groups import check_column, count_folders, count_values, group_folders, grouped_column
 from batch_assets.merge.inputs import Inputs, gather
 from batch_assets.merge.publishing import current, start_version, versions_since
 from batch_assets.merge.unify import unified_schema
@@ -41,7 +41,7 @@ from batch_assets.storage import Storage
 class Grouping:
     """Several outputs in place of one: `by` is `folder`, or a column of the output.
 
-    By folder, `folder_of` has the source folder of each shard.
+    By folder, `folder_of` has the source folder of each shard, where no shard is of several.
     """
 
     by: str
@@ -99,7 +99,9 @@ def merge(
         merge_by=inputs.merge_by,
         groups=made.groups,
         # Where each part is one shard's, the parts say it.
-        shards=[] if inputs.merge_by in (None, FOLDER) else made.shards,
+        shards=[]
+        if [part.shard for part in made.parts] == [shard.shard for shard in made.shards]
+        else made.shards,
         left_out=left_out,
         previous=published,
     )
@@ -139,12 +141,12 @@ def _choose(
     """How the files of a version are made, given its name. Raises ConfigurationError where that cannot be."""
     if grouping is None:
         return partial(write_whole, storage, schema, inputs, None)
-    if grouping.by == FOLDER:
+    if grouping.folder_of:
         names = count_folders(inputs.shards, grouping.folder_of)
         groups = {name: Group(name, folder, 0) for name, folder in group_folders(names).items()}
         of_shard = {one.shard: groups[grouping.folder_of[one.shard]] for one in inputs.shards}
         return partial(write_whole, storage, schema, inputs, of_shard)
-    check_column(grouping.by, schema)
+    check_column(grouped_column(grouping.by), schema)
     return partial(write_split, storage, schema, inputs, count_values(storage, inputs.shards, grouping.by))
 
 

@@ -20,7 +20,14 @@ from batch_assets import paths
 from batch_assets.embeddings.parquet_files import GROUP_BYTES, GroupedWriter, open_parquet
 from batch_assets.errors import AccountingError
 from batch_assets.merge.base import Group, Part
-from batch_assets.merge.groups import ColumnGroups, Value, group_folders, name_of
+from batch_assets.merge.groups import (
+    ColumnGroups,
+    Value,
+    group_folders,
+    group_values,
+    grouped_column,
+    name_of,
+)
 from batch_assets.merge.inputs import Input
 from batch_assets.merge.unify import conform
 from batch_assets.storage import Storage, is_local
@@ -121,7 +128,7 @@ def _pass(
     outputs: Sequence[_GroupFiles],
 ) -> None:
     """Go once through `shards` and give each row of `values` to its output."""
-    known = pa.array(values, type=schema.field(column).type)
+    known = pa.array(values, type=schema.field(grouped_column(column)).type)
     find = partial(_find_rows, storage, schema, column, known)
     threads = READERS if is_local(storage.uri) else READERS_OF_OBJECTS
     gathered: list[tuple[Places, pa.Table]] = []
@@ -162,8 +169,10 @@ def _find_rows(
     path, footer, number = item
     with open_parquet(storage, path, footer) as file:
         found: Any = pa.nulls(footer.row_group(number).num_rows, known.type)
-        if column in file.schema_arrow.names:
-            found = file.read_row_group(number, columns=[column], use_threads=False).column(column)
+        name = grouped_column(column)
+        if name in file.schema_arrow.names:
+            read = file.read_row_group(number, columns=[name], use_threads=False)
+            found = group_values(column, read.column(name))
         # Null is a value like the others: the place of the one in `known`, where there is one.
         places = pc.index_in(found, value_set=known)  # pyright: ignore[reportAttributeAccessIssue]
         if places.null_count == len(places):

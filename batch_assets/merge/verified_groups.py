@@ -14,7 +14,7 @@ from batch_assets import paths
 from batch_assets.embeddings.parquet_files import open_parquet
 from batch_assets.errors import AccountingError
 from batch_assets.merge.base import Manifest, Part
-from batch_assets.merge.groups import FOLDER, name_of
+from batch_assets.merge.groups import group_values, grouped_column, name_of
 from batch_assets.merge.verified_shards import VerifiedShard
 from batch_assets.storage import Storage
 from batch_assets.storage.threads import map_in_order, threads_for
@@ -66,11 +66,12 @@ def _compare_records(
 def _check_part(storage: Storage, manifest: Manifest, part: Part) -> int:
     """The sum of the hashes of the part's records. Raises AccountingError where one is in a wrong group."""
     path = manifest.path(part)
-    column = "source_file" if manifest.merge_by == FOLDER else str(manifest.merge_by)
+    by = str(manifest.merge_by)
+    column = grouped_column(by)
     with open_parquet(storage, path) as file:
         for batch in file.iter_batches(columns=[column]):
-            for value in batch.column(column).unique().to_pylist():
-                name = str(value).rpartition("/")[0] if manifest.merge_by == FOLDER else name_of(value)
+            for value in group_values(by, batch.column(column)).unique().to_pylist():
+                name = name_of(value)
                 if name != part.group:
                     raise AccountingError(f"{path}: has rows of group {name!r}, it is of {part.group!r}")
     return sum(int(one.sum()) for one in _hashes(storage, path))

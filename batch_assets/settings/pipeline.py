@@ -18,6 +18,8 @@ from batch_assets.settings.source import SourceSettings
 from batch_assets.settings.timing import MergeWhen, Schedule
 
 PIPELINE_NAME = re.compile(r"[a-z][a-z0-9_]{0,23}")
+FOLDER = "folder"
+"""The `merge_by` that means the source's folders, not a column."""
 
 
 class ShardSettings(Settings):
@@ -73,7 +75,7 @@ class PipelineSettings(Settings):
         default=None,
         min_length=1,
         description="Several merged outputs in place of one, at most 1,000: folder, one for each source folder; or "
-        "the name of an output column, one for each of its values.",
+        "the name of an output column, one for each of its values. With folder, no shard is planned across folders.",
     )
     schedule: Schedule | None = Field(
         default=None,
@@ -106,7 +108,7 @@ class PipelineSettings(Settings):
         if by is not None and output is not None and output.single_file:
             raise ValueError("it makes several outputs, and output.single_file one; leave one of them out")
         source = info.data.get("source")
-        if by == "folder" and source is not None and source.pipeline is not None:
+        if by == FOLDER and source is not None and source.pipeline is not None:
             raise ValueError(
                 f"the shards of pipeline {source.pipeline} lie in no folders; name a column that it passes through"
             )

@@ -19,20 +19,30 @@ Split = Callable[[Segment, int], tuple[Segment, Segment]]
 
 
 class ShardCutter:
-    """Fills shards up to `records` and `bytes`, one source folder at a time.
+    """Fills shards up to `records` and `bytes`, across files and folders; with `by_folder`, each folder by itself.
 
-    A record larger than `bytes` gets a shard of its own. Where the last shard of a folder has
-    fewer than `min_records`, it shares with the one before it, if together they have enough for
-    both; for that, one finished shard is held back.
+    A record larger than `bytes` gets a shard of its own. Where the last shard (of a folder, with
+    `by_folder`) has fewer than `min_records`, it shares with the one before it, if together they
+    have enough for both; for that, one finished shard is held back.
     """
 
-    def __init__(self, generation: int, *, records: int, bytes: int, min_records: int, split: Split) -> None:
+    def __init__(
+        self,
+        generation: int,
+        *,
+        records: int,
+        bytes: int,
+        min_records: int,
+        split: Split,
+        by_folder: bool = False,
+    ) -> None:
         self.shards: list[Shard] = []
         self._generation = generation
         self._most_records = records
         self._most_bytes = bytes
         self._min_records = min_records
         self._split = split
+        self._by_folder = by_folder
         self._folder: str | None = None
         self._held: list[Segment] = []
         self._current: list[Segment] = []
@@ -87,7 +97,7 @@ class ShardCutter:
         return self.shards
 
     def _enter(self, path: str) -> None:
-        folder = path.rpartition("/")[0]
+        folder = path.rpartition("/")[0] if self._by_folder else ""
         if folder != self._folder:
             self._leave()
             self._folder = folder
@@ -142,12 +152,24 @@ class ShardCutter:
         if not segments:
             return
         if len(self.shards) == MOST_SHARDS:
-            raise ConfigurationError(
-                f"shards.records: {self._most_records:,} records in a shard make more than {MOST_SHARDS:,} "
-                "shards; raise shards.records and shards.bytes"
-            )
+            raise self._too_many()
         key = shard_key(self._generation, len(self.shards))
         self.shards.append(Shard(key, tuple(segments)))
+
+    def _too_many(self) -> ConfigurationError:
+        """The error for a plan of too many shards: what limits a shard is what to change."""
+        records = sum(shard.records for shard in self.shards) // MOST_SHARDS
+        size = sum(shard.bytes for shard in self.shards) // MOST_SHARDS
+        if 2 * records < self._most_records and 2 * size < self._most_bytes and self._by_folder:
+            return ConfigurationError(
+                f"merge_by: folder: shards of a folder each, {records:,} records on average, make more than "
+                f"{MOST_SHARDS:,} shards; leave merge_by out, or name a column: then shards cross folders"
+            )
+        limits = f"shards.records: {self._most_records:,} and shards.bytes: {self._most_bytes:,}"
+        return ConfigurationError(
+            f"{limits} make more than {MOST_SHARDS:,} shards, of {records:,} records and {size:,} bytes on average; "
+            f"raise {'shards.bytes' if 2 * records < self._most_records else 'shards.records'}"
+        )
 
 
 def _joined(segments: list[Segment]) -> list[Segment]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from batch_assets.errors import ConfigurationError, SourceError
 from batch_assets.paths import shard_order
-from batch_assets.settings.pipeline import PipelineSettings
+from batch_assets.settings.pipeline import FOLDER, PipelineSettings
 from batch_assets.sharding.cutting import ShardCutter
 from batch_assets.sharding.known import KnownSource, read_known
 from batch_assets.sharding.opening import column_scan, open_sources
@@ -128,6 +128,7 @@ class _Walk:
             bytes=shards.bytes,
             min_records=min_records,
             split=self._split,
+            by_folder=settings.merge_by == FOLDER,
         )
         self._listing = listing
         self._known = known

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import polars as pl
 import pytest
 
 from batch_assets.control.collection import collect_shards
@@ -230,6 +231,36 @@ def test_by_folder_and_by_column_from_the_settings_on(tmp_path: Path) -> None:
         assert [group.name for group in manifest.groups] == names
         assert sum(group.rows for group in manifest.groups) == 10
         assert not verify(site.settings.output.root).problems
+
+
+def test_folders_can_be_merged_apart_that_were_planned_together(tmp_path: Path) -> None:
+    """The embeddings are not computed again: rows of shards that cross folders are sorted into groups."""
+    names = ("a/x", "a/y", "b/deep/x", "c")
+    for name in names:
+        write_records(tmp_path / "in" / f"{name}.jsonl", some_records(3))
+    source = {"uri": f"{tmp_path}/in", "id_column": "id"}
+    site = Site(tmp_path, source=source, shards={"records": 5})
+    site.collect(*site.keys)
+    assert len(site.keys) == 3  # of 5, 5 and 2 records
+    assert site.merge().rows == 12
+    site.settings = site.settings.model_copy(update={"merge_by": "folder"})
+    manifest = site.merge()
+    root = Path(site.settings.output.root)
+    found = {
+        group.name: [
+            row
+            for part in manifest.parts
+            if part.group == group.name
+            for row in pl.read_parquet(root / manifest.path(part)).select("source_file", "source_row").rows()
+        ]
+        for group in manifest.groups
+    }
+    assert found == {
+        "a": [(f"a/{name}.jsonl", row) for name in "xy" for row in range(3)],
+        "b/deep": [("b/deep/x.jsonl", row) for row in range(3)],
+        "": [("c.jsonl", row) for row in range(3)],
+    }
+    assert not verify(site.settings.output.root).problems
 
 
 def test_groups_that_cannot_be_are_refused_as_configuration(tmp_path: Path) -> None:

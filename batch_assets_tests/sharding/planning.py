@@ -62,9 +62,18 @@ class Planned:
 
 
 def settings_of(
-    uri: object, root: object, shards: dict[str, Any] | None = None, **source: Any
+    uri: object,
+    root: object,
+    shards: dict[str, Any] | None = None,
+    merge_by: str | None = None,
+    **source: Any,
 ) -> PipelineSettings:
-    values = {"source": {"uri": str(uri), **source}, "shards": shards or {}, "output": {"root": str(root)}}
+    values = {
+        "source": {"uri": str(uri), **source},
+        "shards": shards or {},
+        "output": {"root": str(root)},
+        "merge_by": merge_by,
+    }
     return parse_pipeline(values, "test", "test")
 
 
@@ -75,10 +84,11 @@ def plan(
     *,
     min_records: int = 0,
     replace: bool = False,
+    merge_by: str | None = None,
     **source: Any,
 ) -> Planned:
     """Plan the next generation, write it, read it back."""
-    settings = settings_of(uri, root, shards, **source)
+    settings = settings_of(uri, root, shards, merge_by, **source)
     storage = open_storage(str(root))
     result = plan_generation(settings, storage, min_records=min_records, replace=replace)
     write_plan(storage, result.summary, result.shards)

@@ -171,6 +171,12 @@ class BedrockExecutor(JobPlaces, AsksService, CollectsResults, HearsEvents):
         client = self.account.client("bedrock-runtime", self.region)
         answer_requests(self, client, job.described, rows, facts, pace)
 
+    def called_singly(self, shards: Sequence[int]) -> int:
+        least = self.quotas.min_records
+        small = sum(records for records in shards if records < least)
+        # Together they may make a job; of what is left over then nothing is known yet.
+        return 0 if self.options.remainder == "pool" and small >= least else small
+
     def token_bounds(self) -> tuple[int | None, int]:
         return self.family.max_tokens, self.family.answer_tokens
 

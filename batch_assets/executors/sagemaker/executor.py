@@ -194,5 +194,9 @@ class SageMakerExecutor(JobPlaces, AsksService, CollectsResults, HearsEvents):
         """None: instances are paid for by time, not by tokens."""
         return None
 
+    def called_singly(self, shards: Sequence[int]) -> int:
+        """None: a job takes any number of records."""
+        return 0
+
     def token_bounds(self) -> tuple[int | None, int]:
         return None, 0

@@ -11,11 +11,10 @@ from batch_assets.control.leases import exclusive
 from batch_assets.control.merging import merge_shards, publish_merge, shard_rates
 from batch_assets.errors import AccountingError
 from batch_assets.merge.base import CheckOutcome
-from batch_assets.merge.groups import FOLDER
 from batch_assets.orchestration import metadata
 from batch_assets.orchestration.orders import announce, publishing
 from batch_assets.orchestration.run import opened
-from batch_assets.settings.pipeline import PipelineSettings
+from batch_assets.settings.pipeline import FOLDER, PipelineSettings
 
 
 def build_merged_embeddings(settings: PipelineSettings) -> dg.AssetsDefinition:
