@@ -1,23 +1,38 @@
 """Tar files read where they lie: what members they have, and where; no image data is copied.
 
-Python's tarfile reads the headers (GNU's and PAX's long names too). It ends quietly at a damaged
-header; whether that was the end of the archive is checked here. What members make up a sample is
-in `samples.py`.
+Python's tarfile believes a header: it goes back for a negative size, reads a name of any length, and
+ends quietly at a damaged header. So the headers, GNU's and PAX's too, are walked here. What they
+say is in `tar_headers.py`, what members make up a sample in `samples.py`.
 """
 
 import contextlib
 import io
 import tarfile
 from collections.abc import Callable, Generator, Iterator
-from typing import Any, NamedTuple, cast
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, cast
 
 from batch_assets.sources.files import open_stream
+from batch_assets.sources.tar_headers import (
+    BLOCK,
+    LONG_NAME,
+    PAX,
+    REGULAR,
+    Header,
+    damaged,
+    parse_header,
+    pax_records,
+    pax_size,
+    text,
+)
 from batch_assets.storage import FileInfo, Storage, is_local
 from batch_assets.storage.threads import map_in_order
 
 _LOCAL_BLOCK = 16 * 2**10  # a header or two, and what little text is between them
 _REMOTE_BLOCK = 4 * 2**20
 _REMOTE_THREADS = 4
+_LONGEST_HEADER = 2**20  # a name, or attributes
 _MAGICS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 
 
@@ -104,26 +119,74 @@ def open_blocks(storage: Storage, file: FileInfo) -> Iterator[BlockReader]:
 def tar_members(reader: BlockReader, size: int) -> Iterator[TarMember]:
     """The regular files of a tar of `size` bytes, in order; links, folders and sparse files are passed over.
 
-    Raises tarfile.ReadError where the tar is damaged or ends too early. That its end marks are
-    missing, or the padding of its last file, is no damage.
+    Each step leads on by a header at least, and never behind the end of the tar. Raises
+    tarfile.ReadError where the tar is damaged or ends too early. That its end marks are missing, or
+    the padding of its last file, is no damage.
     """
     _refuse_compressed(reader)
-    tar = tarfile.TarFile(fileobj=reader, mode="r")
-    end = 0
-    while True:
-        try:
-            member = tar.next()
-        except tarfile.ReadError:
-            if end <= size < tar.offset:
-                return
-            raise
-        if member is None:
-            break
-        cast("Any", tar).members.clear()  # else it would keep them all
-        end = member.offset_data + member.size
-        if member.isreg() and not member.issparse():
-            yield TarMember(member.name, member.offset_data, member.size)
-    _check_end(reader, tar.offset)
+    if not size:
+        raise tarfile.ReadError("empty file")
+    offset = 0
+    following = _Following()
+    while (block := _read(reader, offset, BLOCK)).strip(b"\0") and len(block) == BLOCK:
+        header = parse_header(block, offset)
+        start = offset + BLOCK
+        further = header.extended
+        while further:
+            block = _read(reader, start, BLOCK)
+            if len(block) < BLOCK:
+                raise tarfile.ReadError(f"unexpected end of data in the sparse file at byte {offset:,}")
+            start += BLOCK
+            further = block[504] != 0
+        length = header.size
+        if header.is_member and header.has_content and following.size is not None:
+            length = following.size
+        if start + length > size:
+            raise tarfile.ReadError(
+                f"unexpected end of data: {length:,} bytes should follow byte {start:,}, and {size - start:,} do"
+            )
+        if not header.is_member:
+            following.take(header, offset, partial(_read, reader, start, length))
+        else:
+            if header.kind in REGULAR and not following.sparse:
+                yield TarMember(following.name or header.name, start, length)
+            following = _Following()
+        offset = start + -(-length // BLOCK) * BLOCK
+    if following.announced:
+        raise tarfile.ReadError(f"unexpected end of data: no member follows its name before byte {offset:,}")
+    _check_end(reader, offset)
+
+
+@dataclass
+class _Following:
+    """What headers before a member say of it: the first word on each counts."""
+
+    name: str | None = None
+    size: int | None = None
+    sparse: bool = False
+    announced: bool = False
+
+    def take(self, header: Header, offset: int, read: Callable[[], bytes]) -> None:
+        """Take a header at byte `offset`, whose data `read` gives."""
+        if header.kind != LONG_NAME and header.kind not in PAX:
+            return
+        self.announced = True
+        if header.size > _LONGEST_HEADER:
+            raise damaged(offset, f"it announces a name or attributes of {header.size:,} bytes")
+        if header.kind == LONG_NAME:
+            self.name = text(read()) if self.name is None else self.name
+            return
+        records = pax_records(read(), offset)
+        if b"path" in records and self.name is None:
+            self.name = records[b"path"].decode(errors="surrogateescape").rstrip("/")
+        if b"size" in records and self.size is None:
+            self.size = pax_size(records[b"size"], offset)
+        self.sparse |= any(keyword.startswith(b"GNU.sparse.") for keyword in records)
+
+
+def _read(reader: BlockReader, offset: int, length: int) -> bytes:
+    reader.seek(offset)
+    return reader.read(length)
 
 
 def _refuse_compressed(reader: BlockReader) -> None:
@@ -137,7 +200,7 @@ def _refuse_compressed(reader: BlockReader) -> None:
 def _check_end(reader: BlockReader, offset: int) -> None:
     """Demand that nothing follows the place where tarfile has found no further header."""
     reader.seek(offset)
-    mark = reader.read(tarfile.BLOCKSIZE)
+    mark = reader.read(BLOCK)
     if mark.strip(b"\0"):
         raise tarfile.ReadError(f"the header at byte {offset:,} is damaged")
     while rest := reader.read(2**20):
