@@ -4,13 +4,16 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from batch_assets.errors import SourceError
 from batch_assets.sources.arrays import natural_array
-from batch_assets.sources.files import broken
+from batch_assets.sources.base import BATCH_RECORDS
+from batch_assets.sources.decoded import batch_bytes
 from batch_assets.sources.images import holds_files
-from batch_assets.storage import Storage
+from batch_assets.sources.parquet_batches import batches
+from batch_assets.sources.parquet_files import open_parquet, parquet_errors, reopener
+from batch_assets.storage import Storage, join_uri
+
+_MOST_BYTES = 256 * 2**20  # the metadata of some ten thousand samples take a few MiB
 
 
 class Companion:
@@ -33,15 +36,26 @@ class Companion:
     def _rows(self) -> dict[str, dict[str, Any]]:
         if not self.version:
             return {}
-        try:
-            with pq.ParquetFile(self._storage.open_input(self._path)) as parquet:
-                schema = parquet.schema_arrow
-                names = [name for name in schema.names if not holds_files(schema.field(name).type)]
-                table = parquet.read(names, use_threads=False)
-        except pa.ArrowException as error:
-            raise broken(self._storage, self._path, "Parquet", error) from error
-        if "key" not in names:
-            return {}
-        columns = [natural_array(column.combine_chunks()).to_pylist() for column in table.columns]
-        rows = (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
-        return {str(row["key"]): row for row in rows}
+        rows: dict[str, dict[str, Any]] = {}
+        size = 0
+        with (
+            parquet_errors(self._storage, self._path),
+            open_parquet(self._storage, self._path) as parquet,
+        ):
+            schema = parquet.schema_arrow
+            names = [name for name in schema.names if not holds_files(schema.field(name).type)]
+            if "key" not in names:
+                return {}
+            reopen = reopener(self._storage, self._path, parquet.metadata)
+            for _, batch in batches(parquet, reopen, names, BATCH_RECORDS, 0, parquet.metadata.num_rows):
+                size += batch_bytes(batch)
+                if size > _MOST_BYTES:
+                    raise SourceError(
+                        f"{join_uri(self._storage.uri, self._path)}: decodes to more than the {_MOST_BYTES:,} bytes of "
+                        "metadata that are held in memory for a tar; split the tar and this file, or move it away"
+                    )
+                columns = [natural_array(column).to_pylist() for column in batch.columns]
+                for values in zip(*columns, strict=True):
+                    row = dict(zip(batch.schema.names, values, strict=True))
+                    rows[str(row["key"])] = row
+        return rows

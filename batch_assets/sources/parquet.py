@@ -22,16 +22,21 @@ from batch_assets.sources.base import (
     Stretch,
 )
 from batch_assets.sources.columns import ColumnScan
-from batch_assets.sources.files import broken, explained, touched
+from batch_assets.sources.decoded import decoded_bytes
+from batch_assets.sources.files import explained, touched
 from batch_assets.sources.images import FileImages, ImageColumns
 from batch_assets.sources.json_values import too_large
+from batch_assets.sources.parquet_batches import batches
 from batch_assets.sources.parquet_columns import declared_kinds, is_bytes, is_text, valid_text
-from batch_assets.sources.parquet_groups import batches, bytes_of, narrow
+from batch_assets.sources.parquet_files import open_parquet, parquet_errors, reopener
+from batch_assets.sources.parquet_groups import bytes_of, narrow
 from batch_assets.sources.records import RecordBuilder, id_text
 from batch_assets.sources.texts import check_text
 from batch_assets.storage import FileInfo, Storage, join_uri
 
 _STRETCH_ROWS = 65_536
+# A value of more than so many times a record's bytes is too long in any form: a number of 8 bytes takes two of JSON.
+_FORM_BYTES = 4
 
 
 class ParquetSource:
@@ -124,8 +129,11 @@ class ParquetSource:
             present = [name for name in readable if name in wanted]
             # Parquet knows columns by dotted paths: a dot in a name would be taken for a nested one.
             selected = readable if any("." in name for name in wanted) else present
-            for row, batch in batches(parquet, segment, selected, unread, most):
-                yield self._records(builder, row, batch, images)
+            reopen = reopener(self._storage, segment.path, parquet.metadata)
+            rows = (segment.first_row, segment.last_row)
+            for row, batch in batches(parquet, reopen, selected, most, *rows):
+                used = batch if selected is present else batch.select(present)
+                yield self._records(builder, row, used, images)
             self._check(segment.path, segment.version)
 
     def _records(
@@ -139,8 +147,13 @@ class ParquetSource:
         faults: dict[int, Fault] = {}
         readable: dict[str, pa.Array] = {}
         for name in present:
-            as_text = name in self._text_columns and is_bytes(batch.column(name).type)
-            readable[name] = valid_text(batch.column(name), name, as_text, faults)
+            found = batch.column(name)
+            if count == 1 and (size := decoded_bytes(found)) > max(_FORM_BYTES * rules.longest, BATCH_BYTES):
+                faults[0] = too_large(size, rules.longest)
+                readable[name] = pa.nulls(1)
+                continue
+            as_text = name in self._text_columns and is_bytes(found.type)
+            readable[name] = valid_text(found, name, as_text, faults)
         arrays: list[pa.Array] = []
         for column in rules.columns:
             if column.source in present:
@@ -151,8 +164,8 @@ class ParquetSource:
         _find_overlong(texts, arrays, rules.longest)
         values: list[bytes | str | None] | None = None
         if images is not None:
-            values, found = images.read(batch, readable, rules)
-            faults = {**faults, **found}
+            values, unfit = images.read(batch, readable, rules)
+            faults = {**faults, **unfit}
         for index, fault in faults.items():
             texts[index] = fault
         ids: list[str | None] = [None] * count
@@ -182,24 +195,14 @@ class ParquetSource:
     def _open(self, path: str, version: str | None) -> Iterator[pq.ParquetFile]:
         with explained(self._storage, path):
             self._check(path, version)
-            try:
-                # Buffered, not prefetched: else a whole row group would be held in memory.
-                file = pq.ParquetFile(self._storage.open_input(path), pre_buffer=False, buffer_size=2**20)
+            with parquet_errors(self._storage, path), open_parquet(self._storage, path) as file:
                 names = file.schema_arrow.names
-            except (pa.ArrowException, OSError) as error:
-                if isinstance(error, (FileNotFoundError, PermissionError)):
-                    raise
-                raise broken(self._storage, path, "Parquet", error) from error
-            if len(set(names)) < len(names):
-                twice = next(name for name in names if names.count(name) > 1)
-                raise SourceError(f"{self._storage.uri}/{path}: has two columns named {twice!r}; rename one")
-            try:
-                with file:
-                    yield file
-            except (pa.ArrowException, OSError) as error:
-                if isinstance(error, (FileNotFoundError, PermissionError)):
-                    raise
-                raise broken(self._storage, path, "Parquet", error) from error
+                if len(set(names)) < len(names):
+                    twice = next(name for name in names if names.count(name) > 1)
+                    raise SourceError(
+                        f"{self._storage.uri}/{path}: has two columns named {twice!r}; rename one"
+                    )
+                yield file
 
     def _check(self, path: str, version: str | None) -> None:
         if version is None:

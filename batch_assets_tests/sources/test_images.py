@@ -165,7 +165,8 @@ def test_batches_are_bounded_by_bytes_and_by_images_to_fetch(tmp_path: Path) -> 
     assert (manifest.bytes, manifest.estimated_tokens) == (planned.shards[0].bytes, 0)
     write(tmp_path / "places.parquet", {"url": [f"https://example.org/{n}" for n in range(300)]})
     planned = plan(tmp_path / "places.parquet", tmp_path / "other", format="img2dataset")
-    assert [len(records) for records in planned.records()] == [128, 128, 44]
+    fetched = [len(records) for records in planned.records()]
+    assert sum(fetched) == 300 and max(fetched) <= 128
 
 
 def test_captions_are_sampled_without_the_images(tmp_path: Path) -> None:

@@ -1,0 +1,174 @@
+"""Rows of a Parquet file in batches, bounded by what they decode to.
+
+A file's own figures do not tell that: a dictionary, a run length or a shared prefix makes gigabytes
+of a few kilobytes. So few rows are read at first, and the number of the next ones follows what the
+rows before have taken.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batch_assets.sources.base import BATCH_BYTES
+from batch_assets.sources.decoded import batch_bytes, parts
+from batch_assets.sources.parquet_groups import overlapped
+
+Reopen = Callable[[Sequence[str]], pq.ParquetFile]
+"""Opens the same file once more, with these leaf columns left in their dictionaries."""
+
+# Arrow's own limits, such as 2 GiB of text in an array: they say nothing about the file.
+LIMITS = (pa.ArrowCapacityError, pa.ArrowMemoryError, pa.ArrowNotImplementedError)
+
+_FIRST_ROWS = 16
+_GROWTH = 8
+
+
+class _Pace:
+    """How many rows to read next: as many as are likely to fill half a batch."""
+
+    def __init__(self, most: int) -> None:
+        self._limit = self._most = most
+        self.rows = min(_FIRST_ROWS, most)
+
+    def enter(self, rows: int, encoded: int) -> None:
+        """The next rows are of a group of `rows`, which take `encoded` bytes in the file, uncompressed."""
+        self._most = max(1, min(self._limit, BATCH_BYTES * rows // max(encoded, 1)))
+        self.rows = min(self.rows, self._most)
+
+    def follow(self, rows: int, size: int) -> None:
+        """Take note of `rows` that took `size` bytes."""
+        fitting = BATCH_BYTES // 2 * rows // max(size, 1)
+        self.rows = max(1, min(self.rows * _GROWTH, self._most, fitting))
+
+    def slow_down(self) -> None:
+        """So many rows at once cannot be decoded."""
+        self.rows = self._most = max(1, self.rows // _GROWTH)
+
+
+def batches(
+    parquet: pq.ParquetFile,
+    reopen: Reopen,
+    columns: list[str],
+    most: int,
+    first_row: int,
+    last_row: int,
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """The file's rows from `first_row` to before `last_row`, in batches of at most `most`, each with its first row.
+
+    A batch takes at most BATCH_BYTES decoded, or is a single row. Raises pa.ArrowException where the
+    file is damaged, one of LIMITS where Arrow cannot decode even one of its rows.
+    """
+    pace = _Pace(most)
+    for group, start, end in overlapped(parquet.metadata, first_row, last_row):
+        row, last = max(start, first_row), min(end, last_row)
+        if not columns:
+            yield from _nothing(parquet, group, row, last, most)
+            continue
+        pace.enter(end - start, _encoded_bytes(parquet.metadata.row_group(group), columns))
+        pieces = _pieces(parquet, reopen, group, columns, pace, row - start, last - start)
+        for batch in _joined(pieces, most):
+            yield row, batch
+            row += len(batch)
+        if row < last:
+            raise pa.ArrowInvalid(
+                f"row group {group} ends before row {row:,}; by the footer, before row {end:,}"
+            )
+
+
+def _nothing(
+    parquet: pq.ParquetFile, group: int, row: int, last: int, most: int
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    for batch in parquet.iter_batches(most, row_groups=[group], columns=[]):
+        taken = batch.slice(0, last - row)
+        if len(taken):
+            yield row, taken
+        row += len(taken)
+
+
+def _pieces(
+    parquet: pq.ParquetFile,
+    reopen: Reopen,
+    group: int,
+    columns: list[str],
+    pace: _Pace,
+    first: int,
+    last: int,
+) -> Iterator[tuple[pa.RecordBatch, int]]:
+    """The group's rows from `first` to before `last`, in bounded pieces, each with its decoded bytes.
+
+    Where Arrow cannot decode so many rows at once, the group is read anew, fewer at once. Nested text
+    that the file has in dictionaries is left there: one row may repeat a value at will.
+    """
+    nested = _nested_dictionaries(parquet.metadata.row_group(group), columns)
+    with contextlib.nullcontext(parquet) if not nested else reopen(nested) as file:
+        while first < last:
+            try:
+                for start, batch, size in _reads(file, group, columns, pace):
+                    taken = batch.slice(max(first - start, 0), last - max(first, start))
+                    if len(taken):
+                        whole = len(taken) == len(batch)
+                        yield from parts(taken, size if whole else batch_bytes(taken), BATCH_BYTES)
+                        first = max(first, start) + len(taken)
+                    if first >= last:
+                        break
+                return
+            except LIMITS:
+                if pace.rows == 1:
+                    raise
+                pace.slow_down()
+
+
+def _reads(
+    file: pq.ParquetFile, group: int, columns: list[str], pace: _Pace
+) -> Iterator[tuple[int, pa.RecordBatch, int]]:
+    """The group's batches as Arrow decodes them: first row in the group, rows, decoded bytes."""
+    row = 0
+    for batch in file.iter_batches(pace.rows, row_groups=[group], columns=columns, use_threads=False):
+        size = batch_bytes(batch)
+        yield row, batch, size
+        row += len(batch)
+        pace.follow(len(batch), size)
+        file.reader.set_batch_size(pace.rows)  # Arrow asks for it before each batch
+
+
+def _encoded_bytes(group: pq.RowGroupMetaData, columns: list[str]) -> int:
+    """Uncompressed bytes of these columns of a row group: what they decode to, or less."""
+    leaves = map(group.column, range(group.num_columns))
+    return sum(
+        leaf.total_uncompressed_size
+        for leaf in leaves
+        if leaf.path_in_schema in columns or leaf.path_in_schema.split(".")[0] in columns
+    )
+
+
+def _nested_dictionaries(group: pq.RowGroupMetaData, columns: list[str]) -> list[str]:
+    """Paths of the leaves below `columns` whose values are bytes in a dictionary."""
+    return [
+        leaf.path_in_schema
+        for leaf in map(group.column, range(group.num_columns))
+        if leaf.has_dictionary_page
+        and leaf.physical_type == "BYTE_ARRAY"
+        and leaf.path_in_schema not in columns
+        and leaf.path_in_schema.split(".")[0] in columns
+    ]
+
+
+def _joined(pieces: Iterator[tuple[pa.RecordBatch, int]], most: int) -> Iterator[pa.RecordBatch]:
+    """The same rows in fewer batches: neighbours are put together, up to `most` rows and BATCH_BYTES."""
+    waiting: list[pa.RecordBatch] = []
+    rows = size = 0
+    for piece, piece_bytes in pieces:
+        full = rows + len(piece) > most or size + piece_bytes > BATCH_BYTES
+        if waiting and (full or piece.schema != waiting[0].schema):
+            yield _together(waiting)
+            waiting, rows, size = [], 0, 0
+        waiting.append(piece)
+        rows, size = rows + len(piece), size + piece_bytes
+    if waiting:
+        yield _together(waiting)
+
+
+def _together(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
