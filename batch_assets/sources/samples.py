@@ -6,6 +6,7 @@ already begins another sample.
 
 import json
 import re
+import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from batch_assets.sources.tar_files import TarMember
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "avif", "gif", "bmp", "tif", "tiff", "jp2")
 _CAPTION, _METADATA, _LABEL = "txt", "json", "cls"
+_MOST_MEMBERS = 10_000  # of a sample: they are held in memory
 _NAME = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)", re.DOTALL)
 
 
@@ -46,7 +48,8 @@ def samples(
 ) -> Iterator[Sample]:
     """Group members. `read` is asked at once for captions, labels and metadata of at most `longest` bytes.
 
-    Members without an extension, and hidden ones, are passed over.
+    Members without an extension, and hidden ones, are passed over. Raises tarfile.ReadError where one
+    name goes on and on.
     """
     sample: Sample | None = None
     for member in members:
@@ -58,6 +61,11 @@ def samples(
             if sample is not None:
                 yield sample
             sample = Sample(name)
+        if len(sample.members) == _MOST_MEMBERS:
+            raise tarfile.ReadError(
+                f"more than {_MOST_MEMBERS:,} files in a row are named {shown(sample.key.encode())} "
+                "up to their first dot"
+            )
         sample.members[extension] = member
         sample.end = member.offset + member.size
         if extension in (_CAPTION, _METADATA, _LABEL):

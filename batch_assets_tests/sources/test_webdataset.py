@@ -235,3 +235,9 @@ def test_a_tar_of_nothing(tmp_path: Path) -> None:
     (tmp_path / "src/b.tar").write_bytes(WHOLE)
     planned = plan(tmp_path / "src", tmp_path / "root", format="webdataset")
     assert planned.rows() == [("b.tar", 0), ("b.tar", 1)]
+
+
+def test_a_name_that_goes_on_and_on(tmp_path: Path) -> None:
+    data = tar_bytes([(f"a.{number}", b"") for number in range(10_001)])
+    with pytest.raises(SourceError, match=r"00000\.tar: .*more than 10,000 files in a row are named 'a'"):
+        plan_tar(tmp_path, data)
