@@ -9,6 +9,7 @@ import pyarrow as pa
 from batch_assets.errors import SourceError
 from batch_assets.storage import CHUNK_BYTES, Storage, VersionMismatch, join_uri
 
+_WINDOW = "requires too much memory"  # zstd's words: no damage
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 
 
@@ -69,6 +70,11 @@ def decompressed(storage: Storage, path: str, size: int, version: str) -> Iterat
             while data := stream.read(CHUNK_BYTES):
                 yield data
     except OSError as error:
+        if _WINDOW in str(error):
+            raise SourceError(
+                f"{join_uri(storage.uri, path)}: needs more than 128 MiB of memory to be decompressed, as after "
+                "`zstd --long=28` or more; compress it anew with at most --long=27"
+            ) from error
         raise broken(storage, path, codec, error) from error
 
 

@@ -75,3 +75,11 @@ def test_a_limit_spools_no_more_than_it_needs(tmp_path: Path) -> None:
     )
     exact = plan(path, tmp_path / "other", limit=9_000)
     assert exact.summary.files[0].complete
+
+
+def test_a_window_that_takes_too_much_memory_is_not_called_damage(tmp_path: Path) -> None:
+    parameters = zstandard.ZstdCompressionParameters.from_level(3, window_log=28)
+    packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    (tmp_path / "a.jsonl.zst").write_bytes(packer.compress(HALVES[0]) + packer.flush())
+    with pytest.raises(SourceError, match=r"a\.jsonl\.zst: needs more than 128 MiB .*; compress it anew"):
+        plan(tmp_path, tmp_path / "out")
