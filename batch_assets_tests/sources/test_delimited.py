@@ -3,6 +3,8 @@
 import csv
 import gzip
 import io
+import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +89,33 @@ def test_what_the_csv_module_writes_is_read_back(rows: list[tuple[str, str]], en
     import orjson
 
     assert [tuple(orjson.loads(line).values()) for line in lines if isinstance(line, bytes)] == rows
+
+
+def test_many_columns_of_one_name(tmp_path: Path) -> None:
+    count = 20_000
+    (tmp_path / "a.csv").write_text("text,a_2" + ",a" * count + "\nx,y" + ",1" * count + "\n")
+    planned = plan(tmp_path / "a.csv", tmp_path / "root", columns=["a", "a_2", "a_3", f"a_{count + 1}"])
+    assert planned.texts() == ["x"]
+    assert planned.columns() == {"a": ["1"], "a_2": ["y"], "a_3": ["1"], f"a_{count + 1}": ["1"]}
+
+
+def test_names_of_columns_count_as_part_of_each_record(tmp_path: Path) -> None:
+    name = "n" * 90_000
+    (tmp_path / "a.csv").write_text(f"text,{name}\n" + "x,1\n" * 3_000)
+    planned = plan(tmp_path / "a.csv", tmp_path / "root", {"max_record_bytes": 90_010}, columns=[])
+    (spool,) = (tmp_path / "root" / "spool").iterdir()
+    assert {r.code for r in planned.rejections()} == {"too_large"}
+    assert spool.stat().st_size < 200_000
+
+
+def test_a_long_cell_beside_an_empty_one_takes_little_memory() -> None:
+    cell = "a" * 500_000 + '""' * 250_000
+    data = f'text,more,nothing\n"{cell}","",\n'.encode()
+    tracemalloc.start()
+    try:
+        [(_, line)] = delimited_rows(iter([data]), "a.csv", 2_000_000)
+        assert tracemalloc.get_traced_memory()[1] < 20 * len(data)
+    finally:
+        tracemalloc.stop()
+    assert isinstance(line, bytes)
+    assert json.loads(line) == {"text": cell.replace('""', '"'), "more": "", "nothing": None}
