@@ -71,7 +71,7 @@ SMALL = [f"text {n}" for n in range(3_000)]
         ({"n": lists(pa.nulls(10**7), range(0, 10**7 + 1, 10**5))}, {}),
         ({"text": pa.array([LONG + str(n) for n in range(600)])},
          {"use_dictionary": False, "column_encoding": {"text": "DELTA_BYTE_ARRAY"}}),
-        ({"text": pa.array([*SMALL, *[LONG] * 500]).dictionary_encode()}, {"store_schema": False}),
+        ({"text": pa.array([*SMALL, *[LONG] * 4_000]).dictionary_encode()}, {"store_schema": False}),
     ],
     ids=["dictionary", "text", "larger text", "other column", "nested text", "nested dictionary", "numbers", "nulls",
          "shared prefix", "large texts late"],
