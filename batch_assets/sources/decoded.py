@@ -34,19 +34,29 @@ def decoded_bytes(array: pa.Array) -> int:
     return max(array.nbytes, len(array) * _VALUE_BYTES)
 
 
+def longest_value(array: pa.Array) -> int:
+    """Bytes of the longest text in a column's dictionary; 0 where it has none."""
+    lengths = _lengths(array.dictionary) if isinstance(array, pa.DictionaryArray) else None
+    return 0 if lengths is None else _compute.max(lengths).as_py() or 0
+
+
 def _dictionary_bytes(array: pa.DictionaryArray) -> int:
     values = array.dictionary
     least = len(array) * _VALUE_BYTES
-    if not len(values):
-        return least
+    lengths = _lengths(values)
+    if lengths is None:
+        return max(least, decoded_bytes(values) * len(array) // max(len(values), 1))
+    return least + (_compute.sum(lengths.take(array.indices)).as_py() or 0)
+
+
+def _lengths(values: pa.Array) -> pa.Array | None:
+    """Bytes of each value, if they are bytes or text."""
     if pa.types.is_string_view(values.type) or pa.types.is_binary_view(values.type):
         values = values.cast(pa.large_binary())
-    if not (pa.types.is_large_binary(values.type) or pa.types.is_large_string(values.type)) and not (
-        pa.types.is_binary(values.type) or pa.types.is_string(values.type)
-    ):
-        return max(least, decoded_bytes(values) // len(values) * len(array))
-    lengths = _compute.binary_length(values).cast(pa.int64())
-    return least + (_compute.sum(lengths.take(array.indices)).as_py() or 0)
+    small = pa.types.is_binary(values.type) or pa.types.is_string(values.type)
+    if not (small or pa.types.is_large_binary(values.type) or pa.types.is_large_string(values.type)):
+        return None
+    return _compute.binary_length(values).cast(pa.int64())
 
 
 def batch_bytes(batch: pa.RecordBatch) -> int:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_assets.sources.base import BATCH_BYTES
-from batch_assets.sources.decoded import batch_bytes, parts
+from batch_assets.sources.decoded import batch_bytes, longest_value, parts
 from batch_assets.sources.parquet_groups import overlapped
 
 Reopen = Callable[[Sequence[str]], pq.ParquetFile]
@@ -23,7 +23,8 @@ LIMITS = (pa.ArrowCapacityError, pa.ArrowMemoryError, pa.ArrowNotImplementedErro
 
 _FIRST_ROWS = 16
 _GROWTH = 8
-_TEXT_RATIO = 10  # real text hardly ever compresses as much
+_TEXT_RATIO = 10  # most text compresses less
+_LONG_BYTES = 32 * 2**10  # 64 MiB, where each row of a batch has such a value
 
 
 class _Pace:
@@ -101,8 +102,8 @@ def _pieces(
 
     Where Arrow cannot decode so many rows at once, the group is read anew, fewer at once.
     """
-    suspicious = _suspicious(parquet.metadata.row_group(group), columns)
-    with reopen(suspicious) if suspicious else contextlib.nullcontext(parquet) as file:
+    left = _left_in_dictionaries(parquet, reopen, group, columns)
+    with reopen(left) if left else contextlib.nullcontext(parquet) as file:
         while first < last:
             try:
                 for start, batch, size in _reads(file, group, columns, pace):
@@ -143,23 +144,33 @@ def _encoded_bytes(group: pq.RowGroupMetaData, columns: list[str]) -> int:
     )
 
 
-def _suspicious(group: pq.RowGroupMetaData, columns: list[str]) -> list[str]:
-    """Paths of the leaves of `columns` to be left in their dictionaries, which may hold long values.
+def _left_in_dictionaries(
+    parquet: pq.ParquetFile, reopen: Reopen, group: int, columns: list[str]
+) -> list[str]:
+    """Paths of the leaves of `columns` that are not to be decoded before it is known how large they become.
 
-    Nested ones: one row may repeat a value at will. Flat ones that compress better than text does. To
-    leave others there as well would take a fifth of the time of reading.
+    Nested text: one row may repeat a value at will. Flat text where the dictionary has long values; only
+    where it compresses well it is looked at, since that takes time.
     """
-    return [
-        leaf.path_in_schema
-        for leaf in map(group.column, range(group.num_columns))
-        if leaf.has_dictionary_page
-        and leaf.physical_type == "BYTE_ARRAY"
-        and (
-            leaf.total_uncompressed_size > _TEXT_RATIO * leaf.total_compressed_size
-            if leaf.path_in_schema in columns
-            else leaf.path_in_schema.split(".")[0] in columns
-        )
+    metadata = parquet.metadata.row_group(group)
+    leaves = [
+        leaf
+        for leaf in map(metadata.column, range(metadata.num_columns))
+        if leaf.has_dictionary_page and leaf.physical_type == "BYTE_ARRAY"
     ]
+    paths = [leaf.path_in_schema for leaf in leaves]
+    nested = [path for path in paths if path not in columns and path.split(".")[0] in columns]
+    flat = [
+        path
+        for path, leaf in zip(paths, leaves, strict=True)
+        if path in columns and leaf.total_uncompressed_size > _TEXT_RATIO * leaf.total_compressed_size
+    ]
+    if not flat:
+        return nested
+    with reopen(flat) as file:
+        for first in file.iter_batches(1, row_groups=[group], columns=flat, use_threads=False):
+            return nested + [path for path in flat if longest_value(first.column(path)) > _LONG_BYTES]
+    return nested
 
 
 def _joined(pieces: Iterator[tuple[pa.RecordBatch, int]], most: int) -> Iterator[pa.RecordBatch]:
