@@ -17,7 +17,6 @@ from batch_assets.server.child import TOKEN_VARIABLE
 
 TOKEN = re.compile(r"[\x21-\x7e]{16,}")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-END_SECONDS = 5
 
 
 def serve(
@@ -26,10 +25,10 @@ def serve(
     defs: options.Defs = None,
 ) -> None:
     """Start pipelines by POST /trigger/PIPELINE, with the token in $BATCH_ASSETS_TOKEN. Runs until Ctrl-C."""
-    import uvicorn
-
     from batch_assets.server.application import create_application
+    from batch_assets.server.connections import create_server
     from batch_assets.server.gate import Gate
+    from batch_assets.server.limits import Limits
     from batch_assets.server.starter import Starter
 
     token = _token()
@@ -48,17 +47,11 @@ def serve(
         runs = dagster_home() / "batch_assets" / "serve"
         with Starter(ledger, notifiers, ["--defs", str(folder)], runs) as starter:
             application = create_application(ledger, lambda: load_folder(folder), starter.ordered)
-            config = uvicorn.Config(
-                Gate(application, token),
-                ws="none",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=END_SECONDS,
-            )
+            limits = Limits()
+            server = create_server(Gate(application, token, limits), limits)
             shown = f"[{address[0]}]" if ":" in address[0] else address[0]
             emit(f"serving http://{shown}:{address[1]}/trigger/PIPELINE for the pipelines in {folder}")
-            uvicorn.Server(config).run(sockets=[listening])
+            server.run(sockets=[listening])
 
 
 def _token() -> str:

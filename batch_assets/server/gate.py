@@ -1,17 +1,20 @@
 """What a request must pass before the application sees it: the token, and a size that fits into memory.
 
-Without the token every path but `GET /health` answers alike, so that nothing tells what there is.
+Without the token every path but `GET /health` answers alike, so that nothing tells what there is. Whatever
+is refused is refused before its body is read.
 """
 
 import asyncio
+import contextlib
 import hmac
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import orjson
 
+from batch_assets.server.limits import Limits
+
 BODY_BYTES = 64 * 1024
-BODY_SECONDS = 30.0
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -23,9 +26,10 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 class Gate:
     """An ASGI application around another one."""
 
-    def __init__(self, application: Application, token: str) -> None:
+    def __init__(self, application: Application, token: str, limits: Limits) -> None:
         self._application = application
         self._expected = f"Bearer {token}".encode()
+        self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -36,16 +40,21 @@ class Gate:
             return
         if not self._is_allowed(scope):
             reason = "send the server's token: Authorization: Bearer <token>"
-            await _refuse(send, 401, reason, (b"www-authenticate", b"Bearer"))
+            await self._refuse(receive, send, 401, reason, (b"www-authenticate", b"Bearer"))
             return
-        try:
-            # Whatever it says is not for us; but it is read, and only so much of it.
-            size = await asyncio.wait_for(_read(receive), BODY_SECONDS)
-        except TimeoutError:
-            await _refuse(send, 408, f"the body did not come within {BODY_SECONDS:g} s")
-            return
+        size = _announced(scope)
+        if size <= BODY_BYTES:
+            try:
+                # Whatever it says is not for us; but it is read, and only so much of it.
+                size = await asyncio.wait_for(_read(receive), self._limits.body_seconds)
+            except TimeoutError:
+                reason = f"the body did not come within {self._limits.body_seconds:g} s"
+                await _answer(send, 408, reason)
+                await send({"type": "http.response.body", "body": b""})
+                return
         if size > BODY_BYTES:
-            await _refuse(send, 413, f"a body of more than {BODY_BYTES} bytes; none is needed")
+            reason = f"a body of more than {BODY_BYTES} bytes; none is needed"
+            await self._refuse(receive, send, 413, reason)
             return
         await self._application(scope, _nothing, send)
 
@@ -57,6 +66,34 @@ class Gate:
         # RFC 7235: the scheme's case means nothing. Compared in a time that does not tell how much is right.
         shown = b"Bearer " + token.strip() if scheme.lower() == b"bearer" else b""
         return hmac.compare_digest(shown, self._expected)
+
+    async def _refuse(
+        self, receive: Receive, send: Send, status: int, reason: str, *headers: tuple[bytes, bytes]
+    ) -> None:
+        await _answer(send, status, reason, *headers)
+        # The client has its answer. Closed at once, with something unread, the connection would be reset, and the
+        # answer lost to a client that is still sending.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(_discard(receive), self._limits.head_seconds)
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _answer(send: Send, status: int, reason: str, *headers: tuple[bytes, bytes]) -> None:
+    """All of an answer but its end, upon which the server closes the connection."""
+    body = orjson.dumps({"detail": reason})
+    # What is left of the request is of no use, so nothing can follow it on this connection.
+    always = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": [*always, *headers]})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+def _announced(scope: Scope) -> int:
+    """Bytes of the body, as its headers say; 0 where they do not. The parser has refused what is no number."""
+    return max((int(value) for name, value in scope["headers"] if name == b"content-length"), default=0)
 
 
 async def _read(receive: Receive) -> int:
@@ -70,17 +107,12 @@ async def _read(receive: Receive) -> int:
     return size
 
 
+async def _discard(receive: Receive) -> None:
+    """Read until the body has ended or the client has gone."""
+    more = True
+    while more:
+        more = (await receive()).get("more_body", False)
+
+
 async def _nothing() -> Message:
     return {"type": "http.request", "body": b"", "more_body": False}
-
-
-async def _refuse(send: Send, status: int, reason: str, *headers: tuple[bytes, bytes]) -> None:
-    body = orjson.dumps({"detail": reason})
-    # What is left of the request is not read any more, so nothing can follow it on this connection.
-    always = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": [*always, *headers]})
-    await send({"type": "http.response.body", "body": body})
