@@ -290,7 +290,9 @@ def test_one_spelling(uri: str, normal: str) -> None:
     assert normalize_uri(normal) == normal
 
 
-@pytest.mark.parametrize("uri", ["ftp://host/a", "s3://", "s3:///a", "s3://bucket/a//b", "s3://bucket/../b"])
+@pytest.mark.parametrize(
+    "uri", ["ftp://host/a", "s3://", "s3:///a", "s3://bucket/a//b", "s3://bucket/../b", "/not\udcffutf-8"]
+)
 def test_refused_uris(uri: str) -> None:
     with pytest.raises(ConfigurationError):
         normalize_uri(uri)

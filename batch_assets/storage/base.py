@@ -114,8 +114,14 @@ class Storage(Protocol):
 def normalize_uri(uri: str) -> str:
     """The one spelling of a URI: local paths absolute and bare, no slash at the end.
 
-    Raises ConfigurationError for a scheme that no storage serves.
+    Raises ConfigurationError for a scheme that no storage serves, and for what is not UTF-8.
     """
+    try:
+        uri.encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(
+            f"{uri!r}: is not UTF-8; rename it, or choose a locale of UTF-8, such as LC_ALL=C.UTF-8"
+        ) from None
     match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", uri)
     if match is None:
         return os.path.abspath(os.path.expanduser(uri))
