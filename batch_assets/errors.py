@@ -4,9 +4,14 @@ Each says the offending value, the reason and the next step. Faults of the progr
 stay ordinary exceptions and keep their traceback.
 """
 
+from batch_assets.plain_text import plain_text
+
 
 class BatchAssetsError(Exception):
-    """The root of every error below; its text is meant for a person."""
+    """The root of every error below; its text is meant for a person: one line, whatever it names."""
+
+    def __str__(self) -> str:
+        return plain_text(super().__str__())
 
 
 class ConfigurationError(BatchAssetsError):

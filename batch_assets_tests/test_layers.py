@@ -6,7 +6,17 @@ from batch_assets_tests.module_imports import PACKAGE, Import, package_imports
 
 # Bottom to top. A new module or folder of the package gets its place here.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "home", "interruptible", "module_loading", "paths", "settings", "storage"),
+    (
+        "errors",
+        "home",
+        "interruptible",
+        "module_loading",
+        "paths",
+        "plain_text",
+        "settings",
+       
+        "storage",
+    ),
     ("rehearsal",),
     ("sources",),
     ("embeddings",),

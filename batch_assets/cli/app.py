@@ -1,8 +1,10 @@
 """The command itself: its verbs, its exit codes, its first line."""
 
 import logging
-import os
 import sys
+import threading
+import traceback
+from types import TracebackType
 from typing import Any
 
 import typer
@@ -23,6 +25,7 @@ from batch_assets.cli.verify import verify
 from batch_assets.errors import BatchAssetsError, ConfigurationError, ModelError, SourceError
 from batch_assets.home import dagster_home, ledger_url
 from batch_assets.ledger.database import without_password
+from batch_assets.plain_text import PlainFormatter, plain_lines, plain_text
 
 app = typer.Typer(
     name="batch-assets",
@@ -38,6 +41,8 @@ for verb in (run, plan, status, verify, retry, stop, search, rehearse, serve, cl
 
 def run_command() -> int:
     """Run what the command line says; returns the exit code."""
+    sys.excepthook = _show_traceback
+    threading.excepthook = lambda told: _show_traceback(told.exc_type, told.exc_value, told.exc_traceback)
     # One line each: tracebacks are in the run's log, which the UI shows.
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine("%(message)s"))
@@ -56,10 +61,6 @@ def run_command() -> int:
         code = stop_.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = exit_codes.INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has had enough; nothing may be written to it at the end either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = exit_codes.PUBLISHED
     except (ConfigurationError, SourceError, ModelError) as error:
         code = _say(str(error), exit_codes.USAGE)
     except (BatchAssetsError, OSError) as error:
@@ -82,9 +83,16 @@ def _say(error: str, code: int) -> int:
     return code
 
 
-class _OneLine(logging.Formatter):
+class _OneLine(PlainFormatter):
     def formatException(self, ei: Any) -> str:  # noqa: N802
-        return f"{ei[0].__name__}: {ei[1]}"
+        return plain_text(f"{ei[0].__name__}: {ei[1]}")
+
+
+def _show_traceback(
+    kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
+) -> None:
+    """A fault of the program: its text may be of a record too."""
+    sys.stderr.write(plain_lines("".join(traceback.format_exception(kind, error, trace))))
 
 
 def _dashed(argument: str) -> str:

@@ -3,12 +3,11 @@
 import time
 from typing import Annotated
 
-import orjson
 import typer
 from rich.table import Table
 
 from batch_assets.cli import options
-from batch_assets.cli.console import emit, errors, open_ledger, out
+from batch_assets.cli.console import emit_json, errors, open_ledger, out
 from batch_assets.cli.target import find_pipeline
 from batch_assets.control.cleanup import Leftovers, find_leftovers, owned_pipeline, remove_leftovers
 from batch_assets.executors.registry import create_host
@@ -30,7 +29,7 @@ def cleanup(
     now = ledger.now()
     found = find_leftovers(owned, now) if dry_run else remove_leftovers(owned, now, _say)
     if json:
-        emit(orjson.dumps(_values(settings.name, found, removed=not dry_run)).decode())
+        emit_json(_values(settings.name, found, removed=not dry_run))
         return
     out.print(_table(found))
     fate = "would be removed" if dry_run else "removed"

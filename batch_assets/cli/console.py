@@ -1,15 +1,38 @@
-"""Where the command writes: results to stdout, everything else to stderr."""
+"""Where the command writes: results to stdout, everything else to stderr.
 
-import os
-import sys
+A string that is printed is one line, and is shown as it is: without control characters, and without
+markup or emoji codes being obeyed. This is the one way from the command to a terminal, tables included.
+"""
+
+import json
+from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from batch_assets.home import ledger_url
 from batch_assets.ledger.ledger import Ledger
+from batch_assets.plain_text import plain_text
 
-out = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+
+class PlainConsole(Console):
+    """A console for text that others wrote."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+    @property
+    def encoding(self) -> str:
+        """That of the stream it writes to at present; Rich's own asks only a file that it was made with."""
+        return (getattr(self.file, "encoding", None) or "utf-8").lower()
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Rich asks this for every string: what is printed, and each cell of a table."""
+        return super().render_str(plain_text(text), **options)
+
+
+out = PlainConsole()
+errors = PlainConsole(stderr=True)
 
 
 def open_ledger() -> Ledger:
@@ -18,8 +41,10 @@ def open_ledger() -> Ledger:
 
 
 def emit(line: str) -> None:
-    """One line of results. Whoever reads stdout may have had enough of it: that changes no exit code."""
-    try:
-        print(line, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """One line of results, however wide the terminal is."""
+    print(plain_text(line), flush=True)
+
+
+def emit_json(value: Any) -> None:
+    r"""One line of JSON with all that `value` holds: whatever is not printable ASCII stands there as `\u….`."""
+    print(json.dumps(value, separators=(",", ":"), allow_nan=False), flush=True)

@@ -4,13 +4,12 @@ import tempfile
 from dataclasses import asdict
 from typing import Annotated, Any
 
-import orjson
 import pyarrow as pa
 import typer
 from rich.table import Table
 
 from batch_assets.cli import options
-from batch_assets.cli.console import emit, errors, open_ledger, out
+from batch_assets.cli.console import emit_json, errors, open_ledger, out
 from batch_assets.cli.saving import save_pipeline
 from batch_assets.cli.target import choose_pipeline
 from batch_assets.components.attributes import defs_folder
@@ -73,7 +72,7 @@ def plan(
         settings, executor, preview.shards, preview.sample, rate, usd_per_record(ledger, settings.name)
     )
     if json:
-        emit(orjson.dumps(asdict(found)).decode())
+        emit_json(asdict(found))
     else:
         by_time = hasattr(settings.executor, "usd_per_hour")
         out.print(_table(found, settings.name, dry_run, in_place=executor.in_place, by_time=by_time))

@@ -98,7 +98,8 @@ def _in_the_ui(
         [*COMMAND, "plan", rehearsal.name], env=environment, check=False, capture_output=True
     )
     if planned.returncode:
-        errors.print(planned.stderr.decode(), markup=False, soft_wrap=True)
+        for line in planned.stderr.decode(errors="replace").splitlines():
+            errors.print(line, soft_wrap=True)
         return planned.returncode
     command = [sys.executable, "-m", "dagster", "dev", "-m", "batch_assets.definitions"]
     log = rehearsal.folder / "dagster.log"
@@ -116,7 +117,8 @@ def _in_the_ui(
             code = _watch(rehearsal, environment, dagster)
             tell_books()
             if code == exit_codes.PUBLISHED and not once:
-                errors.print(f"\nthe UI stays up at http://127.0.0.1:{port} until Ctrl-C")
+                errors.print()
+                errors.print(f"the UI stays up at http://127.0.0.1:{port} until Ctrl-C")
                 with contextlib.suppress(KeyboardInterrupt):
                     dagster.wait()
             return code

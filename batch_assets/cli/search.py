@@ -15,6 +15,7 @@ from batch_assets.errors import ConfigurationError
 from batch_assets.executors.registry import ExecutorHost, create_host
 from batch_assets.merge.search import Hit, open_published
 from batch_assets.merge.search import search as search_root
+from batch_assets.plain_text import plain_text
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.storage import open_storage
 from batch_assets.worker.fetching import fetch
@@ -49,17 +50,20 @@ def search(
         )
     hits = search_root(storage, _embed(host, local, query), k)
     describe = _columns if settings.source.images else _excerpt
-    width = min(30, max((len(hit.record_id) for hit in hits), default=0))
-    for hit in hits:
-        line = f"{hit.score:.3f}  {_short(hit.record_id, width)}  {describe(hit, settings)}"
-        out.print(_short(line, out.width).rstrip(), markup=False, no_wrap=True)
+    # Made plain before it is cut to its width, which only then is the width that is shown.
+    told = [(plain_text(hit.record_id), plain_text(describe(hit, settings)), hit.score) for hit in hits]
+    width = min(30, max((len(record_id) for record_id, _, _ in told), default=0))
+    for record_id, text, score in told:
+        line = f"{score:.3f}  {_short(record_id, width)}  {text}"
+        out.print(_short(line, out.width).rstrip(), no_wrap=True)
 
 
 def _embed(host: ExecutorHost, settings: PipelineSettings, query: str) -> npt.NDArray[np.float32]:
     """The query's vector: of a text, or where records are images and it names a file or URL, of that image."""
     is_file = os.path.isfile(query)  # of a long text Path.is_file would raise
     if not settings.source.images or not (is_file or PLACE.match(query)):
-        return host.embed_query(settings, query)
+        # Where the locale is not UTF-8, Python has left undecoded what is none of its characters.
+        return host.embed_query(settings, os.fsencode(query).decode("utf-8", "replace"))
     location = os.path.abspath(query) if is_file else query
     try:
         content = fetch(

@@ -3,12 +3,11 @@
 from dataclasses import asdict
 from typing import Annotated
 
-import orjson
 import typer
 from rich.table import Table
 
 from batch_assets.cli import options
-from batch_assets.cli.console import emit, open_ledger, out
+from batch_assets.cli.console import emit_json, open_ledger, out
 from batch_assets.cli.target import find_pipeline
 from batch_assets.control.status import Status, read_status
 
@@ -27,7 +26,7 @@ def status(
     found = read_status(find_pipeline(pipeline, ledger, defs), ledger)
     if json:
         values = asdict(found)
-        emit(orjson.dumps({name: values[name] for name in JSON_FIELDS}).decode())
+        emit_json({name: values[name] for name in JSON_FIELDS})
     else:
         out.print(_table(found))
 

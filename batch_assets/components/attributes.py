@@ -166,7 +166,8 @@ def _declared(file: Path) -> Iterator[Mapping[str, Any]]:
     try:
         documents = list(yaml.safe_load_all(file.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"{file}: cannot be read as YAML: {error}") from None
+        reason = " ".join(str(error).split())
+        raise ConfigurationError(f"{file}: cannot be read as YAML: {reason}") from None
     for document in documents:
         if not isinstance(document, Mapping) or document.get("type") != COMPONENT_TYPE:
             continue

@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 from batch_assets.errors import ConfigurationError
+from batch_assets.plain_text import plain_text
 from batch_assets.rehearsal.faults import Scenario
 from batch_assets.rehearsal.server import RehearsalServer
 
@@ -30,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         server = RehearsalServer(scenario=Scenario.load(options.scenario), speed=options.speed)
         endpoint = server.start(options.port)
     except (ConfigurationError, OSError) as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{plain_text(str(error))}\n")
         return 2
     sys.stdout.write(f"{endpoint}\n")
     sys.stdout.flush()

@@ -183,8 +183,9 @@ class Scenario(Settings):
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            reason = " ".join(str(error).split())
             raise ConfigurationError(
-                f"the scenario {str(path)!r} cannot be read: {error}. Name a YAML file, or calm or stormy."
+                f"the scenario {str(path)!r} cannot be read: {reason}. Name a YAML file, or calm or stormy."
             ) from error
         return cls.of(content or {}, str(path))
 
@@ -193,7 +194,8 @@ class Scenario(Settings):
         try:
             return cls.model_validate(content)
         except pydantic.ValidationError as error:
-            raise ConfigurationError(f"the scenario {name!r} cannot be used: {error}") from error
+            reason = " ".join(str(error).split())
+            raise ConfigurationError(f"the scenario {name!r} cannot be used: {reason}") from error
 
     def changed(self, changes: dict[str, Any]) -> "Scenario":
         """This scenario with some fields changed: `{"calls": {"throttled": 0.5}}` leaves the other calls' fields."""

@@ -11,6 +11,7 @@ import sys
 
 from batch_assets.errors import BatchAssetsError, ConfigurationError, ModelError
 from batch_assets.module_loading import collector_at_rest
+from batch_assets.plain_text import PlainFormatter
 
 INDEX, JOB = "AWS_BATCH_JOB_ARRAY_INDEX", "AWS_BATCH_JOB_ID"
 DONE, FAILED, NEVER = 0, 1, 2
@@ -25,7 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--manifest", required=True, metavar="URI", help="What is to be done, as it was submitted."
     )
     uri = parser.parse_args(arguments).manifest
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler()
+    handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     with collector_at_rest():
         from batch_assets.worker.assignment import read_manifest
         from batch_assets.worker.runner import carry_out

@@ -1,0 +1,42 @@
+r"""Text that others wrote, made fit to be shown: records, file names, messages of services.
+
+A terminal obeys what it is shown: escape sequences move the cursor, name the window, hide what stands
+there. A line break forges a line of a log. So control characters are written out before text leaves for
+a terminal, a log, a page or a message: ESC as the four characters `\x1b`, a line break as `\n`. Data is
+left alone: what goes into files and into JSON stays what it was.
+"""
+
+import logging
+import re
+from typing import Any
+
+# C0, DEL and C1; line and paragraph separators; what turns the direction of writing; surrogates, which are in
+# file names that are no UTF-8, and which no stream of UTF-8 takes. Joiners stay: emoji and whole scripts need them.
+_OBEYED = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
+_ON_A_LINE = re.compile(f"[{_OBEYED}]")
+_ON_LINES = re.compile(f"(?![\n\t])[{_OBEYED}]")
+
+
+def plain_text(text: str) -> str:
+    """`text` on one line, its control characters written out."""
+    return _ON_A_LINE.sub(_written_out, text)
+
+
+def plain_lines(text: str) -> str:
+    """The same where several lines are meant, such as a traceback: line breaks and tabs stay."""
+    return _ON_LINES.sub(_written_out, text)
+
+
+def _written_out(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode("ascii")
+
+
+class PlainFormatter(logging.Formatter):
+    """Log lines: a message is one line, whatever it was made of; a traceback keeps its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        record.message = plain_text(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return plain_lines(super().formatException(ei))
