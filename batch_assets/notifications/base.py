@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from batch_assets.errors import BatchAssetsError
+from batch_assets.plain_text import plain_text
 
 Severity = Literal["info", "warning", "error"]
 
@@ -17,7 +18,7 @@ class DeliveryError(BatchAssetsError):
 
 @dataclass(frozen=True)
 class Notification:
-    """One event that a person should know of, in whole sentences.
+    """One event that a person should know of, in whole sentences, each on one line whatever it quotes.
 
     `key` is unique to the event: what has the same key is told once, whoever notices it how often.
     `command` is what to type next.
@@ -30,6 +31,10 @@ class Notification:
     command: str
     pipeline: str
     severity: Severity
+
+    def __post_init__(self) -> None:
+        for name in ("title", "happened", "meaning", "command"):
+            object.__setattr__(self, name, plain_text(getattr(self, name)))
 
     def text(self) -> str:
         """All that a person reads, as plain text of four lines."""

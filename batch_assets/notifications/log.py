@@ -17,5 +17,5 @@ class LogNotifier:
     target: str = "log"
 
     def send(self, notification: Notification) -> None:
-        """Never fails."""
-        logger.log(LEVELS[notification.severity], "%s", notification.text())
+        """Never fails. A log has one line for one event."""
+        logger.log(LEVELS[notification.severity], "%s", notification.text().replace("\n", " | "))

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from batch_assets.errors import ConfigurationError
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.triggers import TriggerRow
+from batch_assets.plain_text import plain_text
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -73,7 +74,11 @@ def create_application(
         row = ledger.trigger(pipeline, key)
         if row is None:
             raise HTTPException(404, f"pipeline {pipeline!r} has no order with the key {key!r}")
-        return shown(row, request) | {"updated_at": _time(row.updated_at), "message": row.message}
+        return shown(row, request) | {
+            "updated_at": _time(row.updated_at),
+            # It quotes what the run said, file names and records included.
+            "message": None if row.message is None else plain_text(row.message),
+        }
 
     return application
 

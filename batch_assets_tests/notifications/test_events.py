@@ -114,3 +114,9 @@ def test_runs_of_a_sensor_are_one_event_for_an_error_and_an_hour(clock: list[flo
 )
 def test_reasons_are_short(message: str, short: str) -> None:
     assert events.shorten(message) == short
+
+
+def test_what_a_service_says_is_told_on_one_line_without_control_characters() -> None:
+    told = events.submission_refused("texts", "in/\x1b]0;owned\x07\u202e.jsonl is refused")
+    assert told.happened == r"in/\x1b]0;owned\x07\u202e.jsonl is refused"
+    assert len(told.text().splitlines()) == 4
