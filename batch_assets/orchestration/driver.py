@@ -26,6 +26,7 @@ from batch_assets.notifications.registry import create_notifiers
 from batch_assets.orchestration import interruption
 from batch_assets.orchestration.deferred_driver import embed_at_service
 from batch_assets.orchestration.following import Following
+from batch_assets.orchestration.markdown import read_list
 from batch_assets.orchestration.mending import know_partitions, missing_materializations, report_dead_runs
 from batch_assets.orchestration.metadata import NOTES
 from batch_assets.orchestration.partitions import range_tags, shard_ranges
@@ -76,9 +77,8 @@ class Driver:
         report_dead_runs(self.instance, self.ledger)
         result = self._materialize(["shard_plan"], {})
         for event in result.get_asset_materialization_events():
-            notes = str(event.materialization.metadata[NOTES].value).splitlines()
-            for note in (line for line in notes if line.startswith("- ")):
-                self.say(f"note: {note.removeprefix('- ')}")
+            for note in read_list(str(event.materialization.metadata[NOTES].value)):
+                self.say(f"note: {note}")
 
     def embed(self) -> None:
         """Materialize the partitioned assets of every shard that is not done, others' included.

@@ -22,7 +22,9 @@ from batch_assets.embeddings.schema import (
     data_schema,
 )
 from batch_assets.merge.base import Manifest
+from batch_assets.orchestration.markdown import markdown_list, markdown_text
 from batch_assets.orchestration.pictures import bar_chart, photograph
+from batch_assets.plain_text import plain_text
 
 ROWS = "rows"
 REJECTED = "rejected"
@@ -209,7 +211,12 @@ def length_picture(histogram: Mapping[int, int], unit: str) -> dg.MetadataValue:
 
 def bullets(lines: Sequence[str]) -> dg.MetadataValue:
     """Sentences as a list; `none` where there is nothing to say."""
-    return dg.MetadataValue.md("\n".join(f"- {line}" for line in lines) or "none")
+    return dg.MetadataValue.md(markdown_list(lines))
+
+
+def sentence(text: str) -> dg.MetadataValue:
+    """One sentence, whatever it quotes."""
+    return dg.MetadataValue.md(markdown_text(text))
 
 
 COLUMN_DESCRIPTIONS = {
@@ -230,7 +237,9 @@ def _column_schema(manifest: Manifest) -> dg.TableSchema:
     # By the manifest's columns: one that is passed through may be called `response` where vectors are made.
     described = COLUMN_DESCRIPTIONS | dict.fromkeys(manifest.columns, "Passed through from the source.")
     columns = [
-        dg.TableColumn(field.name, types.get(field.name, str(field.type)), described[field.name])
+        dg.TableColumn(
+            plain_text(field.name), types.get(field.name, plain_text(str(field.type))), described[field.name]
+        )
         for field in fields
     ]
     return dg.TableSchema(columns)

@@ -16,6 +16,7 @@ from batch_assets.errors import AccountingError
 from batch_assets.ledger.triggers import TriggerState
 from batch_assets.merge.base import Manifest
 from batch_assets.orchestration.metadata import START_TAG
+from batch_assets.plain_text import plain_text
 
 
 @contextlib.contextmanager
@@ -62,4 +63,4 @@ def announce(context: dg.AssetExecutionContext, pipeline: Pipeline, manifest: Ma
 
 def _settle(context: dg.AssetExecutionContext, pipeline: Pipeline) -> None:
     for sentence in settle_orders(pipeline.settings, pipeline.ledger, at_work=True):
-        context.log.info(sentence)
+        context.log.info(plain_text(sentence))

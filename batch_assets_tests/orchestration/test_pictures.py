@@ -3,7 +3,7 @@
 import base64
 from xml.etree import ElementTree
 
-from batch_assets.orchestration.pictures import bar_chart
+from batch_assets.orchestration.pictures import bar_chart, photograph
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -12,7 +12,7 @@ def drawn(bars: list[tuple[str, float]]) -> ElementTree.Element:
     """The picture of `bars`, parsed."""
     markdown = bar_chart("Sizes <of> things", bars).value
     assert isinstance(markdown, str)
-    prefix = "![Sizes <of> things](data:image/svg+xml;base64,"
+    prefix = "![Sizes &lt;of&gt; things](data:image/svg+xml;base64,"
     assert markdown.startswith(prefix)
     assert len(markdown) < 20_000
     return ElementTree.fromstring(base64.b64decode(markdown.removeprefix(prefix).removesuffix(")")))
@@ -32,6 +32,17 @@ def test_of_very_many_bars_some_are_drawn() -> None:
     labels = [text for text in texts if text and text.startswith("shard")]
     assert len(labels) == 40
     assert labels[:2] == ["shard 0", "shard 500"]
+
+
+def test_what_a_label_quotes_breaks_no_picture() -> None:
+    texts = [text.text for text in drawn([("a\x00\x1b[2J<b>", 1)]).iter(f"{SVG}text")]
+    assert texts == ["Sizes <of> things", r"a\x00\x1b[2J<b>", "1"]
+
+
+def test_beside_a_photograph_notes_are_text() -> None:
+    shown = photograph("Nearest", b"jpeg", ["<img src=x onerror=alert(1)>.jpg", "a\n![b](http://c)"]).value
+    assert isinstance(shown, str)
+    assert shown.splitlines()[2:] == [r"&lt;img src=x onerror=alert(1)&gt;.jpg; a\\n!\[b\](http://c)"]
 
 
 def test_nothing_to_draw() -> None:

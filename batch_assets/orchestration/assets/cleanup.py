@@ -17,6 +17,7 @@ from batch_assets.errors import BatchAssetsError
 from batch_assets.orchestration import metadata
 from batch_assets.orchestration.resources import executor_host
 from batch_assets.orchestration.schedules import make_schedule
+from batch_assets.plain_text import plain_text
 from batch_assets.settings.pipeline import PipelineSettings
 
 
@@ -38,7 +39,9 @@ def build_cleanup(settings: PipelineSettings) -> dg.Definitions:
     def cleanup(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         started = time.perf_counter()
         with _known(context, settings) as pipeline:
-            removed = remove_leftovers(pipeline, pipeline.ledger.now(), context.log.info)
+            removed = remove_leftovers(
+                pipeline, pipeline.ledger.now(), lambda text: context.log.info(plain_text(text))
+            )
         seconds = round(time.perf_counter() - started, 3)
         return dg.MaterializeResult(
             metadata={metadata.SECONDS: seconds, **metadata.leftovers_metadata(removed)}

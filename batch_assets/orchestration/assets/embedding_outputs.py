@@ -14,6 +14,7 @@ from batch_assets.control.shard_result import Result, ShardResult
 from batch_assets.orchestration import interruption, metadata
 from batch_assets.orchestration.partitions import SHARDS_PER_RUN, shard_partitions
 from batch_assets.orchestration.run import opened, runs_of_order
+from batch_assets.plain_text import plain_text
 from batch_assets.settings.pipeline import PipelineSettings
 
 NAMED_IN_ERRORS = 5
@@ -55,11 +56,11 @@ def build_embedding_outputs(settings: PipelineSettings) -> dg.AssetsDefinition:
                     raise dg.DagsterExecutionInterruptedError
                 if result.continued is not None:
                     yield _observation(key, result)
-                    context.log.info(result.message)
+                    context.log.info(plain_text(result.message))
                     continue
                 if result.marker is None:
                     left.append(result)
-                    context.log.warning(result.message)
+                    context.log.warning(plain_text(result.message))
                     continue
                 uri = f"{pipeline.storage.uri}/{paths.shard_folder(result.key)}"
                 found = metadata.shard_metadata(result.marker, uri)
@@ -84,7 +85,7 @@ def _observation(key: dg.AssetKey, result: ShardResult) -> dg.AssetObservation:
     return dg.AssetObservation(
         key,
         partition=result.key,
-        description=result.message,
+        description=plain_text(result.message),
         metadata={
             metadata.ATTEMPT: result.continued.attempt,
             metadata.ROWS: result.continued.kept,
@@ -107,6 +108,6 @@ def _end(left: list[ShardResult], asked: int, lenient: bool) -> None:
     named = "; ".join(result.message for result in told[:NAMED_IN_ERRORS])
     more = f" (and {len(told) - NAMED_IN_ERRORS} more)" if len(told) > NAMED_IN_ERRORS else ""
     raise dg.Failure(
-        description=f"{len(told)} of {asked} shards are not materialized: {named}{more}",
+        description=plain_text(f"{len(told)} of {asked} shards are not materialized: {named}{more}"),
         allow_retries=False,
     )

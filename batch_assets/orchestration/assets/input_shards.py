@@ -11,6 +11,7 @@ from batch_assets.control.preparation import prepare_shards
 from batch_assets.orchestration import metadata
 from batch_assets.orchestration.partitions import SHARDS_PER_RUN, shard_partitions
 from batch_assets.orchestration.run import opened
+from batch_assets.plain_text import plain_text
 from batch_assets.settings.pipeline import PipelineSettings
 
 
@@ -38,11 +39,11 @@ def build_input_shards(settings: PipelineSettings) -> dg.AssetsDefinition:
             started = time.perf_counter()
             for prepared in prepare_shards(pipeline, context.partition_keys):
                 if prepared.waits:
-                    context.log.warning(prepared.waits)
+                    context.log.warning(plain_text(prepared.waits))
                     waits.append(prepared.key)
                     continue
                 if prepared.error:
-                    context.log.error(f"shard {prepared.key}: {prepared.error}")
+                    context.log.error(plain_text(f"shard {prepared.key}: {prepared.error}"))
                 found = metadata.common(
                     planned=prepared.planned,
                     rows=prepared.valid,
@@ -57,7 +58,7 @@ def build_input_shards(settings: PipelineSettings) -> dg.AssetsDefinition:
                 found |= {
                     metadata.LENGTHS: metadata.length_picture(prepared.lengths, "characters"),
                     metadata.REASONS: dg.MetadataValue.json(prepared.reasons),
-                    metadata.ERROR: prepared.error or "none",
+                    metadata.ERROR: plain_text(prepared.error or "none"),
                 }
                 shown[prepared.key] = found
                 started = time.perf_counter()

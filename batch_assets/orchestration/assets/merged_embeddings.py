@@ -14,6 +14,7 @@ from batch_assets.merge.base import CheckOutcome
 from batch_assets.orchestration import metadata
 from batch_assets.orchestration.orders import announce, publishing
 from batch_assets.orchestration.run import opened
+from batch_assets.plain_text import plain_text
 from batch_assets.settings.pipeline import FOLDER, PipelineSettings
 
 
@@ -87,6 +88,6 @@ def _check_result(key: dg.AssetKey, name: str, outcome: CheckOutcome) -> dg.Asse
         asset_key=key,
         check_name=name,
         passed=outcome.passed,
-        description=outcome.message,
+        description=plain_text(outcome.message),
         metadata=outcome.metadata,
     )

@@ -9,6 +9,7 @@ from batch_assets.orchestration import metadata
 from batch_assets.orchestration.orders import starting
 from batch_assets.orchestration.partitions import add_partitions
 from batch_assets.orchestration.run import opened
+from batch_assets.plain_text import plain_text
 from batch_assets.settings.pipeline import PipelineSettings
 
 REPLACE_TAG = "batch_assets/replace"
@@ -37,7 +38,7 @@ def build_shard_plan(settings: PipelineSettings) -> dg.AssetsDefinition:
             planned = plan_source(pipeline, replace=replace)
             add_partitions(context.instance, settings.name, planned.all_keys)
             for note in planned.notes:
-                context.log.warning(note)
+                context.log.warning(plain_text(note))
             found = metadata.common(
                 planned=planned.records,
                 rows=planned.records,

@@ -21,6 +21,7 @@ from batch_assets.orchestration import metadata
 from batch_assets.orchestration.catalog import located_pipelines
 from batch_assets.orchestration.collecting import collection_requests
 from batch_assets.orchestration.mending import missing_materializations, report_dead_runs
+from batch_assets.plain_text import plain_text
 
 
 def build_job_completion() -> dg.SensorDefinition:
@@ -55,7 +56,7 @@ def build_job_completion() -> dg.SensorDefinition:
                 if notify(ledger.notice_once, notifications, alert):
                     events.append(_shown(pipeline.name, alert.happened))
             requests += collection_requests(context.instance, ledger, pipeline.name)
-        said += [*_told(turn), *problems]
+        said = [plain_text(sentence) for sentence in (*said, *_told(turn), *problems)]
         for sentence in said:
             context.log.info(sentence)
         if events or requests:
@@ -91,7 +92,7 @@ def _shown(pipeline: str, sentence: str) -> dg.AssetObservation:
     return dg.AssetObservation(
         dg.AssetKey([pipeline, "submitted_jobs"]),
         description=sentence,
-        metadata={metadata.NOTES: dg.MetadataValue.md(sentence)},
+        metadata={metadata.NOTES: metadata.sentence(sentence)},
     )
 
 

@@ -25,6 +25,7 @@ from batch_assets.orchestration.mending import know_partitions
 from batch_assets.orchestration.metadata import START_TAG
 from batch_assets.orchestration.partitions import SHARDS_PER_RUN, range_tags
 from batch_assets.orchestration.under_way import assets_under_way
+from batch_assets.plain_text import plain_text
 from batch_assets.settings.pipeline import PipelineSettings
 
 RUNS_PER_TICK = 10
@@ -99,12 +100,13 @@ def build_new_input() -> dg.SensorDefinition:
             if time.monotonic() > deadline or len(tick.requests) >= RUNS_PER_TICK:
                 break
         forget_orders(ledger, {settings.name for settings in located})
-        for sentence in tick.said:
+        said = [plain_text(sentence) for sentence in tick.said]
+        for sentence in said:
             context.log.info(sentence)
         nothing = "no pipeline with automation: true has new input, and none is ordered to start"
         return dg.SensorResult(
             run_requests=tick.requests,
-            skip_reason=None if tick.requests else dg.SkipReason("; ".join(tick.said) or nothing),
+            skip_reason=None if tick.requests else dg.SkipReason("; ".join(said) or nothing),
             cursor=cursor.model_dump_json(),
         )
 
