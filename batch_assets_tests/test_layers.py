@@ -14,7 +14,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "paths",
         "plain_text",
         "settings",
-       
+        "standard_streams",
         "storage",
     ),
     ("rehearsal",),

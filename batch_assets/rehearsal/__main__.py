@@ -14,6 +14,7 @@ from batch_assets.errors import ConfigurationError
 from batch_assets.plain_text import plain_text
 from batch_assets.rehearsal.faults import Scenario
 from batch_assets.rehearsal.server import RehearsalServer
+from batch_assets.standard_streams import set_up_streams
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,6 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--speed", type=float, default=1.0, help="virtual seconds in a real one")
     parser.add_argument("--books", type=Path, help="write the books here, as JSON, at the end")
     options = parser.parse_args(arguments)
+    set_up_streams()
 
     ended = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):

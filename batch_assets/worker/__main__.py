@@ -12,6 +12,7 @@ import sys
 from batch_assets.errors import BatchAssetsError, ConfigurationError, ModelError
 from batch_assets.module_loading import collector_at_rest
 from batch_assets.plain_text import PlainFormatter
+from batch_assets.standard_streams import set_up_streams
 
 INDEX, JOB = "AWS_BATCH_JOB_ARRAY_INDEX", "AWS_BATCH_JOB_ID"
 DONE, FAILED, NEVER = 0, 1, 2
@@ -26,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--manifest", required=True, metavar="URI", help="What is to be done, as it was submitted."
     )
     uri = parser.parse_args(arguments).manifest
+    set_up_streams()
     handler = logging.StreamHandler()
     handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
