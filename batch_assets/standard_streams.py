@@ -63,7 +63,8 @@ def _output(stream: TextIO | None, number: int, kind: type[_Output]) -> TextIO:
     """`stream` as such an output; Python has none where it was closed."""
     if stream is None:
         return kind(open(number, "wb", closefd=False), "utf-8", "backslashreplace")
-    if not isinstance(stream, io.TextIOWrapper) or isinstance(stream, _Output):
+    # What somebody has put in its place, such as a test to read it, is theirs.
+    if not isinstance(stream, io.TextIOWrapper) or stream not in (sys.__stdout__, sys.__stderr__):
         return stream
     encoding, by_lines = stream.encoding, stream.line_buffering
     return kind(stream.detach(), encoding, "backslashreplace", line_buffering=by_lines)

@@ -24,7 +24,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--speed", type=float, default=1.0, help="virtual seconds in a real one")
     parser.add_argument("--books", type=Path, help="write the books here, as JSON, at the end")
     options = parser.parse_args(arguments)
-    set_up_streams()
 
     ended = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
@@ -45,4 +44,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    set_up_streams()
     sys.exit(main())
