@@ -8,6 +8,10 @@ left alone: what goes into files and into JSON stays what it was.
 
 import logging
 import re
+import sys
+import threading
+import traceback
+from types import TracebackType
 from typing import Any
 
 # C0, DEL and C1; line and paragraph separators; what turns the direction of writing; surrogates, which are in
@@ -25,6 +29,19 @@ def plain_text(text: str) -> str:
 def plain_lines(text: str) -> str:
     """The same where several lines are meant, such as a traceback: line breaks and tabs stay."""
     return _ON_LINES.sub(_written_out, text)
+
+
+def show_tracebacks_plainly() -> None:
+    """Have what no one caught, in any thread of this process, shown without control characters."""
+    sys.excepthook = _show_traceback
+    threading.excepthook = lambda told: _show_traceback(told.exc_type, told.exc_value, told.exc_traceback)
+
+
+def _show_traceback(
+    kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
+) -> None:
+    if kind is not SystemExit:  # which ends a thread without a word
+        sys.stderr.write(plain_lines("".join(traceback.format_exception(kind, error, trace))))
 
 
 def _written_out(found: re.Match[str]) -> str:

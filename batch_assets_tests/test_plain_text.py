@@ -2,11 +2,13 @@
 
 import io
 import logging
+import sys
+import threading
 
 import pytest
 
 from batch_assets.errors import ConfigurationError
-from batch_assets.plain_text import PlainFormatter, plain_lines, plain_text
+from batch_assets.plain_text import PlainFormatter, plain_lines, plain_text, show_tracebacks_plainly
 
 C0, C1 = [chr(number) for number in range(0x20)], [chr(number) for number in range(0x80, 0xA0)]
 BIDI = [chr(number) for number in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))]
@@ -60,3 +62,29 @@ def test_a_message_in_a_log_is_one_line_and_a_traceback_keeps_its_own() -> None:
     assert first == r"ERROR shard a\nINFO all is well failed"
     assert traceback[0].startswith("Traceback")
     assert traceback[-2:] == [r"ValueError: \x1b[2Jgone", "here"]
+
+
+def test_what_no_thread_caught_is_shown_without_control_characters(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for place in (sys, threading):
+        monkeypatch.setattr(place, "excepthook", place.excepthook)
+    show_tracebacks_plainly()
+
+    def fail() -> None:
+        raise KeyError("\x9b2J", 1)
+
+    def refuse() -> None:
+        raise ValueError("in/\x1b[2J.jsonl")
+
+    for work in (fail, refuse, sys.exit):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    sys.excepthook(ValueError, ValueError("\x07gone"), None)
+    told = capsys.readouterr().err.splitlines()
+    assert [line for line in told if line.startswith(("KeyError", "ValueError", "SystemExit"))] == [
+        r"KeyError: ('\x9b2J', 1)",
+        r"ValueError: in/\x1b[2J.jsonl",
+        r"ValueError: \x07gone",
+    ]

@@ -2,9 +2,6 @@
 
 import logging
 import sys
-import threading
-import traceback
-from types import TracebackType
 from typing import Any
 
 import typer
@@ -25,7 +22,7 @@ from batch_assets.cli.verify import verify
 from batch_assets.errors import BatchAssetsError, ConfigurationError, ModelError, SourceError
 from batch_assets.home import dagster_home, ledger_url
 from batch_assets.ledger.database import without_password
-from batch_assets.plain_text import PlainFormatter, plain_lines, plain_text
+from batch_assets.plain_text import PlainFormatter, plain_text, show_tracebacks_plainly
 
 app = typer.Typer(
     name="batch-assets",
@@ -41,8 +38,7 @@ for verb in (run, plan, status, verify, retry, stop, search, rehearse, serve, cl
 
 def run_command() -> int:
     """Run what the command line says; returns the exit code."""
-    sys.excepthook = _show_traceback
-    threading.excepthook = lambda told: _show_traceback(told.exc_type, told.exc_value, told.exc_traceback)
+    show_tracebacks_plainly()
     # One line each: tracebacks are in the run's log, which the UI shows.
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine("%(message)s"))
@@ -86,13 +82,6 @@ def _say(error: str, code: int) -> int:
 class _OneLine(PlainFormatter):
     def formatException(self, ei: Any) -> str:  # noqa: N802
         return plain_text(f"{ei[0].__name__}: {ei[1]}")
-
-
-def _show_traceback(
-    kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
-) -> None:
-    """A fault of the program: its text may be of a record too."""
-    sys.stderr.write(plain_lines("".join(traceback.format_exception(kind, error, trace))))
 
 
 def _dashed(argument: str) -> str:

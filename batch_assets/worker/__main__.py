@@ -11,7 +11,7 @@ import sys
 
 from batch_assets.errors import BatchAssetsError, ConfigurationError, ModelError
 from batch_assets.module_loading import collector_at_rest
-from batch_assets.plain_text import PlainFormatter
+from batch_assets.plain_text import PlainFormatter, show_tracebacks_plainly
 from batch_assets.standard_streams import set_up_streams
 
 INDEX, JOB = "AWS_BATCH_JOB_ARRAY_INDEX", "AWS_BATCH_JOB_ID"
@@ -27,7 +27,6 @@ def main(arguments: list[str] | None = None) -> int:
         "--manifest", required=True, metavar="URI", help="What is to be done, as it was submitted."
     )
     uri = parser.parse_args(arguments).manifest
-    set_up_streams()
     handler = logging.StreamHandler()
     handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
@@ -68,4 +67,6 @@ def _place(shards: int) -> int:
 
 
 if __name__ == "__main__":
+    set_up_streams()
+    show_tracebacks_plainly()
     sys.exit(main())
