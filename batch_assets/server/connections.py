@@ -33,6 +33,7 @@ def create_server(application: "Application", limits: Limits) -> "uvicorn.Server
         ws="none",
         backlog=BACKLOG,
         log_config=None,
+        log_level="error",  # not what strangers send that is no HTTP: that would fill the log
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=END_SECONDS,
