@@ -134,6 +134,7 @@ def open_pipeline(
     """
     storage = open_storage(settings.output.root)
     attached = attach(settings, ledger, storage, add_source=add_source)
+    ledger.set_configuration(settings.name, settings.model_dump_json())
     ledger.set_deferred(settings.name, not executor.in_place)
     pipeline = Pipeline(settings, storage, ledger, executor, Holder.current())
     row = ledger.pipeline(settings.name)

@@ -184,3 +184,9 @@ def m004_children(connection: sa.Connection) -> None:
 def m005_trigger_origin(connection: sa.Connection) -> None:
     """Who gave an order: a schedule's is carried out by sensors, a web hook's by `batch-assets serve` too."""
     _execute(connection, "ALTER TABLE ledger_triggers ADD COLUMN origin {text} NOT NULL DEFAULT 'webhook'")
+
+
+@migration
+def m006_configuration(connection: sa.Connection) -> None:
+    """What a pipeline was opened with here: what its output root says of that is data, and grants nothing."""
+    _execute(connection, "ALTER TABLE ledger_pipelines ADD COLUMN configuration {text}")

@@ -83,10 +83,23 @@ class Planning(Store):
             else:
                 forgotten = {"fingerprint": None, "generation": 0, "stop_requested": False,
                              "merged_revision": None, "held_usd": 0.0, "spent_usd": 0.0,
-                             "blocked": None, "blocked_kind": None, "recovered": False}  # fmt: skip
+                             "blocked": None, "blocked_kind": None, "recovered": False,
+                             "configuration": None}  # fmt: skip
                 update = sa.update(pipelines).where(pipelines.c.name == name)
                 connection.execute(update.values(root=root, epoch=epoch, **forgotten))
             reserve_revisions(connection, name, 1)
+
+    def set_configuration(self, name: str, configuration: str) -> None:
+        """What this deployment opens the pipeline with from now on, as JSON."""
+        if configuration != self.configuration(name):
+            with self._database.write() as connection:
+                named = sa.update(pipelines).where(pipelines.c.name == name)
+                connection.execute(named.values(configuration=configuration))
+
+    def configuration(self, name: str) -> str | None:
+        """What this deployment opened the pipeline with last, under the root it has; None where it never did."""
+        with self._database.read() as connection:
+            return connection.scalar(sa.select(pipelines.c.configuration).where(pipelines.c.name == name))
 
     def set_fingerprint(self, name: str, fingerprint: str) -> None:
         """The fingerprint that the pipeline's configuration has now; shards of others are stale."""

@@ -35,6 +35,8 @@ pipelines = sa.Table(
     # Why nothing more is submitted, and of which kind that is: budget or refused.
     sa.Column("blocked", _text),
     sa.Column("blocked_kind", _text),
+    # What this deployment opened the pipeline with, as JSON: what it allows was granted here, not by the root.
+    sa.Column("configuration", _text),
 )
 
 shards = sa.Table(
