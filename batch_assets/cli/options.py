@@ -19,6 +19,10 @@ def _flag(kind: Any, help: str, *names: str) -> Any:
     return Annotated[kind | None, typer.Option(*names, help=help, rich_help_panel=GROUP)]
 
 
+TRUST_HELP = "Allow the model's own Python code to run."
+PRIVATE_HELP = "Fetch images also from URLs that point into private networks."
+TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help=TRUST_HELP)]
+AllowPrivateAddresses = Annotated[bool, typer.Option("--allow-private-addresses", help=PRIVATE_HELP)]
 _REFUSED = Annotated[str | None, typer.Option(hidden=True)]
 # Numbers come as text: the settings check them, and name the field, the value and what would be right.
 FLAGS: dict[str, Any] = {
@@ -43,10 +47,8 @@ FLAGS: dict[str, Any] = {
     "shard_records": _flag(str, "Records in a shard, at most."),
     "shard_bytes": _flag(str, "Source bytes in a shard, such as 200MB."),
     "max_record_bytes": _flag(str, "A longer record is rejected."),
-    "trust_remote_code": _flag(bool, "Allow the model's own Python code to run.", "--trust-remote-code"),
-    "allow_private_addresses": _flag(
-        bool, "Fetch images also from URLs that point into private networks.", "--allow-private-addresses"
-    ),
+    "trust_remote_code": _flag(bool, TRUST_HELP, "--trust-remote-code"),
+    "allow_private_addresses": _flag(bool, PRIVATE_HELP, "--allow-private-addresses"),
     "aws_region": _flag(str, "AWS region."),
     "save": _flag(str, "Also write this pipeline's defs.yaml, as NAME.", "--save"),
     "input_dir": _flag(str, "As --input, with one of the formats of images if its files are of one."),

@@ -6,7 +6,7 @@ import typer
 
 from batch_assets.cli import options
 from batch_assets.cli.console import open_ledger, out
-from batch_assets.cli.target import find_pipeline
+from batch_assets.cli.target import find_pipeline, refuse_namesake
 from batch_assets.control.retrying import retry_shards
 
 
@@ -21,6 +21,7 @@ def retry(
     """Make failed shards, and those with failed records, ready again; `run` then embeds them."""
     ledger = open_ledger()
     settings = find_pipeline(pipeline, ledger, defs)
+    refuse_namesake(pipeline, settings, ledger)
     ready = retry_shards(settings, ledger, shards, recompute=recompute)
     if ready:
         out.print(

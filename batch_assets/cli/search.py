@@ -16,6 +16,7 @@ from batch_assets.executors.registry import ExecutorHost, create_host
 from batch_assets.merge.search import Hit, open_published
 from batch_assets.merge.search import search as search_root
 from batch_assets.plain_text import plain_text
+from batch_assets.settings.permissions import Permissions
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.storage import open_storage
 from batch_assets.worker.fetching import fetch
@@ -31,10 +32,12 @@ def search(
     ],
     k: Annotated[int, typer.Option("-k", "--top", min=1, help="How many records.")] = 10,
     defs: options.Defs = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    allow_private_addresses: options.AllowPrivateAddresses = False,
 ) -> None:
     """Show the published records whose vectors are nearest to that of a text, or of an image."""
     ledger = open_ledger()
-    settings = find_pipeline(pipeline, ledger, defs)
+    settings = find_pipeline(pipeline, ledger, defs, Permissions(trust_remote_code, allow_private_addresses))
     storage = open_storage(settings.output.root)
     # Both before the model is loaded, which takes a while.
     manifest = open_published(storage)

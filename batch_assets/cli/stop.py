@@ -4,7 +4,7 @@ import typer
 
 from batch_assets.cli import exit_codes, options
 from batch_assets.cli.console import open_ledger, out
-from batch_assets.cli.target import find_pipeline
+from batch_assets.cli.target import find_pipeline, refuse_namesake
 from batch_assets.control.pipeline import known_pipeline
 from batch_assets.control.stopping import stop_pipeline
 from batch_assets.executors.registry import create_host
@@ -14,6 +14,7 @@ def stop(pipeline: options.Target, defs: options.Defs = None) -> None:
     """Stop a pipeline: nothing more is started, runs end after their present batch, jobs at a service are stopped."""
     ledger = open_ledger()
     settings = find_pipeline(pipeline, ledger, defs)
+    refuse_namesake(pipeline, settings, ledger)
     executor = create_host(settings.executor.type).executor(settings)
     known = known_pipeline(settings, ledger, executor)
     if known is None:

@@ -1,46 +1,69 @@
-"""Which pipeline a verb's argument means: a name, a YAML file, or an output root."""
+"""Which pipeline a verb's argument means: a name, a YAML file, or an output root.
+
+What a pipeline may do was said on this machine: on the command line, in a YAML file, or when this
+ledger ran it. An output root says what it holds, and allows nothing.
+"""
 
 from pathlib import Path
 from typing import Any
 
+import orjson
+
+from batch_assets import paths
 from batch_assets.cli.adhoc import adhoc_settings
 from batch_assets.cli.saving import check_savable
 from batch_assets.components.attributes import defs_folder, load_file, load_folder
 from batch_assets.control.ownership import read_owner
 from batch_assets.errors import ConfigurationError
 from batch_assets.ledger.ledger import Ledger
+from batch_assets.settings.permissions import Permissions, without_permissions
 from batch_assets.settings.pipeline import PIPELINE_NAME, PipelineSettings, parse_pipeline
 from batch_assets.storage import normalize_uri, open_storage
 
+NOTHING = Permissions()
 
-def find_pipeline(target: str, ledger: Ledger, defs: str | None) -> PipelineSettings:
+
+def find_pipeline(
+    target: str,
+    ledger: Ledger,
+    defs: str | None,
+    allowed: Permissions = NOTHING,
+    *,
+    executor_acts: bool = True,
+) -> PipelineSettings:
     """Settings of the pipeline named `target`, or of the one that owns the output root `target`.
 
-    Declared pipelines come first, then those the ledger remembers, then what
-    `pipeline.json` under the root says. Raises ConfigurationError, naming what there is.
+    Declared pipelines come first, then what the ledger knows them by, then what `pipeline.json` under
+    the root says. The last is data: what it allows does not count, but only what is `allowed` here.
+    `executor_acts` says that the verb has the executor do something, which a root may order in place
+    only. Raises ConfigurationError, naming what there is.
     """
-    declared: dict[str, PipelineSettings] = {}
     if PIPELINE_NAME.fullmatch(target):
         declared = load_folder(defs_folder(defs))
         if target in declared:
-            return declared[target]
+            return allowed.given_to(declared[target])
         row = ledger.pipeline(target)
         if row is not None:
-            return _from_root(row.root, target)
+            return allowed.given_to(_of_root(row.root, target, target, ledger, executor_acts))
         if not Path(target).exists():
             known = ", ".join(sorted({*declared, *(row.name for row in ledger.pipelines())})) or "none"
             raise ConfigurationError(
                 f"there is no pipeline {target!r} in {defs_folder(defs)} or in the ledger (known: {known}); "
                 "an output root is given as a path or URI"
             )
-    return _from_root(target, target)
+    return allowed.given_to(_of_root(target, None, target, ledger, executor_acts))
 
 
 def choose_pipeline(
     pipeline: str | None, file: str | None, defs: str | None, flags: dict[str, Any], ledger: Ledger
 ) -> PipelineSettings:
-    """The pipeline that `run` or `plan` means: by name, by file, or by flags. Raises ConfigurationError."""
-    if flags:
+    """The pipeline that `run` or `plan` means: by name, by file, or by flags. Raises ConfigurationError.
+
+    The flags that allow something may stand beside a name or a file; all others describe an ad hoc pipeline.
+    """
+    allowed = Permissions.of(flags)
+    describing = flags.keys() - Permissions.__dataclass_fields__.keys()
+    if flags and (describing or not (pipeline or file)):
         if pipeline or file:
             given = ", ".join("--" + name.replace("_", "-") for name in flags)
             raise ConfigurationError(
@@ -54,9 +77,11 @@ def choose_pipeline(
     if file and pipeline:
         raise ConfigurationError(f"{pipeline} and -f {file}: name one of them")
     if file:
-        return load_one(file)
+        return allowed.given_to(load_one(file))
     if pipeline:
-        return find_pipeline(pipeline, ledger, defs)
+        settings = find_pipeline(pipeline, ledger, defs, allowed)
+        refuse_namesake(pipeline, settings, ledger)
+        return settings
     known = ", ".join(sorted(load_folder(defs_folder(defs)))) or "none"
     raise ConfigurationError(f"name a PIPELINE (known: {known}), or give --input and --output")
 
@@ -69,13 +94,49 @@ def load_one(file: str) -> PipelineSettings:
     return found[0]
 
 
-def _from_root(root: str, target: str) -> PipelineSettings:
-    owner = read_owner(open_storage(root))
+def refuse_namesake(target: str, settings: PipelineSettings, ledger: Ledger) -> None:
+    """Raise ConfigurationError where a root calls itself by the name of a pipeline that has another root here.
+
+    For verbs that change what the ledger knows by that name: they would change the other one. A root
+    that was moved, so that nothing is left where it was, is the pipeline's own.
+    """
+    row, root = ledger.pipeline(settings.name), open_storage(settings.output.root).uri
+    if target == settings.name or row is None or row.root == root:
+        return
+    if read_owner(open_storage(row.root)) is not None:
+        raise ConfigurationError(
+            f"{root}/pipeline.json calls itself {settings.name!r}, and that pipeline has its output under {row.root} "
+            f"in this ledger; name the one that you mean: {settings.name}, or {root} with a ledger of its own "
+            "(BATCH_ASSETS_LEDGER_URL)"
+        )
+
+
+def _of_root(
+    root: str, name: str | None, target: str, ledger: Ledger, executor_acts: bool
+) -> PipelineSettings:
+    """Settings of the pipeline under `root`: as this ledger ran it, else what `pipeline.json` says, as data.
+
+    `name` is what the ledger calls it; by default the root's own word, which the ledger must confirm.
+    """
+    storage = open_storage(root)
+    owner = read_owner(storage)
     if owner is None:
         raise ConfigurationError(
-            f"{target!r}: no pipeline has its output under {open_storage(root).uri} (there is no pipeline.json)"
+            f"{target!r}: no pipeline has its output under {storage.uri} (there is no pipeline.json)"
         )
-    settings = parse_pipeline(owner.get("configuration", {}), owner["pipeline"], f"{root}/pipeline.json")
+    own = {row.name for row in ledger.pipelines() if row.root == storage.uri}
+    called: str = name or owner["pipeline"]
+    known = ledger.configuration(called) if called in own else None
+    if known is not None:
+        return parse_pipeline(orjson.loads(known), called, f"ledger {ledger.url_shown}: pipeline {called}")
+    where = f"{storage.uri}/{paths.PIPELINE}"
+    found = parse_pipeline(owner["configuration"], owner["pipeline"], where)
+    if executor_acts and not found.executor.in_place:
+        raise ConfigurationError(
+            f"{where}: executor.type: {found.executor.type!r} acts in an AWS account, and what is read from an output "
+            f"root is data, which may order nothing there; this ledger has not run the pipeline: declare it in a "
+            "defs.yaml, and name that (`batch-assets run -f FILE.yaml`)"
+        )
     # Where it was asked for, not where it was made: a root may have been moved or copied.
-    output = settings.output.model_copy(update={"root": normalize_uri(root)})
-    return settings.model_copy(update={"output": output})
+    output = found.output.model_copy(update={"root": normalize_uri(root)})
+    return without_permissions(found).model_copy(update={"output": output})

@@ -23,6 +23,8 @@ from batch_assets.storage import Storage, normalize_uri
 ATTACH_TRIES = 10
 UNTAKEN = 0
 """The epoch of a root that is not taken yet."""
+OWNER = {"pipeline": str, "epoch": int, "source": list, "configuration": dict}
+"""The fields of `pipeline.json`."""
 
 
 def adhoc_name(root: str) -> str:
@@ -39,7 +41,7 @@ def read_owner(storage: Storage) -> dict[str, Any] | None:
 def _parse_owner(storage: Storage, data: bytes) -> dict[str, Any]:
     with contextlib.suppress(orjson.JSONDecodeError):
         owner = orjson.loads(data)
-        if isinstance(owner, dict) and {"pipeline", "epoch", "source"} <= owner.keys():
+        if isinstance(owner, dict) and all(isinstance(owner.get(name), kind) for name, kind in OWNER.items()):
             return owner
     raise ConfigurationError(
         f"{storage.uri}/{paths.PIPELINE} is not what this program writes; name another output root"

@@ -150,7 +150,9 @@ def take_root(pipeline: Pipeline) -> None:
     """
     row = pipeline.ledger.pipeline(pipeline.name)
     if row is not None and row.epoch == UNTAKEN:
-        _catch_up(pipeline, attach(pipeline.settings, pipeline.ledger, pipeline.storage, take=True))
+        attached = attach(pipeline.settings, pipeline.ledger, pipeline.storage, take=True)
+        pipeline.ledger.set_configuration(pipeline.name, pipeline.settings.model_dump_json())
+        _catch_up(pipeline, attached)
 
 
 def known_pipeline(settings: PipelineSettings, ledger: Ledger, executor: Executor) -> Pipeline | None:

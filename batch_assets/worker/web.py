@@ -73,7 +73,8 @@ def _ask(
         ) as error:
             failure = _explained(error, host)
         except PrivateAddress as error:
-            text = f"{error}: no public address; set source.allow_private_addresses to fetch it"
+            allow = "set source.allow_private_addresses: true (--allow-private-addresses) to fetch it"
+            text = f"{error}: no public address; {allow}"
             raise NotFetched(PRIVATE_ADDRESS, text) from None
         # What is cut off by hanging up may look like a short file.
         if attempt.ended:
