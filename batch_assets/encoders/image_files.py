@@ -94,7 +94,7 @@ def _identify(content: bytes) -> Any:
     if not content:
         raise BadImage("no_image", "the image file has zero bytes")
     try:
-        return Image.open(BytesIO(content), formats=_formats())
+        return Image.open(BytesIO(content), formats=known_formats())
     except Image.DecompressionBombError as error:
         raise _too_many(error) from None
     except MemoryError:
@@ -106,7 +106,7 @@ def _identify(content: bytes) -> Any:
 
 
 @functools.cache
-def _formats() -> list[str]:
+def known_formats() -> list[str]:
     """Of FORMATS, those that this machine's Pillow was built with."""
     from PIL import Image
 

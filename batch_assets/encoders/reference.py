@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batch_assets.encoders.base import ImageItem
+from batch_assets.encoders.image_files import known_formats
 from batch_assets.encoders.image_loading import load_image_model
 from batch_assets.encoders.loading import load_model
 from batch_assets.encoders.user_model import UserModelEncoder
@@ -48,7 +49,7 @@ def reference_image_vectors(model: ModelSettings, items: Sequence[ImageItem]) ->
     rows: list[torch.Tensor] = []
     with torch.inference_mode():
         for item in items:
-            image = load_image(Image.open(BytesIO(item.content)))
+            image = load_image(Image.open(BytesIO(item.content), formats=known_formats()))
             vectors, _ = loaded(dict(loaded.processor(image, return_tensors="pt")))
             rows.append(vectors[:, : model.dimensions])
         stacked = torch.cat(rows)
