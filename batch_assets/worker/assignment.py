@@ -1,20 +1,25 @@
 """What the workers of one submission are to do: one file that all of them read, each its own line of it.
 
-Written by whoever submits, before the call; carried out in `runner.py`.
+Written by whoever submits, before the call; carried out in `runner.py`. Others may be able to write
+where it lies, so the command that names it holds its digest: only so do its settings allow anything.
 """
 
+import hashlib
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 import pydantic
 
 from batch_assets.errors import ConfigurationError
+from batch_assets.settings.permissions import without_permissions
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.storage import Storage, open_storage
 
 FORMAT = 1
+_WITH_DIGEST = re.compile(r"(.+)#sha256=([0-9a-f]{64})")
 
 
 @dataclass(frozen=True)
@@ -52,19 +57,30 @@ _MANIFEST = pydantic.TypeAdapter(WorkerManifest)
 
 
 def write_manifest(storage: Storage, path: str, manifest: WorkerManifest) -> str:
-    """Put a manifest; its URI."""
-    storage.write(path, orjson.dumps(manifest, option=orjson.OPT_INDENT_2) + b"\n")
-    return f"{storage.uri}/{path}"
+    """Put a manifest; its URI, with `#sha256=` and the digest (hex) of what was put."""
+    content = orjson.dumps(manifest, option=orjson.OPT_INDENT_2) + b"\n"
+    storage.write(path, content)
+    return f"{storage.uri}/{path}#sha256={hashlib.sha256(content).hexdigest()}"
 
 
 def read_manifest(uri: str) -> WorkerManifest:
-    """The manifest at `uri`. Raises ConfigurationError for what is none, StorageError."""
-    folder, _, name = uri.rpartition("/")
+    """The manifest at `uri`; without a digest there, its settings are data, and lose every permission.
+
+    Raises ConfigurationError for what is none and for one of another digest, StorageError.
+    """
+    with_digest = _WITH_DIGEST.fullmatch(uri)
+    place, digest = with_digest.groups() if with_digest else (uri, None)
+    folder, _, name = place.rpartition("/")
     if not folder or not name:
         raise ConfigurationError(f"--manifest {uri!r}: write the URI of a file, s3://bucket/…/name.json")
     found = open_storage(folder).read_versioned(name)
     if found is None:
         raise ConfigurationError(f"--manifest {uri}: there is no such file")
+    if digest is not None and (there := hashlib.sha256(found[0]).hexdigest()) != digest:
+        raise ConfigurationError(
+            f"--manifest {uri}: the file has the sha256 {there}, so it is not what was submitted; find out who changed "
+            "it, then submit the shards again (`batch-assets retry`)"
+        )
     try:
         manifest = _MANIFEST.validate_json(found[0])
         _ = manifest.pipeline
@@ -79,4 +95,6 @@ def read_manifest(uri: str) -> WorkerManifest:
         raise ConfigurationError(
             f"--manifest {uri}: is in format {manifest.format}, this version reads {FORMAT}; run the one that wrote it"
         )
+    if digest is None:
+        return replace(manifest, settings=without_permissions(manifest.pipeline).model_dump(mode="json"))
     return manifest

@@ -94,6 +94,29 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     return run
 
 
+def test_a_manifest_that_others_have_changed_is_not_carried_out(
+    submission: Submission, work: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = submission.manifest()
+    ran = tmp_path / "ran"
+    theirs = make_light_model(tmp_path / "theirs")
+    (theirs / "model.py").write_text(f"open({str(ran)!r}, 'w')\n" + (theirs / "model.py").read_text())
+    file = Path(told.partition("#")[0])
+    file.write_text(file.read_text().replace(submission.settings.model.id, str(theirs)))
+    assert work(told) == 2
+    assert "it is not what was submitted" in capsys.readouterr().err
+    assert not ran.exists() and submission.marker() is None
+
+
+def test_a_manifest_without_its_digest_allows_nothing(
+    submission: Submission, work: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri, _, _ = submission.manifest().partition("#")
+    assert work(uri) == 2
+    assert "model.trust_remote_code" in capsys.readouterr().err
+    assert submission.marker() is None
+
+
 def test_each_place_of_an_array_is_a_shard(
     submission: Submission, work: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:

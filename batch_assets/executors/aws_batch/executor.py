@@ -160,15 +160,19 @@ class AwsBatchExecutor(Named, HearsEvents):
         """One call for all `jobs`, in the array's order. Raises SlotsFull, Unanswered or SubmissionRefused."""
         descriptions = [job.described for job in jobs]
         _, name = self.submission_name([job.key for job in descriptions])
-        manifest = manifest_of(
-            self.settings, self.fingerprint(), name, descriptions, self.alive, self.options.usd_per_hour
-        )
-        uri = write_manifest(self.root, paths.worker_manifest(name), manifest)
-        # The service would take the same call twice for two jobs.
+        # The service would take the same call twice for two jobs; and what a job was told stays as it was told.
         known = self.find(name)
-        job_id = known.id if known is not None else self._start(name, uri, len(jobs))
+        job_id = (
+            known.id if known is not None else self._start(name, self._tell(name, descriptions), len(jobs))
+        )
         workers = (self.worker(job_id, place, len(jobs)) for place in range(len(jobs)))
         return [JobHandle(job, worker, job_id) for job, worker in zip(jobs, workers, strict=True)]
+
+    def _tell(self, name: str, jobs: Sequence[JobDescription]) -> str:
+        """Write down what the workers are to do; the manifest's URI, with its digest."""
+        alive, price = self.alive, self.options.usd_per_hour
+        manifest = manifest_of(self.settings, self.fingerprint(), name, jobs, alive, price)
+        return write_manifest(self.root, paths.worker_manifest(name), manifest)
 
     def _start(self, name: str, manifest: str, jobs: int) -> str:
         definition = self.options.job_definition or self.service.definition(
