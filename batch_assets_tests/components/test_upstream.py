@@ -1,5 +1,6 @@
 """A pipeline that names another one as its source: found, resolved, or refused in words."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,21 @@ def test_another_pipeline_becomes_the_uri_of_its_shards(tmp_path: Path) -> None:
     assert settings.source.uri == f"shards:{tmp_path}/group/b/out"
     assert settings.source.id_column == "doc"
     assert load_folder(tmp_path)["over_b"] == settings
+
+
+def test_what_a_pipeline_may_do_is_its_own_whatever_it_reads(tmp_path: Path) -> None:
+    allowing = files("out/", source={"uri": "/in", "allow_private_addresses": True})
+    first = declare(tmp_path, {**allowing, "model": {"trust_remote_code": True}}, "a")
+    [upstream] = load_file(first)
+    root = Path(upstream.output.root)
+    root.mkdir(parents=True)
+    owner = {"pipeline": "a", "epoch": 1, "source": [], "configuration": upstream.model_dump(mode="json")}
+    (root / "pipeline.json").write_text(json.dumps(owner))
+    declare(tmp_path, shards_of("a"), "over_a")
+    found = load_folder(tmp_path)
+    assert found["a"].model.trust_remote_code and found["a"].source.allow_private_addresses
+    assert not found["over_a"].model.trust_remote_code
+    assert not found["over_a"].source.allow_private_addresses
 
 
 def test_a_pipeline_over_one_that_is_over_another(tmp_path: Path) -> None:

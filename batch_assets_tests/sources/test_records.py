@@ -134,6 +134,14 @@ def test_a_template_joins_columns(tmp_path: Path) -> None:
     assert [(r.source_row, r.code) for r in planned.rejections()] == [(1, "no_text"), (2, "no_text")]
 
 
+@pytest.mark.parametrize("name", ["a.__class__", "a[0]", "a.b", "__class__"])
+def test_a_template_names_columns_and_reaches_nothing_in_them(tmp_path: Path, name: str) -> None:
+    lines = [b'{"a": {"b": "inside"}}', b'{"a": "x", "' + name.encode() + b'": "the column of that name"}']
+    planned = plan_lines(tmp_path, lines, text_template="{" + name + "}")
+    assert planned.texts() == ["the column of that name"]
+    assert [(r.source_row, r.code) for r in planned.rejections()] == [(0, "no_text")]
+
+
 def test_of_duplicate_keys_the_last_counts(tmp_path: Path) -> None:
     long = b"123456789012345678901234"
     planned = plan_lines(tmp_path, [b'{"text": "a", "n": 1, "text": "b", "n": ' + long + b"}"])
