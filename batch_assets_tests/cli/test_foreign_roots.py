@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -11,10 +10,6 @@ from typing import Any
 import orjson
 import pytest
 
-from batch_assets.cli.target import find_pipeline
-from batch_assets.errors import ConfigurationError
-from batch_assets.ledger.ledger import Ledger
-from batch_assets.settings.in_place import RayExecutorSettings
 from batch_assets_tests.builders import make_light_model
 from batch_assets_tests.cli.test_images import OWN_MODEL, shard_file
 from batch_assets_tests.command import Machine, make_machine, some_records, write_records
@@ -221,44 +216,3 @@ def test_a_private_address_is_asked_only_where_a_person_says_so(tmp_path: Path) 
     finally:
         server.shutdown()
         server.server_close()
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a root's pipeline.json with fields of its own."""
-
-    def write(**fields: Any) -> Path:
-        folder = tmp_path / "out"
-        folder.mkdir()
-        configuration = {"source": {"uri": "/in"}, "output": {"root": "/elsewhere"}, **fields}
-        owner = {"pipeline": NAME, "epoch": 1, "source": ["/in"], "configuration": configuration}
-        (folder / "pipeline.json").write_bytes(orjson.dumps(owner))
-        return folder
-
-    return write
-
-
-def test_no_permission_is_read_from_a_root(tmp_path: Path, root: Callable[..., Path]) -> None:
-    folder = root(
-        source={"uri": "/in", "allow_private_addresses": True},
-        model={"trust_remote_code": True, "prompt": "query: "},
-        executor={"type": "ray", "address": "ray://theirs:10001", "workers": 2},
-    )
-    ledger = Ledger.open(f"sqlite:///{tmp_path}/ledger.db")
-    settings = find_pipeline(str(folder), ledger, None)
-    assert not settings.model.trust_remote_code and not settings.source.allow_private_addresses
-    assert settings.executor == RayExecutorSettings(type="ray", workers=2), "no cluster of theirs is joined"
-    assert settings.model.prompt == "query: " and settings.output.root == str(folder)
-
-
-@pytest.mark.parametrize("pipeline", [["texts"], {"a": 1}, None, "no such name!"])
-def test_a_root_without_a_name_is_refused_in_words(
-    tmp_path: Path, root: Callable[..., Path], pipeline: Any
-) -> None:
-    folder = root()
-    owner = orjson.loads((folder / "pipeline.json").read_bytes())
-    (folder / "pipeline.json").write_bytes(orjson.dumps({**owner, "pipeline": pipeline}))
-    ledger = Ledger.open(f"sqlite:///{tmp_path}/ledger.db")
-    ledger.attach(NAME, str(folder), 1)
-    with pytest.raises(ConfigurationError, match=r"pipeline\.json"):
-        find_pipeline(str(folder), ledger, None)
