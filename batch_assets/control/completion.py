@@ -4,6 +4,7 @@ They may be lost, doubled, late, out of order, or of somebody else's jobs; nothi
 changes anything but how early an end is noticed.
 """
 
+import logging
 from collections.abc import Sequence
 
 from batch_assets.control.pipeline import Pipeline, deferred
@@ -12,10 +13,13 @@ from batch_assets.ledger.rows import SubmissionRow
 
 EVENTS_A_TURN = 100
 SEEN_AT_MOST = 5
+logger = logging.getLogger(__name__)
 
 
 def drain_events(sharing: Sequence[Pipeline]) -> tuple[list[SubmissionRow], bool]:
     """Ask about every job whose end an event tells of, then delete the events; all of `sharing` have one queue.
+
+    What is no event of a job stays in the queue: it is not for us.
 
     Returns the submissions that have ended, and whether others' jobs were among the events: a
     slot of theirs may be free. Raises Unanswered, with the events still in the queue.
@@ -47,5 +51,12 @@ def drain_events(sharing: Sequence[Pipeline]) -> tuple[list[SubmissionRow], bool
     # An event may be ahead of the service's own answers: it stays in the queue for a while, and comes again.
     ahead = {event.receipt for event in events
              if event.job_id in early and not event.under_way and event.seen < SEEN_AT_MOST}  # fmt: skip
-    executor.delete_events([event for event in events if event.receipt not in ahead])
+    known = [event for event in events if event.job_id is not None]
+    if len(known) < len(events):
+        logger.warning(
+            "queue %s: %d messages are no events of jobs, so they are left there; is it a queue of another program?",
+            sharing[0].queue_url,
+            len(events) - len(known),
+        )
+    executor.delete_events([event for event in known if event.receipt not in ahead])
     return ended, others
