@@ -57,7 +57,7 @@ def plan(
         with open_instance() as instance:
             Driver(settings, instance, ledger, host, tags | ({REPLACE_TAG: "true"} if replace else {})).plan()
     with tempfile.TemporaryDirectory() as spool:
-        preview = preview_plan(settings, executor, open_storage(spool), replace=replace)
+        preview = preview_plan(settings, executor, ledger, open_storage(spool), replace=replace)
     single = called_singly(executor, preview.shards)
     if single:
         least = executor.limits.min_records

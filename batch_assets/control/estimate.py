@@ -19,7 +19,6 @@ from batch_assets.executors.base import Executor
 from batch_assets.executors.deferred import DeferredExecutor, ResultsExecutor
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.settings.pipeline import PipelineSettings
-from batch_assets.sharding.plan import Shard
 
 CHARACTERS_PER_TOKEN = 4.0
 _NO_LIMIT = 10**9  # transformers writes a missing limit as 10^30
@@ -51,17 +50,18 @@ class Estimate:
 def estimate(
     settings: PipelineSettings,
     executor: Executor,
-    shards: Sequence[Shard],
+    shards: Sequence[int],
     sample: Sequence[str],
     rate: float | None,
     usd_per_record: float | None = None,
 ) -> Estimate:
-    """Estimate `shards` by a sample of their texts; by the records per second of earlier ones, if known.
+    """Estimate shards of so many records each: their tokens by a sample of their texts, their time by `rate`.
 
-    So is `usd_per_record`, by which a service is estimated that is paid by time. Images are all of
-    one size to a model, and need no sample.
+    `rate` is the records per second of earlier shards, `usd_per_record` what these have cost at a
+    service that is paid by time; None: not known. Images are all of one size to a model, and need
+    no sample.
     """
-    records = sum(shard.records for shard in shards)
+    records = sum(shards)
     images = settings.source.images
     if not records or not (sample or images):
         return Estimate(records, len(shards), 0, 0.0)
@@ -83,19 +83,19 @@ def estimate(
 def _at_service(
     settings: PipelineSettings,
     executor: ResultsExecutor,
-    shards: Sequence[Shard],
+    shards: Sequence[int],
     sample: Sequence[str],
     rate: float | None,
     usd_per_record: float | None,
 ) -> Estimate:
     """A service's tokenizer is not to be had: tokens go by characters, answers by the most that is asked for."""
-    records = sum(shard.records for shard in shards)
+    records = sum(shards)
     longest, answer = executor.token_bounds()
     prompt = len(settings.model.prompt or "")
     counts = [(prompt + len(text)) / CHARACTERS_PER_TOKEN for text in sample]
     counts = [min(count, longest) if longest else count for count in counts]
     tokens = round(float(np.mean(counts)) * records)
-    usd = expected_cost(executor, tokens, answer * records, [shard.records for shard in shards], records)
+    usd = expected_cost(executor, tokens, answer * records, shards, records)
     return Estimate(
         records,
         len(shards),
@@ -120,11 +120,11 @@ def expected_cost(
     return in_batches + (on_demand - in_batches) * executor.called_singly(shards) / records
 
 
-def called_singly(executor: Executor, shards: Sequence[Shard]) -> int:
-    """How many of the shards' records the service gets in calls of their own, as far as the plan tells."""
+def called_singly(executor: Executor, shards: Sequence[int]) -> int:
+    """How many records of shards of this size the service gets in calls of their own, as far as the plan tells."""
     if executor.in_place or cast("DeferredExecutor", executor).commits:
         return 0
-    return cast("ResultsExecutor", executor).called_singly([shard.records for shard in shards])
+    return cast("ResultsExecutor", executor).called_singly(shards)
 
 
 def usd_per_record(ledger: Ledger, pipeline: str) -> float | None:

@@ -41,7 +41,7 @@ def test_the_estimate_knows_what_is_called_one_by_one(
     rehearsal = rehearse(quotas={"min_records": 5})
     site = site_of_small_folders(rehearsal, tmp_path, merge_by, remainder=remainder)
     executor = site.account.executor(site.settings)
-    preview = preview_plan(site.settings, executor, open_storage(str(tmp_path / "spool")))
+    preview = preview_plan(site.settings, executor, site.ledger, open_storage(str(tmp_path / "spool")))
     found = estimate(site.settings, executor, preview.shards, preview.sample, None)
     assert (len(preview.shards), called_singly(executor, preview.shards)) == (shards, single)
     assert found.usd is not None and found.usd_on_demand is not None

@@ -240,11 +240,11 @@ def test_a_preview_writes_nothing_and_says_what_is_not_known(chain: Chain) -> No
     plan_source(first)
     second = chain.second()
     scratch = open_storage(f"{chain.folder}/scratch")
-    preview = preview_plan(second.settings, second.executor, scratch)
-    assert [shard.key for shard in preview.shards] == KEYS
+    preview = preview_plan(second.settings, second.executor, second.ledger, scratch)
+    assert preview.shards == [PER_SHARD] * len(KEYS)
     assert preview.notes == ["tokens are not known before the upstream has committed a shard"]
     embed(first, [B])
-    assert len(preview_plan(second.settings, second.executor, scratch).sample) == PER_SHARD
+    assert len(preview_plan(second.settings, second.executor, second.ledger, scratch).sample) == PER_SHARD
     assert chain.ledger.shards("second") == []
 
 

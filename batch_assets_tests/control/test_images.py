@@ -14,8 +14,6 @@ from batch_assets.encoders.patches import patches
 from batch_assets.executors.gpu import GpuMachine
 from batch_assets.settings.model import ModelSettings
 from batch_assets.settings.pipeline import PipelineSettings, parse_pipeline
-from batch_assets.sharding.plan import Shard
-from batch_assets.sources.base import Segment
 from batch_assets_tests.builders import make_tiny_clip
 from batch_assets_tests.control.builders import open_ledger, run
 from batch_assets_tests.pictures import image_file
@@ -94,10 +92,9 @@ def test_a_plan_of_images_is_estimated_by_their_patches(kind: str, expected: int
     folder = make_tiny_clip(tmp_path / "model", kind=kind)
     assert patches(ModelSettings(id=str(folder))) == expected
     settings = make_settings(tmp_path, folder)
-    shard = Shard("g0001-00000", (Segment("a", "1", 0, 1000, 0, 5000, 1000),))
-    found = estimate(settings, GpuMachine(device="cpu").executor(settings), [shard], [], None)
+    found = estimate(settings, GpuMachine(device="cpu").executor(settings), [1000], [], None)
     assert (found.records, found.tokens) == (1000, 1000 * expected)
     # 2 operations for each of the weights of two layers, 64 wide: attention 4 · 64², perceptron 2 · 64 · 256.
     assert found.seconds is not None
     assert 0 <= found.seconds < 10
-    assert estimate(settings, GpuMachine().executor(settings), [shard], [], 50.0).seconds == 20
+    assert estimate(settings, GpuMachine().executor(settings), [1000], [], 50.0).seconds == 20
