@@ -6,6 +6,7 @@ What lies under the root otherwise is told to the ledger by `pipeline.py`.
 
 import contextlib
 import hashlib
+import itertools
 from typing import Any
 
 import orjson
@@ -21,6 +22,7 @@ from batch_assets.sources.shards import normalize_source
 from batch_assets.storage import Storage, normalize_uri
 
 ATTACH_TRIES = 10
+NAMES_LOOKED_AT = 1_000
 UNTAKEN = 0
 """The epoch of a root that is not taken yet."""
 OWNER = {"pipeline": str, "epoch": int, "source": list, "configuration": dict}
@@ -72,6 +74,22 @@ def check_owner(
             "use another output, or --add-source to add this one to it"
         )
     return owner, *found
+
+
+def refuse_remains(storage: Storage) -> None:
+    """Raise ConfigurationError where a root without a plan holds what a pipeline has written.
+
+    A new plan would write over it, and take its shards for its own.
+    """
+    if generations(storage):
+        return
+    for folder in ("shards", "merged"):
+        for info in itertools.islice(storage.list(folder), NAMES_LOOKED_AT):
+            if paths.is_own_name(info.path):
+                raise ConfigurationError(
+                    f"output root {storage.uri} holds {info.path}, but no plan that it would belong to; restore the "
+                    "root's plan/ from a copy, or name another output root"
+                )
 
 
 def attach(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from batch_assets import paths
 from batch_assets.control.chaining import is_chained
-from batch_assets.control.ownership import read_owner
+from batch_assets.control.ownership import read_owner, refuse_remains
 from batch_assets.control.pipeline import Pipeline, register_plans, take_root
 from batch_assets.control.upstream_changes import begin_anew, find_touched
 from batch_assets.errors import ConfigurationError, SourceError
@@ -58,6 +58,7 @@ def plan_source(pipeline: Pipeline, *, replace: bool = False) -> PlanningResult:
     With `replace`, the shards of touched and removed files leave the merge; touched shards of another
     pipeline are made anew. Where the very first plan cannot be made, the root is left as it was found.
     """
+    refuse_remains(pipeline.storage)
     spools, task = Spools(pipeline.storage), pipeline.executor.task
     folders = _missing_folders(pipeline.storage)
     try:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from batch_assets.control.chaining import is_chained
-from batch_assets.control.ownership import check_owner
+from batch_assets.control.ownership import check_owner, refuse_remains
 from batch_assets.errors import ConfigurationError
 from batch_assets.executors.base import Executor
 from batch_assets.ledger.ledger import Ledger
@@ -27,6 +27,7 @@ def check_configuration(settings: PipelineSettings, executor: Executor, *, add_s
     root = open_storage(settings.output.root)
     _check_writable(root)
     check_owner(settings, root, add_source=add_source)
+    refuse_remains(root)
     if is_chained(settings):
         plan_chained(settings, root, max_records=executor.limits.records)
     else:

@@ -143,3 +143,25 @@ def test_the_next_try_with_the_right_column_works(tmp_path: Path) -> None:
             plan(wrong, tmp_path)
     run(make_settings(tmp_path), open_ledger(tmp_path), FakeHost())
     assert_published(tmp_path / "out", 2 * PER_SHARD)
+
+
+@pytest.mark.parametrize("lost", [["pipeline.json", "plan"], ["plan"], ["pipeline.json"]])
+def test_what_an_earlier_pipeline_wrote_is_not_written_over(tmp_path: Path, lost: list[str]) -> None:
+    """Without its plan nobody knows what it is of: a shard of another plan would be taken for this one's."""
+    write_input(tmp_path, 2)
+    run(make_settings(tmp_path), open_ledger(tmp_path), FakeHost())
+    root = tmp_path / "out"
+    for name in lost:
+        (root / name).rename(tmp_path / f"lost-{name}")
+    before = files_under(root)
+    write_records(tmp_path / "in.jsonl", some_records(3 * PER_SHARD)[PER_SHARD:])
+    if lost == ["pipeline.json"]:
+        plan(make_settings(tmp_path), tmp_path, "new")  # with its plan the root goes on
+        assert files_under(root).items() >= before.items()
+        return
+    for ledger in ("ledger", "new"):
+        with pytest.raises(BatchAssetsError, match="plan"):
+            plan(make_settings(tmp_path), tmp_path, ledger)
+    # An owner's name may be written again, or its epoch raised.
+    kept = {name: data for name, data in before.items() if name != "pipeline.json"}
+    assert {name: data for name, data in files_under(root).items() if name != "pipeline.json"} == kept
