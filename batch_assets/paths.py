@@ -151,6 +151,13 @@ def merged_metadata(version: str) -> str:
     return f"merged/{version}/metadata.json"
 
 
+def fence_of(path: str) -> int | None:
+    """The fence in the name of a shard's or a job's file; None where there is none."""
+    found = _FENCED.match(path)
+    return None if found is None else int(next(filter(None, found.groups())))
+
+
+_FENCED = re.compile(r"(?:shards/[^/]+/(?:(?:embeddings|failures)-(\d+)|attempts/(\d+)/)|jobs/[^/]+/(\d+)/)")
 _SHARD = r"g\d{4,}-\d{5,}"
 _OWN_FOLDER = "(?:-[0-9a-f]{8})?"
 _REQUEST_FILE = rf"{_SHARD}-\d+{_OWN_FOLDER}-\d{{5,}}\.(?:jsonl|csv)"

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from batch_assets import paths
-from batch_assets.control.ownership import read_owner
+from batch_assets.control.ownership import is_known, read_owner
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import PipelineRow, ShardRow
 from batch_assets.ledger.states import State
@@ -49,7 +49,7 @@ def known_upstream(settings: PipelineSettings, ledger: Ledger) -> PipelineRow | 
     if row is None or row.root != storage.uri:
         return None
     owner = read_owner(storage)
-    return row if owner is not None and owner["epoch"] == row.epoch else None
+    return row if owner is not None and is_known(owner, row) else None
 
 
 def ready_shards(settings: PipelineSettings, ledger: Ledger, keys: Sequence[str]) -> set[str]:

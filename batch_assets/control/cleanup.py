@@ -14,7 +14,7 @@ from pathlib import Path
 
 from batch_assets.control.leases import exclusive, heartbeat
 from batch_assets.control.leftovers import find_due
-from batch_assets.control.ownership import read_owner
+from batch_assets.control.ownership import is_known, read_owner
 from batch_assets.control.pipeline import Pipeline
 from batch_assets.control.retention import Kind, Leftover, Times
 from batch_assets.errors import ConfigurationError, NotReady
@@ -92,7 +92,7 @@ def demand_ownership(pipeline: Pipeline) -> None:
         raise NotReady(
             f"this ledger does not know {pipeline.storage.uri}, so nothing there is removed; {go_on}"
         )
-    if (owner["pipeline"], owner["epoch"]) != (pipeline.name, row.epoch):
+    if not is_known(owner, row):
         raise NotReady(
             f"another ledger has come to {pipeline.storage.uri} since this one, so nothing there is removed; clean up "
             f"with that one, or {go_on} here again"

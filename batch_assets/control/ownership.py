@@ -7,6 +7,8 @@ What lies under the root otherwise is told to the ledger by `pipeline.py`.
 import contextlib
 import hashlib
 import itertools
+import secrets
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -14,6 +16,8 @@ import orjson
 from batch_assets import paths
 from batch_assets.errors import ConfigurationError
 from batch_assets.ledger.ledger import Ledger
+from batch_assets.ledger.rows import PipelineRow
+from batch_assets.ledger.schema import FENCES_PER_EPOCH
 from batch_assets.ledger.states import State
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan_files import generations, read_plan
@@ -106,9 +110,9 @@ def attach(
     fences: two ledgers never write a data file of one name. Where two work by turns on the
     same plans, neither forgets what it has queued: they would keep each other from finishing.
 
-    A root that nobody has and nothing is planned under is taken only with `take`. Until then the
-    ledger knows it under epoch 0 and nothing is written, so that a first plan that cannot be made
-    leaves nothing that would have to be deleted.
+    A root that nobody has and nothing is planned under is taken only with `take`. Until then
+    nothing is written, so that a first plan that cannot be made leaves nothing that would have to be
+    deleted. Each taking has a random id: a root that was removed and made anew is another one.
 
     Raises ConfigurationError where the name is at work on another root: the ledger would forget
     that root's shards while they are embedded.
@@ -120,28 +124,45 @@ def attach(
         known = row.epoch if row is not None and row.root == storage.uri else 0
         found = check_owner(settings, storage, add_source=add_source)
         if found is None:
-            if not (take or known or generations(storage)):
-                ledger.attach(settings.name, storage.uri, UNTAKEN)
+            if not (take or generations(storage)):
+                if row is None or not known or row.generation:  # what the ledger knew is gone with the root
+                    ledger.attach(settings.name, storage.uri, known + 1 if known else UNTAKEN)
                 return False
-            if storage.create(paths.PIPELINE, _owner(settings, known + 1, [source])):
-                ledger.attach(settings.name, storage.uri, known + 1)
+            epoch, deployment = max(known, _epoch_in_use(storage)) + 1, secrets.token_hex(8)
+            if storage.create(paths.PIPELINE, _owner(settings, epoch, [source], deployment)):
+                ledger.attach(settings.name, storage.uri, epoch, deployment=deployment)
                 return True
             continue
         owner, data, version = found
-        fresh = (known, settings.name) != (owner["epoch"], owner["pipeline"])
-        epoch = max(known, owner["epoch"]) + 1 if fresh else known
-        changed = _owner(settings, epoch, list(dict.fromkeys([*owner["source"], source])))
+        fresh = row is None or not is_known(owner, row) or not known
+        epoch, deployment = max(known, owner["epoch"]) + 1 if fresh else known, owner.get("deployment")
+        changed = _owner(settings, epoch, list(dict.fromkeys([*owner["source"], source])), deployment)
         if changed == data:
             return False
         if storage.replace(paths.PIPELINE, changed, version):
             if fresh:
-                keep = 0 < known < owner["epoch"] and _knows_plans(ledger, settings.name, storage)
-                ledger.attach(settings.name, storage.uri, epoch, keep=keep)
+                same = row is not None and row.deployment == deployment
+                keep = same and 0 < known < owner["epoch"] and _knows_plans(ledger, settings.name, storage)
+                ledger.attach(settings.name, storage.uri, epoch, keep=keep, deployment=deployment)
             return fresh
     raise ConfigurationError(
         f"{storage.uri}/{paths.PIPELINE} was changed by others {ATTACH_TRIES} times in a row; "
         "is another ledger working on this root? Give both the same BATCH_ASSETS_LEDGER_URL"
     )
+
+
+def is_known(owner: Mapping[str, Any], row: PipelineRow) -> bool:
+    """Whether `owner`, of `pipeline.json`, is what the ledger has agreed on with this very root."""
+    told = (owner["pipeline"], owner["epoch"], owner.get("deployment"))
+    return told == (row.name, row.epoch, row.deployment)
+
+
+def _epoch_in_use(storage: Storage) -> int:
+    """The epoch of the newest fence in the names under a root whose `pipeline.json` was lost; 0 where there is none."""
+    files = (info.path for folder in ("shards", "jobs") for info in storage.list(folder))
+    fences = (fence for path in files if (fence := paths.fence_of(path)) is not None)
+    newest = max(fences, default=0)
+    return -(-newest // FENCES_PER_EPOCH)
 
 
 def _refuse_moving_at_work(name: str, ledger: Ledger, root: str) -> None:
@@ -172,8 +193,10 @@ def source_identity(settings: PipelineSettings) -> str:
     return normalize_source(source_uri(settings))
 
 
-def _owner(settings: PipelineSettings, epoch: int, sources: list[str]) -> bytes:
+def _owner(settings: PipelineSettings, epoch: int, sources: list[str], deployment: str | None) -> bytes:
     content = {
+        # Roots of before have no id, and stay so: whoever knew them would take them for other ones.
+        **({"deployment": deployment} if deployment is not None else {}),
         "pipeline": settings.name,
         "epoch": epoch,
         "source": sources,

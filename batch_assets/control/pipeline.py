@@ -38,6 +38,7 @@ class Pipeline:
     ledger: Ledger
     executor: Executor
     holder: Holder
+    add_source: bool = False
 
     @property
     def name(self) -> str:
@@ -136,7 +137,7 @@ def open_pipeline(
     attached = attach(settings, ledger, storage, add_source=add_source)
     ledger.set_configuration(settings.name, settings.model_dump_json())
     ledger.set_deferred(settings.name, not executor.in_place)
-    pipeline = Pipeline(settings, storage, ledger, executor, Holder.current())
+    pipeline = Pipeline(settings, storage, ledger, executor, Holder.current(), add_source)
     row = ledger.pipeline(settings.name)
     if row is not None and row.epoch != UNTAKEN:
         _catch_up(pipeline, attached)
@@ -144,15 +145,14 @@ def open_pipeline(
 
 
 def take_root(pipeline: Pipeline) -> None:
-    """Write `pipeline.json` where nobody has the root yet: its first plan is about to be written.
+    """Make sure that the root is still this pipeline's, and take it where nobody has: a plan is about to be written.
 
-    Raises ConfigurationError where another pipeline has come to the root since this one was opened.
+    Raises ConfigurationError where another pipeline, or source, has come to the root since this one was opened.
     """
-    row = pipeline.ledger.pipeline(pipeline.name)
-    if row is not None and row.epoch == UNTAKEN:
-        attached = attach(pipeline.settings, pipeline.ledger, pipeline.storage, take=True)
-        pipeline.ledger.set_configuration(pipeline.name, pipeline.settings.model_dump_json())
-        _catch_up(pipeline, attached)
+    settings, ledger = pipeline.settings, pipeline.ledger
+    if attach(settings, ledger, pipeline.storage, add_source=pipeline.add_source, take=True):
+        ledger.set_configuration(pipeline.name, settings.model_dump_json())
+        _catch_up(pipeline, attached=True)
 
 
 def known_pipeline(settings: PipelineSettings, ledger: Ledger, executor: Executor) -> Pipeline | None:

@@ -190,3 +190,9 @@ def m005_trigger_origin(connection: sa.Connection) -> None:
 def m006_configuration(connection: sa.Connection) -> None:
     """What a pipeline was opened with here: what its output root says of that is data, and grants nothing."""
     _execute(connection, "ALTER TABLE ledger_pipelines ADD COLUMN configuration {text}")
+
+
+@migration
+def m007_deployment(connection: sa.Connection) -> None:
+    """The id in an output root's `pipeline.json`: epochs begin anew where a root is made anew."""
+    _execute(connection, "ALTER TABLE ledger_pipelines ADD COLUMN deployment {text}")

@@ -54,15 +54,17 @@ class Planning(Store):
             rows = connection.execute(query).mappings().all()
         return [PipelineRow(**row) for row in rows]
 
-    def attach(self, name: str, root: str, epoch: int, *, keep: bool = False) -> None:
+    def attach(
+        self, name: str, root: str, epoch: int, *, keep: bool = False, deployment: str | None = None
+    ) -> None:
         """Register the pipeline under its output root.
 
-        `epoch` is the root's: each ledger that comes to a root gets the next one, so that the
-        fences of two ledgers never meet. Where the name stood for another root, or the root has
-        moved on to a later epoch, what this ledger knew is forgotten: the root's files are the
-        truth. With `keep` it stays known: another ledger works on the same plans. An earlier
-        epoch than the one known is an answer that came late, and is ignored. Submissions that
-        are not known to have ended stay known either way, for they have a slot.
+        `deployment` is the root's own id, and so is `epoch` the root's: each ledger that comes to a
+        root gets the next one, so that the fences of two ledgers never meet. Where the name stood for
+        another root, or the root has moved on to a later epoch, what this ledger knew is forgotten:
+        the root's files are the truth. With `keep` it stays known: another ledger works on the same
+        plans. An earlier epoch than the one known is an answer that came late, and is ignored.
+        Submissions that are not known to have ended stay known either way, for they have a slot.
         """
         with self._database.write() as connection:
             query = sa.select(pipelines.c.root, pipelines.c.epoch).where(pipelines.c.name == name)
@@ -72,21 +74,23 @@ class Planning(Store):
             if keep and known is not None and known.root == root:
                 named = sa.update(pipelines).where(pipelines.c.name == name)
                 # The other ledger may have put jobs in place that this one has not heard of.
-                connection.execute(named.values(epoch=epoch, recovered=False))
+                connection.execute(named.values(epoch=epoch, deployment=deployment, recovered=False))
                 return
             for table in (shards, files, tallies, jobs):
                 connection.execute(sa.delete(table).where(table.c.pipeline == name))
             ended = submissions.c.state.not_in(LIVE_SUBMISSION)
             connection.execute(sa.delete(submissions).where(submissions.c.pipeline == name, ended))
             if known is None:
-                connection.execute(sa.insert(pipelines).values(name=name, root=root, epoch=epoch))
+                connection.execute(
+                    sa.insert(pipelines).values(name=name, root=root, epoch=epoch, deployment=deployment)
+                )
             else:
                 forgotten = {"fingerprint": None, "generation": 0, "stop_requested": False,
                              "merged_revision": None, "held_usd": 0.0, "spent_usd": 0.0,
                              "blocked": None, "blocked_kind": None, "recovered": False,
                              "configuration": None}  # fmt: skip
                 update = sa.update(pipelines).where(pipelines.c.name == name)
-                connection.execute(update.values(root=root, epoch=epoch, **forgotten))
+                connection.execute(update.values(root=root, epoch=epoch, deployment=deployment, **forgotten))
             reserve_revisions(connection, name, 1)
 
     def set_configuration(self, name: str, configuration: str) -> None:

@@ -36,6 +36,7 @@ class PipelineRow:
     spent_usd: float
     blocked: str | None
     blocked_kind: BlockedKind | None
+    deployment: str | None = None
 
 
 @dataclass(frozen=True)

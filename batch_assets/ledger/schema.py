@@ -37,6 +37,8 @@ pipelines = sa.Table(
     sa.Column("blocked_kind", _text),
     # What this deployment opened the pipeline with, as JSON: what it allows was granted here, not by the root.
     sa.Column("configuration", _text),
+    # The root's own id, by which one that was made anew is told from the one before.
+    sa.Column("deployment", _text),
 )
 
 shards = sa.Table(
