@@ -56,7 +56,7 @@ def plan_snapshot(base_uri: str) -> str:
 def plan_generation(path: str) -> int | None:
     """The generation whose plan lies at `path`; None for any other file."""
     found = _PLAN.fullmatch(path)
-    return None if found is None else int(found[1])
+    return int(found[1]) if found is not None and plan(int(found[1])) == path else None
 
 
 def spool(digest: str) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from batch_assets.sharding.plan import PlanSummary, Shard
 from batch_assets.sharding.plan_files import generations, read_plan, read_summary
-from batch_assets.sharding.snapshot import read_snapshot, write_snapshot
+from batch_assets.sharding.snapshot import Snapshot, plans_named, read_snapshot, write_snapshot
 from batch_assets.sources.base import SourceFile
 from batch_assets.sources.columns import Column
 from batch_assets.storage import Storage
@@ -47,9 +47,11 @@ def read_known(storage: Storage, base_uri: str, *, with_shards: bool = True) -> 
     known = KnownSource(base_uri)
     start = None if with_shards or len(planned) < GENERATIONS_APART else read_snapshot(storage, base_uri)
     if start is not None and start.generation in planned:
-        known.files, known.snapshot, known.earlier_records = start.files, start.generation, start.records
-        known.generation = start.generation
-        known.columns = read_summary(storage, start.generation).source_columns
+        newest = read_summary(storage, start.generation)
+        if start.plans == plans_named(planned[: planned.index(start.generation) + 1], newest):
+            known.files, known.snapshot, known.earlier_records = start.files, start.generation, start.records
+            known.generation = start.generation
+            known.columns = newest.source_columns
     for generation in planned:
         if generation <= known.snapshot:
             continue
@@ -67,7 +69,8 @@ def remember_known(storage: Storage, base_uri: str, generation: int) -> None:
     """Write a snapshot for later rounds, where one is due at this generation, which is written already."""
     if generation % GENERATIONS_APART == 0:
         known = read_known(storage, base_uri, with_shards=False)
-        write_snapshot(storage, base_uri, known.generation, known.records, known.files.values())
+        plans = plans_named(generations(storage), read_summary(storage, known.generation))
+        write_snapshot(storage, base_uri, Snapshot(known.generation, plans, known.records, known.files))
 
 
 def _add(known: KnownSource, summary: PlanSummary, shards: Sequence[Shard]) -> None:

@@ -5,6 +5,7 @@ not hold, and whoever finds none, or a damaged one, reads those. Shards are not 
 some reads all plans.
 """
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_assets import paths
+from batch_assets.sharding.plan import PlanSummary
 from batch_assets.sources.base import SourceFile
 from batch_assets.storage import Storage
 
@@ -32,11 +34,21 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The files of a source as all generations up to `generation` leave them, and the records that count."""
+    """The files of a source as all generations up to `generation` leave them, and the records that count.
+
+    `plans` names those generations (see `plans_named`), so that others in their place are noticed.
+    """
 
     generation: int
+    plans: str
     records: int
     files: dict[str, SourceFile]
+
+
+def plans_named(generations: Iterable[int], newest: PlanSummary) -> str:
+    """A digest (hex) of which generations there are, and of the summary of the newest of them."""
+    told = f"{list(generations)} {newest.created} {newest.shards} {newest.records} {newest.bytes}"
+    return hashlib.sha256(told.encode()).hexdigest()
 
 
 def read_snapshot(storage: Storage, base_uri: str) -> Snapshot | None:
@@ -45,27 +57,25 @@ def read_snapshot(storage: Storage, base_uri: str) -> Snapshot | None:
     return None if found is None else _parse(found[0], base_uri)
 
 
-def write_snapshot(
-    storage: Storage, base_uri: str, generation: int, records: int, files: Iterable[SourceFile]
-) -> None:
-    """Put a snapshot in the place of an older one. One of somebody else, or a newer one, stays."""
-    path, data = paths.plan_snapshot(base_uri), _content(base_uri, generation, records, files)
+def write_snapshot(storage: Storage, base_uri: str, snapshot: Snapshot) -> None:
+    """Put a snapshot in the place of another one of this source; what somebody else has written stays."""
+    path, data = paths.plan_snapshot(base_uri), _content(base_uri, snapshot)
     found = storage.read_versioned(path)
     if found is None:
         storage.create(path, data)
-        return
-    before = _parse(found[0], base_uri)
-    if before is not None and before.generation < generation:
+    elif _parse(found[0], base_uri) is not None:
         storage.replace(path, data, found[1])
 
 
-def _content(base_uri: str, generation: int, records: int, files: Iterable[SourceFile]) -> bytes:
-    told = orjson.dumps({"base_uri": base_uri, "generation": generation, "records": records})
+def _content(base_uri: str, snapshot: Snapshot) -> bytes:
+    told = {"base_uri": base_uri, "generation": snapshot.generation, "plans": snapshot.plans}
     columns: dict[str, list[object]] = {name: [] for name in _SCHEMA.names}
-    for file in files:
+    for file in snapshot.files.values():
         for name, values in columns.items():
             values.append(getattr(file, name))
-    table = pa.Table.from_pydict(columns, schema=_SCHEMA.with_metadata({_TOLD: told}))
+    table = pa.Table.from_pydict(columns, schema=_SCHEMA)
+    told |= {"records": snapshot.records, "digest": _digest(table)}
+    table = table.replace_schema_metadata({_TOLD: orjson.dumps(told)})
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", compression_level=1)
     return sink.getvalue().to_pybytes()
@@ -75,10 +85,18 @@ def _parse(data: bytes, base_uri: str) -> Snapshot | None:
     try:
         table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
         told = orjson.loads((table.schema.metadata or {})[_TOLD])
+        if told["base_uri"] != base_uri or told["digest"] != _digest(table):
+            return None
         rows = zip(*(table.column(name).to_pylist() for name in _SCHEMA.names), strict=True)
         files = {row[0]: SourceFile(*row) for row in rows}
-        if told["base_uri"] == base_uri:
-            return Snapshot(told["generation"], told["records"], files)
-    except (pa.ArrowException, ValueError, KeyError):
-        pass
-    return None
+        return Snapshot(told["generation"], told["plans"], told["records"], files)
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError):
+        return None  # damaged, or somebody else's
+
+
+def _digest(table: pa.Table) -> str:
+    """Of the rows (hex): a bit that has flipped since would else be believed."""
+    digest = hashlib.sha256()
+    for name in _SCHEMA.names:
+        digest.update(repr(table.column(name).to_pylist()).encode())
+    return digest.hexdigest()

@@ -98,7 +98,7 @@ def is_spool(root: Storage, path: str) -> bool:
     try:
         with root.open_input(path) as file:
             metadata = pq.read_schema(file).metadata or {}
-    except (FileNotFoundError, pa.ArrowException):
+    except (pa.ArrowException, OSError):
         return False
     return paths.spool(metadata.get(DIGEST, b"").decode("utf-8", "replace")) == path
 

@@ -87,6 +87,46 @@ def test_a_round_reads_few_plans_however_many_there_are(tmp_path: Path) -> None:
     assert len(nothing_new.reads) <= APART + 2
 
 
+def test_a_damaged_snapshot_is_not_believed(tmp_path: Path) -> None:
+    for number in range(APART):
+        write_lines(tmp_path / f"src/{number:03d}.jsonl", ['{"text": "a"}'])
+        plan_round(tmp_path)
+    snapshot = tmp_path / "root" / paths.plan_snapshot(str(tmp_path / "src"))
+    whole, light = both(tmp_path)
+    assert light.snapshot == APART
+    content, chance = snapshot.read_bytes(), random.Random(7)
+    for _ in range(200):
+        place = chance.randrange(len(content))
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << chance.randrange(8)
+        snapshot.write_bytes(damaged)
+        light = both(tmp_path)[1]
+        assert (light.files, light.records) == (whole.files, whole.records)
+
+
+def test_a_snapshot_of_other_plans_is_not_believed(tmp_path: Path) -> None:
+    """Plans were lost, and made anew for other files: the snapshot is of those before."""
+    for number in range(APART):
+        write_lines(tmp_path / f"src/{number:03d}.jsonl", ['{"text": "a"}'])
+        plan_round(tmp_path)
+    assert both(tmp_path)[1].snapshot == APART
+    for generation in (APART - 1, APART):
+        for file in (paths.plan(generation), paths.plan_summary(generation)):
+            (tmp_path / "root" / file).unlink()
+    (tmp_path / "src/003.jsonl").rename(tmp_path / "later")
+    for name in ("100", "101"):
+        write_lines(tmp_path / f"src/{name}.jsonl", ['{"text": "b"}'] * 2)
+        plan_round(tmp_path)
+    (tmp_path / "later").rename(tmp_path / "src/003.jsonl")
+    for number in range(APART):
+        write_lines(tmp_path / f"src/2{number:02d}.jsonl", ['{"text": "c"}'])
+        plan_round(tmp_path)
+    whole, light = both(tmp_path)
+    assert light.snapshot == 2 * APART
+    assert light.files == whole.files
+    assert sorted(light.files) == sorted(path.name for path in (tmp_path / "src").iterdir())
+
+
 @pytest.mark.parametrize("content", [b"", b"mine", b"PAR1"])
 def test_without_a_snapshot_that_can_be_read_the_plans_are(tmp_path: Path, content: bytes) -> None:
     for number in range(2 * APART):

@@ -116,7 +116,8 @@ def test_generations_go_on_behind_9999(tmp_path: Path) -> None:
     storage = open_storage(str(tmp_path))
     for generation in (9_998, 9_999, 10_000, 10_001, 123_456):
         assert write_plan(storage, *make(generation))
-    (tmp_path / "plan" / "g1.parquet").write_text("mine")
+    for name in ("g1", "g00001", "g09998", "known-0123abcd"):
+        (tmp_path / "plan" / f"{name}.parquet").write_text("mine")
     (tmp_path / "plan" / "g0001.parquet.bak").write_text("mine")
     assert generations(storage) == [9_998, 9_999, 10_000, 10_001, 123_456]
     assert read_plan(storage, 10_000) == make(10_000)
