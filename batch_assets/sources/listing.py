@@ -102,11 +102,11 @@ def list_source(uri: str, format: str | None, leave_out: Sequence[str] = ()) -> 
     location = locate(uri)
     storage = location.storage
     for root in leave_out:
-        _refuse_own_folders(storage, root)
+        _refuse_own_folders(location, root)
     if location.single is not None:
         return _single_file(uri, location, location.single, format)
     for root in leave_out:
-        if normalize_uri(root) == storage.uri:
+        if _real(root) == _real(storage.uri):
             raise ConfigurationError(
                 f"output.root: {root!r} is the source's own folder; name a folder of its own"
             )
@@ -138,16 +138,14 @@ def list_source(uri: str, format: str | None, leave_out: Sequence[str] = ()) -> 
     return Listing(location, chosen, sorted(files[chosen], key=lambda info: info.path), left_out)
 
 
-def _refuse_own_folders(storage: Storage, root: str) -> None:
+def _refuse_own_folders(location: Location, root: str) -> None:
     """Raise ConfigurationError where the source lies in a folder of the output root that this program fills."""
-    folder, root = storage.uri, normalize_uri(root)
-    if is_local(folder) and is_local(root):
-        folder, root = os.path.realpath(folder), os.path.realpath(root)
-    inside = _below(root=folder, uri=root)
+    uri = location.storage.uri
+    inside = _below(uri if location.single is None else join_uri(uri, location.single), root)
     own = inside.split("/")[0] if inside else None
     if own in paths.FOLDERS:
         raise ConfigurationError(
-            f"source.uri: {storage.uri} lies in {own}/ of output.root {root}, which holds the pipeline's own files; "
+            f"source.uri: {uri} lies in {own}/ of output.root {root}, which holds the pipeline's own files; "
             "move the source out of there, or name another output.root"
         )
 
@@ -227,11 +225,16 @@ def visible(
         yield info
 
 
-def _below(root: str, uri: str) -> str | None:
-    """The path of `root` relative to `uri`, or None where it lies elsewhere."""
-    root = normalize_uri(root)
-    uri = uri.rstrip("/")
-    return root[len(uri) + 1 :] if root.startswith(uri + "/") else None
+def _below(uri: str, root: str) -> str | None:
+    """The path of `uri` relative to `root`, or None where it lies elsewhere."""
+    uri, root = _real(uri), _real(root).rstrip("/")
+    return uri[len(root) + 1 :] if uri.startswith(root + "/") else None
+
+
+def _real(uri: str) -> str:
+    """The one place that a URI means, whatever symbolic links lead there."""
+    uri = normalize_uri(uri)
+    return os.path.realpath(uri) if is_local(uri) else uri
 
 
 def _counts(counter: Counter[str]) -> str:

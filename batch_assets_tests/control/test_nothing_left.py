@@ -98,6 +98,25 @@ def test_a_source_inside_the_roots_own_folders_is_refused(tmp_path: Path, own: s
     assert files_under(tmp_path / "d") == before
 
 
+@pytest.mark.parametrize(("source", "output"), [("data", "link/out"), ("link", "data/out")])
+def test_the_root_is_no_part_of_its_source_however_both_are_spelled(
+    tmp_path: Path, source: str, output: str
+) -> None:
+    write_records(tmp_path / "data" / "in.jsonl", some_records(PER_SHARD))
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    settings = make_settings(
+        tmp_path, source={"uri": f"{tmp_path}/{source}"}, output={"root": f"{tmp_path}/{output}"}
+    )
+    ledger = open_ledger(tmp_path)
+    for _ in range(2):
+        run(settings, ledger, FakeHost())
+        write_records(tmp_path / output / "merged" / "more.jsonl", some_records(1))
+        assert len(published(tmp_path / output)) == PER_SHARD
+    same = make_settings(tmp_path, source={"uri": f"{tmp_path}/data"}, output={"root": f"{tmp_path}/link"})
+    with pytest.raises(ConfigurationError, match="is the source's own folder"):
+        plan(same, tmp_path, "other")
+
+
 @pytest.mark.parametrize("own_ledger", [True, False])
 def test_of_two_first_planners_the_failing_one_takes_nothing_of_the_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_ledger: bool
