@@ -22,6 +22,7 @@ FIRST = ("url", "key", "caption", EMBEDDING)
 META = "meta_"
 TRIES = 5
 _VERSION = b"batch_assets:version"
+_UNREADABLE = None
 
 
 def write_single_file(storage: Storage) -> None:
@@ -50,16 +51,22 @@ def write_single_file(storage: Storage) -> None:
 
 
 def refuse_others_files(storage: Storage) -> None:
-    """Raise ConfigurationError where one of the two files is there, and neither says that this program wrote it.
+    """Raise ConfigurationError where one of the two files is there and is not what this program has written.
 
-    One is enough, for the other may be damaged.
+    One that cannot be read is a damaged one of ours only where the other says so.
     """
-    names = [name for name in (paths.SINGLE_FILE, paths.SINGLE_METADATA) if storage.info(name) is not None]
-    if names and not _version_of_rows(storage) and not _version_of_metadata(storage):
-        raise ConfigurationError(
-            f"{join_uri(storage.uri, names[0])}: is there already, and is not what output.single_file has written; "
-            "move it away, or leave output.single_file out"
-        )
+    found = {
+        paths.SINGLE_FILE: _version_of_rows(storage),
+        paths.SINGLE_METADATA: _version_of_metadata(storage),
+    }
+    ours = any(isinstance(version, str) and is_version(version) for version in found.values())
+    for name, version in found.items():
+        damaged = version is _UNREADABLE and storage.info(name) is not None
+        if (isinstance(version, str) and not is_version(version)) or (damaged and not ours):
+            raise ConfigurationError(
+                f"{join_uri(storage.uri, name)}: is there already, and is not what output.single_file has written; "
+                "move it away, or leave output.single_file out"
+            )
 
 
 def column_order(names: Sequence[str]) -> list[str]:
@@ -104,19 +111,21 @@ def _metadata(storage: Storage, manifest: Manifest) -> bytes:
 
 
 def _version_of_rows(storage: Storage) -> str | None:
-    """The version in the file's footer; None where there is no file of ours."""
+    """The version in the footer, empty where it names none; _UNREADABLE where there is no whole file."""
     try:
         with open_parquet(storage, paths.SINGLE_FILE) as file:
-            return (file.schema_arrow.metadata or {}).get(_VERSION, b"").decode()
-    except AccountingError:  # it is missing, or somebody else's
-        return None
+            return (file.schema_arrow.metadata or {}).get(_VERSION, b"").decode("utf-8", "replace")
+    except AccountingError:
+        return _UNREADABLE
 
 
 def _version_of_metadata(storage: Storage) -> str | None:
     found = storage.read_versioned(paths.SINGLE_METADATA)
     try:
-        content = orjson.loads(found[0]) if found is not None else None
+        content = orjson.loads(found[0]) if found is not None else _UNREADABLE
     except orjson.JSONDecodeError:
-        return None
+        return _UNREADABLE
+    if content is _UNREADABLE:
+        return _UNREADABLE
     version = content.get("version") if isinstance(content, dict) else None
-    return version if isinstance(version, str) and is_version(version) else None
+    return version if isinstance(version, str) else ""

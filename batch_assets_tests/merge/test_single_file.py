@@ -134,6 +134,17 @@ def test_columns_that_are_not_there_are_left_out() -> None:
     assert column_order(["record_id", "response", "input_tokens"]) == ["response", "input_tokens"]
 
 
+def test_rows_that_somebody_has_written_anew_are_not_replaced(storage: Storage, tmp_path: Path) -> None:
+    publish_shards(storage, [0])
+    write_single_file(storage)
+    rows = pl.read_parquet(tmp_path / "embeddings.parquet").with_columns(mine=pl.lit(1))
+    rows.write_parquet(tmp_path / "embeddings.parquet")
+    publish_shards(storage, [0, 1])
+    with pytest.raises(ConfigurationError, match=r"embeddings.parquet: is there already"):
+        write_single_file(storage)
+    assert "mine" in pl.read_parquet(tmp_path / "embeddings.parquet").columns
+
+
 @pytest.mark.parametrize("name", ["embeddings.parquet", "metadata.json"])
 @pytest.mark.parametrize("content", [b"mine", b'{"version": "1.0"}', b"[]"])
 def test_a_file_of_somebody_else_is_not_replaced(
