@@ -8,6 +8,7 @@ decided in `cleanup.py`.
 """
 
 import itertools
+import os
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -21,7 +22,7 @@ from batch_assets.control.settled import SettledShards
 from batch_assets.embeddings.marker import ShardMarker
 from batch_assets.sharding.plan_files import generations, read_plan
 from batch_assets.sources.spool_files import is_spool
-from batch_assets.storage import FileInfo, Storage
+from batch_assets.storage import FileInfo, Storage, is_local
 from batch_assets.storage.threads import map_in_order, threads_for
 
 _DATA_FILE = re.compile(r"\.?(?:embeddings|failures)-(\d+)")
@@ -44,7 +45,18 @@ def find_due(pipeline: Pipeline, times: Times, now: float) -> Iterator[Leftover]
         found.append(_spools(pipeline, shards, times, now))
     if times.asks(Kind.MERGED):
         found.append(old_versions(storage, now))
-    return (one for one in itertools.chain(*found) if paths.is_own_name(one.path) and times.due(one))
+    return (one for one in itertools.chain(*found) if times.due(one) and _is_own(one))
+
+
+def _is_own(found: Leftover) -> bool:
+    """Whether the file has a name of ours and lies where its name says, not behind a symbolic link."""
+    if not paths.is_own_name(found.path):
+        return False
+    root = found.storage.uri
+    return (
+        not is_local(root)
+        or os.path.realpath(f"{root}/{found.path}") == f"{os.path.realpath(root)}/{found.path}"
+    )
 
 
 Judge = Callable[[Storage, str, list[FileInfo]], list[Leftover]]
@@ -81,6 +93,8 @@ def _in_shard(storage: Storage, since: float, marker: ShardMarker, info: FileInf
         data = _DATA_FILE.match(rest[0])
         if data is None or any(file.path == info.path for file in marker.files):
             return None
+        if int(data[1]) < 1:
+            return None  # no claim has such a fence
         if int(data[1]) >= marker.fence:
             # Of an earlier claim nobody can commit it any more; of a later one somebody may be about to.
             since = max(since, modified(info) + UNNAMED_SECONDS)
@@ -95,9 +109,8 @@ def _in_shard(storage: Storage, since: float, marker: ShardMarker, info: FileInf
 def _spools(pipeline: Pipeline, shards: SettledShards, times: Times, now: float) -> Iterator[Leftover]:
     """Spools of which every shard is settled, and those that no plan has named for a long time."""
     storage = pipeline.storage
-    source = pipeline.settings.source
-    if source.format == "webdataset" and source.limit is not None:
-        return  # whoever wants such shards again could not make theirs again
+    if pipeline.settings.source.format == "webdataset":
+        return  # one that was made under a limit cannot be made again, and none of them is large
     listed = [info for info in storage.list("spool") if modified(info) <= times.latest]
     if not listed:
         return

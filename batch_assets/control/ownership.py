@@ -87,9 +87,9 @@ def refuse_remains(storage: Storage) -> None:
     """
     if generations(storage):
         return
-    for folder in ("shards", "merged"):
+    for folder in ("shards", "merged", "plan"):
         for info in itertools.islice(storage.list(folder), NAMES_LOOKED_AT):
-            if paths.is_own_name(info.path):
+            if paths.is_own_name(info.path) or info.path in (paths.CURRENT, paths.plan_summary(1)):
                 raise ConfigurationError(
                     f"output root {storage.uri} holds {info.path}, but no plan that it would belong to; restore the "
                     "root's plan/ from a copy, or name another output root"

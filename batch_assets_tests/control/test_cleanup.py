@@ -187,10 +187,24 @@ def test_leftovers_go_when_they_are_old_and_nothing_else(tmp_path: Path) -> None
 
 def test_data_that_somebody_may_be_about_to_commit_stays(tmp_path: Path) -> None:
     pipe = Pipe(tmp_path, {"superseded": "0m"})
-    for fence in (0, 1, 7):
+    pipe.recompute(KEYS[0])
+    replaced = counted(pipe.find(after=60))["superseded"]
+    for fence in (0, 1, 2, 7):
         pipe.put(f"shards/{KEYS[0]}/failures-{fence}-1.parquet")
-    assert counted(pipe.find(after=60)) == {"superseded": 1}
-    assert counted(pipe.find(after=UNNAMED_SECONDS + 60)) == {"superseded": 3}
+    assert counted(pipe.find(after=60)) == {"superseded": replaced + 1}
+    # No claim has fence 0: that file is nobody's that we know.
+    assert counted(pipe.find(after=UNNAMED_SECONDS + 60)) == {"superseded": replaced + 3}
+
+
+def test_nothing_behind_a_symbolic_link_is_removed(tmp_path: Path) -> None:
+    pipe = Pipe(tmp_path, {"results": "0m"})
+    kept = tmp_path / "elsewhere" / "1" / "rows.parquet"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"mine")
+    (pipe.root / "shards" / KEYS[0] / "attempts").symlink_to(tmp_path / "elsewhere")
+    pipe.put(f"shards/{KEYS[1]}/attempts/1/rows.parquet")
+    assert counted(pipe.remove()) == {"results": 1}
+    assert kept.read_bytes() == b"mine"
 
 
 def give_up(pipe: Pipe, key: str) -> int:
