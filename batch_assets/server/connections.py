@@ -2,6 +2,7 @@
 
 uvicorn waits for the head of a request for ever, and for a client that does not read what it is sent. Here
 each wait has a deadline, and the number of connections has a limit, at which those that nothing is owed go first.
+What comes after an answer that did not wait for it is thrown away unparsed, up to a limit.
 """
 
 import asyncio
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from batch_assets.server.gate import Application
 
 BACKLOG = 128
+DROPPED_BYTES = 16 * 1024 * 1024
+"""Of a body that is refused: so much may come while the client has not read its answer yet."""
 END_SECONDS = 5
 FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n"
@@ -42,20 +45,36 @@ def create_server(application: "Application", limits: Limits) -> "uvicorn.Server
 
 
 def _limited_protocol(limits: Limits) -> type[asyncio.Protocol]:
+    import h11
     from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    from batch_assets.server.parsing import Parser
 
     class LimitedProtocol(H11Protocol):
         """One connection. `since` is when the server began to wait for what it waits for."""
 
         since: float
+        _parser: Parser
         _waiting: asyncio.TimerHandle | None = None
         _writing: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
+            self.conn = self._parser = Parser(h11.SERVER)
             self._wait_for_head()
             if len(self.connections) > limits.connections:
                 _make_room(self)
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if not self._parser.is_dropping:
+                return
+            if self._parser.dropped > DROPPED_BYTES:
+                self.transport.abort()
+            elif self._parser.dropped >= self._parser.expected:
+                # The parser has not seen the body, so it cannot tell the application that this is its end.
+                self.cycle.more_body = False
+                self.cycle.message_event.set()
 
         def handle_events(self) -> None:
             before = self.cycle

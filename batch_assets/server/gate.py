@@ -8,19 +8,28 @@ import asyncio
 import contextlib
 import hmac
 from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from batch_assets.server.bodies import BODY_BYTES, announced, is_encoded
 from batch_assets.server.limits import Limits
-
-BODY_BYTES = 64 * 1024
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An answer that does not wait for the body."""
+
+    status: int
+    reason: str
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class Gate:
@@ -35,28 +44,32 @@ class Gate:
         if scope["type"] != "http":
             await self._application(scope, receive, send)
             return
-        if scope["path"] == "/health" and scope["method"] == "GET":
-            await self._application(scope, _nothing, send)
+        refusal = self._refusal(scope)
+        if refusal is not None:
+            await self._refuse(receive, send, refusal)
             return
-        if not self._is_allowed(scope):
-            reason = "send the server's token: Authorization: Bearer <token>"
-            await self._refuse(receive, send, 401, reason, (b"www-authenticate", b"Bearer"))
-            return
-        size = _announced(scope)
-        if size <= BODY_BYTES:
+        if not _is_health(scope):
             try:
-                # Whatever it says is not for us; but it is read, and only so much of it.
-                size = await asyncio.wait_for(_read(receive), self._limits.body_seconds)
+                # Whatever it says is not for us; but it is read, so that another request may follow it.
+                await asyncio.wait_for(_discard(receive), self._limits.body_seconds)
             except TimeoutError:
                 reason = f"the body did not come within {self._limits.body_seconds:g} s"
-                await _answer(send, 408, reason)
+                await _answer(send, Refusal(408, reason))
                 await send({"type": "http.response.body", "body": b""})
                 return
-        if size > BODY_BYTES:
-            reason = f"a body of more than {BODY_BYTES} bytes; none is needed"
-            await self._refuse(receive, send, 413, reason)
-            return
         await self._application(scope, _nothing, send)
+
+    def _refusal(self, scope: Scope) -> Refusal | None:
+        """What the head of a request is answered, if it is refused."""
+        headers = scope["headers"]
+        if is_encoded(headers):
+            return Refusal(411, "a body without Content-Length; none is needed")
+        if not _is_health(scope) and not self._is_allowed(scope):
+            reason = "send the server's token: Authorization: Bearer <token>"
+            return Refusal(401, reason, ((b"www-authenticate", b"Bearer"),))
+        if announced(headers) > BODY_BYTES:
+            return Refusal(413, f"a body of more than {BODY_BYTES} bytes; none is needed")
+        return None
 
     def _is_allowed(self, scope: Scope) -> bool:
         given = [value for name, value in scope["headers"] if name == b"authorization"]
@@ -67,10 +80,8 @@ class Gate:
         shown = b"Bearer " + token.strip() if scheme.lower() == b"bearer" else b""
         return hmac.compare_digest(shown, self._expected)
 
-    async def _refuse(
-        self, receive: Receive, send: Send, status: int, reason: str, *headers: tuple[bytes, bytes]
-    ) -> None:
-        await _answer(send, status, reason, *headers)
+    async def _refuse(self, receive: Receive, send: Send, refusal: Refusal) -> None:
+        await _answer(send, refusal)
         # The client has its answer. Closed at once, with something unread, the connection would be reset, and the
         # answer lost to a client that is still sending.
         with contextlib.suppress(TimeoutError):
@@ -78,33 +89,23 @@ class Gate:
         await send({"type": "http.response.body", "body": b""})
 
 
-async def _answer(send: Send, status: int, reason: str, *headers: tuple[bytes, bytes]) -> None:
+async def _answer(send: Send, refusal: Refusal) -> None:
     """All of an answer but its end, upon which the server closes the connection."""
-    body = orjson.dumps({"detail": reason})
+    body = orjson.dumps({"detail": refusal.reason})
     # What is left of the request is of no use, so nothing can follow it on this connection.
     always = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
         (b"connection", b"close"),
     ]
-    await send({"type": "http.response.start", "status": status, "headers": [*always, *headers]})
+    await send(
+        {"type": "http.response.start", "status": refusal.status, "headers": [*always, *refusal.headers]}
+    )
     await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
-def _announced(scope: Scope) -> int:
-    """Bytes of the body, as its headers say; 0 where they do not. The parser has refused what is no number."""
-    return max((int(value) for name, value in scope["headers"] if name == b"content-length"), default=0)
-
-
-async def _read(receive: Receive) -> int:
-    """Bytes of the body; once they are too many, the rest is left."""
-    size = 0
-    while size <= BODY_BYTES:
-        message = await receive()
-        size += len(message.get("body", b""))
-        if message["type"] != "http.request" or not message.get("more_body", False):
-            break
-    return size
+def _is_health(scope: Scope) -> bool:
+    return scope["path"] == "/health" and scope["method"] == "GET"
 
 
 async def _discard(receive: Receive) -> None:

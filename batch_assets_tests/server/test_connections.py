@@ -3,16 +3,19 @@
 import asyncio
 import contextlib
 import json
+import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+import h11
 import pytest
 
-from batch_assets.server.connections import create_server
-from batch_assets.server.gate import BODY_BYTES, Gate, Message, Receive, Scope, Send
+from batch_assets.server.bodies import BODY_BYTES
+from batch_assets.server.connections import DROPPED_BYTES, create_server
+from batch_assets.server.gate import Gate, Message, Receive, Scope, Send
 from batch_assets.server.limits import Limits
 from batch_assets_tests.waiting import PATIENCE_SECONDS, wait_until
 
@@ -23,6 +26,8 @@ PATIENT = Limits(head_seconds=LONG, body_seconds=LONG, answer_seconds=LONG)
 SHORT = 0.2
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
+GET_HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 AUTHORIZED = b"Authorization: Bearer " + TOKEN.encode() + b"\r\n"
 
 
@@ -170,6 +175,85 @@ def test_a_client_that_sends_all_of_it_first_still_gets_its_answer() -> None:
         received = rest(client)
         assert received.startswith(b"HTTP/1.1 401")
         assert json.loads(received.partition(b"\r\n\r\n")[2])["detail"].startswith("send the server's token")
+
+
+@pytest.fixture
+def events(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What the server's HTTP parser has made of what came, one for each step of its work."""
+    made: list[object] = []
+    parse = h11.Connection.next_event
+
+    def counted(self: h11.Connection) -> object:
+        made.append(parse(self))
+        return made[-1]
+
+    monkeypatch.setattr(h11.Connection, "next_event", counted)
+    return made
+
+
+@pytest.mark.parametrize("head", [POST, POST + AUTHORIZED, GET_HEALTH, GET + AUTHORIZED])
+def test_a_body_in_chunks_is_refused_unparsed(head: bytes, events: list[object]) -> None:
+    with Server(PATIENT) as server, server.client() as client:
+        client.sendall(head + CHUNKED + b"1\r\na\r\n" * 10_000)
+        received = answer(client)
+        assert received.startswith(b"HTTP/1.1 411") and b"connection: close" in received.lower()
+        client.sendall(b"1\r\na\r\n" * 10_000)
+        with server.client() as another:
+            another.sendall(GET + AUTHORIZED + b"\r\n")
+            assert answer(another).startswith(b"HTTP/1.1 200")
+        assert server.calls == 1
+        assert len(events) < 20
+
+
+def test_a_refused_body_ends_with_the_deadline() -> None:
+    with Server(replace(PATIENT, head_seconds=SHORT)) as server, server.client() as client:
+        client.sendall(POST + CHUNKED)
+        wait_until(dripping(client))
+
+
+@pytest.mark.parametrize("framing", [CHUNKED, b"Content-Length: %d\r\n\r\n" % 10**15])
+def test_a_refused_body_ends_with_its_size(framing: bytes) -> None:
+    with Server(PATIENT) as server, server.client() as client:
+        client.sendall(POST + framing)
+        with contextlib.suppress(OSError):
+            client.sendall(b"x" * (DROPPED_BYTES + 1))
+        wait_until(lambda: server.connections == 0)
+
+
+def test_health_takes_no_long_body(events: list[object]) -> None:
+    with Server(PATIENT) as server, server.client() as client:
+        client.sendall(GET_HEALTH + b"Content-Length: 8000000\r\n\r\n" + b"x" * 8_000_000)
+        assert rest(client).startswith(b"HTTP/1.1 413")
+        assert server.calls == 0 and len(events) < 20
+
+
+@pytest.mark.parametrize("head", [GET_HEALTH, POST, POST + AUTHORIZED])
+def test_a_short_body_is_parsed_once_however_it_comes(head: bytes, events: list[object]) -> None:
+    with Server(PATIENT) as server, server.client() as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client.sendall(head + b"Content-Length: 1000\r\n\r\n")
+        for _ in range(1000):
+            client.sendall(b"x")
+        status = b"401" if head == POST else b"200"
+        assert answer(client).startswith(b"HTTP/1.1 " + status)
+        if head != POST:
+            client.sendall(GET + AUTHORIZED + b"\r\n")
+            assert answer(client).startswith(b"HTTP/1.1 200"), "the next request on the connection"
+        assert len(events) < 30
+
+
+@pytest.mark.parametrize("head", [POST, POST + AUTHORIZED, GET_HEALTH])
+@pytest.mark.parametrize("sent", [CHUNKED + b"zz\r\n", b"Content-Length: 1\r\n\r\nxzz\r\n\r\n"])
+def test_what_is_no_http_after_a_head_logs_nothing(
+    head: bytes, sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Server(PATIENT) as server, server.client() as client:
+        client.sendall(head + sent)
+        assert answer(client)
+        client.shutdown(socket.SHUT_WR)
+        rest(client)
+        wait_until(lambda: server.connections == 0)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 def test_a_client_that_reads_nothing_is_left() -> None:
