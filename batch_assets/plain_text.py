@@ -14,6 +14,8 @@ import traceback
 from types import TracebackType
 from typing import Any
 
+QUOTED_CHARACTERS = 200
+
 # C0, DEL and C1; line and paragraph separators; what turns the direction of writing; surrogates, which are in
 # file names that are no UTF-8, and which no stream of UTF-8 takes. Joiners stay: emoji and whole scripts need them.
 _OBEYED = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
@@ -24,6 +26,12 @@ _ON_LINES = re.compile(f"(?![\n\t])[{_OBEYED}]")
 def plain_text(text: str) -> str:
     """`text` on one line, its control characters written out."""
     return _ON_A_LINE.sub(_written_out, text)
+
+
+def quoted(value: object) -> str:
+    """`value` as a message quotes it: as Python writes it down, cut where that is long."""
+    text = repr(value)
+    return text if len(text) <= QUOTED_CHARACTERS else text[: QUOTED_CHARACTERS - 1] + "…"
 
 
 def plain_lines(text: str) -> str:

@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from dagster import ResolutionContext
 
+from batch_assets.components.documents import load_documents
 from batch_assets.components.templates import render
 from batch_assets.errors import ConfigurationError
 from batch_assets.home import project_root
+from batch_assets.plain_text import quoted
 from batch_assets.settings.pipeline import PIPELINE_NAME, PipelineSettings, parse_pipeline
 from batch_assets.settings.source import SHARDS_SCHEME
 from batch_assets.sources.shards import RECORD_ID
@@ -164,16 +165,18 @@ def defs_folder(given: str | None) -> Path:
 
 def _declared(file: Path) -> Iterator[Mapping[str, Any]]:
     try:
-        documents = list(yaml.safe_load_all(file.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
+        documents = load_documents(file.read_text(encoding="utf-8"))
+    except Exception as error:  # a value that is not what its tag says may raise anything
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigurationError(f"{file}: cannot be read as YAML: {reason}") from None
     for document in documents:
         if not isinstance(document, Mapping) or document.get("type") != COMPONENT_TYPE:
             continue
         attributes = document.get("attributes")
         if not isinstance(attributes, Mapping):
-            raise ConfigurationError(f"{file}: attributes: {attributes!r}: should be the pipeline's fields")
+            raise ConfigurationError(
+                f"{file}: attributes: {quoted(attributes)}: should be the pipeline's fields"
+            )
         yield attributes
 
 

@@ -9,6 +9,7 @@ import pydantic
 from pydantic import Field
 
 from batch_assets.errors import ConfigurationError
+from batch_assets.plain_text import quoted
 from batch_assets.settings.base import Bytes, Settings
 from batch_assets.settings.executors import EXECUTOR_SETTINGS, ExecutorSettings
 from batch_assets.settings.in_place import GpuExecutorSettings
@@ -163,7 +164,7 @@ def describe_errors(error: pydantic.ValidationError) -> str:
             message = item["msg"].removeprefix("Value error, ").replace("Input should be", "should be", 1)
             # Of a whole section whose fields do not go together, the words name those.
             together = isinstance(item["input"], dict) and item["type"] == "value_error"
-            value = "" if together else f"{item['input']!r} cannot be used: "
+            value = "" if together else f"{quoted(item['input'])} cannot be used: "
             lines.append(f"{field}: {value}{message}")
     return "; ".join(dict.fromkeys(lines))
 
