@@ -7,17 +7,20 @@ word None.
 """
 
 import os
+import re
 from collections.abc import Mapping
-from types import ModuleType
 from typing import Any
 
 from dagster import ResolutionContext
 from dagster.components.resolved.scopes import EnvScope
-from jinja2 import StrictUndefined, Undefined
-from jinja2.nativetypes import NativeEnvironment
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import Undefined
 
+from batch_assets.components.sandbox import Sandbox
 from batch_assets.errors import ConfigurationError
+from batch_assets.plain_text import quoted
+
+REASON_CHARACTERS = 300
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+", re.IGNORECASE)
 
 
 def render(value: Any, context: ResolutionContext, where: str) -> Any:
@@ -33,32 +36,18 @@ def render(value: Any, context: ResolutionContext, where: str) -> Any:
         return value
     scope = {**context.scope, "env": _Environment()}
     try:
-        filled = _SANDBOX.from_string(value).render(scope)
-        if isinstance(filled, Undefined):
-            str(filled)  # raises, and says what is missing
+        filled = _SANDBOX.fill_in(value, scope)
+        # Text that looks like a number comes back as one; the field's own type decides what it is.
+        return str(filled) if isinstance(filled, bool | int | float) else filled
     except Exception as error:  # an expression may raise anything
         offered = ", ".join(sorted(scope.keys() - {"env"}))
         raise ConfigurationError(
-            f"{where}: {value!r} cannot be filled in: {_reason(error)}; a template may use env.NAME, "
+            f"{where}: {quoted(value)} cannot be filled in: {_reason(error)}; a template may use env.NAME, "
             f"env('NAME', 'default') and {offered}, and nothing of Python behind them"
         ) from None
-    # Text that looks like a number comes back as one; the field's own type decides what it is.
-    return str(filled) if isinstance(filled, bool | int | float) else filled
 
 
-class _Sandbox(ImmutableSandboxedEnvironment, NativeEnvironment):
-    """Keeps native types, as Dagster's engine does; has no globals, and shows no module to a template."""
-
-    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        return super().is_safe_attribute(obj, attr, value) and not isinstance(value, ModuleType)
-
-    def unsafe_undefined(self, obj: Any, attribute: str) -> Undefined:
-        # Of a name that does not exist, that is the reason to give, not what was looked for in it.
-        return obj if isinstance(obj, Undefined) else super().unsafe_undefined(obj, attribute)
-
-
-_SANDBOX = _Sandbox(undefined=StrictUndefined)
-_SANDBOX.globals.clear()  # cycler, namespace and the like are Python classes
+_SANDBOX = Sandbox()
 
 
 class _Environment(EnvScope):
@@ -77,4 +66,5 @@ class _Unset(Undefined):
 
 
 def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    return _ADDRESS.sub("", reason[:REASON_CHARACTERS])

@@ -50,6 +50,99 @@ def test_python_behind_a_template_is_out_of_reach(
     assert not list(tmp_path.iterdir()), "the command has run"
 
 
+GROWING = [
+    "{{ 'a' * 10**9 }}",
+    "{{ 'a' * 1000000000 }}",
+    "{{ [1] * 1000000000 }}",
+    "{{ 1000000000 * 'a' }}",
+    "{{ 2 ** (10 ** 9) }}",
+    "{{ '%1000000000d' % 1 }}",
+    "{{ '{:>1000000000}'.format(1) }}",
+    "{{ '{x:>1000000000}'.format_map({'x': 1}) }}",
+    "{{ 'a'['format'](1) }}",
+    "{{ 'a' | center(1000000000) }}",
+    "{{ 'a' | indent(1000000000) }}",
+    "{{ '%1000000000d' | format(1) }}",
+    "{{ [1] | slice(100000000) | list }}",
+    "{{ 'a'.ljust(1000000000) }}",
+    "{{ 'a'['ljust'](1000000000) }}",
+    "{{ 'a'.zfill(1000000000) }}",
+    "{{ 'a\t'.expandtabs(1000000000) }}",
+    "{{ 'a'.translate({97: 'aa'}) }}",
+    "{{ (1).to_bytes(1000000000) }}",
+    "{{ 'a'" + ".replace('a', 'aaaaaaaaaa')" * 9 + " }}",
+    "{{ 'a'" + " | replace('a', 'aaaaaaaaaa')" * 9 + " }}",
+    "{{ 'aaaaaaaaaa'" + " | join('aaaaaaaaaa')" * 9 + " }}",
+    "{{ 'a'" + ".join('aaaaaaaaaa')" * 2 + ".join('" + "a" * 4096 + "') }}",
+    "{{ " + "[" * 40 + "'\\\\'" + "] | string" * 40 + " }}",
+    "{{ " + "([" * 40 + "'\\\\'" + "] ~ '')" * 40 + " }}",
+    "{% for a in [1, 2] %}{% for b in [1, 2] %}{{ b }}{% endfor %}{% endfor %}",
+    "{% set a = 'a' %}{{ a ~ a }}",
+    "{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}",
+    "{% filter upper %}{{ 'a' }}{% endfilter %}",
+    "{{ dg.HourlyPartitionsDefinition('0001-01-01-00:00').get_partition_keys() }}",
+    "{{ '" + "a" * 20_000 + "' }}",
+    "{{ " + "9" * 5000 + " }}",
+    "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
+    "{{ " + "1+" * 5000 + "1 }}",
+    "{{ " + "not " * 4000 + "1 }}",
+]
+
+
+@pytest.mark.parametrize(
+    "value", ["{{ env.NOT_THERE * 2 }}", "{{ [env.NOT_THERE] | join }}", "{{ 'a' ~ env.NOT_THERE }}"]
+)
+def test_what_is_missing_is_told_first(value: str) -> None:
+    with pytest.raises(ConfigurationError, match="NOT_THERE is not set"):
+        filled(value)
+
+
+@pytest.mark.parametrize("value", GROWING, ids=range(len(GROWING)))
+def test_nothing_grows_or_runs_for_long(value: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        filled(value)
+    assert len(str(refused.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "{{ env }}",
+        "x{{ env }}",
+        "{{ [env] }}",
+        "{{ {'a': dg} }}",
+        "{{ env ~ '' }}",
+        "{{ [env] | join }}",
+        "{{ env | string }}",
+        "{{ datetime.datetime.now }}",
+        "{{ 'a'.upper }}",
+        "{{ env(env) }}",
+        "{{ env + 1 }}",
+        "{{ [env.NOT_THERE] }}",
+    ],
+)
+def test_only_plain_values_come_out_and_no_address_is_told(value: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        filled(value)
+    assert "0x" not in str(refused.value)
+
+
+def test_what_templates_are_for_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STAGE", "Prod-1")
+    monkeypatch.setenv("LONG", "long " * 10_000)
+    assert filled("s3://{{ env.STAGE | lower | replace('-', '_') }}/x") == "s3://prod_1/x"
+    assert filled("{{ 's3://' ~ env.STAGE ~ '/' ~ 1 }}") == "s3://Prod-1/1"
+    assert filled("{{ env.STAGE.replace('-', '/') }}") == "Prod/1"
+    assert filled("{{ '-'.join(env.STAGE.split('-')) }}") == "Prod-1"
+    assert filled("{{ ['a', 1] | join('/') }}") == "a/1"
+    assert filled("{{ env.STAGE.split('-') | last | int * 2 }}") == "2"
+    assert filled("{{ 'big' if env.STAGE.startswith('Prod') else 'small' }}") == "big"
+    assert filled("{{ env.STAGE[:4] | upper }}") == "PROD"
+    assert filled("{{ env.NOT_THERE or env('NEITHER', 'c') }}") == "c"
+    assert filled("{{ env.LONG }}") == filled("{{ env.LONG | default('') }}") == "long " * 10_000
+    assert filled("{{ 'x' if env.NOT_THERE is none or 7 % 4 == 3 }}") == "x"
+
+
 def test_values_keep_their_types(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NAMES", "a,b")
     assert filled("{{ ['a', 'b'] }}") == ["a", "b"]
