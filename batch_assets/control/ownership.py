@@ -29,6 +29,8 @@ ATTACH_TRIES = 10
 NAMES_LOOKED_AT = 1_000
 UNTAKEN = 0
 """The epoch of a root that is not taken yet."""
+MOST_EPOCHS = 2**32
+"""Fences grow with the epoch; a larger one would not fit into the ledger's columns."""
 OWNER = {"pipeline": str, "epoch": int, "source": list, "configuration": dict}
 """The fields of `pipeline.json`."""
 
@@ -47,7 +49,12 @@ def read_owner(storage: Storage) -> dict[str, Any] | None:
 def _parse_owner(storage: Storage, data: bytes) -> dict[str, Any]:
     with contextlib.suppress(orjson.JSONDecodeError):
         owner = orjson.loads(data)
-        if isinstance(owner, dict) and all(isinstance(owner.get(name), kind) for name, kind in OWNER.items()):
+        if (
+            isinstance(owner, dict)
+            and all(isinstance(owner.get(name), kind) for name, kind in OWNER.items())
+            and all(isinstance(source, str) for source in owner["source"])
+            and 0 <= owner["epoch"] <= MOST_EPOCHS
+        ):
             return owner
     raise ConfigurationError(
         f"{storage.uri}/{paths.PIPELINE} is not what this program writes; name another output root"

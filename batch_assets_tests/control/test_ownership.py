@@ -1,14 +1,19 @@
 """Whose an output root is, where one pipeline name comes with two roots."""
 
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
 
+from batch_assets import paths
 from batch_assets.control.collection import collect_shards
+from batch_assets.control.ownership import check_owner, read_owner
 from batch_assets.control.pipeline import open_pipeline
 from batch_assets.errors import ConfigurationError
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.states import State
+from batch_assets.storage import open_storage
 from batch_assets_tests.control.builders import embed_all, make_settings, open_ledger, run, write_input
 from batch_assets_tests.fakes import FakeHost
 
@@ -32,3 +37,20 @@ def test_a_name_does_not_leave_a_root_where_it_is_at_work(tmp_path: Path) -> Non
     list(collect_shards(pipeline, ["g0001-00001"]))
     embed_all(other, ledger, host)
     assert [row.state for row in ledger.shards("texts")] == [State.COLLECTED] * 2
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *({"source": source} for source in ([1, None, {}], [None], [["a"]], None, "a", {})),
+        *({"epoch": epoch} for epoch in (-1, 2**60, "1", None)),
+    ],
+)
+def test_a_root_whose_own_word_makes_no_sense_is_refused(tmp_path: Path, changed: dict[str, Any]) -> None:
+    owner = {"pipeline": "texts", "epoch": 1, "source": ["a"], "configuration": {}} | changed
+    storage = open_storage(f"{tmp_path}/out")
+    storage.write(paths.PIPELINE, orjson.dumps(owner))
+    with pytest.raises(ConfigurationError, match=r"pipeline\.json is not what this program writes"):
+        read_owner(storage)
+    with pytest.raises(ConfigurationError, match=r"pipeline\.json is not what this program writes"):
+        check_owner(make_settings(tmp_path), storage)
