@@ -301,3 +301,41 @@ def test_refused_uris(uri: str) -> None:
 def test_join() -> None:
     assert join_uri("s3://bucket", "a/b") == "s3://bucket/a/b"
     assert join_uri("/root", "") == "/root"
+
+
+READERS = ("read", "read_versioned", "stream", "open_input", "copy")
+
+
+def read_by(storage: Storage, way: str, path: str) -> None:
+    if way == "copy":
+        storage.copy(path, "target")
+    elif way == "stream":
+        list(storage.stream(path, 0, 100))
+    else:
+        getattr(storage, way)(path)
+
+
+@pytest.mark.parametrize("way", READERS)
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, way: str) -> None:
+    storage = open_storage(str(tmp_path))
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    for name in ("pipe", "folder", "endless"):
+        with pytest.raises(StorageError, match=f"{name}: is no regular file; remove"):
+            read_by(storage, way, name)
+    assert storage.info("target") is None
+    storage.write("file", b"content")
+    (tmp_path / "link").symlink_to("file")
+    read_by(storage, way, "link")
+
+
+def test_what_is_read_whole_has_a_largest_size(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage.write("file", b"12345")
+    monkeypatch.setattr("batch_assets.storage.base.MOST_READ_WHOLE", 5)
+    assert storage.read("file") == b"12345"
+    monkeypatch.setattr("batch_assets.storage.base.MOST_READ_WHOLE", 4)
+    for read in (storage.read, storage.read_versioned):
+        with pytest.raises(StorageError, match="root/file: has 5 bytes, but is read whole, up to 4; restore"):
+            read("file")
+    assert b"".join(storage.stream("file")) == b"12345"

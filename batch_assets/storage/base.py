@@ -10,10 +10,12 @@ from urllib.parse import unquote, urlparse
 
 import pyarrow as pa
 
-from batch_assets.errors import ConfigurationError
+from batch_assets.errors import ConfigurationError, StorageError
 
 OBJECT_SCHEMES = ("s3", "gs", "az")
 CHUNK_BYTES = 8 * 2**20
+MOST_READ_WHOLE = 512 * 2**20
+"""Of what is read into memory as a whole, such as markers, manifests and plans."""
 
 
 class VersionMismatch(Exception):
@@ -62,7 +64,10 @@ class Storage(Protocol):
 
     uri: str
 
-    def read(self, path: str) -> bytes: ...
+    def read(self, path: str) -> bytes:
+        """All bytes of a small file; StorageError where it has more than `MOST_READ_WHOLE`."""
+        ...
+
     def read_versioned(self, path: str) -> tuple[bytes, str] | None:
         """The content and its version, or None where there is no such file."""
         ...
@@ -137,6 +142,14 @@ def normalize_uri(uri: str) -> str:
     if any(part in ("", ".", "..") for part in rest.split("/")):
         raise ConfigurationError(f"{uri!r}: has an empty part, '.' or '..'; write the path without it")
     return f"{scheme}://{rest}"
+
+
+def refuse_large(uri: str, size: int) -> None:
+    """Raise StorageError for a file that is too large to be read whole: it would fill the memory."""
+    if size > MOST_READ_WHOLE:
+        raise StorageError(
+            f"{uri}: has {size:,} bytes, but is read whole, up to {MOST_READ_WHOLE:,}; restore it from a copy"
+        )
 
 
 def is_local(uri: str) -> bool:

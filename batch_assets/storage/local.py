@@ -14,12 +14,10 @@ from typing import Self
 
 import pyarrow as pa
 
-from batch_assets.errors import StorageError
-from batch_assets.storage.base import CHUNK_BYTES, FileInfo, Output, VersionMismatch
+from batch_assets.storage.base import CHUNK_BYTES, FileInfo, Output, VersionMismatch, refuse_large
+from batch_assets.storage.local_files import explained, open_regular, refuse_irregular
 
 _READ_BYTES = 2**20  # more is no faster here, and twice as much waits in memory
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK}
 
 
@@ -34,8 +32,9 @@ class LocalStorage:
         return self._root / path if path else self._root
 
     def read(self, path: str) -> bytes:
-        with _explained(self._path(path)):
-            return self._path(path).read_bytes()
+        with explained(self._path(path)), open_regular(self._path(path)) as file:
+            refuse_large(str(self._path(path)), os.fstat(file.fileno()).st_size)
+            return file.readall()
 
     def read_versioned(self, path: str) -> tuple[bytes, str] | None:
         try:
@@ -47,7 +46,7 @@ class LocalStorage:
     def stream(
         self, path: str, start: int = 0, end: int | None = None, version: str | None = None
     ) -> Iterator[bytes]:
-        with _explained(self._path(path)), self._path(path).open("rb", buffering=0) as file:
+        with explained(self._path(path)), open_regular(self._path(path)) as file:
             status = os.fstat(file.fileno())
             _demand(path, status, version)
             file.seek(start)
@@ -59,7 +58,7 @@ class LocalStorage:
 
     def create(self, path: str, data: bytes) -> bool:
         target = self._path(path)
-        with _explained(target), _temporary_with(target, data) as temporary:
+        with explained(target), _temporary_with(target, data) as temporary:
             try:
                 os.link(temporary, target)
             except FileExistsError:
@@ -88,12 +87,13 @@ class LocalStorage:
 
     def write(self, path: str, data: bytes) -> None:
         target = self._path(path)
-        with _explained(target), _temporary_with(target, data) as temporary:
+        with explained(target), _temporary_with(target, data) as temporary:
             os.replace(temporary, target)
         _sync_folder(target.parent)
 
     def open_input(self, path: str) -> pa.NativeFile:
-        with _explained(self._path(path)):
+        with explained(self._path(path)):
+            refuse_irregular(self._path(path), os.stat(self._path(path)))
             return pa.OSFile(str(self._path(path)), "rb")
 
     def open_output(self, path: str) -> Output:
@@ -101,7 +101,7 @@ class LocalStorage:
 
     def info(self, path: str) -> FileInfo | None:
         try:
-            with _explained(self._path(path)):
+            with explained(self._path(path)):
                 status = self._path(path).stat()
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -132,7 +132,8 @@ class LocalStorage:
                     yield _info(path, status)
 
     def copy(self, source: str, target: str) -> None:
-        with self._path(source).open("rb") as file, self.open_output(target) as output:
+        path = self._path(source)
+        with explained(path), open_regular(path) as file, self.open_output(target) as output:
             shutil.copyfileobj(file, output, CHUNK_BYTES)
 
     def delete(self, paths: Sequence[str]) -> None:
@@ -146,7 +147,7 @@ class _LocalOutput:
 
     def __init__(self, target: Path) -> None:
         self._target = target
-        with _explained(target):
+        with explained(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             handle, self._temporary = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
         self._file = os.fdopen(handle, "wb")
@@ -156,11 +157,11 @@ class _LocalOutput:
         return self._file.closed
 
     def write(self, data: bytes | memoryview, /) -> int:
-        with _explained(self._target):
+        with explained(self._target):
             return self._file.write(data)
 
     def flush(self) -> None:
-        with _explained(self._target):
+        with explained(self._target):
             self._file.flush()
 
     def tell(self) -> int:
@@ -170,7 +171,7 @@ class _LocalOutput:
         if self._file.closed:
             return
         try:
-            with _explained(self._target):
+            with explained(self._target):
                 self._file.flush()
                 os.fchmod(self._file.fileno(), 0o644)
                 os.fsync(self._file.fileno())
@@ -197,24 +198,6 @@ class _LocalOutput:
             self.close()
         elif not self.closed:
             self.abort()
-
-
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Put what the disk refuses into one sentence; what callers expect of a path stays as it is."""
-    try:
-        yield
-    except (FileNotFoundError, FileExistsError, NotADirectoryError):
-        raise
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno is not None else str(error)
-        if error.errno in _FULL:
-            step = "make room there, then go on with the same command"
-        elif error.errno in _REFUSED:
-            step = "let this user read and write there, or name another place"
-        else:
-            step = "check the disk, then go on with the same command"
-        raise StorageError(f"{path}: {reason}; {step}") from error
 
 
 def _info(path: str, status: os.stat_result) -> FileInfo:

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pyarrow as pa
 
 from batch_assets.errors import BatchAssetsError, ConfigurationError
-from batch_assets.storage.base import CHUNK_BYTES, FileInfo, Output, VersionMismatch
+from batch_assets.storage.base import CHUNK_BYTES, FileInfo, Output, VersionMismatch, join_uri, refuse_large
 from batch_assets.storage.object_errors import explain
 from batch_assets.storage.object_files import ObjectInput, ObjectOutput
 
@@ -49,7 +49,7 @@ class ObjectStorage:
         import obstore
 
         with self._explained(path):
-            return bytes(obstore.get(self._store, self._path(path)).bytes())
+            return self._whole(path, obstore.get(self._store, self._path(path)))
 
     def read_versioned(self, path: str) -> tuple[bytes, str] | None:
         import obstore
@@ -57,9 +57,13 @@ class ObjectStorage:
         try:
             with self._explained(path):
                 result = obstore.get(self._store, self._path(path))
-                return bytes(result.bytes()), _version(result.meta)
+                return self._whole(path, result), _version(result.meta)
         except FileNotFoundError:
             return None
+
+    def _whole(self, path: str, result: Any) -> bytes:
+        refuse_large(join_uri(self.uri, path), result.meta["size"])
+        return bytes(result.bytes())
 
     def stream(
         self, path: str, start: int = 0, end: int | None = None, version: str | None = None
