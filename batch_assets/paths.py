@@ -193,3 +193,8 @@ def is_own_name(path: str) -> bool:
     """
     temporary = _TEMPORARY.fullmatch(path)
     return _OWN.fullmatch(path if temporary is None else temporary[1] + temporary[2]) is not None
+
+
+def is_inside(path: str) -> bool:
+    """Whether a relative path stays in the folder that it starts from: no `..`, no empty part, not absolute."""
+    return "\0" not in path and not {"", ".", ".."}.intersection(path.split("/"))

@@ -177,7 +177,7 @@ _MANIFEST = pydantic.TypeAdapter(Manifest)
 def read_manifest(storage: Storage, version: str) -> Manifest | None:
     """The manifest of a version, or None where that version was never finished.
 
-    Raises AccountingError for a file that is no manifest of this version.
+    Raises AccountingError for a file that is no manifest of this version, or names files outside its folder.
     """
     path = paths.merged_manifest(version)
     found = storage.read_versioned(path)
@@ -191,6 +191,17 @@ def read_manifest(storage: Storage, version: str) -> Manifest | None:
         raise AccountingError(f"{path}: not a manifest ({where}: {problem['msg']}); merge again") from None
     if manifest.version != version:
         raise AccountingError(f"{path}: is the manifest of version {manifest.version!r}; merge again")
+    named = [part.uri for part in (*manifest.parts, manifest.failures)]
+    named += [group.folder for group in manifest.groups]
+    for name in named:
+        if not paths.is_inside(name):  # its readers would take, or delete, what is somebody else's
+            raise AccountingError(
+                f"{path}: names {name[:80]!r}, which is not in the version's folder; merge again"
+            )
+    if manifest.previous is not None and not paths.is_inside(manifest.previous):
+        raise AccountingError(
+            f"{path}: names {manifest.previous[:80]!r} as the version before it; merge again"
+        )
     return manifest
 
 
