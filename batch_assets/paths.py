@@ -17,12 +17,19 @@ SINGLE_FILE = "embeddings.parquet"
 SINGLE_METADATA = "metadata.json"
 
 
+SHARD_KEY = r"g[0-9]{4,}-[0-9]{5,}"
+"""The pattern of a shard's key."""
 _PLAN = re.compile(r"plan/g(\d{4,})\.parquet")
 
 
 def shard_key(generation: int, ordinal: int) -> str:
     """Key of a shard, which is also its partition key: g0001-00042."""
     return f"g{generation:04d}-{ordinal:05d}"
+
+
+def is_shard_key(text: str) -> bool:
+    """Whether this is how shards are called."""
+    return re.fullmatch(SHARD_KEY, text) is not None
 
 
 def shard_generation(shard: str) -> int:
@@ -158,9 +165,8 @@ def fence_of(path: str) -> int | None:
 
 
 _FENCED = re.compile(r"(?:shards/[^/]+/(?:(?:embeddings|failures)-(\d+)|attempts/(\d+)/)|jobs/[^/]+/(\d+)/)")
-_SHARD = r"g\d{4,}-\d{5,}"
 _OWN_FOLDER = "(?:-[0-9a-f]{8})?"
-_REQUEST_FILE = rf"{_SHARD}-\d+{_OWN_FOLDER}-\d{{5,}}\.(?:jsonl|csv)"
+_REQUEST_FILE = rf"{SHARD_KEY}-\d+{_OWN_FOLDER}-\d{{5,}}\.(?:jsonl|csv)"
 _IN_JOB = "|".join(
     (
         rf"requests{_OWN_FOLDER}/{_REQUEST_FILE}",
@@ -173,9 +179,9 @@ _OWN = re.compile(
     "|".join(
         (
             r"spool/[0-9a-f]{16}\.parquet",
-            rf"shards/{_SHARD}/(?:input\.json|shard\.json|(?:embeddings|failures)-\d+(?:-\d+)?\.parquet)",
-            rf"shards/{_SHARD}/attempts/\d+/(?:rows\.parquet|attempt\.json|(?:run|error)-\d+\.json)",
-            rf"jobs/{_SHARD}/\d+/(?:job\.json|{_IN_JOB})",
+            rf"shards/{SHARD_KEY}/(?:input\.json|shard\.json|(?:embeddings|failures)-\d+(?:-\d+)?\.parquet)",
+            rf"shards/{SHARD_KEY}/attempts/\d+/(?:rows\.parquet|attempt\.json|(?:run|error)-\d+\.json)",
+            rf"jobs/{SHARD_KEY}/\d+/(?:job\.json|{_IN_JOB})",
             rf"jobs/pools/[0-9a-f]+-[0-9a-f]{{8}}/(?:{_IN_JOB})",
             r"jobs/manifests/[0-9A-Za-z-]+\.json",
             r"merged/v\d{6,}-[0-9a-f]{8}/(?:failures\.parquet|manifest\.json|metadata\.json)",

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from batch_assets import paths
 from batch_assets.errors import StorageError
 from batch_assets.sharding.plan import PlanSummary, Shard
+from batch_assets.sharding.plan_checks import MOST_ROWS, check_table, parse_summary
 from batch_assets.sources.base import Segment, SourceFile
 from batch_assets.storage import Storage, join_uri
 
@@ -57,25 +58,32 @@ def write_plan(storage: Storage, summary: PlanSummary, shards: Sequence[Shard]) 
 
 def read_plan(storage: Storage, generation: int) -> tuple[PlanSummary, list[Shard]]:
     """The summary, with its files, and all shards in order. Raises FileNotFoundError where there is none."""
-    table = _read_table(storage, generation)
-    summary = dataclasses.replace(_parse_summary(table.schema.metadata[_SUMMARY]), files=_files(table))
-    return summary, _shards(table)
+    summary, table = _read(storage, generation)
+    return dataclasses.replace(summary, files=_files(table)), _shards(table)
 
 
 def read_shards(storage: Storage, generation: int, keys: Sequence[str]) -> list[Shard]:
     """Some of a generation's shards, in the plan's order; unknown keys are left out."""
-    table = _read_table(storage, generation)
+    _, table = _read(storage, generation)
     wanted = pc.SetLookupOptions(pa.array(keys, pa.string()))
     return _shards(table.filter(pc.call_function("is_in", [table.column("shard")], wanted)))
 
 
 def read_summary(storage: Storage, generation: int) -> PlanSummary:
     """The summary without its files. Raises FileNotFoundError where there is no such generation."""
+    path = paths.plan_summary(generation)
     try:
-        return _parse_summary(storage.read(paths.plan_summary(generation)))
+        data = storage.read(path)
     except FileNotFoundError:
         _complete(storage, generation)
-        return _parse_summary(storage.read(paths.plan_summary(generation)))
+        data = storage.read(path)
+    try:
+        return parse_summary(data, generation)
+    except ValueError as error:
+        raise StorageError(
+            f"{join_uri(storage.uri, path)}: is not a plan's summary ({error}); delete it: it is written again "
+            f"from {paths.plan(generation)}"
+        ) from error
 
 
 def generations(storage: Storage) -> list[int]:
@@ -86,7 +94,8 @@ def generations(storage: Storage) -> list[int]:
 
 def _complete(storage: Storage, generation: int) -> None:
     """Write the summary that a planner did not come to write."""
-    metadata = _read_table(storage, generation).schema.metadata
+    _, table = _read(storage, generation)
+    metadata = table.schema.metadata
     storage.create(paths.plan_summary(generation), metadata[_SUMMARY])
 
 
@@ -119,20 +128,27 @@ def _table_bytes(summary: PlanSummary, shards: Sequence[Shard]) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def _read_table(storage: Storage, generation: int) -> pa.Table:
+def _read(storage: Storage, generation: int) -> tuple[PlanSummary, pa.Table]:
+    """A generation's summary, without its files, and its rows. Raises StorageError where they make no sense."""
     data = storage.read(paths.plan(generation))
     try:
-        table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
-    except pa.ArrowException as error:
-        raise _damaged(storage, generation, error) from error
-    if _SUMMARY not in (table.schema.metadata or {}):
-        raise _damaged(storage, generation, "it holds no summary")
-    return table
-
-
-def _damaged(storage: Storage, generation: int, reason: object) -> StorageError:
-    uri = join_uri(storage.uri, paths.plan(generation))
-    return StorageError(f"{uri}: is not a plan ({reason}); restore it from a copy of the output root")
+        file = pq.ParquetFile(pa.BufferReader(data))
+        schema = file.schema_arrow
+        if not schema.equals(_SCHEMA):
+            raise ValueError("it has other columns")
+        if file.metadata.num_rows > MOST_ROWS:
+            raise ValueError(f"it has {file.metadata.num_rows:,} rows")
+        if _SUMMARY not in (schema.metadata or {}):
+            raise ValueError("it holds no summary")
+        summary = parse_summary(schema.metadata[_SUMMARY], generation)
+        table = file.read(use_threads=False)
+        check_table(table)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        uri = join_uri(storage.uri, paths.plan(generation))
+        raise StorageError(
+            f"{uri}: is not a plan ({error}); restore it from a copy of the output root"
+        ) from error
+    return summary, table
 
 
 def _shards(table: pa.Table) -> list[Shard]:
@@ -166,8 +182,3 @@ def _summary_bytes(summary: PlanSummary) -> bytes:
     content = {field.name: getattr(summary, field.name) for field in dataclasses.fields(summary)}
     content["files"] = len(summary.files)
     return orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n"
-
-
-def _parse_summary(data: bytes) -> PlanSummary:
-    content: dict[str, Any] = {**orjson.loads(data), "files": ()}
-    return PlanSummary(**content)
