@@ -12,7 +12,7 @@ import pydantic
 
 from batch_assets import paths
 from batch_assets.embeddings.accounting import Accounting
-from batch_assets.embeddings.schema import EMBED, Task
+from batch_assets.embeddings.schema import EMBED, PLAN_TYPES, VECTOR_TYPES, Task
 from batch_assets.errors import AccountingError
 from batch_assets.storage import Storage
 
@@ -191,6 +191,8 @@ def read_manifest(storage: Storage, version: str) -> Manifest | None:
         raise AccountingError(f"{path}: not a manifest ({where}: {problem['msg']}); merge again") from None
     if manifest.version != version:
         raise AccountingError(f"{path}: is the manifest of version {manifest.version!r}; merge again")
+    if (told := _senseless(manifest)) is not None:
+        raise AccountingError(f"{path}: not a manifest ({told}); merge again")
     named = [part.uri for part in (*manifest.parts, manifest.failures)]
     named += [group.folder for group in manifest.groups]
     for name in named:
@@ -203,6 +205,15 @@ def read_manifest(storage: Storage, version: str) -> Manifest | None:
             f"{path}: names {manifest.previous[:80]!r} as the version before it; merge again"
         )
     return manifest
+
+
+def _senseless(manifest: Manifest) -> str | None:
+    """What the fields cannot be, by their types alone they could."""
+    if unknown := set(manifest.columns.values()).difference(PLAN_TYPES):
+        return f"columns: no type {min(unknown)[:80]!r}"
+    if manifest.task == EMBED and (manifest.dimensions < 1 or manifest.vector_dtype not in VECTOR_TYPES):
+        return f"no vectors are of {manifest.dimensions} dimensions in {manifest.vector_dtype[:80]!r}"
+    return None
 
 
 def write_manifest(storage: Storage, manifest: Manifest) -> None:

@@ -4,18 +4,21 @@ Exact, without an index, in memory that does not grow with the dataset. Turning 
 text into a vector is the encoder's business.
 """
 
+import contextlib
 import heapq
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.parquet as pq
 
 from batch_assets import paths
 from batch_assets.embeddings.parquet_files import iter_vectors, open_parquet
-from batch_assets.embeddings.schema import EMBEDDING, GENERATE, RESPONSE
+from batch_assets.embeddings.schema import EMBEDDING, GENERATE, RESPONSE, embeddings_schema
 from batch_assets.embeddings.validation import vector_norms
-from batch_assets.errors import ConfigurationError, NotReady
+from batch_assets.errors import AccountingError, ConfigurationError, NotReady
 from batch_assets.merge.base import Manifest, Part
 from batch_assets.merge.publishing import open_current
 from batch_assets.storage import Storage, open_storage
@@ -88,7 +91,7 @@ def _best_of_part(
     number, part = item
     best: list[_Candidate] = []
     first = 0
-    with open_parquet(storage, manifest.path(part)) as file:
+    with _open_part(storage, manifest, part) as file:
         for vectors in iter_vectors(file):
             scores = vectors.astype(np.float32, copy=False) @ query
             scores /= np.maximum(vector_norms(vectors), np.finfo(np.float32).tiny)
@@ -100,6 +103,19 @@ def _best_of_part(
     return best
 
 
+@contextlib.contextmanager
+def _open_part(storage: Storage, manifest: Manifest, part: Part) -> Iterator[pq.ParquetFile]:
+    """A part to read; AccountingError where its columns are not those that its manifest tells of."""
+    path = manifest.path(part)
+    with open_parquet(storage, path) as file:
+        # Of such columns no value is null that must not be, and no vector has another length.
+        if not file.schema_arrow.equals(
+            embeddings_schema(manifest.columns, manifest.dimensions, manifest.vector_dtype)
+        ):
+            raise AccountingError(f"{path}: its columns are not those of its manifest; merge again")
+        yield file
+
+
 def _load(storage: Storage, manifest: Manifest, best: list[_Candidate]) -> list[Hit]:
     """The other columns of the candidates: only the row groups that hold one are read."""
     by_part: dict[int, list[int]] = {}
@@ -107,14 +123,16 @@ def _load(storage: Storage, manifest: Manifest, best: list[_Candidate]) -> list[
         by_part.setdefault(candidate.part, []).append(candidate.row)
     found: dict[tuple[int, int], dict[str, Any]] = {}
     for number, rows in by_part.items():
-        with open_parquet(storage, manifest.path(manifest.parts[number])) as file:
+        with _open_part(storage, manifest, manifest.parts[number]) as file:
             names = [name for name in file.schema_arrow.names if name != EMBEDDING]
             first = 0
             for group in range(file.num_row_groups):
                 last = first + file.metadata.row_group(group).num_rows
                 if inside := [row for row in rows if first <= row < last]:
                     table = file.read_row_group(group, columns=names, use_threads=False)
-                    values = table.take([row - first for row in inside]).to_pylist()
+                    table = table.take([row - first for row in inside])
+                    table.validate(full=True)  # texts are UTF-8
+                    values = table.to_pylist()
                     found |= {(number, row): one for row, one in zip(inside, values, strict=True)}
                 first = last
     hits = [(found[candidate.part, candidate.row], candidate.score) for candidate in best]
