@@ -17,7 +17,10 @@ from batch_assets.sources.tar_files import TarMember
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "avif", "gif", "bmp", "tif", "tiff", "jp2")
 _CAPTION, _METADATA, _LABEL = "txt", "json", "cls"
-_MOST_MEMBERS = 10_000  # of a sample: they are held in memory
+# Of a sample, which is held in memory: a character takes up to four bytes, and a name stands there twice.
+_MOST_MEMBERS = 10_000
+_MOST_CHARACTERS = 4 * 2**20
+_SHOWN_CHARACTERS = 60
 _NAME = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)", re.DOTALL)
 
 
@@ -36,7 +39,7 @@ class Sample:
     @property
     def key(self) -> str:
         """The name, fit to be stored: tar has names that are no UTF-8."""
-        return self.name.removeprefix("./").encode(errors="surrogateescape").decode(errors="replace")
+        return _storable(self.name.removeprefix("./"))
 
     @property
     def has_metadata(self) -> bool:
@@ -52,6 +55,7 @@ def samples(
     name goes on and on.
     """
     sample: Sample | None = None
+    characters = 0
     for member in members:
         match = _NAME.fullmatch(member.name)
         if match is None:
@@ -60,11 +64,12 @@ def samples(
         if sample is None or sample.name != name or extension in sample.members:
             if sample is not None:
                 yield sample
-            sample = Sample(name)
-        if len(sample.members) == _MOST_MEMBERS:
+            sample, characters = Sample(name), 0
+        characters += len(member.name)
+        if len(sample.members) == _MOST_MEMBERS or characters > _MOST_CHARACTERS:
             raise tarfile.ReadError(
                 f"more than {_MOST_MEMBERS:,} files in a row are named {shown(sample.key.encode())} "
-                "up to their first dot"
+                f"up to their first dot, or their names have more than {_MOST_CHARACTERS:,} characters together"
             )
         sample.members[extension] = member
         sample.end = member.offset + member.size
@@ -83,7 +88,7 @@ def image_of(sample: Sample) -> TarMember | Fault:
     others = [name for name in sample.members if name.rpartition(".")[2] in IMAGE_EXTENSIONS]
     if len(others) == 1:
         return sample.members[others[0]]
-    found = ", ".join(f".{name}" for name in list(others or sample.members)[:5])
+    found = ", ".join(f".{_cut(name)}" for name in list(others or sample.members)[:5])
     which = "several images and does not say which" if others else "no image"
     return Fault("no_image", f"the sample {shown(sample.key.encode())} has {which}: {found}")
 
@@ -112,6 +117,16 @@ def metadata_of(sample: Sample, companion: Callable[[str], Mapping[str, Any] | N
         return Fault(
             "lone_surrogate", "the sample's .json has half of a surrogate pair, which is no character"
         )
+
+
+def _storable(name: str) -> str:
+    return name.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def _cut(extension: str) -> str:
+    """An extension, fit for a message."""
+    text = _storable(extension[:_SHOWN_CHARACTERS])
+    return text + "…" if len(extension) > _SHOWN_CHARACTERS else text
 
 
 def _parse(data: bytes | Fault) -> Mapping[str, Any] | Fault:

@@ -32,7 +32,8 @@ from batch_assets.storage.threads import map_in_order
 _LOCAL_BLOCK = 16 * 2**10  # a header or two, and what little text is between them
 _REMOTE_BLOCK = 4 * 2**20
 _REMOTE_THREADS = 4
-_LONGEST_HEADER = 2**20  # a name, or attributes
+_LONGEST_HEADER = 2**20  # attributes, of which each file may have many
+_LONGEST_NAME = 64 * 2**10  # no system opens a path of more than 4 KiB
 _MAGICS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 
 
@@ -171,12 +172,14 @@ class _Following:
         if header.kind != LONG_NAME and header.kind not in PAX:
             return
         self.announced = True
-        if header.size > _LONGEST_HEADER:
+        if header.size > (_LONGEST_NAME if header.kind == LONG_NAME else _LONGEST_HEADER):
             raise damaged(offset, f"it announces a name or attributes of {header.size:,} bytes")
         if header.kind == LONG_NAME:
             self.name = text(read()) if self.name is None else self.name
             return
         records = pax_records(read(), offset)
+        if len(records.get(b"path", b"")) > _LONGEST_NAME:
+            raise damaged(offset, f"it announces a name of {len(records[b'path']):,} bytes")
         if b"path" in records and self.name is None:
             self.name = records[b"path"].decode(errors="surrogateescape").rstrip("/")
         if b"size" in records and self.size is None:

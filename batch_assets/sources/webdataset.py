@@ -217,17 +217,18 @@ def _batches(
         line, image = metadata_of(sample, companion), image_of(sample)
         fault = line if isinstance(line, Fault) else image if isinstance(image, Fault) else None
         member = None if isinstance(image, Fault) else image
+        error = None if fault is None else f"{fault.code}: {fault.message}"
         values = {
             "row": number,
             "line": None if isinstance(line, Fault) else line,
-            "error": None if fault is None else f"{fault.code}: {fault.message}",
+            "error": error,
             "offset": None if member is None else member.offset,
             "size": None if member is None else member.size,
             "end": sample.end,
         }
         for name, value in values.items():
             columns[name].append(value)
-        size += len(line)
+        size += len(error or "") + (0 if isinstance(line, Fault) else len(line))
         if size >= GROUP_BYTES or len(columns["row"]) == _GROUP_SAMPLES:
             yield pa.RecordBatch.from_pydict(columns, schema=_SCHEMA)
             columns, size = {name: [] for name in _SCHEMA.names}, 0

@@ -241,3 +241,19 @@ def test_a_name_that_goes_on_and_on(tmp_path: Path) -> None:
     data = tar_bytes([(f"a.{number}", b"") for number in range(10_001)])
     with pytest.raises(SourceError, match=r"00000\.tar: .*more than 10,000 files in a row are named 'a'"):
         plan_tar(tmp_path, data)
+
+
+def test_names_of_one_sample_that_would_fill_the_memory(tmp_path: Path) -> None:
+    data = tar_bytes([(f"a.{number}" + "x" * 60_000, b"") for number in range(80)])
+    with pytest.raises(SourceError, match=r"00000\.tar: .*more than 4,194,304 characters together"):
+        plan_tar(tmp_path, data)
+
+
+def test_an_extension_that_is_no_utf_8_or_very_long(tmp_path: Path) -> None:
+    members = [("good.jpg", b"1"), ("photo.caf\udce9", b"2"), ("long." + "x" * 50_000, b"3")]
+    planned = plan_tar(tmp_path, tar_bytes(members))
+    assert images(planned) == [b"1"]
+    assert [r.message for r in planned.rejections()] == [
+        "the sample 'photo' has no image: .caf\N{REPLACEMENT CHARACTER}",
+        f"the sample 'long' has no image: .{'x' * 60}…",
+    ]
