@@ -6,13 +6,14 @@ Which type a column has is decided in `columns.py`.
 import base64
 import datetime
 import decimal
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 import pyarrow as pa
 
 from batch_assets.sources.json_values import json_text
+from batch_assets.sources.temporal import temporal_as_text, temporal_text, text_of_each
 
 PLAN_TYPES: dict[str, pa.DataType] = {
     "int64": pa.int64(),
@@ -59,11 +60,11 @@ def natural_array(array: pa.Array) -> pa.Array:
     if plan_type is None:
         return pa.nulls(len(array), pa.string())
     if plan_type == "json":
-        return _each(array, nested_text)
+        return text_of_each(temporal_as_text(array), nested_text)
     if pa.types.is_temporal(found):
-        return _temporal_text(array)
+        return temporal_text(array)
     if _is_binary(found):
-        return _each(array, lambda value: base64.b64encode(value).decode())
+        return text_of_each(array, lambda value: base64.b64encode(value).decode())
     return array.cast(PLAN_TYPES[plan_type])
 
 
@@ -93,24 +94,6 @@ def _is_binary(data_type: pa.DataType) -> bool:
         or pa.types.is_fixed_size_binary(data_type)
         or pa.types.is_binary_view(data_type)
     )
-
-
-def _temporal_text(array: pa.Array) -> pa.Array:
-    found = array.type
-    if pa.types.is_interval(found):
-        return _each(array, lambda value: str(tuple(value)))
-    if pa.types.is_duration(found):
-        return _each(array.cast(pa.int64()), lambda value: f"{value}{found.unit}")
-    if not pa.types.is_timestamp(found):
-        return array.cast(pa.string())
-    # Without its zone's name a timestamp is UTC, and needs no zone data base to be written.
-    text = array.cast(pa.timestamp(found.unit)).cast(pa.string())
-    return _each(text, lambda value: value.replace(" ", "T") + ("Z" if found.tz is not None else ""))
-
-
-def _each(array: pa.Array, write: Callable[[Any], str]) -> pa.Array:
-    """The text that `write` makes of each value that is not null."""
-    return pa.array([None if value is None else write(value) for value in array.to_pylist()], pa.string())
 
 
 def nested_text(value: Any) -> str:

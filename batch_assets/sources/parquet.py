@@ -31,6 +31,7 @@ from batch_assets.sources.parquet_columns import declared_kinds, is_bytes, is_te
 from batch_assets.sources.parquet_files import open_parquet, parquet_errors, reopener
 from batch_assets.sources.parquet_groups import bytes_of, narrow
 from batch_assets.sources.records import RecordBuilder, id_text
+from batch_assets.sources.temporal import temporal_as_text
 from batch_assets.sources.texts import check_text
 from batch_assets.storage import FileInfo, Storage, join_uri
 
@@ -226,7 +227,9 @@ def _planned(array: pa.Array, plan_type: str, name: str, builder: RecordBuilder)
 
 def _values(array: pa.Array) -> list[Any]:
     """Python values of a column; temporal and other rare types as the text they are stored as."""
-    plain = is_text(array.type) or pa.types.is_nested(array.type) or pa.types.is_primitive(array.type)
+    if pa.types.is_nested(array.type):
+        return temporal_as_text(array).to_pylist()
+    plain = is_text(array.type) or pa.types.is_primitive(array.type)
     return array.to_pylist() if plain else natural_array(array).to_pylist()
 
 

@@ -107,6 +107,41 @@ def test_ids_templates_and_invalid_utf8(tmp_path: Path) -> None:
     assert [(r.record_id, r.code) for r in planned.rejections()] == [("7", "invalid_utf8"), ("9", "no_text")]
 
 
+@pytest.mark.parametrize(
+    ("data_type", "value", "text"),
+    [
+        (pa.timestamp("ns"), 1, "1970-01-01T00:00:00.000000001"),
+        (pa.timestamp("ms", "Nowhere/Known"), 253_402_300_800_000, "10000-01-01T00:00:00.000Z"),
+        (pa.time64("ns"), 1, "00:00:00.000000001"),
+        (pa.duration("ns"), 1, "1ns"),
+        (pa.date32(), 2**30, "<value out of range: 1073741824>"),
+    ],
+)
+def test_nested_times_that_python_does_not_know(
+    tmp_path: Path, data_type: pa.DataType, value: int, text: str
+) -> None:
+    times = pa.array([value, None], pa.int32() if pa.types.is_date(data_type) else pa.int64()).cast(data_type)
+    columns = {
+        "flat": times.slice(0, 1),
+        "text": pa.ListArray.from_arrays([0, 2], times),
+        "fixed": pa.FixedSizeListArray.from_arrays(times, 2),
+        "record": pa.StructArray.from_arrays([times.slice(0, 1)], names=["at"]),
+        "map": pa.MapArray.from_arrays([0, 2], ["k", "l"], times),
+        "deep": pa.ListArray.from_arrays([0, 1], pa.ListArray.from_arrays([0, 2], times)),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet", version="2.6")
+    planned = plan(tmp_path / "a.parquet", tmp_path / "root", text_template="{text}")
+    assert planned.texts() == [f'["{text}",null]']
+    assert planned.columns() == {
+        "flat": [text],
+        "text": [f'["{text}",null]'],
+        "fixed": [f'["{text}",null]'],
+        "record": [f'{{"at":"{text}"}}'],
+        "map": [f'[["k","{text}"],["l",null]]'],
+        "deep": [f'[["{text}",null]]'],
+    }
+
+
 def test_too_large(tmp_path: Path) -> None:
     pq.write_table(
         pa.table({"text": ["x", "y" * 200, "z"], "a": ["", "", "a" * 200]}), tmp_path / "a.parquet"
