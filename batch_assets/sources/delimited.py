@@ -17,6 +17,8 @@ from batch_assets.sources.json_values import too_large
 from batch_assets.sources.lines import LineBlock, line_blocks, lines_of
 from batch_assets.sources.spool import SpoolRow
 
+_MOST_COLUMNS = 100_000
+
 
 def delimited_rows(chunks: Iterator[bytes], path: str, longest: int) -> Iterator[SpoolRow]:
     """The data rows of a file, with tabs between cells where its name says .tsv, else commas."""
@@ -42,24 +44,34 @@ class _TooLong(Exception):
     """A row of more bytes than any record may have."""
 
 
+class _TooWide(Exception):
+    """A header of more columns than fit in memory as Python objects."""
+
+
 class _Feed:
     """Gives the csv module its lines, and remembers those of the row that it is reading."""
 
-    def __init__(self, blocks: Iterator[LineBlock], longest: int) -> None:
+    def __init__(self, blocks: Iterator[LineBlock], delimiter: str, longest: int) -> None:
         self._lines = _lines(blocks)
+        self._delimiter = delimiter.encode()
         self._longest = longest
+        self.in_header = True
         self.start()
 
     def start(self) -> None:
         """Forget the row before."""
         self.raw: list[bytes] = []
-        self.lines = self.size = self._quotes = 0
+        self.lines = self.size = self._quotes = self._delimiters = 0
 
     def __iter__(self) -> Iterator[str]:
         for line, size, quotes in self._lines:
             self._count(size, quotes)
             if self.size > self._longest:
                 raise _TooLong
+            if self.in_header:
+                self._delimiters += line.count(self._delimiter)
+                if self._delimiters >= _MOST_COLUMNS:
+                    raise _TooWide
             self.raw.append(line)
             yield line.decode(errors="surrogateescape")
 
@@ -92,13 +104,13 @@ def _rows(
 ) -> Iterator[tuple[list[str] | Fault, str]]:
     """Cells and raw text of each row that is not blank."""
     csv.field_size_limit(max(csv.field_size_limit(), longest))
-    feed = _Feed(blocks, longest)
+    feed = _Feed(blocks, delimiter, longest)
     reader = csv.reader(feed, delimiter=delimiter, strict=True)
     while True:
         feed.start()
         try:
             cells = next(reader, None)
-        except (csv.Error, _TooLong) as error:
+        except (csv.Error, _TooLong, _TooWide) as error:
             feed.skip()
             yield _fault(error, feed, longest), ""
             reader = csv.reader(feed, delimiter=delimiter, strict=True)  # the old one holds half a row
@@ -107,10 +119,13 @@ def _rows(
             return
         text = b"".join(feed.raw)
         if not text.isspace():
+            feed.in_header = False
             yield _checked(cells, text)
 
 
 def _fault(error: Exception, feed: _Feed, longest: int) -> Fault:
+    if isinstance(error, _TooWide):
+        return Fault("malformed_row", f"it has more than {_MOST_COLUMNS:,} columns")
     fault = (
         Fault("malformed_row", str(error)) if isinstance(error, csv.Error) else too_large(feed.size, longest)
     )

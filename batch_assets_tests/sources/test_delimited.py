@@ -119,3 +119,15 @@ def test_a_long_cell_beside_an_empty_one_takes_little_memory() -> None:
         tracemalloc.stop()
     assert isinstance(line, bytes)
     assert json.loads(line) == {"text": cell.replace('""', '"'), "more": "", "nothing": None}
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_a_header_of_millions_of_columns_is_refused_before_any_is_made(name: str) -> None:
+    data = b"text" + (b"," if name == "a.csv" else b"\t") * 2_000_000 + b"\n"
+    tracemalloc.start()
+    try:
+        with pytest.raises(SourceError, match=rf"{name}: the first row .* it has more than 100,000 columns"):
+            list(delimited_rows(iter([data]), name, 10_000_000))
+        assert tracemalloc.get_traced_memory()[1] < 10 * len(data)
+    finally:
+        tracemalloc.stop()
