@@ -11,6 +11,7 @@ from batch_assets.sources.decoded import batch_bytes
 from batch_assets.sources.images import holds_files
 from batch_assets.sources.parquet_batches import batches
 from batch_assets.sources.parquet_files import open_parquet, parquet_errors, reopener
+from batch_assets.sources.parquet_groups import check_rows
 from batch_assets.storage import Storage, join_uri
 
 _MOST_BYTES = 256 * 2**20  # the metadata of some ten thousand samples take a few MiB
@@ -42,6 +43,7 @@ class Companion:
             parquet_errors(self._storage, self._path),
             open_parquet(self._storage, self._path) as parquet,
         ):
+            check_rows(parquet.metadata)
             schema = parquet.schema_arrow
             names = [name for name in schema.names if not holds_files(schema.field(name).type)]
             if "key" not in names:

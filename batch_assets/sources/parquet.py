@@ -29,7 +29,7 @@ from batch_assets.sources.json_values import too_large
 from batch_assets.sources.parquet_batches import batches
 from batch_assets.sources.parquet_columns import declared_kinds, is_bytes, is_text, valid_text
 from batch_assets.sources.parquet_files import open_parquet, parquet_errors, reopener
-from batch_assets.sources.parquet_groups import bytes_of, narrow
+from batch_assets.sources.parquet_groups import bytes_of, check_rows, narrow
 from batch_assets.sources.records import RecordBuilder, id_text
 from batch_assets.sources.temporal import temporal_as_text
 from batch_assets.sources.texts import check_text
@@ -67,16 +67,18 @@ class ParquetSource:
     ) -> Iterator[Stretch]:
         with self._open(file.path, None) as parquet:
             metadata = parquet.metadata
+            check_rows(metadata)
             images = self._images_of(parquet, file.path)
             unread = self._unread
             if images is not None and images.whole:
                 columns.leave_out(images.column)
                 unread |= {images.column}
             if not columns.finished:
+                places = {metadata.schema.column(place).path: place for place in range(metadata.num_columns)}
                 for field in parquet.schema_arrow:
                     if field.name in unread:
                         continue
-                    columns.add_kinds(field.name, declared_kinds(self._declared(field), metadata))
+                    columns.add_kinds(field.name, declared_kinds(self._declared(field), metadata, places))
             groups = [
                 (metadata.row_group(i).num_rows, bytes_of(metadata.row_group(i), self._unread))
                 for i in range(metadata.num_row_groups)

@@ -136,11 +136,11 @@ def _reads(
 
 def _encoded_bytes(group: pq.RowGroupMetaData, columns: list[str]) -> int:
     """Uncompressed bytes of these columns of a row group: what they decode to, or less."""
-    leaves = map(group.column, range(group.num_columns))
+    leaves, wanted = map(group.column, range(group.num_columns)), set(columns)
     return sum(
         leaf.total_uncompressed_size
         for leaf in leaves
-        if leaf.path_in_schema in columns or leaf.path_in_schema.split(".")[0] in columns
+        if leaf.path_in_schema in wanted or leaf.path_in_schema.split(".")[0] in wanted
     )
 
 
@@ -158,12 +158,12 @@ def _left_in_dictionaries(
         for leaf in map(metadata.column, range(metadata.num_columns))
         if leaf.has_dictionary_page and leaf.physical_type == "BYTE_ARRAY"
     ]
-    paths = [leaf.path_in_schema for leaf in leaves]
-    nested = [path for path in paths if path not in columns and path.split(".")[0] in columns]
+    paths, wanted = [leaf.path_in_schema for leaf in leaves], set(columns)
+    nested = [path for path in paths if path not in wanted and path.split(".")[0] in wanted]
     flat = [
         path
         for path, leaf in zip(paths, leaves, strict=True)
-        if path in columns and leaf.total_uncompressed_size > _TEXT_RATIO * leaf.total_compressed_size
+        if path in wanted and leaf.total_uncompressed_size > _TEXT_RATIO * leaf.total_compressed_size
     ]
     if not flat:
         return nested

@@ -1,5 +1,7 @@
 """Single columns of Parquet files: what they declare to hold, and text that may be none."""
 
+from collections.abc import Mapping
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -10,12 +12,15 @@ from batch_assets.sources.columns import Kinds
 _INT64 = (-(2**63), 2**63 - 1)
 
 
-def declared_kinds(field: pa.Field, metadata: pq.FileMetaData) -> Kinds:
-    """What a column can hold, by its declared type, and for integers by the file's statistics."""
+def declared_kinds(field: pa.Field, metadata: pq.FileMetaData, places: Mapping[str, int]) -> Kinds:
+    """What a column can hold, by its declared type, and for integers by the file's statistics.
+
+    `places` are those of the file's leaf columns, by their paths.
+    """
     kinds = Kinds()
     plan_type = natural_type(field.type)
     if plan_type == "int64":
-        kinds.add_ints(*_range(field.name, metadata))
+        kinds.add_ints(*_range(places.get(field.name), metadata))
     kinds.bools = plan_type == "bool"
     kinds.floats = plan_type == "float64"
     kinds.strings = plan_type == "string"
@@ -23,13 +28,12 @@ def declared_kinds(field: pa.Field, metadata: pq.FileMetaData) -> Kinds:
     return kinds
 
 
-def _range(name: str, metadata: pq.FileMetaData) -> tuple[int, int]:
+def _range(place: int | None, metadata: pq.FileMetaData) -> tuple[int, int]:
     """The least and greatest integer of a column; all of int64 where the file does not tell."""
-    leaves = [i for i in range(metadata.num_columns) if metadata.schema.column(i).path == name]
     lowest: list[int] = []
     highest: list[int] = []
     for group in range(metadata.num_row_groups):
-        column = metadata.row_group(group).column(leaves[0]) if leaves else None
+        column = metadata.row_group(group).column(place) if place is not None else None
         statistics = column.statistics if column is not None else None
         if statistics is None or not statistics.has_min_max:
             if statistics is not None and statistics.null_count == metadata.row_group(group).num_rows:

@@ -46,7 +46,7 @@ def parquet_errors(storage: Storage, path: str) -> Iterator[None]:
             f"{join_uri(storage.uri, path)}: cannot be decoded here ({str(error).splitlines()[0]}); write it anew "
             "in common encodings and with smaller values, or leave it out by a name that begins with '_'"
         ) from error
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: of a column's name
         if isinstance(error, (FileNotFoundError, PermissionError)):
             raise
         raise broken(storage, path, "Parquet", error) from error

@@ -3,9 +3,31 @@
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_assets.sources.base import Segment
+
+
+def check_rows(metadata: pq.FileMetaData) -> None:
+    """Raise pa.ArrowInvalid where the footer contradicts itself on the number of rows."""
+    leaves = range(metadata.num_columns)
+    flat = [place for place in leaves if metadata.schema.column(place).max_repetition_level == 0]
+    rows = 0
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        rows += group.num_rows
+        for place in flat:
+            values = group.column(place).num_values  # nulls among them
+            if values != group.num_rows:
+                raise pa.ArrowInvalid(
+                    f"by the footer, row group {number} has {group.num_rows:,} rows, "
+                    f"and {values:,} values in column {metadata.schema.column(place).path!r}"
+                )
+    if rows != metadata.num_rows:
+        raise pa.ArrowInvalid(
+            f"by the footer, there are {metadata.num_rows:,} rows, {rows:,} in its row groups"
+        )
 
 
 def narrow(metadata: pq.FileMetaData, segment: Segment, rows: Collection[int]) -> list[Segment]:

@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -165,3 +166,41 @@ def test_a_damaged_page_stops_the_shard_by_name(tmp_path: Path) -> None:
     planned = plan(tmp_path / "a.parquet", tmp_path / "root")
     with pytest.raises(SourceError, match=r"a\.parquet"):
         planned.records()
+
+
+def test_a_column_name_that_is_no_utf_8(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["a"], "naive": [1]}), tmp_path / "a.parquet", store_schema=False)
+    data = (tmp_path / "a.parquet").read_bytes()
+    (tmp_path / "a.parquet").write_bytes(data.replace(b"naive", b"na\xefve"))
+    with pytest.raises(SourceError, match=r"a\.parquet: is no whole Parquet file .*begins with '_'"):
+        plan(tmp_path / "a.parquet", tmp_path / "root")
+
+
+def test_a_footer_that_contradicts_itself(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["ab"] * 12_345}), tmp_path / "base", store_schema=False)
+    data = (tmp_path / "base").read_bytes()
+    written, other = b"\xf2\xc0\x01", b"\xf4\xc0\x01"  # 12,345 and 12,346 as a footer has them
+    start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    pieces = data[start:].split(written)
+    found: list[tuple[int, int, int]] = []
+    for number in range(1, len(pieces)):
+        footer = written.join(pieces[:number]) + other + written.join(pieces[number:])
+        (tmp_path / "a.parquet").write_bytes(data[:start] + footer)
+        metadata = pq.read_metadata(tmp_path / "a.parquet")
+        group = metadata.row_group(0)
+        figures = metadata.num_rows, group.num_rows, group.column(0).num_values
+        if len(set(figures)) == 1:
+            continue  # a figure of the statistics
+        found.append(figures)
+        with pytest.raises(
+            SourceError, match=r"a\.parquet: is no whole Parquet file \(by the footer, .*12,346"
+        ):
+            plan(tmp_path / "a.parquet", tmp_path / f"root{number}")
+    assert len(found) == 3
+
+
+def test_the_time_to_plan_grows_with_the_columns_not_with_their_square(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["a"]} | {f"c{n}": [n] for n in range(3_000)}), tmp_path / "a.parquet")
+    start = time.monotonic()
+    plan(tmp_path / "a.parquet", tmp_path / "root", columns=["c2999"])
+    assert time.monotonic() - start < 10  # it took 22 s when each column was looked for among all
