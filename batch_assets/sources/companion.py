@@ -14,7 +14,9 @@ from batch_assets.sources.parquet_files import open_parquet, parquet_errors, reo
 from batch_assets.sources.parquet_groups import check_rows
 from batch_assets.storage import Storage, join_uri
 
-_MOST_BYTES = 256 * 2**20  # the metadata of some ten thousand samples take a few MiB
+_MOST_BYTES = 512 * 2**20  # the metadata of some ten thousand samples take twenty MiB
+# What Python takes for a row and for each of its values, beside the bytes of the value.
+_ROW_BYTES, _VALUE_BYTES = 400, 60
 
 
 class Companion:
@@ -50,7 +52,7 @@ class Companion:
                 return {}
             reopen = reopener(self._storage, self._path, parquet.metadata)
             for _, batch in batches(parquet, reopen, names, BATCH_RECORDS, 0, parquet.metadata.num_rows):
-                size += batch_bytes(batch)
+                size += batch_bytes(batch) + len(batch) * (_ROW_BYTES + batch.num_columns * _VALUE_BYTES)
                 if size > _MOST_BYTES:
                     raise SourceError(
                         f"{join_uri(self._storage.uri, self._path)}: decodes to more than the {_MOST_BYTES:,} bytes of "
