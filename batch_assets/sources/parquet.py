@@ -164,16 +164,16 @@ class ParquetSource:
             else:
                 arrays.append(pa.nulls(count, PLAN_TYPES[column.type]))
         texts = [builder.caption(text) for text in self._texts(builder, readable, count)]
-        _find_overlong(texts, arrays, rules.longest)
+        ids: list[str | None] = [None] * count
+        if rules.id_column in readable:
+            ids = [id_text(value) for value in natural_array(readable[rules.id_column]).to_pylist()]
+        _find_overlong(texts, ids, arrays, rules.longest)
         values: list[bytes | str | None] | None = None
         if images is not None:
             values, unfit = images.read(batch, readable, rules)
             faults = {**faults, **unfit}
         for index, fault in faults.items():
             texts[index] = fault
-        ids: list[str | None] = [None] * count
-        if rules.id_column in readable:
-            ids = [id_text(value) for value in natural_array(readable[rules.id_column]).to_pylist()]
         return builder.build(range(row, row + count), texts, ids, arrays, values)
 
     def _texts(self, builder: RecordBuilder, readable: dict[str, pa.Array], count: int) -> list[str | Fault]:
@@ -235,13 +235,16 @@ def _values(array: pa.Array) -> list[Any]:
     return array.to_pylist() if plain else natural_array(array).to_pylist()
 
 
-def _find_overlong(texts: list[str | Fault], arrays: list[pa.Array], longest: int) -> None:
-    """Reject the rows whose text and passed-through strings are together over `longest` bytes."""
-    if (
-        sum(len(text) for text in texts if isinstance(text, str)) * 4 + sum(array.nbytes for array in arrays)
-        <= longest
-    ):
+def _find_overlong(
+    texts: list[str | Fault], ids: list[str | None], arrays: list[pa.Array], longest: int
+) -> None:
+    """Reject the rows whose text, id or passed-through strings are over `longest` bytes; such an id is dropped."""
+    characters = sum(len(text) for text in (*texts, *ids) if isinstance(text, str))
+    if characters * 4 + sum(array.nbytes for array in arrays) <= longest:
         return
+    for index, value in enumerate(ids):
+        if value is not None and (size := len(value.encode())) > longest:
+            texts[index], ids[index] = too_large(size, longest), None
     sizes = np.array([len(text.encode()) if isinstance(text, str) else 0 for text in texts], np.int64)
     strings = np.zeros(len(texts), np.int64)
     for array in arrays:

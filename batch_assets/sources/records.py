@@ -16,6 +16,8 @@ from batch_assets.sources.base import FETCHED_BYTES, Fault, RecordRules, Records
 from batch_assets.sources.json_values import json_text
 from batch_assets.sources.texts import TextRule
 
+_REJECTION_BYTES = 200  # of the object itself
+
 
 class RecordBuilder:
     """Builds the records of one segment, batch by batch, counting ordinals from `ordinal`."""
@@ -139,7 +141,7 @@ def joined(batches: Iterator[Records], most_records: int, most_bytes: int) -> It
     count = size = 0
     for batch in batches:
         weight = len(batch) + len(batch.rejections)
-        length = sum(map(len, batch.texts)) + batch.columns.nbytes + _image_bytes(batch)
+        length = bytes_without_images(batch) + _image_bytes(batch)
         if pending and (count + weight > most_records or size + length > most_bytes):
             yield _join(pending)
             pending, count, size = [], 0, 0
@@ -147,6 +149,12 @@ def joined(batches: Iterator[Records], most_records: int, most_bytes: int) -> It
         count, size = count + weight, size + length
     if pending:
         yield _join(pending)
+
+
+def bytes_without_images(batch: Records) -> int:
+    """About what a batch takes in memory, its ids and rejections too, which may be all that it has."""
+    rejected = sum(len(item.record_id) + len(item.message) + _REJECTION_BYTES for item in batch.rejections)
+    return sum(map(len, batch.texts)) + sum(map(len, batch.record_ids)) + batch.columns.nbytes + rejected
 
 
 def _image_bytes(batch: Records) -> int:

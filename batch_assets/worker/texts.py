@@ -6,6 +6,7 @@ import numpy as np
 
 from batch_assets.encoders.base import Encoder
 from batch_assets.sources.base import Records
+from batch_assets.sources.records import bytes_without_images
 from batch_assets.worker.timings import Timings
 from batch_assets.worker.windows import Window, prepare_all
 
@@ -24,14 +25,17 @@ class TextWindows:
     def windows(self, records: Iterator[Records]) -> Iterator[Window]:
         """Gather records into windows and tokenize them."""
         parts: list[Records] = []
-        size = characters = 0
+        size = characters = held = 0
         for part in records:
             parts.append(part)
             size += len(part)
             characters += sum(map(len, part.texts))
-            if size >= self._encoder.window_records or characters >= WINDOW_CHARACTERS:
+            # Ids, columns and rejections are held as long as the texts, which are usually a column too.
+            held += bytes_without_images(part)
+            full = characters >= WINDOW_CHARACTERS or held >= 2 * WINDOW_CHARACTERS
+            if full or size >= self._encoder.window_records:
                 yield self._tokenize(parts)
-                parts, size, characters = [], 0, 0
+                parts, size, characters, held = [], 0, 0, 0
         if parts:
             yield self._tokenize(parts)
 

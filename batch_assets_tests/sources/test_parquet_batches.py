@@ -185,8 +185,34 @@ def test_a_row_group_with_fewer_rows_than_its_footer_says(tmp_path: Path) -> Non
 
 
 def test_metadata_beside_a_tar_that_do_not_fit_in_memory(tmp_path: Path) -> None:
-    columns = {"key": [str(n) for n in range(400)], "caption": repeated(LONGER, 400)}
+    columns = {"key": [str(n) for n in range(600)], "caption": repeated(LONGER, 600)}
     (tmp_path / "0.parquet").write_bytes(packed(columns, store_schema=False))
     (tmp_path / "0.tar").write_bytes(tar_bytes([("0.jpg", b"image")]))
     with pytest.raises(SourceError, match=r"0\.parquet: decodes to more than .* split the tar"):
         plan(tmp_path / "0.tar", tmp_path / "root", format="webdataset")
+
+
+def test_short_metadata_beside_a_tar_count_as_what_python_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batch_assets.sources.companion._MOST_BYTES", 4 * 2**20)
+    (tmp_path / "0.parquet").write_bytes(packed({"key": list(range(10_000))}))
+    (tmp_path / "0.tar").write_bytes(tar_bytes([("0.jpg", b"image")]))
+    with pytest.raises(SourceError, match=r"0\.parquet: decodes to more than"):
+        plan(tmp_path / "0.tar", tmp_path / "root", format="webdataset")
+
+
+def test_rejected_records_of_long_ids_are_not_gathered(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(packed({"text": [""] * 40, "id": repeated(LONGER, 40)}))
+    planned = plan(tmp_path / "a.parquet", tmp_path / "root", id_column="id", columns=[])
+    found = planned.records()
+    assert max(sum(len(item.record_id) for item in records.rejections) for records in found) <= BATCH_BYTES
+    assert {item.record_id for records in found for item in records.rejections} == {LONGER}
+
+
+def test_an_id_longer_than_a_record_may_be_is_dropped(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(packed({"text": ["a", "b"], "id": ["1", "x" * 101]}))
+    limits = {"max_record_bytes": 100}
+    planned = plan(tmp_path / "a.parquet", tmp_path / "root", limits, id_column="id", columns=[])
+    assert planned.ids() == ["1"]
+    assert [(r.record_id, r.code) for r in planned.rejections()] == [("g0001-00000:1", "too_large")]

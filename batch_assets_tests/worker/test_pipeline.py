@@ -5,12 +5,15 @@ import threading
 from collections.abc import Iterator
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.errors import ModelError, SourceError
-from batch_assets.sources.base import Records
+from batch_assets.sources.base import Records, Rejection
 from batch_assets.worker.pipeline import embed
+from batch_assets.worker.texts import TextWindows
+from batch_assets.worker.timings import Timings
 from batch_assets_tests.worker.fakes import FakeEncoder, make_records, own_threads
 
 
@@ -242,3 +245,14 @@ def test_long_texts_close_a_window_before_its_records_do(monkeypatch: pytest.Mon
     encoder = FakeEncoder()
     texts = ["x" * 30 for _ in range(1_000)]
     assert flatten(list(embed(make_records(texts, size=50), encoder))) == expected(texts)
+
+
+def test_rejected_records_close_a_window_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batch_assets.worker.texts.WINDOW_CHARACTERS", 5_000)
+    columns = pa.RecordBatch.from_pydict({"text": pa.array([], pa.string())})
+    rejected = [Rejection(row, "x" * 1_000, "f.jsonl", row, "no_text", "none") for row in range(40)]
+    parts = [Records([], [], [], [], [], columns, [rejection]) for rejection in rejected]
+    windows = list(TextWindows(FakeEncoder(), Timings({})).windows(iter(parts)))
+    assert [len(window.parts) for window in windows] == [9, 9, 9, 9, 4]
+    outcomes = list(embed(iter(parts), FakeEncoder()))
+    assert [item for outcome in outcomes for item in outcome.records.rejections] == rejected
