@@ -27,7 +27,7 @@ from batch_assets.sources.files import explained, touched
 from batch_assets.sources.images import FileImages, ImageColumns
 from batch_assets.sources.json_values import too_large
 from batch_assets.sources.parquet_batches import batches
-from batch_assets.sources.parquet_columns import declared_kinds, is_bytes, is_text, valid_text
+from batch_assets.sources.parquet_columns import declared_kinds, find_overlong, is_bytes, is_text, valid_text
 from batch_assets.sources.parquet_files import open_parquet, parquet_errors, reopener
 from batch_assets.sources.parquet_groups import bytes_of, check_rows, narrow
 from batch_assets.sources.records import RecordBuilder, id_text
@@ -167,7 +167,7 @@ class ParquetSource:
         ids: list[str | None] = [None] * count
         if rules.id_column in readable:
             ids = [id_text(value) for value in natural_array(readable[rules.id_column]).to_pylist()]
-        _find_overlong(texts, ids, arrays, rules.longest)
+        find_overlong(texts, ids, arrays, rules.longest)
         values: list[bytes | str | None] | None = None
         if images is not None:
             values, unfit = images.read(batch, readable, rules)
@@ -233,24 +233,3 @@ def _values(array: pa.Array) -> list[Any]:
         return temporal_as_text(array).to_pylist()
     plain = is_text(array.type) or pa.types.is_primitive(array.type)
     return array.to_pylist() if plain else natural_array(array).to_pylist()
-
-
-def _find_overlong(
-    texts: list[str | Fault], ids: list[str | None], arrays: list[pa.Array], longest: int
-) -> None:
-    """Reject the rows whose text, id or passed-through strings are over `longest` bytes; such an id is dropped."""
-    characters = sum(len(text) for text in (*texts, *ids) if isinstance(text, str))
-    if characters * 4 + sum(array.nbytes for array in arrays) <= longest:
-        return
-    for index, value in enumerate(ids):
-        if value is not None and (size := len(value.encode())) > longest:
-            texts[index], ids[index] = too_large(size, longest), None
-    sizes = np.array([len(text.encode()) if isinstance(text, str) else 0 for text in texts], np.int64)
-    strings = np.zeros(len(texts), np.int64)
-    for array in arrays:
-        if pa.types.is_string(array.type):
-            values = array.to_pylist()
-            strings += [len(value.encode()) if value is not None else 0 for value in values]
-    # The text is usually one of the columns that pass through: it is not counted twice.
-    for index in np.flatnonzero(np.maximum(sizes, strings) > longest):
-        texts[index] = too_large(int(max(sizes[index], strings[index])), longest)

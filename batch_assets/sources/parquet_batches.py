@@ -25,6 +25,9 @@ _FIRST_ROWS = 16
 _GROWTH = 8
 _TEXT_RATIO = 10  # most text compresses less
 _LONG_BYTES = 32 * 2**10  # 64 MiB, where each row of a batch has such a value
+_VALUE_BYTES = 8
+_LARGE_BYTES = 64 * 2**20
+_CAREFUL_ROWS = 64  # at most, where long values may follow short ones: as much as 64 of the long ones
 
 
 class _Pace:
@@ -34,9 +37,10 @@ class _Pace:
         self._limit = self._most = most
         self.rows = min(_FIRST_ROWS, most)
 
-    def enter(self, rows: int, encoded: int) -> None:
+    def enter(self, rows: int, encoded: int, *, careful: bool) -> None:
         """The next rows are of a group of `rows`, which take `encoded` bytes in the file, uncompressed."""
-        self._most = max(1, min(self._limit, BATCH_BYTES * rows // max(encoded, 1)))
+        limit = min(self._limit, _CAREFUL_ROWS) if careful else self._limit
+        self._most = max(1, min(limit, BATCH_BYTES * rows // max(encoded, 1)))
         self.rows = min(self.rows, self._most)
 
     def follow(self, rows: int, size: int) -> None:
@@ -68,7 +72,8 @@ def batches(
         if not columns:
             yield from _nothing(parquet, group, row, last, most)
             continue
-        pace.enter(end - start, _encoded_bytes(parquet.metadata.row_group(group), columns))
+        leaves = _leaves(parquet.metadata.row_group(group), columns)
+        pace.enter(end - start, sum(map(_least_bytes, leaves)), careful=any(map(_may_be_skewed, leaves)))
         pieces = _pieces(parquet, reopen, group, columns, pace, row - start, last - start)
         for batch in _joined(pieces, most):
             yield row, batch
@@ -134,14 +139,31 @@ def _reads(
         file.reader.set_batch_size(pace.rows)  # Arrow asks for it before each batch
 
 
-def _encoded_bytes(group: pq.RowGroupMetaData, columns: list[str]) -> int:
-    """Uncompressed bytes of these columns of a row group: what they decode to, or less."""
+def _leaves(group: pq.RowGroupMetaData, columns: list[str]) -> list[pq.ColumnChunkMetaData]:
+    """What the footer says of the leaves of these columns in a row group."""
     leaves, wanted = map(group.column, range(group.num_columns)), set(columns)
-    return sum(
-        leaf.total_uncompressed_size
+    return [
+        leaf
         for leaf in leaves
         if leaf.path_in_schema in wanted or leaf.path_in_schema.split(".")[0] in wanted
-    )
+    ]
+
+
+def _least_bytes(leaf: pq.ColumnChunkMetaData) -> int:
+    """What a leaf decodes to, or less."""
+    return max(leaf.total_uncompressed_size, leaf.num_values * _VALUE_BYTES)
+
+
+def _may_be_skewed(leaf: pq.ColumnChunkMetaData) -> bool:
+    """Whether short texts may be followed by as many long ones as fill the memory.
+
+    Shared prefixes and good compression make those small in the file.
+    """
+    if leaf.physical_type != "BYTE_ARRAY":
+        return False
+    size = leaf.total_uncompressed_size
+    packed = size > _LARGE_BYTES and size > _TEXT_RATIO * leaf.total_compressed_size
+    return packed or "DELTA_BYTE_ARRAY" in leaf.encodings
 
 
 def _left_in_dictionaries(
@@ -149,21 +171,19 @@ def _left_in_dictionaries(
 ) -> list[str]:
     """Paths of the leaves of `columns` that are not to be decoded before it is known how large they become.
 
-    Nested text: one row may repeat a value at will. Flat text where the dictionary has long values; only
-    where it compresses well it is looked at, since that takes time.
+    Nested text: one row may repeat a value at will. Flat text where the dictionary has long values.
     """
-    metadata = parquet.metadata.row_group(group)
     leaves = [
         leaf
-        for leaf in map(metadata.column, range(metadata.num_columns))
+        for leaf in _leaves(parquet.metadata.row_group(group), columns)
         if leaf.has_dictionary_page and leaf.physical_type == "BYTE_ARRAY"
     ]
-    paths, wanted = [leaf.path_in_schema for leaf in leaves], set(columns)
-    nested = [path for path in paths if path not in wanted and path.split(".")[0] in wanted]
+    wanted = set(columns)
+    nested = [leaf.path_in_schema for leaf in leaves if leaf.path_in_schema not in wanted]
     flat = [
-        path
-        for path, leaf in zip(paths, leaves, strict=True)
-        if path in wanted and leaf.total_uncompressed_size > _TEXT_RATIO * leaf.total_compressed_size
+        leaf.path_in_schema
+        for leaf in leaves
+        if leaf.path_in_schema in wanted and leaf.total_uncompressed_size > _LONG_BYTES
     ]
     if not flat:
         return nested

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_assets.sources.arrays import natural_type
 from batch_assets.sources.base import Fault
 from batch_assets.sources.columns import Kinds
+from batch_assets.sources.json_values import too_large
 
 _INT64 = (-(2**63), 2**63 - 1)
 
@@ -84,3 +86,24 @@ def valid_text(array: pa.Array, name: str, as_text: bool, faults: dict[int, Faul
                 "invalid_utf8", f"column {name!r}: byte {error.start} is no UTF-8 ({error.reason})"
             )
     return pa.array(values, pa.large_string())
+
+
+def find_overlong(
+    texts: list[str | Fault], ids: list[str | None], arrays: list[pa.Array], longest: int
+) -> None:
+    """Reject the rows whose text, id or passed-through strings are over `longest` bytes; such an id is dropped."""
+    characters = sum(len(text) for text in (*texts, *ids) if isinstance(text, str))
+    if characters * 4 + sum(array.nbytes for array in arrays) <= longest:
+        return
+    for index, value in enumerate(ids):
+        if value is not None and (size := len(value.encode())) > longest:
+            texts[index], ids[index] = too_large(size, longest), None
+    sizes = np.array([len(text.encode()) if isinstance(text, str) else 0 for text in texts], np.int64)
+    strings = np.zeros(len(texts), np.int64)
+    for array in arrays:
+        if pa.types.is_string(array.type):
+            values = array.to_pylist()
+            strings += [len(value.encode()) if value is not None else 0 for value in values]
+    # The text is usually one of the columns that pass through: it is not counted twice.
+    for index in np.flatnonzero(np.maximum(sizes, strings) > longest):
+        texts[index] = too_large(int(max(sizes[index], strings[index])), longest)

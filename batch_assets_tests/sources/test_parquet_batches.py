@@ -162,7 +162,7 @@ def test_rows_that_are_too_many_for_arrow_are_read_fewer_at_once() -> None:
     [pa.ArrowCapacityError("2 GiB"), pa.ArrowMemoryError("malloc"), pa.ArrowNotImplementedError("nested")],
 )
 def test_a_limit_of_arrow_is_not_the_fault_of_the_file(tmp_path: Path, error: Exception) -> None:
-    file: Any = Limited(pq.ParquetFile(pa.BufferReader(packed({"text": SMALL}))), 0)
+    file: Any = Limited(pq.ParquetFile(pa.BufferReader(packed({"text": SMALL}, use_dictionary=False))), 0)
     with pytest.raises(pa.ArrowCapacityError):
         list(batches(file, lambda _: file, ["text"], 2_048, 0, 3_000))
     with (
@@ -216,3 +216,25 @@ def test_an_id_longer_than_a_record_may_be_is_dropped(tmp_path: Path) -> None:
     planned = plan(tmp_path / "a.parquet", tmp_path / "root", limits, id_column="id", columns=[])
     assert planned.ids() == ["1"]
     assert [(r.record_id, r.code) for r in planned.rejections()] == [("g0001-00000:1", "too_large")]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"compression": "none"},
+        {"use_dictionary": False, "write_batch_size": 8},
+        {"use_dictionary": False, "column_encoding": "DELTA_BYTE_ARRAY", "compression": "none"},
+    ],
+    ids=["dictionary", "compressed", "shared prefix"],
+)
+def test_long_texts_behind_thousands_of_short_ones(options: dict[str, Any], pool: pa.MemoryPool) -> None:
+    text = pa.DictionaryArray.from_arrays([0] * 50_000 + [1] * 300, ["x", LONGER])
+    file = io.BytesIO()
+    columns = {"text": text.dictionary_decode() if "use_dictionary" in options else text}
+    options = {"compression": "zstd", "store_schema": False, **options}
+    pq.write_table(pa.table(columns), file, **options)
+    del columns
+    counting = pa.proxy_memory_pool(pool)
+    pa.set_memory_pool(counting)
+    assert sum(len(batch) for _, batch in read(file.getvalue())) == 50_300
+    assert counting.max_memory() <= 160 * 2**20
