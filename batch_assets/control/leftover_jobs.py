@@ -31,6 +31,8 @@ def leftovers_of_jobs(
     if settled is None:
         return []
     if settled.marker is None:
+        # What proves the others goes last.
+        files = sorted(files, key=lambda info: info.path.endswith("/job.json"))
         return [leftover(Kind.SUPERSEDED, storage, info, settled.since) for info in files]
     found: list[Leftover] = []
     for info in files:

@@ -8,7 +8,6 @@ decided in `cleanup.py`.
 """
 
 import itertools
-import os
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,13 +15,14 @@ from functools import partial
 from batch_assets import paths
 from batch_assets.control.leftover_jobs import leftovers_of_jobs
 from batch_assets.control.old_versions import old_versions
+from batch_assets.control.own_files import OwnFiles
 from batch_assets.control.pipeline import Pipeline
 from batch_assets.control.retention import UNNAMED_SECONDS, Kind, Leftover, Times, leftover, modified
 from batch_assets.control.settled import SettledShards
 from batch_assets.embeddings.marker import ShardMarker
 from batch_assets.sharding.plan_files import generations, read_plan
 from batch_assets.sources.spool_files import is_spool
-from batch_assets.storage import FileInfo, Storage, is_local
+from batch_assets.storage import FileInfo, Storage
 from batch_assets.storage.threads import map_in_order, threads_for
 
 _DATA_FILE = re.compile(r"\.?(?:embeddings|failures)-(\d+)")
@@ -45,18 +45,8 @@ def find_due(pipeline: Pipeline, times: Times, now: float) -> Iterator[Leftover]
         found.append(_spools(pipeline, shards, times, now))
     if times.asks(Kind.MERGED):
         found.append(old_versions(storage, now))
-    return (one for one in itertools.chain(*found) if times.due(one) and _is_own(one))
-
-
-def _is_own(found: Leftover) -> bool:
-    """Whether the file has a name of ours and lies where its name says, not behind a symbolic link."""
-    if not paths.is_own_name(found.path):
-        return False
-    root = found.storage.uri
-    return (
-        not is_local(root)
-        or os.path.realpath(f"{root}/{found.path}") == f"{os.path.realpath(root)}/{found.path}"
-    )
+    own = OwnFiles(storage)
+    return (one for one in itertools.chain(*found) if times.due(one) and own.has_written(one))
 
 
 Judge = Callable[[Storage, str, list[FileInfo]], list[Leftover]]
@@ -81,6 +71,8 @@ def _of_shard(shards: SettledShards, storage: Storage, key: str, files: list[Fil
     if settled is None:
         return []
     if settled.marker is None:
+        # What proves the others goes last.
+        files = sorted(files, key=lambda info: info.path.endswith("/attempt.json"))
         return [leftover(Kind.SUPERSEDED, storage, info, settled.since) for info in files]
     found = (_in_shard(storage, settled.since, settled.marker, info) for info in files)
     return [one for one in found if one is not None]

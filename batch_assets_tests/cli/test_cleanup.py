@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import orjson
+import pyarrow.parquet as pq
 import pytest
 
 from batch_assets.cli.app import run_command
+from batch_assets.embeddings.schema import FAILURES_SCHEMA
 from batch_assets.ledger.ledger import Ledger
 from batch_assets_tests.control.builders import make_settings, run, write_input
 from batch_assets_tests.fakes import FakeHost
@@ -36,9 +38,9 @@ def test_it_shows_and_then_removes(tmp_path: Path, command: Command) -> None:
     ledger = Ledger.open(f"sqlite:///{tmp_path}/ledger.db")
     settings = make_settings(tmp_path, retention={"superseded": "0m"})
     run(settings, ledger, FakeHost())
-    left = tmp_path / "out/shards/g0001-00000/embeddings-0.parquet"
-    left.write_bytes(b"of a run that died")
-
+    left = tmp_path / "out/shards/g0001-00000/failures-1-1.parquet"  # of a run that died
+    pq.write_table(FAILURES_SCHEMA.empty_table(), left)
+    size = left.stat().st_size
     os.utime(left, (0, 0))
     code, out, _ = command(tmp_path / "out", "--dry-run", "--json")
     told = orjson.loads(out)
@@ -47,7 +49,7 @@ def test_it_shows_and_then_removes(tmp_path: Path, command: Command) -> None:
         "texts",
         False,
         1,
-        18,
+        size,
     )
     assert told["kinds"]["superseded"]["examples"] == [str(left)]
     code, out, _ = command("texts", "--dry-run")

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from batch_assets.control.cleanup import Leftovers, find_leftovers, owned_pipeline, remove_leftovers
@@ -18,6 +19,7 @@ from batch_assets.control.pipeline import Pipeline, open_pipeline
 from batch_assets.control.planning import plan_source
 from batch_assets.control.preparation import prepare_shards, queue_shards
 from batch_assets.control.retention import UNNAMED_SECONDS
+from batch_assets.embeddings.schema import FAILURES_SCHEMA
 from batch_assets.errors import ConfigurationError, NotReady
 from batch_assets.ledger.states import State
 from batch_assets.merge.publishing import current, open_current
@@ -88,6 +90,10 @@ class Pipe:
         (self.root / path).parent.mkdir(parents=True, exist_ok=True)
         (self.root / path).write_bytes(b"evidence")
 
+    def put_data(self, path: str) -> None:
+        """A data file as a writer has left it."""
+        pq.write_table(FAILURES_SCHEMA.empty_table(), self.root / path)
+
     def find(self, after: float = LATER) -> Leftovers:
         return find_leftovers(self.owned(), time.time() + after)
 
@@ -122,6 +128,9 @@ def foreign(key: str, version: str) -> list[str]:
         "spool/mine/0123456789abcdef.parquet",
         f"shards/{key}/notes.txt",
         f"shards/{key}/embeddings-1-draft.parquet",
+        f"shards/{key}/embeddings-1-7.parquet",
+        f"shards/{key}/attempts/9/rows.parquet",
+        f"jobs/{key}/2/requests-0123abcd/{key}-2-0123abcd-00000.jsonl",
         f"shards/{key}/embeddings-1.parquet.bak",
         f"shards/{key}/attempts/1/rows.parquet.old",
         f"jobs/{key}/1/something",
@@ -145,6 +154,7 @@ def test_leftovers_go_when_they_are_old_and_nothing_else(tmp_path: Path) -> None
         for name in job(key):
             pipe.put(name)
         pipe.put(f"jobs/{key}/9/requests-0123abcd/{key}-9-0123abcd-00000.jsonl")
+        pipe.put(f"jobs/{key}/9/job.json")
         pipe.put(f"shards/{key}/attempts/1/rows.parquet")
         pipe.put(f"shards/{key}/attempts/1/attempt.json")
     pipe.put(f"shards/{KEYS[2]}/embeddings-{give_up(pipe, KEYS[2])}.parquet")
@@ -169,7 +179,7 @@ def test_leftovers_go_when_they_are_old_and_nothing_else(tmp_path: Path) -> None
         "superseded": 2 + len(of_removed),
         "merged": 6,
     }
-    assert len(of_removed) == 4 + len(job(KEYS[1])) + 1 + 2
+    assert len(of_removed) == 4 + len(job(KEYS[1])) + 2 + 2
     assert pipe.files() == before
     removed = pipe.remove()
     assert (removed.files, removed.bytes) == (found.files, found.bytes)
@@ -190,7 +200,7 @@ def test_data_that_somebody_may_be_about_to_commit_stays(tmp_path: Path) -> None
     pipe.recompute(KEYS[0])
     replaced = counted(pipe.find(after=60))["superseded"]
     for fence in (0, 1, 2, 7):
-        pipe.put(f"shards/{KEYS[0]}/failures-{fence}-1.parquet")
+        pipe.put_data(f"shards/{KEYS[0]}/failures-{fence}-1.parquet")
     assert counted(pipe.find(after=60)) == {"superseded": replaced + 1}
     # No claim has fence 0: that file is nobody's that we know.
     assert counted(pipe.find(after=UNNAMED_SECONDS + 60)) == {"superseded": replaced + 3}
@@ -202,7 +212,9 @@ def test_nothing_behind_a_symbolic_link_is_removed(tmp_path: Path) -> None:
     kept.parent.mkdir(parents=True)
     kept.write_bytes(b"mine")
     (pipe.root / "shards" / KEYS[0] / "attempts").symlink_to(tmp_path / "elsewhere")
-    pipe.put(f"shards/{KEYS[1]}/attempts/1/rows.parquet")
+    for name in ("rows.parquet", "attempt.json"):
+        pipe.put(f"shards/{KEYS[1]}/attempts/1/{name}")
+        (tmp_path / "elsewhere" / "1" / name).write_bytes(b"mine")
     assert counted(pipe.remove()) == {"results": 1}
     assert kept.read_bytes() == b"mine"
 
