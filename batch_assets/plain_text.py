@@ -56,6 +56,18 @@ def _written_out(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode("ascii")
 
 
+def plain_logger(name: str) -> logging.Logger:
+    """The logger of a module of this package: its messages are one line each, whoever's handlers write them."""
+    logger = logging.getLogger(name)
+    logger.addFilter(_make_plain)
+    return logger
+
+
+def _make_plain(record: logging.LogRecord) -> bool:
+    record.msg, record.args = plain_text(record.getMessage()), None
+    return True
+
+
 class PlainFormatter(logging.Formatter):
     """Log lines: a message is one line, whatever it was made of; a traceback keeps its own."""
 

@@ -4,11 +4,18 @@ import io
 import logging
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from batch_assets.errors import ConfigurationError
-from batch_assets.plain_text import PlainFormatter, plain_lines, plain_text, show_tracebacks_plainly
+from batch_assets.plain_text import (
+    PlainFormatter,
+    plain_lines,
+    plain_logger,
+    plain_text,
+    show_tracebacks_plainly,
+)
 
 C0, C1 = [chr(number) for number in range(0x20)], [chr(number) for number in range(0x80, 0xA0)]
 BIDI = [chr(number) for number in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))]
@@ -88,3 +95,16 @@ def test_what_no_thread_caught_is_shown_without_control_characters(
         r"ValueError: in/\x1b[2J.jsonl",
         r"ValueError: \x07gone",
     ]
+
+
+def test_a_modules_messages_are_plain_whoever_writes_them(caplog: pytest.LogCaptureFixture) -> None:
+    """In Dagster's processes and in others' programs the handlers are theirs."""
+    with caplog.at_level(logging.WARNING):
+        plain_logger("batch_assets.somewhere").warning("%s: 5%% \x1b[2J", "a\nforged.jsonl")
+    assert caplog.messages == [r"a\nforged.jsonl: 5% \x1b[2J"]
+
+
+def test_every_module_logs_so() -> None:
+    package = Path(__file__).parents[1] / "batch_assets"
+    others = [path for path in package.rglob("*.py") if "logging.getLogger(__name__)" in path.read_text()]
+    assert others == []

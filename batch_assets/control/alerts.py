@@ -1,6 +1,5 @@
 """What a person is to know of a pipeline's jobs, and what came of its merges. Each is told once, whoever finds it."""
 
-import logging
 from collections.abc import Iterable, Iterator
 
 from batch_assets.control.loop import Turn
@@ -25,10 +24,11 @@ from batch_assets.notifications.events import (
     publishing_blocked,
     submission_refused,
 )
+from batch_assets.plain_text import plain_logger
 
 TOLD_FOR_SECONDS = 600.0
 BAD_ENDS = (SubmissionState.FAILED, SubmissionState.EXPIRED, SubmissionState.STOPPED)
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 
 def alerts_of(pipeline: Pipeline, turn: Turn) -> Iterator[Notification]:

@@ -6,7 +6,6 @@ How results of a service's job are joined is in `job_collection.py`, how a commi
 
 import contextlib
 import itertools
-import logging
 import time
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 
@@ -36,6 +35,7 @@ from batch_assets.executors.base import Cancelled, WorkerDied
 from batch_assets.executors.deferred import ResultsNotReady, Unanswered
 from batch_assets.ledger.rows import Claim, ShardRow
 from batch_assets.ledger.states import State
+from batch_assets.plain_text import plain_logger
 from batch_assets.sharding.plan import Shard
 
 SPEAK_SECONDS = 30.0
@@ -45,7 +45,7 @@ LOSSES_FORGIVEN = 5
 DEATHS_FORGIVEN = 10
 """So many processes may be killed at a shard, beside its attempts, before it is taken for the one that kills them."""
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 
 class _StopRequested(Exception):

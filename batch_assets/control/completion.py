@@ -4,16 +4,16 @@ They may be lost, doubled, late, out of order, or of somebody else's jobs; nothi
 changes anything but how early an end is noticed.
 """
 
-import logging
 from collections.abc import Sequence
 
 from batch_assets.control.pipeline import Pipeline, deferred
 from batch_assets.control.reconciler import ACTIVE, note, note_children
 from batch_assets.ledger.rows import SubmissionRow
+from batch_assets.plain_text import plain_logger
 
 EVENTS_A_TURN = 100
 SEEN_AT_MOST = 5
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 
 def drain_events(sharing: Sequence[Pipeline]) -> tuple[list[SubmissionRow], bool]:

@@ -6,7 +6,6 @@ in `orchestration/pictures.py`.
 """
 
 import io
-import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from batch_assets.embeddings.parquet_files import VECTOR_BATCH, open_parquet
 from batch_assets.embeddings.schema import EMBEDDING
 from batch_assets.encoders.image_files import BadImage, open_image, set_up
 from batch_assets.merge.base import Manifest
+from batch_assets.plain_text import plain_logger
 from batch_assets.sharding.reading import read_rows
 from batch_assets.worker.fetching import Fetcher, Fetching
 
@@ -32,7 +32,7 @@ SECONDS = 30.0
 FETCHES = 6
 SIDE, GAP, LABEL = 112, 6, 16
 MOST_BYTES = 72_000  # Dagster stores it in an event's row, as base64, which takes a third more
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ Each record of the job is settled, or goes into the next attempt with the ones l
 settled is kept and never paid for again. The commit itself is `committing.py`.
 """
 
-import logging
 import time
 from dataclasses import dataclass
 
@@ -26,6 +25,7 @@ from batch_assets.executors.base import JobState, PreparedJob
 from batch_assets.executors.deferred import Order, UnexpectedOutput
 from batch_assets.executors.jobs import JobDescription
 from batch_assets.ledger.rows import JobRow, SubmissionRow
+from batch_assets.plain_text import plain_logger
 from batch_assets.sharding.reading import read_shard
 
 PATIENCE_POLLS = 10
@@ -35,7 +35,7 @@ FAILED_PATIENCE_SECONDS = 15.0
 """A failed job may owe nothing more, and each of the cuts that look for a bad record waits anew."""
 UNEXPECTED = "unexpected_output"
 STALE = "stale"
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Taking leases by name, and keeping this process's leases alive. What a lease means is the ledger's business."""
 
 import contextlib
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,9 +8,10 @@ from collections.abc import Callable, Iterator
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.leases import HEARTBEAT_SECONDS
 from batch_assets.ledger.ledger import Ledger
+from batch_assets.plain_text import plain_logger
 
 WAIT_SECONDS = 1.0
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ starts queued jobs in free slots. Turns may overlap, in one process or in many: 
 compare-and-set in the ledger. Collecting results is a run's work (`collection.py`).
 """
 
-import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,9 +18,10 @@ from batch_assets.errors import BatchAssetsError, SubmissionRefused
 from batch_assets.executors.deferred import SlotsFull, Unanswered
 from batch_assets.ledger.rows import SubmissionRow, Waiting
 from batch_assets.ledger.states import State
+from batch_assets.plain_text import plain_logger
 
 SUBMISSIONS_A_TURN = 100
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 
 @dataclass

@@ -4,7 +4,6 @@ How parts are written is in `merge/`, what `merge_when` means in `merge_time.py`
 here is only whether it may go on.
 """
 
-import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -19,11 +18,12 @@ from batch_assets.merge.checks import check_accounting, check_vectors
 from batch_assets.merge.parquet import Grouping, merge
 from batch_assets.merge.publishing import current, open_current, publish
 from batch_assets.merge.single_file import write_single_file
+from batch_assets.plain_text import plain_logger
 from batch_assets.settings.pipeline import FOLDER
 
 NAMED_IN_ERRORS = 5
 MERGE_TRIES = 3
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 
 @dataclass(frozen=True)

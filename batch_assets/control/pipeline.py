@@ -4,7 +4,6 @@ What belongs here: the way a ledger comes to know what the root holds. Whose the
 `ownership.py`; what is then done with a shard has its own file beside this one.
 """
 
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,13 +19,14 @@ from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import Adoption
 from batch_assets.ledger.states import State
+from batch_assets.plain_text import plain_logger
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import PlanSummary, Shard
 from batch_assets.sharding.plan_files import generations, read_plan, read_shards, read_summary
 from batch_assets.storage import Storage, open_storage
 from batch_assets.storage.threads import map_in_order, threads_for
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 
 @dataclass

@@ -7,7 +7,6 @@ the root and to the ledger, and says what was noticed on the way.
 
 import contextlib
 import dataclasses
-import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from batch_assets.control.upstream_changes import begin_anew, find_touched
 from batch_assets.errors import ConfigurationError, SourceError
 from batch_assets.executors.base import Executor
 from batch_assets.merge.groups import check_merge_by
+from batch_assets.plain_text import plain_logger
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.chained import plan_chained
 from batch_assets.sharding.known import remember_known
@@ -32,7 +32,7 @@ from batch_assets.sources.spool_files import Spools
 from batch_assets.storage import Storage, is_local
 
 SPEAK_SECONDS = 10.0
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 NAMED_IN_NOTES = 5
 
 

@@ -4,7 +4,6 @@ One listing serves all of it. Events only say earlier what is found here anyway 
 new jobs are started in `submission.py`.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +13,7 @@ from batch_assets.executors.base import JobState
 from batch_assets.executors.deferred import ServiceJob, SlotsFull, Unanswered
 from batch_assets.ledger.rows import SubmissionRow
 from batch_assets.ledger.states import State, SubmissionState
+from batch_assets.plain_text import plain_logger
 
 FRESH_SECONDS = 5.0
 """A view of the slots older than this is renewed before a free one is used."""
@@ -29,7 +29,7 @@ DOUBLES_SECONDS = 600.0
 BY_ORDER = "stopped by order"
 LOOKED_UP_AT_ONCE = 20
 ACTIVE = (SubmissionState.SUBMITTING, SubmissionState.SUBMITTED, SubmissionState.RUNNING)
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 
 @dataclass

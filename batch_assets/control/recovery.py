@@ -4,7 +4,6 @@ Nothing is submitted before this is done, so no job runs twice and none is forgo
 markers are taken up in `pipeline.py`.
 """
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,9 +18,10 @@ from batch_assets.executors.deferred import ServiceJob, Unanswered
 from batch_assets.executors.jobs import JobDescription, read_description
 from batch_assets.ledger.rows import JobRow, ShardRow
 from batch_assets.ledger.states import State, SubmissionState
+from batch_assets.plain_text import plain_logger
 from batch_assets.storage.threads import map_in_order, threads_for
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ What lies about such a shard is found in `leftovers.py`.
 """
 
 import datetime
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,13 +15,14 @@ from batch_assets.errors import AccountingError, BatchAssetsError
 from batch_assets.ledger.rows import ShardRow
 from batch_assets.ledger.states import AT_SERVICE, State
 from batch_assets.merge.publishing import open_current
+from batch_assets.plain_text import plain_logger
 from batch_assets.settings.source import SHARDS_SCHEME
 from batch_assets.sharding.plan_files import generations, read_summary
 from batch_assets.storage import open_storage
 
 PAGE = 5_000
 _AT_WORK = AT_SERVICE | {State.COLLECTING}
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ The claim is one transaction of the ledger: a slot, the job, and the most that i
 crash between the two leaves an intent, which `reconciler.py` resolves.
 """
 
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from batch_assets.executors.base import PreparedJob
 from batch_assets.executors.deferred import SlotsFull, Unanswered
 from batch_assets.executors.jobs import JobDescription, JobKey, read_description
 from batch_assets.ledger.rows import JobRow, SubmissionRules, Waiting
+from batch_assets.plain_text import plain_logger
 from batch_assets.storage.threads import map_in_order, threads_for
 
 SECONDS = 20.0
@@ -31,7 +31,7 @@ UNANSWERED_IN_A_ROW = 3
 GATHER_SECONDS = 5.0
 """A submission of many jobs waits until no more have come for so long."""
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 
 @dataclass

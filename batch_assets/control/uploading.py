@@ -5,7 +5,6 @@ come this way. Starting them is the control loop's.
 """
 
 import contextlib
-import logging
 import time
 from collections.abc import Sequence
 
@@ -20,12 +19,13 @@ from batch_assets.executors.deferred import Order
 from batch_assets.executors.jobs import JobDescription, write_description
 from batch_assets.ledger.rows import Claim
 from batch_assets.ledger.states import State
+from batch_assets.plain_text import plain_logger
 from batch_assets.sharding.plan import Shard
 from batch_assets.storage.threads import map_in_order, threads_for
 
 SECONDS_BETWEEN_TURNS = 5.0
 ANSWER_SECONDS = 5.0
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 
 def upload_shards(pipeline: Pipeline, keys: Sequence[str]) -> list[str]:

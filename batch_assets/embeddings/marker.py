@@ -5,7 +5,6 @@ or not at all, and only over the version its writer has seen. Who may write one 
 ledger's business.
 """
 
-import logging
 from dataclasses import dataclass, field
 
 import orjson
@@ -15,9 +14,10 @@ from batch_assets import paths
 from batch_assets.embeddings.parquet_files import DataFile
 from batch_assets.embeddings.schema import EMBED, GENERATE, Task
 from batch_assets.errors import AccountingError
+from batch_assets.plain_text import plain_logger
 from batch_assets.storage import Storage
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 FORMAT = 1
 # Left out where the task is `embed`, which is what a marker without them means.

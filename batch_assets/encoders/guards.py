@@ -5,7 +5,6 @@ and images alike. What makes the vectors is the encoder's business.
 """
 
 import contextlib
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, TypeVar
@@ -18,6 +17,7 @@ from batch_assets.encoders.devices import pick_dtype
 from batch_assets.encoders.loading import require
 from batch_assets.encoders.weights import weight_bytes
 from batch_assets.errors import ModelError
+from batch_assets.plain_text import plain_logger
 from batch_assets.settings.model import ModelSettings
 
 LEAST_COSINE = {"float32": 0.99999, "bfloat16": 0.999}
@@ -25,7 +25,7 @@ LEAST_COSINE = {"float32": 0.99999, "bfloat16": 0.999}
 LEAST_COSINE_AUTO, MOST_BYTES_AUTO = 0.9998, 2 * 10**9
 """Below this on the probes, `auto` stays at float32; not tried for weights too large to load twice."""
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 
 class Probed(Protocol):

@@ -7,7 +7,6 @@ source, and tested with a stand-in for its decoder: it has not run on a GPU yet.
 
 import functools
 import importlib
-import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
@@ -19,6 +18,7 @@ import numpy.typing as npt
 from batch_assets.encoders.guards import lowest_cosine
 from batch_assets.encoders.image_files import PlainJpeg, open_image, plain_jpeg
 from batch_assets.encoders.preprocessing import Pixels, StepPixels, probe_images
+from batch_assets.plain_text import plain_logger
 from batch_assets.settings.model import ModelSettings
 
 LEAST_COSINE, MOST_MEAN_LEVELS = 0.9995, 4.0
@@ -32,7 +32,7 @@ CALL_IMAGES, MOST_PIXELS = 8, 16_000_000
 
 Encode = Callable[[list[Any]], npt.NDArray[np.float32]]
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 
 class DeviceJpegs:

@@ -1,12 +1,12 @@
 """Tells of an event once, over all processes, and never to the harm of whoever noticed it."""
 
-import logging
 from collections.abc import Callable, Iterable
 
 from batch_assets.notifications.base import DeliveryError, Notification, Notifier
 from batch_assets.notifications.log import LogNotifier
+from batch_assets.plain_text import plain_logger
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 
 def notify(once: Callable[[str], bool], notifiers: Iterable[Notifier], notification: Notification) -> bool:

@@ -4,8 +4,9 @@ import logging
 from dataclasses import dataclass
 
 from batch_assets.notifications.base import Notification
+from batch_assets.plain_text import plain_logger
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 

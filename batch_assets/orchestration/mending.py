@@ -3,7 +3,6 @@
 Who calls it when (a sensor's tick, a command's start) is theirs to say. Nothing here starts work.
 """
 
-import logging
 from collections.abc import Sequence
 
 import dagster as dg
@@ -14,8 +13,9 @@ from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import ShardRow
 from batch_assets.orchestration import metadata
 from batch_assets.orchestration.partitions import add_partitions
+from batch_assets.plain_text import plain_logger
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 
 def report_dead_runs(instance: dg.DagsterInstance, ledger: Ledger, most: int = 20) -> list[str]:

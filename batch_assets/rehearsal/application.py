@@ -7,7 +7,6 @@ The only module of the rehearsal that knows werkzeug and moto's application. `/_
     POST clock    {"advance": 3600} or {"speed": 10}
 """
 
-import logging
 import random
 import re
 import socket
@@ -18,13 +17,14 @@ from urllib.parse import parse_qs, unquote
 import orjson
 
 from batch_assets.errors import ConfigurationError
+from batch_assets.plain_text import plain_logger
 from batch_assets.rehearsal import quotas
 from batch_assets.rehearsal.batch.showing import batch_jobs_shown
 from batch_assets.rehearsal.sagemaker.calls import OPERATIONS
 from batch_assets.rehearsal.server import RUNNER_AGENT, RehearsalServer
 from batch_assets.rehearsal.wire import Call, Reply, ServiceError, failure, route, target
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 SCOPE = re.compile(r"Credential=[^/,\s]+/\d{8}/([^/]+)/([^/]+)/aws4_request")
 SLOW_DOWN = (

@@ -5,12 +5,13 @@ What a job does at those moments belongs to `jobs.py`.
 
 import heapq
 import itertools
-import logging
 import threading
 import time
 from collections.abc import Callable
 
-logger = logging.getLogger(__name__)
+from batch_assets.plain_text import plain_logger
+
+logger = plain_logger(__name__)
 
 
 class Clock:

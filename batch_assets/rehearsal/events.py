@@ -7,7 +7,6 @@ does not know (SNS) or gives another form (the odd `time`) are served here.
 
 import copy
 import json
-import logging
 import queue
 import threading
 import uuid
@@ -15,12 +14,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
+from batch_assets.plain_text import plain_logger
 from batch_assets.rehearsal.account import ACCOUNT
 from batch_assets.rehearsal.clock import Timeline
 from batch_assets.rehearsal.faults import Events, Scenario
 
 MOST_WAITING = 1_000
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ Reading and writing S3 is `runner.py`, the calls are `bedrock.py`.
 """
 
 import functools
-import logging
 import secrets
 import string
 import threading
@@ -15,13 +14,14 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
+from batch_assets.plain_text import plain_logger
 from batch_assets.rehearsal.account import ACCOUNT
 from batch_assets.rehearsal.clock import Timeline
 from batch_assets.rehearsal.faults import Scenario
 from batch_assets.rehearsal.job import TERMINAL, Counts, Fate, Job, JobInvalid, Results
 from batch_assets.rehearsal.models import base_model
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 WORKERS = 2
 # For a job that waits in this state: the states of those that take up room before it.

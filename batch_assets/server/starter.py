@@ -5,7 +5,6 @@ pipeline's orders out has its `start_lease`, so that of two servers on one ledge
 a dead one has left is taken up by the next.
 """
 
-import logging
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from batch_assets.ledger.triggers import TriggerState, start_lease
 from batch_assets.notifications.base import Notifier
 from batch_assets.notifications.delivery import notify
 from batch_assets.notifications.events import start_failed
+from batch_assets.plain_text import plain_logger
 from batch_assets.server.child import Child
 
 PIPELINES_AT_ONCE = 4
@@ -26,7 +26,7 @@ LOOK_SECONDS = 0.5
 LOOK_AT_LEDGER_SECONDS = 10.0
 """How often the ledger is asked for orders that another server has left; its own are heard of at once."""
 END_SECONDS = 20.0
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 
 class Starter:

@@ -4,7 +4,6 @@ What a spool's other columns say is the business of the source that writes it.
 """
 
 import hashlib
-import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
@@ -13,10 +12,11 @@ import pyarrow.parquet as pq
 
 from batch_assets import paths
 from batch_assets.errors import SourceError
+from batch_assets.plain_text import plain_logger
 from batch_assets.sources.base import BATCH_RECORDS
 from batch_assets.storage import Storage, join_uri
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 GROUP_ROWS = 65_536
 GROUP_BYTES = 2 * 2**20
 DIGEST = b"batch_assets.spool"

@@ -1,8 +1,9 @@
 """What goes wrong at the model: whose fault it is, and when it is no single record's any more."""
 
-import logging
 import threading
 from collections.abc import Callable
+
+from batch_assets.plain_text import plain_logger
 
 FAILURES_IN_A_ROW = 64
 MESSAGE_LENGTH = 500
@@ -10,7 +11,7 @@ _OUT_OF_MEMORY = (
     "out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "alloc_failed",
 )  # fmt: skip
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -5,7 +5,6 @@ it writes, so that no two write files of one name, and puts the marker only over
 seen. Which shard it is to be is in `assignment.py`.
 """
 
-import logging
 import os
 import time
 import traceback
@@ -21,6 +20,7 @@ from batch_assets.embeddings.schema import EMBED
 from batch_assets.encoders.fingerprint import fingerprint
 from batch_assets.encoders.registry import load_encoder
 from batch_assets.errors import AccountingError, ModelError, SourceError
+from batch_assets.plain_text import plain_logger
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import Shard
 from batch_assets.sharding.plan_files import read_shards, read_summary
@@ -32,7 +32,7 @@ from batch_assets.worker.pipeline import embed
 from batch_assets.worker.shard_files import Authority, write_shard
 
 MOST_RUNS = 1000
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 
 def carry_out(manifest: WorkerManifest, assignment: Assignment, job: str) -> ShardMarker:

@@ -1,6 +1,5 @@
 """A queue of state changes that EventBridge feeds, of one service or of several: an event is only a wake-up."""
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,9 +7,10 @@ import orjson
 
 from batch_assets.executors.aws.errors import error_message
 from batch_assets.executors.deferred import Event, Unanswered
+from batch_assets.plain_text import plain_logger
 
 EVENTS_AT_ONCE = 10  # the most that SQS hands out or deletes in one call
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 UNDER_WAY = frozenset(
     {"Submitted", "Validating", "Scheduled", "InProgress", "Stopping"}  # Bedrock and SageMaker

@@ -4,17 +4,17 @@ What is in the files is each executor's business.
 """
 
 import hashlib
-import logging
 from functools import cached_property
 from typing import Any
 
 from batch_assets.errors import ConfigurationError
 from batch_assets.executors.aws.errors import error_message, status_code, unreachable
+from batch_assets.plain_text import plain_logger
 from batch_assets.settings.bedrock import S3_URI
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.storage import Storage, join_uri, open_storage
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 
 class Named:

@@ -4,7 +4,6 @@ SubmitJob has no idempotency token: the same call twice is two jobs. So it is ne
 client, and after a lost answer the job is looked for by its name. What is asked for is in `requests.py`.
 """
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +23,7 @@ from batch_assets.executors.aws.errors import (
 )
 from batch_assets.executors.base import JobState
 from batch_assets.executors.deferred import ServiceJob, SlotsFull, Unanswered
+from batch_assets.plain_text import plain_logger
 
 DESCRIBED_AT_ONCE = 100  # the most ids of one DescribeJobs
 PAGE = 100
@@ -39,7 +39,7 @@ STATES = {
     "SUCCEEDED": JobState.SUCCEEDED,
     "FAILED": JobState.FAILED,
 }
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 
 class _Malformed(Exception):

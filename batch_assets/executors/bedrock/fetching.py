@@ -4,7 +4,6 @@ What a line of a result file means is in `results.py`. Here it is decided whethe
 there, and what becomes of a record of which no line tells.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -25,6 +24,7 @@ from batch_assets.executors.bedrock.results import (
 )
 from batch_assets.executors.deferred import ResultsNotReady, ServiceJob
 from batch_assets.executors.jobs import JobDescription
+from batch_assets.plain_text import plain_logger
 from batch_assets.storage import Storage, open_storage
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _UNTOLD = {
     JobState.STOPPED: ("job_stopped", "the job was stopped before the record's turn"),
     JobState.EXPIRED: ("job_expired", "the job never began before its time was up"),
 }
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 
 @dataclass

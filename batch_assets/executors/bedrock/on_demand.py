@@ -4,7 +4,6 @@ Each answer is kept as a file as soon as it is there, so that a crash pays twice
 the calls that were under way. How fast calls may be made is for `control/` to say.
 """
 
-import logging
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from batch_assets.executors.bedrock.requests import fit
 from batch_assets.executors.bedrock.results import ResultSorter
 from batch_assets.executors.deferred import Pace
 from batch_assets.executors.jobs import JobDescription
+from batch_assets.plain_text import plain_logger
 
 if TYPE_CHECKING:
     from batch_assets.executors.bedrock.executor import BedrockExecutor
@@ -32,7 +32,7 @@ CALLS_AT_ONCE = 4
 TRIES = 7
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 15.0
 REFUSED = ("AccessDeniedException", "UnrecognizedClientException", "ExpiredTokenException")
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 
 @dataclass

@@ -4,16 +4,16 @@ The values drift (10, 20 and 100 jobs at once have been seen within two years), 
 asked for; what stands here is for where they cannot be read. YAML overrides both.
 """
 
-import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
 from batch_assets.executors.aws.errors import error_code, error_message
+from batch_assets.plain_text import plain_logger
 
 SERVICE = "bedrock"
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ Which call is made when is in `control/`; what a refusal means, in `service_erro
 """
 
 import datetime
-import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from batch_assets.executors.aws.errors import cannot_ask, error_code, error_mess
 from batch_assets.executors.base import JobState
 from batch_assets.executors.bedrock.service_errors import CONFLICT, explain_refusal
 from batch_assets.executors.deferred import ServiceJob, Unanswered
+from batch_assets.plain_text import plain_logger
 from batch_assets.settings.bedrock import BedrockExecutorSettings
 
 PAGE = 1000
@@ -29,7 +29,7 @@ STATES = {
     "Stopped": JobState.STOPPED,
     "Expired": JobState.EXPIRED,
 }
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 
 @dataclass

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from batch_assets.errors import ConfigurationError
+from batch_assets.plain_text import plain_logger
 
 ANSWER_SECONDS = 15
 AUTO, LOCAL = "auto", "local"
 TOKEN_VARIABLES = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE")
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ How many there may be is counted in `room.py`; what a worker does is in `actor.p
 """
 
 import contextlib
-import logging
 import math
 import threading
 import time
@@ -21,6 +20,7 @@ from batch_assets.executors.base import Cancelled, WorkerDied
 from batch_assets.executors.ray.actor import Ended, Loaded, RayWorker
 from batch_assets.executors.ray.deaths import explain_death, summary
 from batch_assets.executors.ray.room import Need
+from batch_assets.plain_text import plain_logger
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import Shard
 
@@ -30,7 +30,7 @@ FETCHES_AHEAD = 2
 DEATHS_IN_LOADING = 3
 """So many workers in a row that die while they load the model: then it is the model."""
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 
 @dataclass(eq=False)

@@ -32,6 +32,7 @@ from batch_assets.executors.sagemaker.rendering import render_job
 from batch_assets.executors.sagemaker.requests import CSV
 from batch_assets.executors.sagemaker.service import SageMakerService
 from batch_assets.executors.sagemaker.service_errors import is_not_found
+from batch_assets.plain_text import plain_logger
 from batch_assets.sharding.plan import Shard
 from batch_assets.storage import join_uri
 
@@ -41,7 +42,7 @@ VERSION = 1
 NOT_KNOWN = 1
 """Dimensions of a shard without any vector, where no other has told them: a file of no rows has a schema, too."""
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 
 @dataclass

@@ -4,7 +4,6 @@ An object's result is there as a whole or not at all. What a line of it means is
 here it is decided what becomes of a record of which no line tells.
 """
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,6 +24,7 @@ from batch_assets.executors.sagemaker.failures import may_be_the_data
 from batch_assets.executors.sagemaker.places import results_folder
 from batch_assets.executors.sagemaker.prices import cost_of
 from batch_assets.executors.sagemaker.results import Tally, read_results
+from batch_assets.plain_text import plain_logger
 from batch_assets.storage import FileInfo, Storage, open_storage
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ FREE_CUTS = 5
 
 # What a vector can come to in a result object, at most, and how much more is beyond all expectation.
 LINE_BYTES, NUMBER_BYTES, WIDEST, TOO_MUCH = 64, 24, 8192, 4
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,16 @@
 Every instance type has a quota of its own, often 0 in a new account.
 """
 
-import logging
 from typing import Any
 
 from batch_assets.executors.aws.errors import error_message
+from batch_assets.plain_text import plain_logger
 
 DEFAULT_JOBS = 20
 """At once, where the quota cannot be read: the service itself says when there are too many."""
 
 PAGE = 100  # the most that Service Quotas gives at once
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 
 def quota_name(instance_type: str) -> str:

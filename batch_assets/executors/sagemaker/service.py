@@ -4,7 +4,6 @@ Which call is made when is in `control/`; what a refusal means, in `service_erro
 """
 
 import datetime
-import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from batch_assets.executors.base import JobState
 from batch_assets.executors.deferred import ServiceJob, Unanswered
 from batch_assets.executors.sagemaker.requests import data_processing
 from batch_assets.executors.sagemaker.service_errors import IN_USE, explain_refusal, is_not_found
+from batch_assets.plain_text import plain_logger
 from batch_assets.settings.sagemaker import SageMakerExecutorSettings
 
 PAGE = 100  # the most that ListTransformJobs gives at once
@@ -32,7 +32,7 @@ UNDER_WAY = ("InProgress", "Stopping")
 # Instances with local disks encrypt those by hardware, and refuse a key for a volume:
 # Amazon SageMaker Developer Guide, "TransformResources", VolumeKmsKeyId.
 _LOCAL_DISKS = re.compile(r"ml\.(g4dn|g5|g6e?|gr6|p3dn|p4de?|p5\w*|trn1n?|trn2|[a-z]\d+[a-z]*d[a-z]*)\.")
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 
 @dataclass

@@ -7,19 +7,19 @@ Reading and writing S3 is `runner.py`, the calls are `calls.py`.
 
 import functools
 import itertools
-import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from batch_assets.plain_text import plain_logger
 from batch_assets.rehearsal.account import ACCOUNT
 from batch_assets.rehearsal.clock import Timeline
 from batch_assets.rehearsal.faults import Scenario
 from batch_assets.rehearsal.sagemaker.job import FAILED, NO_CAPACITY, Fate, TransformJob
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 WORKERS = 2
 
