@@ -26,8 +26,10 @@ _GROWTH = 8
 _TEXT_RATIO = 10  # most text compresses less
 _LONG_BYTES = 32 * 2**10  # 64 MiB, where each row of a batch has such a value
 _VALUE_BYTES = 8
+_MOST_ROWS = 2**31 - 1  # no limit of its own
 _LARGE_BYTES = 64 * 2**20
 _CAREFUL_ROWS = 64  # at most, where long values may follow short ones: as much as 64 of the long ones
+_LIST_RATIO = 32  # lists of numbers that are not made to be small seldom take less of what they decode to
 
 
 class _Pace:
@@ -37,9 +39,9 @@ class _Pace:
         self._limit = self._most = most
         self.rows = min(_FIRST_ROWS, most)
 
-    def enter(self, rows: int, encoded: int, *, careful: bool) -> None:
-        """The next rows are of a group of `rows`, which take `encoded` bytes in the file, uncompressed."""
-        limit = min(self._limit, _CAREFUL_ROWS) if careful else self._limit
+    def enter(self, rows: int, encoded: int, most: int) -> None:
+        """The next ones are of a group of `rows`, which decode to `encoded` bytes or more; at most `most` at once."""
+        limit = min(self._limit, most)
         self._most = max(1, min(limit, BATCH_BYTES * rows // max(encoded, 1)))
         self.rows = min(self.rows, self._most)
 
@@ -73,7 +75,8 @@ def batches(
             yield from _nothing(parquet, group, row, last, most)
             continue
         leaves = _leaves(parquet.metadata.row_group(group), columns)
-        pace.enter(end - start, sum(map(_least_bytes, leaves)), careful=any(map(_may_be_skewed, leaves)))
+        careful = min((_rows_at_once(leaf, columns) for leaf in leaves), default=most)
+        pace.enter(end - start, sum(map(_least_bytes, leaves)), careful)
         pieces = _pieces(parquet, reopen, group, columns, pace, row - start, last - start)
         for batch in _joined(pieces, most):
             yield row, batch
@@ -154,16 +157,21 @@ def _least_bytes(leaf: pq.ColumnChunkMetaData) -> int:
     return max(leaf.total_uncompressed_size, leaf.num_values * _VALUE_BYTES)
 
 
-def _may_be_skewed(leaf: pq.ColumnChunkMetaData) -> bool:
-    """Whether short texts may be followed by as many long ones as fill the memory.
+def _rows_at_once(leaf: pq.ColumnChunkMetaData, columns: list[str]) -> int:
+    """How many rows are safe to decode where short values may be followed by as many long ones as fill the memory.
 
-    Shared prefixes and good compression make those small in the file.
+    Run lengths, shared prefixes and good compression make those small in the file.
     """
-    if leaf.physical_type != "BYTE_ARRAY":
-        return False
     size = leaf.total_uncompressed_size
-    packed = size > _LARGE_BYTES and size > _TEXT_RATIO * leaf.total_compressed_size
-    return packed or "DELTA_BYTE_ARRAY" in leaf.encodings
+    if leaf.path_in_schema not in columns:  # nested: a single row may hold any number of values
+        decoded = leaf.num_values * _VALUE_BYTES
+        if decoded > max(_LARGE_BYTES, _LIST_RATIO * size):
+            return 1
+    if leaf.physical_type == "BYTE_ARRAY":
+        packed = size > _LARGE_BYTES and size > _TEXT_RATIO * leaf.total_compressed_size
+        if packed or "DELTA_BYTE_ARRAY" in leaf.encodings:
+            return _CAREFUL_ROWS
+    return _MOST_ROWS
 
 
 def _left_in_dictionaries(

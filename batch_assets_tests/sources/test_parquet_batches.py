@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -238,3 +239,18 @@ def test_long_texts_behind_thousands_of_short_ones(options: dict[str, Any], pool
     pa.set_memory_pool(counting)
     assert sum(len(batch) for _, batch in read(file.getvalue())) == 50_300
     assert counting.max_memory() <= 160 * 2**20
+
+
+def test_long_lists_behind_thousands_of_short_ones(pool: pa.MemoryPool) -> None:
+    """Run lengths make a list of two million numbers a few bytes: each is decoded by itself."""
+    ends = [*range(3_001), *(3_000 + 2_000_000 * (number + 1) for number in range(12))]
+    values = pa.DictionaryArray.from_arrays(pa.array(np.zeros(ends[-1], np.int32)), pa.array([7]))
+    lists = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), values.dictionary_decode())
+    file = io.BytesIO()
+    pq.write_table(pa.table({"text": ["x"] * 3_012, "n": lists}), file, store_schema=False)
+    del values, lists
+    assert len(file.getvalue()) < 100_000
+    counting = pa.proxy_memory_pool(pool)
+    pa.set_memory_pool(counting)
+    assert sum(len(batch) for _, batch in read(file.getvalue())) == 3_012
+    assert counting.max_memory() <= 100 * 2**20  # of 192 MiB that all take together
