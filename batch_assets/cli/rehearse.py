@@ -60,8 +60,9 @@ def rehearse(
             "one's YAML a source.uri with records like those that it will read"
         )
     faults = fitted(Scenario.load(scenario), settings, slots)
-    with make_folder(settings) as rehearsal, RehearsalServer(scenario=faults, speed=speed) as server:
-        records = take_sample(settings, rehearsal, sample)
+    rehearsal = make_folder(settings)
+    records = take_sample(settings, rehearsal, sample)
+    with RehearsalServer(scenario=faults, speed=speed) as server:
         queue_url = make_resources(server.endpoint, executor)
         written = write_pipeline(settings, rehearsal, records, queue_url, server.endpoint, automation=ui)
         errors.print(

@@ -4,10 +4,8 @@ The verb is in `rehearse.py`; the AWS that it runs against, in `rehearsal/`.
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,8 +35,6 @@ from batch_assets.storage import open_storage
 
 ID, TEXT = "rehearsal_id", "rehearsal_text"
 FORGOTTEN = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_WEB_IDENTITY_TOKEN_FILE", "BATCH_ASSETS_LEDGER_URL")
-_ENTRIES = ("home", "defs", "output", "scratch", "sample.parquet", "dagster.log")
-"""All that a rehearsal writes into its folder, beside its lock."""
 
 
 @dataclass(frozen=True)
@@ -72,53 +68,26 @@ class Rehearsal:
         }  # fmt: skip
 
 
-@contextlib.contextmanager
-def make_folder(settings: PipelineSettings) -> Iterator[Rehearsal]:
-    """A folder for a rehearsal, held for as long as the block runs; what an earlier one left there is removed.
-
-    Raises ConfigurationError where the folder is somebody else's, or a rehearsal is going on in it.
-    """
-    found = Rehearsal(dagster_home() / "rehearsals" / settings.name, settings.name)
-    with _held(found):
-        for name in _ENTRIES:
-            _remove(found.folder / name)
-        for each in (found.home, found.defs / settings.name):
-            each.mkdir(parents=True)
-        project = project_root(Path.cwd())
-        if project is not None and (project / "dagster.yaml").is_file():
-            shutil.copy(project / "dagster.yaml", found.home / "dagster.yaml")
-        yield found
+def make_folder(settings: PipelineSettings) -> Rehearsal:
+    """A folder of its own for a rehearsal of this pipeline. What earlier ones left stays: nothing is deleted."""
+    parent = dagster_home() / "rehearsals" / settings.name
+    parent.mkdir(parents=True, exist_ok=True)
+    found = Rehearsal(_new_folder(parent), settings.name)
+    for each in (found.home, found.defs / settings.name):
+        each.mkdir(parents=True)
+    project = project_root(Path.cwd())
+    if project is not None and (project / "dagster.yaml").is_file():
+        shutil.copy(project / "dagster.yaml", found.home / "dagster.yaml")
+    return found
 
 
-@contextlib.contextmanager
-def _held(rehearsal: Rehearsal) -> Iterator[None]:
-    """Hold the lock in the folder, by which a rehearsal knows that the folder is a rehearsal's."""
-    folder, lock = rehearsal.folder, rehearsal.folder / "rehearsal.lock"
-    if folder.is_symlink() or (folder.exists() and any(folder.iterdir()) and not lock.is_file()):
-        raise ConfigurationError(
-            f"{folder}: holds no {lock.name}, so no rehearsal has made it; move it away, and rehearse again"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    with lock.open("ab") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigurationError(
-                f"{folder}: another rehearsal of {rehearsal.name} is going on there; wait until it has ended"
-            ) from None
-        yield
-
-
-def _remove(path: Path) -> None:
-    try:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path}: what an earlier rehearsal left cannot be removed ({error.strerror}); remove it yourself"
-        ) from error
+def _new_folder(parent: Path) -> Path:
+    """The next numbered folder; of two rehearsals at once each gets one."""
+    while True:
+        last = max((int(path.name) for path in parent.iterdir() if path.name.isdecimal()), default=0)
+        with contextlib.suppress(FileExistsError):
+            (parent / str(last + 1)).mkdir()
+            return parent / str(last + 1)
 
 
 def take_sample(settings: PipelineSettings, rehearsal: Rehearsal, most: int) -> int:

@@ -8,7 +8,6 @@ import yaml
 
 from batch_assets.cli.rehearsing import make_folder
 from batch_assets.components.attributes import load_file
-from batch_assets.errors import ConfigurationError
 from batch_assets_tests.command import (
     Machine,
     accounting_of,
@@ -53,7 +52,7 @@ def test_a_sample_goes_through_and_nothing_real_is_touched(tmp_path: Path) -> No
     before_books = result.stdout[: result.stdout.index("The service's own books")]
     result.stdout = before_books
     assert accounting_of(result) == (600, 600, 0, 0)
-    rows = published(machine.home / "rehearsals" / "mine" / "output")
+    rows = published(machine.home / "rehearsals" / "mine" / "1" / "output")
     assert rows["number"].to_list() == list(range(600))
     assert not (tmp_path / "real-output").exists()
 
@@ -65,28 +64,15 @@ def test_an_executor_in_place_needs_no_rehearsal(tmp_path: Path) -> None:
     assert "costs nothing" in result.stderr
 
 
-def test_a_rehearsal_removes_only_what_a_rehearsal_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rehearsal_deletes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     [settings] = load_file(pipeline(tmp_path, bedrock()))
-    folder = tmp_path / "rehearsals" / "mine"
-    (folder / "home").mkdir(parents=True)
-    (folder / "home" / "precious").write_text("mine")
-    with (
-        pytest.raises(ConfigurationError, match="no rehearsal has made it; move it away"),
-        make_folder(settings),
-    ):
-        pass
-    assert (folder / "home" / "precious").read_text() == "mine"
-
-    folder.rename(tmp_path / "kept")
-    with make_folder(settings) as rehearsal:
-        (rehearsal.output / "deep").mkdir(parents=True)
-        (rehearsal.folder / "notes.txt").write_text("mine")
-        with pytest.raises(ConfigurationError, match="another rehearsal of mine"), make_folder(settings):
-            pass
-        assert rehearsal.output.exists()
-    with make_folder(settings) as rehearsal:
-        assert not rehearsal.output.exists()
-        assert (rehearsal.folder / "notes.txt").read_text() == "mine"
+    mine = [
+        tmp_path / "rehearsals" / "mine" / name for name in ("home/precious", "7/output/precious", "notes")
+    ]
+    for path in mine:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+    folders = [make_folder(settings).folder for _ in range(2)]
+    assert [folder.name for folder in folders] == ["8", "9"]
+    assert [path.read_text() for path in mine] == ["mine"] * 3
