@@ -68,13 +68,18 @@ def write_snapshot(storage: Storage, base_uri: str, snapshot: Snapshot) -> None:
 
 
 def _content(base_uri: str, snapshot: Snapshot) -> bytes:
-    told = {"base_uri": base_uri, "generation": snapshot.generation, "plans": snapshot.plans}
+    told: dict[str, object] = {
+        "base_uri": base_uri,
+        "generation": snapshot.generation,
+        "plans": snapshot.plans,
+    }
     columns: dict[str, list[object]] = {name: [] for name in _SCHEMA.names}
     for file in snapshot.files.values():
         for name, values in columns.items():
             values.append(getattr(file, name))
     table = pa.Table.from_pydict(columns, schema=_SCHEMA)
-    told |= {"records": snapshot.records, "digest": _digest(table)}
+    told["records"] = snapshot.records
+    told["digest"] = _digest(told, table)
     table = table.replace_schema_metadata({_TOLD: orjson.dumps(told)})
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", compression_level=1)
@@ -85,7 +90,7 @@ def _parse(data: bytes, base_uri: str) -> Snapshot | None:
     try:
         table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
         told = orjson.loads((table.schema.metadata or {})[_TOLD])
-        if told["base_uri"] != base_uri or told["digest"] != _digest(table):
+        if told.pop("digest") != _digest(told, table) or told["base_uri"] != base_uri:
             return None
         rows = zip(*(table.column(name).to_pylist() for name in _SCHEMA.names), strict=True)
         files = {row[0]: SourceFile(*row) for row in rows}
@@ -94,9 +99,9 @@ def _parse(data: bytes, base_uri: str) -> Snapshot | None:
         return None  # damaged, or somebody else's
 
 
-def _digest(table: pa.Table) -> str:
-    """Of the rows (hex): a bit that has flipped since would else be believed."""
-    digest = hashlib.sha256()
+def _digest(told: dict[str, object], table: pa.Table) -> str:
+    """Of all that the snapshot says (hex): a bit that has flipped since would else be believed."""
+    digest = hashlib.sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS))
     for name in _SCHEMA.names:
         digest.update(repr(table.column(name).to_pylist()).encode())
     return digest.hexdigest()
