@@ -22,7 +22,6 @@ FIRST = ("url", "key", "caption", EMBEDDING)
 META = "meta_"
 TRIES = 5
 _VERSION = b"batch_assets:version"
-_UNREADABLE = None
 
 
 def write_single_file(storage: Storage) -> None:
@@ -55,14 +54,14 @@ def refuse_others_files(storage: Storage) -> None:
 
     One that cannot be read is a damaged one of ours only where the other says so.
     """
-    found = {
+    versions = {
         paths.SINGLE_FILE: _version_of_rows(storage),
         paths.SINGLE_METADATA: _version_of_metadata(storage),
     }
-    ours = any(isinstance(version, str) and is_version(version) for version in found.values())
-    for name, version in found.items():
-        damaged = version is _UNREADABLE and storage.info(name) is not None
-        if (isinstance(version, str) and not is_version(version)) or (damaged and not ours):
+    ours = any(version is not None and is_version(version) for version in versions.values())
+    for name, version in versions.items():
+        others = not is_version(version) if version is not None else not ours
+        if others and storage.info(name) is not None:
             raise ConfigurationError(
                 f"{join_uri(storage.uri, name)}: is there already, and is not what output.single_file has written; "
                 "move it away, or leave output.single_file out"
@@ -111,21 +110,22 @@ def _metadata(storage: Storage, manifest: Manifest) -> bytes:
 
 
 def _version_of_rows(storage: Storage) -> str | None:
-    """The version in the footer, empty where it names none; _UNREADABLE where there is no whole file."""
+    """The version in the footer, empty where it names none; None where there is no whole file."""
     try:
         with open_parquet(storage, paths.SINGLE_FILE) as file:
             return (file.schema_arrow.metadata or {}).get(_VERSION, b"").decode("utf-8", "replace")
     except AccountingError:
-        return _UNREADABLE
+        return None
 
 
 def _version_of_metadata(storage: Storage) -> str | None:
+    """The same of the other file."""
     found = storage.read_versioned(paths.SINGLE_METADATA)
+    if found is None:
+        return None
     try:
-        content = orjson.loads(found[0]) if found is not None else _UNREADABLE
+        content = orjson.loads(found[0])
     except orjson.JSONDecodeError:
-        return _UNREADABLE
-    if content is _UNREADABLE:
-        return _UNREADABLE
+        return None
     version = content.get("version") if isinstance(content, dict) else None
     return version if isinstance(version, str) else ""
