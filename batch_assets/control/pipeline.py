@@ -149,9 +149,9 @@ def take_root(pipeline: Pipeline) -> None:
 
     Raises ConfigurationError where another pipeline, or source, has come to the root since this one was opened.
     """
-    settings, ledger = pipeline.settings, pipeline.ledger
-    if attach(settings, ledger, pipeline.storage, add_source=pipeline.add_source, take=True):
-        ledger.set_configuration(pipeline.name, settings.model_dump_json())
+    if attach(
+        pipeline.settings, pipeline.ledger, pipeline.storage, add_source=pipeline.add_source, take=True
+    ):
         _catch_up(pipeline, attached=True)
 
 
