@@ -18,8 +18,9 @@ from batch_assets.sources.parquet_groups import overlapped
 Reopen = Callable[[Sequence[str]], pq.ParquetFile]
 """Opens the same file once more, with these leaf columns left in their dictionaries."""
 
-# Arrow's own limits, such as 2 GiB of text in an array: they say nothing about the file.
-LIMITS = (pa.ArrowCapacityError, pa.ArrowMemoryError, pa.ArrowNotImplementedError)
+# Arrow's own limits: 2 GiB of text in an array, memory, and nested columns that only several arrays could hold, for
+# which it has no code. They say nothing about the file: fewer rows at once may do.
+ARROW_LIMITS = (pa.ArrowCapacityError, pa.ArrowMemoryError, pa.ArrowNotImplementedError)
 
 _FIRST_ROWS = 16
 _GROWTH = 8
@@ -66,7 +67,7 @@ def batches(
     """The file's rows from `first_row` to before `last_row`, in batches of at most `most`, each with its first row.
 
     A batch takes at most BATCH_BYTES decoded, or is a single row. Raises pa.ArrowException where the
-    file is damaged, one of LIMITS where Arrow cannot decode even one of its rows.
+    file is damaged, one of ARROW_LIMITS where Arrow cannot decode even one of its rows.
     """
     pace = _Pace(most)
     for group, start, end in overlapped(parquet.metadata, first_row, last_row):
@@ -123,7 +124,7 @@ def _pieces(
                     if first >= last:
                         break
                 return
-            except LIMITS:
+            except ARROW_LIMITS:
                 if pace.rows == 1:
                     raise
                 pace.slow_down()

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from batch_assets.errors import SourceError
 from batch_assets.sources.files import broken
-from batch_assets.sources.parquet_batches import LIMITS, Reopen
+from batch_assets.sources.parquet_batches import ARROW_LIMITS, Reopen
 from batch_assets.storage import Storage, join_uri
 
 
@@ -41,7 +41,7 @@ def parquet_errors(storage: Storage, path: str) -> Iterator[None]:
     """Say of a file that it is damaged, or that it is more than can be decoded here, which is no fault of it."""
     try:
         yield
-    except LIMITS as error:
+    except ARROW_LIMITS as error:
         raise SourceError(
             f"{join_uri(storage.uri, path)}: cannot be decoded here ({str(error).splitlines()[0]}); write it anew "
             "in common encodings and with smaller values, or leave it out by a name that begins with '_'"
