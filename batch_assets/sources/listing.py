@@ -141,13 +141,14 @@ def list_source(uri: str, format: str | None, leave_out: Sequence[str] = ()) -> 
 def _refuse_own_folders(location: Location, root: str) -> None:
     """Raise ConfigurationError where the source lies in a folder of the output root that this program fills."""
     uri = location.storage.uri
-    inside = _below(uri if location.single is None else join_uri(uri, location.single), root)
-    own = inside.split("/")[0] if inside else None
-    if own in paths.FOLDERS:
-        raise ConfigurationError(
-            f"source.uri: {uri} lies in {own}/ of output.root {root}, which holds the pipeline's own files; "
-            "move the source out of there, or name another output.root"
-        )
+    lies_at = uri if location.single is None else join_uri(uri, location.single)
+    for inside in _below(lies_at, root):
+        own = inside.split("/")[0]
+        if own in paths.FOLDERS:
+            raise ConfigurationError(
+                f"source.uri: {uri} lies in {own}/ of output.root {root}, which holds the pipeline's own files; "
+                "move the source out of there, or name another output.root"
+            )
 
 
 def _single_file(uri: str, location: Location, path: str, format: str | None) -> Listing:
@@ -210,8 +211,7 @@ def visible(
     infos: Iterable[FileInfo], storage: Storage, leave_out: Sequence[str], hidden: list[str]
 ) -> Iterator[FileInfo]:
     """Drop output roots, and what is hidden by its name, which is appended to `hidden`."""
-    roots = [_below(root, storage.uri) for root in leave_out]
-    prefixes = tuple(root + "/" for root in roots if root)
+    prefixes = tuple(f"{path}/" for root in leave_out for path in _below(root, storage.uri))
     for info in infos:
         if prefixes and info.path.startswith(prefixes):
             continue
@@ -225,10 +225,14 @@ def visible(
         yield info
 
 
-def _below(uri: str, root: str) -> str | None:
-    """The path of `uri` relative to `root`, or None where it lies elsewhere."""
-    uri, root = _real(uri), _real(root).rstrip("/")
-    return uri[len(root) + 1 :] if uri.startswith(root + "/") else None
+def _below(uri: str, root: str) -> set[str]:
+    """The paths of `uri` relative to `root`, as they are spelled and as links lead; none where it lies elsewhere."""
+    spelled = (normalize_uri(uri), normalize_uri(root)), (_real(uri), _real(root))
+    return {
+        one.removeprefix(folder.rstrip("/") + "/")
+        for one, folder in spelled
+        if one.startswith(folder.rstrip("/") + "/")
+    }
 
 
 def _real(uri: str) -> str:

@@ -98,12 +98,18 @@ def test_a_source_inside_the_roots_own_folders_is_refused(tmp_path: Path, own: s
     assert files_under(tmp_path / "d") == before
 
 
-@pytest.mark.parametrize(("source", "output"), [("data", "link/out"), ("link", "data/out")])
+@pytest.mark.parametrize(
+    ("source", "output"),
+    [("data", "link/out"), ("link", "data/out"), ("data", "data/linked/out"), ("data", "data/real/out")],
+)
 def test_the_root_is_no_part_of_its_source_however_both_are_spelled(
     tmp_path: Path, source: str, output: str
 ) -> None:
     write_records(tmp_path / "data" / "in.jsonl", some_records(PER_SHARD))
     (tmp_path / "link").symlink_to(tmp_path / "data")
+    (tmp_path / "data" / "real").mkdir()
+    if "linked" in output:
+        (tmp_path / "data" / "linked").symlink_to(tmp_path / "data" / "real")
     settings = make_settings(
         tmp_path, source={"uri": f"{tmp_path}/{source}"}, output={"root": f"{tmp_path}/{output}"}
     )
