@@ -54,7 +54,7 @@ class CommandProcess:
         self.args = ["batch-assets", *arguments]
         self._folder = tempfile.TemporaryDirectory()
         place = Place(os.getcwd(), f"{self._folder.name}/stdout", f"{self._folder.name}/stderr")
-        self._process = _start(_run, (run_command, self.args, dict(environment), place))
+        self._process = start_process(_run, (run_command, self.args, dict(environment), place))
 
     @property
     def pid(self) -> int:
@@ -115,7 +115,7 @@ class ForkedProgram:
         self.returncode: int | None = None
         self._ended = threading.Event()
         leads, begun = forking().Pipe(duplex=False)
-        process = _start(_run_leader, (begun, run, self.args, dict(environment), place))
+        process = start_process(_run_leader, (begun, run, self.args, dict(environment), place))
         begun.close()
         with contextlib.suppress(EOFError):
             leads.recv()  # before that the group to kill is not there
@@ -142,8 +142,12 @@ class ForkedProgram:
 _starting = threading.Lock()
 
 
-def _start(target: Callable[..., object], arguments: tuple[Any, ...]) -> ForkServerProcess:
-    """Start a process that multiprocessing does not look after: its looks at others' processes are not thread-safe."""
+def start_process(target: Callable[..., object], arguments: tuple[Any, ...]) -> ForkServerProcess:
+    """Start a process that multiprocessing does not look after.
+
+    With each start it polls every process that it looks after. A process has its exit code read once: a thread that
+    waits for it meanwhile finds none left, and gets 255.
+    """
     context = forking()
     with _starting:
         process = context.Process(target=target, args=arguments)

@@ -5,9 +5,9 @@ Uploading, turns of the control loop and collecting as runs and sensors do it, w
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
@@ -64,15 +64,18 @@ class Site:
     def open(self) -> Pipeline:
         return open_pipeline(self.settings, self.ledger, self.account.executor(self.settings))
 
-    def with_executor(self, **fields: Any) -> "Site":
+    def with_executor(self, **fields: Any) -> Self:
         """The same, with other settings of the executor; the ledger is the same one."""
         executor = self.settings.executor.model_copy(update=fields)
-        changed = self.settings.model_copy(update={"executor": executor})
-        return Site(self.rehearsal, self.folder, changed, self.clock, self.ledger_name)
+        return replace(self, settings=self.settings.model_copy(update={"executor": executor}))
 
-    def without_ledger(self) -> "Site":
+    def opened_again(self) -> Self:
+        """The same as a process that comes later finds it; no file is written, since workers may be reading."""
+        return replace(self, clock=Clock())
+
+    def without_ledger(self) -> Self:
         """The same after the ledger was lost."""
-        return Site(self.rehearsal, self.folder, self.settings, self.clock, f"{self.ledger_name}-new")
+        return replace(self, ledger_name=f"{self.ledger_name}-new")
 
     # --- the steps of a run ---
 

@@ -21,7 +21,7 @@ from batch_assets.executors.registry import create_host
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import State
 from batch_assets.settings.pipeline import PipelineSettings
-from batch_assets_tests.forking import forking
+from batch_assets_tests.forking import start_process
 from batch_assets_tests.waiting import PATIENCE_SECONDS
 
 DIED, CAME_TO_THE_END = 77, 78
@@ -31,8 +31,7 @@ def run_and_die(
     settings: PipelineSettings, folder: Path, environment: Mapping[str, str], step: str, call: int
 ) -> int:
     """Run the pipeline in a process of its own that dies behind the `call`th call of `step`; its exit code."""
-    child = forking().Process(target=_run, args=(settings, folder, dict(environment), step, call))
-    child.start()
+    child = start_process(_run, (settings, folder, dict(environment), step, call))
     child.join(PATIENCE_SECONDS)
     assert child.exitcode is not None, "it hangs"
     return child.exitcode
