@@ -29,6 +29,7 @@ from batch_assets.orchestration.sensors.job_completion import build_job_completi
 from batch_assets.orchestration.sensors.merge_ready import build_merge_ready
 from batch_assets.orchestration.sensors.new_input import build_new_input
 from batch_assets.settings.pipeline import OutputSettings, PipelineSettings, ShardSettings
+from batch_assets.settings.project import LEDGER, NOTIFICATIONS, executor_key
 from batch_assets.settings.source import SourceSettings
 from benchmarks.arguments import Size, make_parser
 from benchmarks.measure import Targets
@@ -119,8 +120,8 @@ def measure(folder: Path, shards: int, repeats: int) -> dict[str, float]:
         found["claim and release one shard"] = median(claim_and_release, repeats)
         found["status"] = median(lambda: read_status(settings, ledger), repeats)
         definitions = build_pipeline_definitions(settings)
-        resources: dict[str, Any] = {kind: create_host(kind) for kind in EXECUTOR_HOSTS}
-        resources |= {"ledger": ledger, "notifications": []}
+        resources: dict[str, Any] = {executor_key(kind): create_host(kind) for kind in EXECUTOR_HOSTS}
+        resources |= {LEDGER: ledger, NOTIFICATIONS: []}
         for build in (build_job_completion, build_merge_ready, build_new_input):
             sensor = build()
             own = dg.Definitions.merge(

@@ -48,9 +48,9 @@ def plan(
     if not dry_run:
         if "save" in flags:
             save_pipeline(settings, defs_folder(defs))
-        from batch_assets.orchestration.assets.shard_plan import REPLACE_TAG
         from batch_assets.orchestration.driver import Driver
         from batch_assets.orchestration.instance import open_instance
+        from batch_assets.orchestration.metadata import REPLACE_TAG
         from batch_assets.orchestration.run import ADD_SOURCE_TAG
 
         tags = {ADD_SOURCE_TAG: "true"} if add_source else {}

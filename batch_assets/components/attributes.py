@@ -4,6 +4,7 @@ The one way from YAML to `PipelineSettings`, for the component in Dagster and fo
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,11 @@ from typing import Any
 from dagster import ResolutionContext
 
 from batch_assets.components.documents import load_documents
+from batch_assets.components.project_folder import project_folder
 from batch_assets.components.templates import render
 from batch_assets.errors import ConfigurationError
-from batch_assets.home import project_root
 from batch_assets.plain_text import quoted
-from batch_assets.settings.pipeline import PIPELINE_NAME, PipelineSettings, parse_pipeline
+from batch_assets.settings.pipeline import PipelineSettings, parse_pipeline
 from batch_assets.settings.source import SHARDS_SCHEME
 from batch_assets.sources.shards import RECORD_ID
 from batch_assets.storage import normalize_uri
@@ -32,9 +33,8 @@ def parse_attributes(
 ) -> PipelineSettings:
     """Settings from the `attributes` of a YAML file, named by its folder. Raises ConfigurationError.
 
-    Relative paths count from the project's root (the nearest folder above the file with a
-    workspace.yaml), or from the file's own folder where there is none. A pipeline named as the
-    source is looked for in the defs folder `defs`, by default the one that the file lies in.
+    Relative paths count from the project's folder. A pipeline named as the source is looked for in the
+    defs folder `defs`, by default the one that the file lies in.
     """
     settings = _parse(attributes, file, context)
     if settings.source.pipeline is None:
@@ -51,7 +51,7 @@ def _parse(
         for field, value in attributes.items()
     }
     settings = parse_pipeline(rendered, _default_name(file), str(file))
-    base = project_root(file.parent) or file.parent
+    base = project_folder(file)
     source = settings.source
     if source.uri is not None and source.pipeline is not None:
         raise ConfigurationError(f"{file}: source: name exactly one of uri and pipeline")
@@ -120,9 +120,9 @@ def _folder_of_pipelines(file: Path) -> Path:
 
 
 def _default_name(file: Path) -> str:
-    """The folder's name; of a file with a name of its own in a folder whose name is not legal, the file's."""
-    names = (file.parent.name, file.stem) if file.name != "defs.yaml" else (file.parent.name,)
-    return next((name for name in names if PIPELINE_NAME.fullmatch(name)), file.parent.name)
+    """The folder's name, or that of a file which has one of its own; made of what a pipeline's name may hold."""
+    name = file.parent.name if file.name == "defs.yaml" else file.stem
+    return re.sub(r"[-\s]", "_", name).lower()
 
 
 def load_file(file: Path, defs: Path | None = None) -> list[PipelineSettings]:

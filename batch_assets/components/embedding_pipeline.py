@@ -11,7 +11,9 @@ import dagster as dg
 import pydantic
 
 from batch_assets.components.attributes import parse_attributes
+from batch_assets.components.scaffolding import PipelineScaffolder
 from batch_assets.orchestration.pipeline import build_pipeline_definitions
+from batch_assets.orchestration.shared import build_shared_definitions
 from batch_assets.settings.pipeline import PipelineSettings
 
 
@@ -29,6 +31,7 @@ class EmbeddingPipelineAttributes(pydantic.BaseModel):
         return _allow_templates(PipelineSettings.model_json_schema(*args, **kwargs))
 
 
+@dg.scaffold_with(PipelineScaffolder)
 class EmbeddingPipeline(dg.Component):
     """One dataset × one model × one executor: records in, verified embeddings out.
 
@@ -52,7 +55,13 @@ class EmbeddingPipeline(dg.Component):
         return cls(parse_attributes(written, file, context.resolution_context, context.defs_module_path))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        return build_pipeline_definitions(self.settings)
+        own = build_pipeline_definitions(self.settings)
+        pipelines = context.component_tree.get_all_components(EmbeddingPipeline)
+        # Dagster takes a sensor once, so the first pipeline brings what all of them share.
+        if pipelines[0] is not self:
+            return own
+        project = {key for pipeline in pipelines for key in pipeline.settings.resources}
+        return dg.Definitions.merge(build_shared_definitions(project), own)
 
 
 def _allow_templates(schema: Any) -> Any:

@@ -4,8 +4,11 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from batch_assets.orchestration.metadata import SETTINGS
+from batch_assets.orchestration.metadata import OWN_TAG, SETTINGS
 from batch_assets.settings.pipeline import PipelineSettings
+
+OWN_ASSETS = dg.AssetSelection.tag(OWN_TAG, "")
+"""The assets of all pipelines, and none of the project's own."""
 
 
 def located_pipelines(context: dg.SensorEvaluationContext) -> Iterator[PipelineSettings]:

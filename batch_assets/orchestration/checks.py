@@ -9,6 +9,7 @@ from batch_assets.control.parity import measure_parity
 from batch_assets.orchestration import metadata
 from batch_assets.orchestration.run import opened
 from batch_assets.settings.pipeline import PipelineSettings
+from batch_assets.settings.project import LEDGER, executor_key
 
 
 def build_parity_check(settings: PipelineSettings) -> dg.AssetChecksDefinition:
@@ -18,7 +19,7 @@ def build_parity_check(settings: PipelineSettings) -> dg.AssetChecksDefinition:
         asset=dg.AssetKey([settings.name, "merged_embeddings"]),
         name="parity",
         description="A sample embedded again by plain sentence-transformers in float32; the lowest cosine counts.",
-        required_resource_keys={"ledger", settings.executor.type},
+        required_resource_keys={LEDGER, executor_key(settings.executor.type)},
     )
     def parity(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         with opened(context, settings) as pipeline:

@@ -32,6 +32,7 @@ from batch_assets.orchestration.metadata import NOTES
 from batch_assets.orchestration.partitions import range_tags, shard_ranges
 from batch_assets.orchestration.pipeline import build_pipeline_definitions
 from batch_assets.settings.pipeline import PipelineSettings
+from batch_assets.settings.project import LEDGER, NOTIFICATIONS, executor_key
 
 WAIT_SECONDS = 1.0
 PASSES_WITHOUT_PROGRESS = 5
@@ -59,9 +60,9 @@ class Driver:
     def __post_init__(self) -> None:
         own = dg.Definitions(
             resources={
-                "ledger": self.ledger,
-                "notifications": create_notifiers(),
-                self.settings.executor.type: self.host,
+                LEDGER: self.ledger,
+                NOTIFICATIONS: create_notifiers(),
+                executor_key(self.settings.executor.type): self.host,
             },
             executor=dg.in_process_executor,
         )

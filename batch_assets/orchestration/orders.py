@@ -16,6 +16,7 @@ from batch_assets.errors import AccountingError
 from batch_assets.ledger.triggers import TriggerState
 from batch_assets.merge.base import Manifest
 from batch_assets.orchestration.metadata import START_TAG
+from batch_assets.orchestration.resources import notifiers_of
 from batch_assets.plain_text import plain_text
 
 
@@ -50,14 +51,14 @@ def publishing(context: dg.AssetExecutionContext, pipeline: Pipeline) -> Iterato
     try:
         yield
     except AccountingError as error:
-        tell_blocked(pipeline, str(error), context.resources.notifications)
+        tell_blocked(pipeline, str(error), notifiers_of(context))
         fail_orders(pipeline.ledger, pipeline.name, str(error))
         raise
 
 
 def announce(context: dg.AssetExecutionContext, pipeline: Pipeline, manifest: Manifest, uri: str) -> None:
     """Tell that this version was published, and end the orders that this carries out."""
-    tell_published(pipeline, manifest, uri, context.resources.notifications)
+    tell_published(pipeline, manifest, uri, notifiers_of(context))
     _settle(context, pipeline)
 
 

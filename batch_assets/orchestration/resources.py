@@ -21,6 +21,8 @@ from batch_assets.home import ledger_url
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.notifications.base import Notifier
 from batch_assets.notifications.registry import create_notifiers
+from batch_assets.settings.pipeline import PipelineSettings
+from batch_assets.settings.project import LEDGER, NOTIFICATIONS, executor_key
 
 
 class LedgerResource(dg.ConfigurableResource):
@@ -116,13 +118,31 @@ class NotificationsResource(dg.ConfigurableResource):
 
 
 def default_resources() -> dict[str, dg.ConfigurableResource]:
-    """The resources that the assets and sensors ask for, by key: `ledger`, `notifications`, executors' types."""
+    """The resources that the assets and sensors ask for, by key."""
     return {
-        "ledger": LedgerResource(),
-        "gpu": GpuExecutorResource(),
-        "ray": RayResource(),
-        "bedrock": BedrockResource(),
-        "sagemaker": SageMakerResource(),
-        "aws_batch": AwsBatchResource(),
-        "notifications": NotificationsResource(),
+        LEDGER: LedgerResource(),
+        NOTIFICATIONS: NotificationsResource(),
+        executor_key("gpu"): GpuExecutorResource(),
+        executor_key("ray"): RayResource(),
+        executor_key("bedrock"): BedrockResource(),
+        executor_key("sagemaker"): SageMakerResource(),
+        executor_key("aws_batch"): AwsBatchResource(),
     }
+
+
+Context = dg.AssetExecutionContext | dg.AssetCheckExecutionContext
+
+
+def ledger_of(context: Context) -> Ledger:
+    """The ledger of the asset or check that runs."""
+    return getattr(context.resources, LEDGER)
+
+
+def notifiers_of(context: Context) -> Sequence[Notifier]:
+    """Those whom the asset or check that runs tells."""
+    return getattr(context.resources, NOTIFICATIONS)
+
+
+def host_of(context: Context, settings: PipelineSettings) -> ExecutorHost:
+    """The host of the pipeline's executor."""
+    return executor_host(getattr(context.resources, executor_key(settings.executor.type)))

@@ -7,13 +7,14 @@ import contextlib
 from collections.abc import Iterator
 
 import dagster as dg
+from dagster._core.execution.retries import RetryMode
 
 from batch_assets.control.leases import heartbeat
 from batch_assets.control.pipeline import Pipeline, open_pipeline
 from batch_assets.errors import BatchAssetsError
 from batch_assets.ledger.holder import Holder
 from batch_assets.orchestration.metadata import PROCESS_TAG
-from batch_assets.orchestration.resources import executor_host
+from batch_assets.orchestration.resources import Context, host_of, ledger_of
 from batch_assets.settings.pipeline import PipelineSettings
 
 ADD_SOURCE_TAG = "batch_assets/add_source"
@@ -21,16 +22,12 @@ RETRY_TAG = "dagster/retry_number"  # Dagster's own, on the runs that its run re
 
 
 @contextlib.contextmanager
-def opened(
-    context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, settings: PipelineSettings
-) -> Iterator[Pipeline]:
+def opened(context: Context, settings: PipelineSettings) -> Iterator[Pipeline]:
     """The pipeline of the running asset, its leases kept alive for as long as the block runs.
 
     Errors meant for a person become a `dg.Failure` that says the same and is not retried.
     """
-    ledger = context.resources.ledger
-    holder = Holder.current()
-    host = executor_host(getattr(context.resources, settings.executor.type))
+    ledger, host, holder = ledger_of(context), host_of(context, settings), Holder.current()
     try:
         context.instance.add_run_tags(context.run.run_id, {PROCESS_TAG: str(holder)})
         ledger.note_run(context.run.run_id, holder, settings.name)
@@ -40,6 +37,19 @@ def opened(
             yield pipeline
     except BatchAssetsError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
+    finally:
+        if _is_process_of_one_step(context):
+            # It ends now, and the run goes on: its death would be taken for the run's.
+            ledger.forget_run(context.run.run_id)
+
+
+def _is_process_of_one_step(context: Context) -> bool:
+    """Whether the executor of runs starts a process for each step, as Dagster's multiprocess one does.
+
+    Such a process leaves retries to the one that has started it.
+    """
+    step = context.get_step_execution_context()
+    return step.retry_mode is not RetryMode.ENABLED and len(step.execution_plan.step_keys_to_execute) == 1
 
 
 def runs_of_order(run: dg.DagsterRun) -> set[str]:

@@ -14,6 +14,7 @@ from batch_assets.settings.base import Bytes, Settings
 from batch_assets.settings.executors import EXECUTOR_SETTINGS, ExecutorSettings
 from batch_assets.settings.in_place import GpuExecutorSettings
 from batch_assets.settings.model import ModelSettings
+from batch_assets.settings.project import AssetName, ResourceKey
 from batch_assets.settings.retention import RetentionSettings
 from batch_assets.settings.source import SourceSettings
 from batch_assets.settings.timing import MergeWhen, Schedule
@@ -95,6 +96,16 @@ class PipelineSettings(Settings):
     automation: bool = Field(
         default=False, description="Let the sensors plan new files, start shards and merge by themselves."
     )
+    deps: list[AssetName] = Field(
+        default_factory=list,
+        description="Keys of the assets that make the source, such as raw/articles. With automation, each time that "
+        "one of them is materialized the source is planned again, changed files included.",
+    )
+    resources: dict[ResourceKey, Literal["project"]] = Field(
+        default_factory=dict,
+        description="Resources that the Dagster project defines itself, such as {batch_assets_ledger: project}; of the "
+        "others there are defaults.",
+    )
 
     @property
     def model_name(self) -> str:
@@ -116,6 +127,15 @@ class PipelineSettings(Settings):
         if by == "embedding":
             raise ValueError("vectors make no groups; name another column, or folder")
         return by
+
+    @pydantic.field_validator("deps")
+    @classmethod
+    def _others_assets(cls, deps: list[str], info: pydantic.ValidationInfo) -> list[str]:
+        name = info.data.get("name")
+        for dep in deps:
+            if name and dep.split("/")[0] == name:
+                raise ValueError(f"{dep} is this pipeline's own; name the assets that make its source")
+        return deps
 
     @pydantic.field_validator("timezone")
     @classmethod

@@ -91,13 +91,13 @@ def test_the_repositorys_own_pipelines(monkeypatch: pytest.MonkeyPatch) -> None:
         "failure_notification",
     ]
     assert found["resources"] == [
-        "aws_batch",
-        "bedrock",
-        "gpu",
-        "ledger",
-        "notifications",
-        "ray",
-        "sagemaker",
+        "batch_assets_aws_batch",
+        "batch_assets_bedrock",
+        "batch_assets_gpu",
+        "batch_assets_ledger",
+        "batch_assets_notifications",
+        "batch_assets_ray",
+        "batch_assets_sagemaker",
     ]
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from dagster.components.testing import create_defs_folder_sandbox
 
 from batch_assets.components import EmbeddingPipeline
 from batch_assets.components.attributes import COMPONENT_TYPE, load_file, load_folder
@@ -82,7 +81,7 @@ def test_the_json_schema_takes_what_the_component_takes(attributes: dict[str, An
 @pytest.mark.parametrize(
     ("change", "field", "told"),
     [
-        ({"sourse": {}}, "sourse", "there is no such field; known: automation, calls_per_second, executor"),
+        ({"sourse": {}}, "sourse", "there is no such field; known: automation, calls_per_second, deps, executor"),
         ({"source": {"uri": "in/", "id_colum": "id"}}, "source.id_colum", "known: allow_private_addresses, columns"),
         ({"source": {"pipeline": "other"}}, "source.pipeline: 'other'", "there is no such pipeline in"),
         ({"source": {"pipeline": "texts"}}, "source.pipeline: 'texts'", "is this pipeline itself"),
@@ -209,8 +208,14 @@ def test_the_name_is_the_folders_unless_one_is_given(tmp_path: Path) -> None:
     assert settings.name == "wikipedia_en"
     [settings] = load_file(declare(tmp_path, {**attributes, "name": "other"}, "wikipedia_en"))
     assert settings.name == "other"
-    with pytest.raises(ConfigurationError, match="name: 'Wikipedia EN' cannot be used"):
-        load_file(declare(tmp_path, attributes, "Wikipedia EN"))
+    [settings] = load_file(declare(tmp_path, attributes, "Wikipedia-EN 2"))
+    assert settings.name == "wikipedia_en_2"
+    with pytest.raises(ConfigurationError, match="name: '2nd_try' cannot be used"):
+        load_file(declare(tmp_path, attributes, "2nd try"))
+    with pytest.raises(ConfigurationError, match="name: 'Wikipedia-EN' cannot be used"):
+        load_file(declare(tmp_path, {**attributes, "name": "Wikipedia-EN"}, "wikipedia_en"))
+    own = declare(tmp_path, attributes, "Wikipedia EN").rename(tmp_path / "My-Texts.yaml")
+    assert load_file(own)[0].name == "my_texts"
 
 
 def test_pipelines_that_would_get_into_each_others_way_are_refused(tmp_path: Path) -> None:
@@ -230,33 +235,6 @@ def test_pipelines_that_would_get_into_each_others_way_are_refused(tmp_path: Pat
         ConfigurationError, match=f"^{second}: output.root: '/out/a' belongs to pipeline 'first'"
     ):
         load_folder(tmp_path)
-
-
-SHARED = """
-import dagster as dg
-from batch_assets.orchestration.resources import default_resources
-
-@dg.definitions
-def shared():
-    return dg.Definitions(resources=default_resources())
-"""
-
-
-def test_any_dagster_project_can_use_the_component() -> None:
-    attributes = {"source": {"uri": "in/"}, "output": {"root": "out/"}}
-    with create_defs_folder_sandbox() as sandbox:
-        sandbox.scaffold_component(
-            component_cls=EmbeddingPipeline,
-            defs_path="texts",
-            defs_yaml_contents={"type": COMPONENT_TYPE, "attributes": attributes},
-        )
-        (sandbox.defs_folder_path / "shared.py").write_text(SHARED)
-        with sandbox.build_all_defs() as definitions:
-            names = {key.to_user_string() for key in definitions.resolve_all_asset_keys()}
-    assert names == {
-        f"texts/{name}"
-        for name in ("shard_plan", "input_shards", "submitted_jobs", "embedding_outputs", "merged_embeddings")
-    }
 
 
 @pytest.fixture

@@ -67,12 +67,12 @@ class Deployment:
     def definitions(self) -> dg.Definitions:
         shared = dg.Definitions(
             resources={
-                "ledger": self.ledger,
-                "gpu": self.host,
-                "bedrock": self.bedrock,
-                "sagemaker": SageMakerAccount(),
-                "aws_batch": AwsBatchAccount(),
-                "notifications": self.notifiers,
+                "batch_assets_ledger": self.ledger,
+                "batch_assets_gpu": self.host,
+                "batch_assets_bedrock": self.bedrock,
+                "batch_assets_sagemaker": SageMakerAccount(),
+                "batch_assets_aws_batch": AwsBatchAccount(),
+                "batch_assets_notifications": self.notifiers,
             },
             sensors=[build_new_input(), build_job_completion(), build_merge_ready()],
             executor=dg.in_process_executor,
@@ -124,14 +124,14 @@ class Deployment:
 
     def tick(self, sensor: str, cursor: str | None = None) -> dg.SensorResult:
         """Evaluate a sensor as the daemon would; nothing that it asks for is launched."""
-        resources = {"ledger": self.ledger}
+        resources = {"batch_assets_ledger": self.ledger}
         if sensor == "job_completion":
             services = {
-                "bedrock": self.bedrock,
-                "sagemaker": SageMakerAccount(),
-                "aws_batch": AwsBatchAccount(),
+                "batch_assets_bedrock": self.bedrock,
+                "batch_assets_sagemaker": SageMakerAccount(),
+                "batch_assets_aws_batch": AwsBatchAccount(),
             }
-            resources |= {**services, "notifications": self.notifiers}
+            resources |= {**services, "batch_assets_notifications": self.notifiers}
         definitions = self.definitions
         with dg.build_sensor_context(
             instance=self.instance,

@@ -29,7 +29,7 @@ def check_alone(deployment: Deployment) -> dg.AssetCheckEvaluation:
     result = dg.materialize(
         [check],
         instance=deployment.instance,
-        resources={"ledger": deployment.ledger, "gpu": deployment.host},
+        resources={"batch_assets_ledger": deployment.ledger, "batch_assets_gpu": deployment.host},
         selection=dg.AssetSelection.checks(check),
     )
     [evaluation] = result.get_asset_check_evaluations()

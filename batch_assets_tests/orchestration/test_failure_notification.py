@@ -60,7 +60,11 @@ class Watch:
         pipelines = [make_settings(self.folder / name, name) for name in ("images", "texts")]
         shared = dg.Definitions(
             jobs=[unrelated_job],
-            resources={"ledger": self.ledger, "gpu": FakeHost(), "notifications": [self.inbox]},
+            resources={
+                "batch_assets_ledger": self.ledger,
+                "batch_assets_gpu": FakeHost(),
+                "batch_assets_notifications": [self.inbox],
+            },
             sensors=[build_failure_notification()],
             executor=dg.in_process_executor,
         )
@@ -93,7 +97,7 @@ class Watch:
         with dg.build_sensor_context(
             instance=self.instance,
             cursor=self.cursor,
-            resources={"ledger": self.ledger, "notifications": [self.inbox]},
+            resources={"batch_assets_ledger": self.ledger, "batch_assets_notifications": [self.inbox]},
             definitions=self.definitions,
             sensor_name="failure_notification",
         ) as context:

@@ -7,7 +7,6 @@ import contextlib
 import datetime
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import dagster as dg
 
@@ -15,10 +14,11 @@ from batch_assets.control.cleanup import Leftovers, find_leftovers, owned_pipeli
 from batch_assets.control.pipeline import Pipeline
 from batch_assets.errors import BatchAssetsError
 from batch_assets.orchestration import metadata
-from batch_assets.orchestration.resources import executor_host
+from batch_assets.orchestration.resources import host_of, ledger_of
 from batch_assets.orchestration.schedules import make_schedule
 from batch_assets.plain_text import plain_text
 from batch_assets.settings.pipeline import PipelineSettings
+from batch_assets.settings.project import LEDGER, executor_key
 
 
 def build_cleanup(settings: PipelineSettings) -> dg.Definitions:
@@ -26,11 +26,12 @@ def build_cleanup(settings: PipelineSettings) -> dg.Definitions:
     if settings.retention is None:
         return dg.Definitions()
     key = dg.AssetKey([settings.name, "cleanup"])
-    resources = {"ledger", settings.executor.type}
+    resources = {LEDGER, executor_key(settings.executor.type)}
 
     @dg.asset(
         key=key,
         group_name=settings.name,
+        tags={metadata.OWN_TAG: ""},
         description="Removes what is older than `retention` says: request files, raw results, spools, superseded "
         "shards, old merged versions. Never what belongs to a shard that is not settled, nor the published version. "
         "Its check `leftovers` shows what a materialization would remove now, and removes nothing.",
@@ -79,9 +80,8 @@ def _known(
     context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, settings: PipelineSettings
 ) -> Iterator[Pipeline]:
     """The pipeline, where this ledger works on its root: unlike other assets, this one takes no root over."""
-    host: Any = executor_host(getattr(context.resources, settings.executor.type))
     try:
-        yield owned_pipeline(settings, context.resources.ledger, host.executor(settings))
+        yield owned_pipeline(settings, ledger_of(context), host_of(context, settings).executor(settings))
     except BatchAssetsError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
 

@@ -16,6 +16,7 @@ from batch_assets.orchestration.partitions import SHARDS_PER_RUN, shard_partitio
 from batch_assets.orchestration.run import opened, runs_of_order
 from batch_assets.plain_text import plain_text
 from batch_assets.settings.pipeline import PipelineSettings
+from batch_assets.settings.project import LEDGER, executor_key
 
 NAMED_IN_ERRORS = 5
 
@@ -27,6 +28,7 @@ def build_embedding_outputs(settings: PipelineSettings) -> dg.AssetsDefinition:
     @dg.asset(
         key=key,
         group_name=settings.name,
+        tags={metadata.OWN_TAG: ""},
         deps=[dg.AssetKey([settings.name, "submitted_jobs"])],
         partitions_def=shard_partitions(settings.name),
         backfill_policy=dg.BackfillPolicy.multi_run(SHARDS_PER_RUN),
@@ -36,7 +38,7 @@ def build_embedding_outputs(settings: PipelineSettings) -> dg.AssetsDefinition:
         description=f"{_done_by(settings)}, writes results and failures as "
         "Parquet, then the commit marker `shards/<shard>/shard.json`. A shard that is committed already is "
         f'verified and reported again; the run tag `{metadata.RECOMPUTE_TAG}: "true"` has it computed again.',
-        required_resource_keys={"ledger", settings.executor.type},
+        required_resource_keys={LEDGER, executor_key(settings.executor.type)},
         kinds={"parquet"},
     )
     def embedding_outputs(

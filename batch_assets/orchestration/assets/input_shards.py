@@ -13,6 +13,7 @@ from batch_assets.orchestration.partitions import SHARDS_PER_RUN, shard_partitio
 from batch_assets.orchestration.run import opened
 from batch_assets.plain_text import plain_text
 from batch_assets.settings.pipeline import PipelineSettings
+from batch_assets.settings.project import LEDGER, executor_key
 
 
 def build_input_shards(settings: PipelineSettings) -> dg.AssetsDefinition:
@@ -22,12 +23,13 @@ def build_input_shards(settings: PipelineSettings) -> dg.AssetsDefinition:
     @dg.asset(
         key=key,
         group_name=settings.name,
+        tags={metadata.OWN_TAG: ""},
         deps=[dg.AssetKey([settings.name, "shard_plan"]), *_upstream(settings)],
         partitions_def=shard_partitions(settings.name),
         backfill_policy=dg.BackfillPolicy.multi_run(SHARDS_PER_RUN),
         description="Checks each record of a shard and rejects the bad ones, each with its reason. "
         "Writes `shards/<shard>/input.json`.",
-        required_resource_keys={"ledger", settings.executor.type},
+        required_resource_keys={LEDGER, executor_key(settings.executor.type)},
         kinds={settings.source.format or "files"},
     )
     def input_shards(

@@ -16,6 +16,7 @@ from batch_assets.orchestration.orders import announce, publishing
 from batch_assets.orchestration.run import opened
 from batch_assets.plain_text import plain_text
 from batch_assets.settings.pipeline import FOLDER, PipelineSettings
+from batch_assets.settings.project import LEDGER, NOTIFICATIONS, executor_key
 
 
 def build_merged_embeddings(settings: PipelineSettings) -> dg.AssetsDefinition:
@@ -25,6 +26,7 @@ def build_merged_embeddings(settings: PipelineSettings) -> dg.AssetsDefinition:
     @dg.asset(
         key=key,
         group_name=settings.name,
+        tags={metadata.OWN_TAG: ""},
         deps=[dg.AssetKey([settings.name, "embedding_outputs"])],
         check_specs=[
             dg.AssetCheckSpec(
@@ -42,7 +44,7 @@ def build_merged_embeddings(settings: PipelineSettings) -> dg.AssetsDefinition:
         ],
         description=f"All committed shards {_outputs(settings.merge_by)} under `merged/<version>`, in source order. "
         "Published by naming the version in `merged/CURRENT`, after the checks `accounting` and `vectors` have passed.",
-        required_resource_keys={"ledger", "notifications", settings.executor.type},
+        required_resource_keys={LEDGER, NOTIFICATIONS, executor_key(settings.executor.type)},
         kinds={"parquet"},
     )
     def merged_embeddings(

@@ -9,10 +9,10 @@ from batch_assets.orchestration import metadata
 from batch_assets.orchestration.orders import starting
 from batch_assets.orchestration.partitions import add_partitions
 from batch_assets.orchestration.run import opened
+from batch_assets.orchestration.upstream import source_makers
 from batch_assets.plain_text import plain_text
 from batch_assets.settings.pipeline import PipelineSettings
-
-REPLACE_TAG = "batch_assets/replace"
+from batch_assets.settings.project import LEDGER, executor_key
 
 
 def build_shard_plan(settings: PipelineSettings) -> dg.AssetsDefinition:
@@ -25,16 +25,17 @@ def build_shard_plan(settings: PipelineSettings) -> dg.AssetsDefinition:
     @dg.asset(
         key=[settings.name, "shard_plan"],
         group_name=settings.name,
-        deps=[dg.AssetKey([upstream, "shard_plan"])] if upstream is not None else [],
+        tags={metadata.OWN_TAG: ""},
+        deps=[*([dg.AssetKey([upstream, "shard_plan"])] if upstream else []), *source_makers(settings)],
         description=f"{what}; what is planned is never planned again.",
-        required_resource_keys={"ledger", settings.executor.type},
+        required_resource_keys={LEDGER, executor_key(settings.executor.type)},
         metadata={metadata.SETTINGS: dg.MetadataValue.json(settings.model_dump(mode="json"))},
         kinds={"plan"},
     )
     def shard_plan(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         started = time.perf_counter()
         with opened(context, settings) as pipeline, starting(context, pipeline):
-            replace = context.run.tags.get(REPLACE_TAG) == "true"
+            replace = context.run.tags.get(metadata.REPLACE_TAG) == "true"
             planned = plan_source(pipeline, replace=replace)
             add_partitions(context.instance, settings.name, planned.all_keys)
             for note in planned.notes:

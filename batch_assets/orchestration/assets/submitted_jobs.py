@@ -17,6 +17,7 @@ from batch_assets.orchestration import metadata
 from batch_assets.orchestration.partitions import SHARDS_PER_RUN, shard_partitions
 from batch_assets.orchestration.run import opened, runs_of_order
 from batch_assets.settings.pipeline import PipelineSettings
+from batch_assets.settings.project import LEDGER, executor_key
 
 
 def build_submitted_jobs(settings: PipelineSettings) -> dg.AssetsDefinition:
@@ -25,11 +26,12 @@ def build_submitted_jobs(settings: PipelineSettings) -> dg.AssetsDefinition:
     @dg.asset(
         key=[settings.name, "submitted_jobs"],
         group_name=settings.name,
+        tags={metadata.OWN_TAG: ""},
         deps=[dg.AssetKey([settings.name, "input_shards"])],
         partitions_def=shard_partitions(settings.name),
         backfill_policy=dg.BackfillPolicy.multi_run(SHARDS_PER_RUN),
         description=_describe(settings),
-        required_resource_keys={"ledger", settings.executor.type},
+        required_resource_keys={LEDGER, executor_key(settings.executor.type)},
         kinds={settings.executor.type},
     )
     def submitted_jobs(context: dg.AssetExecutionContext) -> dg.MaterializeResult:

@@ -34,9 +34,10 @@ def build_failure_notification() -> dg.SensorDefinition:
     )
     def failure_notification(
         context: dg.RunFailureSensorContext,
-        ledger: dg.ResourceParam[Ledger],
-        notifications: dg.ResourceParam[Sequence[Notifier]],
+        batch_assets_ledger: dg.ResourceParam[Ledger],
+        batch_assets_notifications: dg.ResourceParam[Sequence[Notifier]],
     ) -> None:
+        ledger = batch_assets_ledger
         run = context.dagster_run
         pipelines = _pipelines_of(context)
         # A run that Dagster tries again by itself is news only once that has failed too.
@@ -56,7 +57,7 @@ def build_failure_notification() -> dg.SensorDefinition:
         # A run executed again, of a backfill or in another hour, is told of with its family all the same.
         if notification.key != family_key(family) and not ledger.notice_once(family_key(family)):
             return
-        if notify(ledger.notice_once, notifications, notification):
+        if notify(ledger.notice_once, batch_assets_notifications, notification):
             context.log.info(f"notified: {notification.title}")
 
     return failure_notification

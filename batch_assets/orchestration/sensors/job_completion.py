@@ -18,7 +18,7 @@ from batch_assets.ledger.ledger import Ledger
 from batch_assets.notifications.base import Notifier
 from batch_assets.notifications.delivery import notify
 from batch_assets.orchestration import metadata
-from batch_assets.orchestration.catalog import located_pipelines
+from batch_assets.orchestration.catalog import OWN_ASSETS, located_pipelines
 from batch_assets.orchestration.collecting import collection_requests
 from batch_assets.orchestration.mending import missing_materializations, report_dead_runs
 from batch_assets.plain_text import plain_text
@@ -29,7 +29,7 @@ def build_job_completion() -> dg.SensorDefinition:
 
     @dg.sensor(
         name="job_completion",
-        asset_selection="*",
+        asset_selection=OWN_ASSETS,
         minimum_interval_seconds=5,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Follows jobs at services, starts queued ones in free slots, and has ended ones collected. "
@@ -37,23 +37,28 @@ def build_job_completion() -> dg.SensorDefinition:
     )
     def job_completion(
         context: dg.SensorEvaluationContext,
-        ledger: dg.ResourceParam[Ledger],
-        bedrock: dg.ResourceParam[ExecutorHost],
-        sagemaker: dg.ResourceParam[ExecutorHost],
-        aws_batch: dg.ResourceParam[ExecutorHost],
-        notifications: dg.ResourceParam[Sequence[Notifier]],
+        batch_assets_ledger: dg.ResourceParam[Ledger],
+        batch_assets_bedrock: dg.ResourceParam[ExecutorHost],
+        batch_assets_sagemaker: dg.ResourceParam[ExecutorHost],
+        batch_assets_aws_batch: dg.ResourceParam[ExecutorHost],
+        batch_assets_notifications: dg.ResourceParam[Sequence[Notifier]],
     ) -> dg.SensorResult | dg.SkipReason:
+        ledger = batch_assets_ledger
         dead = report_dead_runs(context.instance, ledger)
         events: list[dg.AssetMaterialization | dg.AssetObservation] = []
         events += missing_materializations(context.instance, ledger)
         said = [f"runs of dead processes, reported failed: {', '.join(dead)}"] if dead else []
-        hosts = {"bedrock": bedrock, "sagemaker": sagemaker, "aws_batch": aws_batch}
+        hosts = {
+            "bedrock": batch_assets_bedrock,
+            "sagemaker": batch_assets_sagemaker,
+            "aws_batch": batch_assets_aws_batch,
+        }
         pipelines, problems = _at_work(context, ledger, hosts)
         turn = take_turn(pipelines)
         requests: list[dg.RunRequest] = []
         for pipeline in pipelines:
             for alert in alerts_of(pipeline, turn):
-                if notify(ledger.notice_once, notifications, alert):
+                if notify(ledger.notice_once, batch_assets_notifications, alert):
                     events.append(_shown(pipeline.name, alert.happened))
             requests += collection_requests(context.instance, ledger, pipeline.name)
         said = [plain_text(sentence) for sentence in (*said, *_told(turn), *problems)]

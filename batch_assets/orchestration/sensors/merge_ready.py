@@ -12,7 +12,7 @@ from batch_assets.control.merge_time import merge_due
 from batch_assets.control.triggers import standing, unattended
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.triggers import TriggerState
-from batch_assets.orchestration.catalog import located_pipelines
+from batch_assets.orchestration.catalog import OWN_ASSETS, located_pipelines
 from batch_assets.orchestration.under_way import assets_under_way
 from batch_assets.settings.pipeline import PipelineSettings
 
@@ -26,15 +26,16 @@ def build_merge_ready() -> dg.SensorDefinition:
 
     @dg.sensor(
         name="merge_ready",
-        asset_selection="*",
+        asset_selection=OWN_ASSETS,
         minimum_interval_seconds=15,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Merges a pipeline with automation: true, or an open order to start it, once all its shards "
         "are collected, or as its merge_when says.",
     )
     def merge_ready(
-        context: dg.SensorEvaluationContext, ledger: dg.ResourceParam[Ledger]
+        context: dg.SensorEvaluationContext, batch_assets_ledger: dg.ResourceParam[Ledger]
     ) -> dg.SensorResult | dg.SkipReason:
+        ledger = batch_assets_ledger
         requests: list[dg.RunRequest] = []
         for settings in located_pipelines(context):
             begun = any(order.state is TriggerState.RUNNING for order in unattended(ledger, settings.name))

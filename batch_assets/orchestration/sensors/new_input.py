@@ -1,5 +1,7 @@
 """`new_input`: new files get a new generation, planned shards get their runs.
 
+Files are new where the source's listing shows them, or an asset that makes the source was materialized.
+
 Acts only for pipelines with `automation: true`, and for others while an order to start them is
 open: such an order is begun, and seen to its end. Looks at a bounded stretch of the source's
 listing in a tick and goes on from there in the next.
@@ -20,11 +22,12 @@ from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import ShardRow
 from batch_assets.ledger.states import State
 from batch_assets.ledger.triggers import TriggerRow, TriggerState
-from batch_assets.orchestration.catalog import located_pipelines
+from batch_assets.orchestration.catalog import OWN_ASSETS, located_pipelines
 from batch_assets.orchestration.mending import know_partitions
-from batch_assets.orchestration.metadata import START_TAG
+from batch_assets.orchestration.metadata import REPLACE_TAG, START_TAG
 from batch_assets.orchestration.partitions import SHARDS_PER_RUN, range_tags
 from batch_assets.orchestration.under_way import assets_under_way
+from batch_assets.orchestration.upstream import source_makers, unseen_input
 from batch_assets.plain_text import plain_text
 from batch_assets.settings.pipeline import PipelineSettings
 
@@ -47,6 +50,7 @@ class Turn(pydantic.BaseModel):
 
     after: str | None = None
     plan: Asked = Asked()
+    made: Asked = Asked()
     start: Asked = Asked()
     shards: Asked = Asked()
 
@@ -71,13 +75,16 @@ def build_new_input() -> dg.SensorDefinition:
 
     @dg.sensor(
         name="new_input",
-        asset_selection="*",
+        asset_selection=OWN_ASSETS,
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="For pipelines with automation: true, or an open order to start them: plans new files and "
         "starts planned shards.",
     )
-    def new_input(context: dg.SensorEvaluationContext, ledger: dg.ResourceParam[Ledger]) -> dg.SensorResult:
+    def new_input(
+        context: dg.SensorEvaluationContext, batch_assets_ledger: dg.ResourceParam[Ledger]
+    ) -> dg.SensorResult:
+        ledger = batch_assets_ledger
         deadline = time.monotonic() + TICK_SECONDS
         cursor = Cursor.model_validate_json(context.cursor or "{}")
         tick = Tick([], [])
@@ -90,7 +97,7 @@ def build_new_input() -> dg.SensorDefinition:
             try:
                 _look_at_orders(settings, orders.get(settings.name, []), turn, busy, tick)
                 if settings.automation:
-                    _look_at_source(settings, ledger, turn, busy, tick)
+                    _look_at_source(context.instance, settings, ledger, turn, busy, tick)
                 _look_at_shards(context.instance, settings, ledger, turn, busy, tick)
                 under_way = any(key.path[0] == settings.name for key in busy)
                 tick.said += settle_orders(settings, ledger, at_work=under_way)
@@ -134,10 +141,21 @@ def _look_at_orders(
 
 
 def _look_at_source(
-    settings: PipelineSettings, ledger: Ledger, turn: Turn, busy: set[dg.AssetKey], tick: Tick
+    instance: dg.DagsterInstance,
+    settings: PipelineSettings,
+    ledger: Ledger,
+    turn: Turn,
+    busy: set[dg.AssetKey],
+    tick: Tick,
 ) -> None:
     key = dg.AssetKey([settings.name, "shard_plan"])
-    if key in busy:
+    # Files that are being written are not to be planned.
+    if not busy.isdisjoint([key, *source_makers(settings)]):
+        return
+    made = unseen_input(instance, settings)
+    if made is not None and _due(turn.made, made, settings.name, tick):
+        # Whoever makes the source may have made its files anew.
+        tick.requests.append(dg.RunRequest(asset_selection=[key], tags={REPLACE_TAG: "true"}))
         return
     news = read_source_news(settings, ledger, turn.after)
     turn.after = news.cursor
