@@ -12,7 +12,7 @@ from typing import Any
 from dagster import ResolutionContext
 
 from batch_assets.components.documents import load_documents
-from batch_assets.components.project_folder import project_folder
+from batch_assets.components.project_folder import defs_of_project, project_folder
 from batch_assets.components.templates import render
 from batch_assets.errors import ConfigurationError
 from batch_assets.plain_text import quoted
@@ -156,8 +156,9 @@ def load_folder(folder: Path) -> dict[str, PipelineSettings]:
 
 
 def defs_folder(given: str | None) -> Path:
-    """`given` (--defs), else `$BATCH_ASSETS_DEFS`, else the project's own defs folder."""
-    folder = Path(given or os.environ.get("BATCH_ASSETS_DEFS") or DEFAULT_DEFS).expanduser().absolute()
+    """`given` (--defs), else `$BATCH_ASSETS_DEFS`, else that of the project here or above, else the package's own."""
+    named = given or os.environ.get("BATCH_ASSETS_DEFS") or defs_of_project(Path.cwd())
+    folder = Path(named or DEFAULT_DEFS).expanduser().absolute()
     if not folder.is_dir():
         raise ConfigurationError(f"defs folder {folder} does not exist; name another by --defs")
     return folder

@@ -12,6 +12,7 @@ from dagster.components.testing import DefsFolderSandbox, create_defs_folder_san
 
 from batch_assets.components import EmbeddingPipeline, shared_definitions
 from batch_assets.components.attributes import COMPONENT_TYPE, load_file
+from batch_assets.components.project_folder import defs_of_project
 from batch_assets.errors import ConfigurationError
 from batch_assets.orchestration.pipeline import build_pipeline_definitions
 from batch_assets.settings.pipeline import parse_pipeline
@@ -148,7 +149,11 @@ def test_relative_paths_count_from_the_folder_of_the_project(tmp_path: Path) -> 
     file.parent.mkdir(parents=True)
     file.write_text(yaml.safe_dump({"type": COMPONENT_TYPE, "attributes": pipeline("out/")}))
     assert load_file(file)[0].output.root == f"{file.parent}/out/"
-    (tmp_path / "pyproject.toml").write_text('[tool.dg]\ndirectory_type = "project"\n')
+    assert defs_of_project(file.parent) is None
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.dg]\ndirectory_type = "project"\n[tool.dg.project]\nroot_module = "mine"\n'
+    )
     assert load_file(file)[0].output.root == f"{tmp_path}/out/"
+    assert defs_of_project(file.parent) == tmp_path / "src" / "mine" / "defs"
     (tmp_path / "pyproject.toml").write_text("[tool.dg\n")
     assert load_file(file)[0].output.root == f"{file.parent}/out/"
