@@ -140,9 +140,22 @@ def merged_folder(version: str) -> str:
     return f"merged/{version}"
 
 
+def merged_data(version: str) -> str:
+    """The folder of a version's rows, with nothing else in it: readers take it as a dataset.
+
+    Versions of before have their parts one level up; `Manifest.data_folder` tells.
+    """
+    return f"merged/{version}/data"
+
+
+def merged_group(folder: str) -> str:
+    """The folder of a group, relative to the version's folder."""
+    return f"data/{folder}"
+
+
 def merged_part(version: str, number: int, group: str | None = None) -> str:
-    """A file of a version, or of the group whose folder is `group`."""
-    folder = merged_folder(version) if group is None else f"{merged_folder(version)}/{group}"
+    """A file of a version, or of the group whose folder, relative to the version's, is `group`."""
+    folder = merged_data(version) if group is None else f"{merged_folder(version)}/{group}"
     return f"{folder}/part-{number:05d}.parquet"
 
 
@@ -185,7 +198,8 @@ _OWN = re.compile(
             rf"jobs/pools/[0-9a-f]+-[0-9a-f]{{8}}/(?:{_IN_JOB})",
             r"jobs/manifests/[0-9A-Za-z-]+\.json",
             r"merged/v\d{6,}-[0-9a-f]{8}/(?:failures\.parquet|manifest\.json|metadata\.json)",
-            r"merged/v\d{6,}-[0-9a-f]{8}/(?:[0-9A-Za-z_-]+/)?part-\d{5,}\.parquet",
+            # Versions of before have no folder `data`.
+            r"merged/v\d{6,}-[0-9a-f]{8}/(?:data/)?(?:[0-9A-Za-z_-]+/)?part-\d{5,}\.parquet",
         )
     )
 )

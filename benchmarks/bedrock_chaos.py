@@ -118,7 +118,7 @@ class Findings:
 def examine(stage: Stage, books: WatchedBooks) -> Findings:
     """Compare the published version with what was put in, and the ledger with the service."""
     version = stage.root / "merged" / (stage.root / "merged" / "CURRENT").read_text().strip()
-    rows = pl.concat([pl.read_parquet(part) for part in sorted(version.glob("part-*.parquet"))])
+    rows = pl.concat([pl.read_parquet(part) for part in sorted(version.glob("data/part-*.parquet"))])
     failures = pl.read_parquet(version / "failures.parquet")
     told = [*rows["record_id"].to_list(), *failures["record_id"].to_list()]
     wanted = {f"r{number}" for number in range(stage.shards * PER_SHARD)}

@@ -62,7 +62,7 @@ class Part:
 class Group:
     """One of several merged outputs: `name` is a folder of the source or a column's value as text, None for null.
 
-    `folder` is where its parts lie, relative to the version's folder.
+    `folder` is where its parts lie, relative to the version's folder: `data/news`, in versions of before `news`.
     """
 
     name: str | None
@@ -147,6 +147,17 @@ class Manifest:
     def path(self, part: Part | FailuresPart) -> str:
         """Where a part lies, relative to the output root."""
         return f"{paths.merged_folder(self.version)}/{part.uri}"
+
+    @property
+    def data_folder(self) -> str:
+        """The folder of the parts and their groups, relative to the output root; in versions of before the version's.
+
+        There `failures.parquet` lies in it, too: only the manifest tells what are rows.
+        """
+        data = paths.merged_data(self.version)
+        if all(self.path(part).startswith(f"{data}/") for part in self.parts):
+            return data
+        return paths.merged_folder(self.version)
 
 
 @dataclass(frozen=True)

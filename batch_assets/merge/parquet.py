@@ -143,7 +143,9 @@ def _choose(
         return partial(write_whole, storage, schema, inputs, None)
     if grouping.folder_of:
         names = count_folders(inputs.shards, grouping.folder_of)
-        groups = {name: Group(name, folder, 0) for name, folder in group_folders(names).items()}
+        groups = {
+            name: Group(name, paths.merged_group(folder), 0) for name, folder in group_folders(names).items()
+        }
         of_shard = {one.shard: groups[grouping.folder_of[one.shard]] for one in inputs.shards}
         return partial(write_whole, storage, schema, inputs, of_shard)
     check_column(grouped_column(grouping.by), schema)

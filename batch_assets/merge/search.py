@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from batch_assets import paths
 from batch_assets.embeddings.parquet_files import iter_vectors, open_parquet
 from batch_assets.embeddings.schema import EMBEDDING, GENERATE, RESPONSE, embeddings_schema
 from batch_assets.embeddings.validation import vector_norms
@@ -56,7 +55,7 @@ def open_published(storage: Storage) -> Manifest:
     if manifest.task == GENERATE:
         raise ConfigurationError(
             f"the pipeline of {storage.uri} generates answers: there are no vectors to search; read the column "
-            f"`{RESPONSE}` of the Parquet files in {paths.merged_folder(manifest.version)}"
+            f"`{RESPONSE}` of the Parquet files in {manifest.data_folder}"
         )
     return manifest
 

@@ -59,7 +59,10 @@ def split_by_column(
     """
     values = list(groups.rows)
     folders = group_folders(map(name_of, values))
-    made = [Group(name_of(value), folders[name_of(value)], groups.rows[value]) for value in values]
+    made = [
+        Group(name_of(value), paths.merged_group(folders[name_of(value)]), groups.rows[value])
+        for value in values
+    ]
     parts: list[Part] = []
     at_once = GROUPS_AT_ONCE if is_local(storage.uri) else GROUPS_AT_ONCE_OF_OBJECTS
     for first in range(0, len(values), at_once):

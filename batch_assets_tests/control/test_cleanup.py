@@ -29,6 +29,7 @@ from batch_assets.storage import LocalStorage
 from batch_assets_tests.command import published, some_records
 from batch_assets_tests.control.builders import PER_SHARD, embed_all, make_settings, open_ledger, run
 from batch_assets_tests.fakes import FakeHost
+from batch_assets_tests.merge.old_roots import make_old
 from batch_assets_tests.rehearsed import Rehearsal
 from batch_assets_tests.sites import PER_SHARD as PER_JOB
 from batch_assets_tests.sites import Site, assert_whole, make_site
@@ -138,6 +139,7 @@ def foreign(key: str, version: str) -> list[str]:
         f"jobs/{key}/1/results/readme.out",
         f"merged/{version}/notes.md",
         f"merged/{version}/part-00099.parquet",
+        f"merged/{version}/data/part-00099.parquet",
         "merged/v000001-00000000/part-00000.parquet",
     ]
 
@@ -277,8 +279,21 @@ def test_a_version_is_left_over_from_its_replacement_on(tmp_path: Path) -> None:
     assert not verify(str(pipe.root)).problems
 
 
-def claim_version(pipe: Pipe, version: str) -> None:
-    pipe.put(f"merged/{version}/part-00000.parquet")
+@pytest.mark.parametrize("folder", ["", "data/", "news/", "data/news/"])
+def test_versions_of_before_are_left_over_like_others(tmp_path: Path, folder: str) -> None:
+    pipe = Pipe(tmp_path, {"merged": "7d"})
+    make_old(pipe.root)
+    pipe.add("d")
+    claim_version(pipe, "v000001-00000000", folder)
+    assert not verify(str(pipe.root)).problems
+    assert counted(pipe.remove(after=7 * DAY + UNNAMED_SECONDS + 60)) == {"merged": 6 + 2}
+    versions = {path.split("/")[1] for path in pipe.files() if path.startswith("merged/")}
+    assert versions == {"CURRENT", current(pipe.open().storage)}
+    assert not verify(str(pipe.root)).problems
+
+
+def claim_version(pipe: Pipe, version: str, folder: str = "data/") -> None:
+    pipe.put(f"merged/{version}/{folder}part-00000.parquet")
     (pipe.root / f"merged/{version}/metadata.json").write_bytes(b'{"state": "merging"}')
 
 

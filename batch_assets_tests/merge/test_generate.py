@@ -63,7 +63,7 @@ def test_answers_are_merged_checked_and_recounted(storage: Storage) -> None:
         manifest.output_tokens,
     )
     counted = duckdb.sql(
-        f"select count(response), sum(output_tokens) from '{storage.uri}/merged/{manifest.version}/part-*.parquet'"
+        f"select count(response), sum(output_tokens) from '{storage.uri}/merged/{manifest.version}/data/*.parquet'"
     )
     assert counted.fetchall() == [(9, manifest.output_tokens)]
 

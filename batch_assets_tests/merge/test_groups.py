@@ -110,12 +110,12 @@ def test_a_grouped_version_is_like_any_other(storage: Storage) -> None:
     folder = Path(storage.uri) / "merged" / manifest.version
     assert {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")} == {
         "failures.parquet", "manifest.json", "metadata.json",
-        "news/part-00000.parquet", "sport/part-00000.parquet",
+        "data/news/part-00000.parquet", "data/sport/part-00000.parquet",
     }  # fmt: skip
     written = orjson.loads((folder / "manifest.json").read_bytes())
     assert written["groups"] == [
-        {"name": "news", "folder": "news", "rows": 3},
-        {"name": "sport", "folder": "sport", "rows": 4},
+        {"name": "news", "folder": "data/news", "rows": 3},
+        {"name": "sport", "folder": "data/sport", "rows": 4},
     ]
     assert [part["group"] for part in written["parts"]] == ["news", "sport"]
     assert written["left_out"] == {"shards": 2, "records": 9}
@@ -143,11 +143,11 @@ def test_by_folder_parts_are_the_shards_own_bytes(storage: Storage) -> None:
         write_shard(storage, key, "eer", base=100 * number, file=f"{folder}/x.jsonl".lstrip("/"))
     manifest = publish_groups(storage, [(key, 3) for key in folders], Grouping("folder", folders))
     assert [(group.name, group.folder, group.rows) for group in manifest.groups] == [
-        ("", "empty_", 2), ("a/b", "a_2Fb", 4), ("a", "a", 2),
+        ("", "data/empty_", 2), ("a/b", "data/a_2Fb", 4), ("a", "data/a", 2),
     ]  # fmt: skip
     assert [(part.uri, part.group) for part in manifest.parts] == [
-        ("empty_/part-00000.parquet", ""), ("a_2Fb/part-00000.parquet", "a/b"),
-        ("a/part-00000.parquet", "a"), ("a_2Fb/part-00001.parquet", "a/b"),
+        ("data/empty_/part-00000.parquet", ""), ("data/a_2Fb/part-00000.parquet", "a/b"),
+        ("data/a/part-00000.parquet", "a"), ("data/a_2Fb/part-00001.parquet", "a/b"),
     ]  # fmt: skip
     assert rows_by_group(storage, manifest)["a/b"]["source_row"].to_list() == [100, 101, 300, 301]
     for part in manifest.parts:

@@ -69,9 +69,10 @@ def test_a_merge_holds_every_record_in_order(storage: Storage) -> None:
 
     folder = Path(storage.uri) / "merged"
     assert (folder / "CURRENT").read_text() == f"{manifest.version}\n"
-    assert sorted(path.name for path in (folder / manifest.version).iterdir()) == [
+    files = [path for path in (folder / manifest.version).rglob("*") if path.is_file()]
+    assert sorted(path.relative_to(folder / manifest.version).as_posix() for path in files) == [
+        "data/part-00000.parquet", "data/part-00001.parquet", "data/part-00002.parquet",
         "failures.parquet", "manifest.json", "metadata.json",
-        "part-00000.parquet", "part-00001.parquet", "part-00002.parquet",
     ]  # fmt: skip
     rows = read_rows(storage)["source_row"].to_list()
     assert rows == [0, 1, 3, 200, 201, 202, 203, 204, 205]
@@ -81,7 +82,7 @@ def test_a_merge_holds_every_record_in_order(storage: Storage) -> None:
     assert (told["num_samples"], told["model"], told["pipeline"]) == (9, "tiny", "texts")
     assert told["timestamp"]
     manifest_json = orjson.loads((folder / manifest.version / "manifest.json").read_bytes())
-    assert manifest_json["parts"][0].items() >= {"uri": "part-00000.parquet", "rows": 3}.items()
+    assert manifest_json["parts"][0].items() >= {"uri": "data/part-00000.parquet", "rows": 3}.items()
 
 
 def test_parts_are_the_shards_own_bytes(storage: Storage) -> None:
@@ -113,7 +114,7 @@ def test_a_finished_merge_that_was_not_published_is_used(storage: Storage) -> No
 def test_a_reused_version_must_be_whole(storage: Storage) -> None:
     shards = write_three(storage)
     version = merge_and_publish(storage, shards)
-    (Path(storage.uri) / "merged" / version / "part-00002.parquet").unlink()
+    (Path(storage.uri) / "merged" / version / "data/part-00002.parquet").unlink()
     assert merge_and_publish(storage, shards) != version
     assert len(read_rows(storage)) == 9
 

@@ -120,7 +120,7 @@ def test_a_part_that_lacks_rows_leaves_the_old_file(storage: Storage, tmp_path: 
     publish_shards(storage, [0])
     write_single_file(storage)
     version = publish_shards(storage, [0, 1])
-    (tmp_path / "merged" / version / "part-00001.parquet").unlink()
+    (tmp_path / "merged" / version / "data/part-00001.parquet").unlink()
     with pytest.raises(AccountingError, match="missing"):
         write_single_file(storage)
     assert pl.read_parquet(tmp_path / "embeddings.parquet").height == 10

@@ -165,7 +165,7 @@ def repeat_a_part(root: Path) -> None:
 
 def copy_a_part_over_another(root: Path) -> None:
     folder = version_folder(root)
-    shutil.copy(folder / "part-00000.parquet", folder / "part-00002.parquet")
+    shutil.copy(folder / "data/part-00000.parquet", folder / "data/part-00002.parquet")
 
 
 def drop_a_part(root: Path) -> None:
@@ -175,7 +175,7 @@ def drop_a_part(root: Path) -> None:
         manifest["planned"] -= part["planned"]
 
     edit(version_folder(root) / "manifest.json", drop)
-    (version_folder(root) / "part-00002.parquet").unlink()
+    (version_folder(root) / "data/part-00002.parquet").unlink()
 
 
 # What is done to a sound root, and what must be said of it.
@@ -230,16 +230,16 @@ TAMPERINGS = {
     "plan deleted": (lambda root: shutil.rmtree(root / "plan"), "there is no plan"),
     "plan spoiled": (lambda root: cut(root / "plan/g0001.parquet"), "plan/g0001.parquet: is not a plan"),
     "part deleted": (
-        lambda root: (version_folder(root) / "part-00001.parquet").unlink(),
+        lambda root: (version_folder(root) / "data/part-00001.parquet").unlink(),
         "part-00001.parquet: the file is missing",
     ),
-    "part cut": (lambda root: cut(version_folder(root) / "part-00000.parquet"), "part-00000.parquet"),
+    "part cut": (lambda root: cut(version_folder(root) / "data/part-00000.parquet"), "part-00000.parquet"),
     "byte flipped in a part": (
-        lambda root: flip(version_folder(root) / "part-00002.parquet"),
+        lambda root: flip(version_folder(root) / "data/part-00002.parquet"),
         "part-00002.parquet: its bytes have changed",
     ),
     "row removed from a part": (
-        lambda root: remove_row(version_folder(root) / "part-00002.parquet"),
+        lambda root: remove_row(version_folder(root) / "data/part-00002.parquet"),
         "part-00002.parquet",
     ),
     "merged failures cut": (
@@ -250,7 +250,7 @@ TAMPERINGS = {
     "part copied over another": (copy_a_part_over_another, "part-00002.parquet: has"),
     "part too many": (
         lambda root: shutil.copy(
-            version_folder(root) / "part-00000.parquet", version_folder(root) / "part-00003.parquet"
+            version_folder(root) / "data/part-00000.parquet", version_folder(root) / "data/part-00003.parquet"
         ),
         "part-00003.parquet: the manifest does not name this file",
     ),
