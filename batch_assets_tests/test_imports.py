@@ -100,6 +100,15 @@ print(*sorted({"torch", "transformers", "boto3", "dagster_aws", "polars"} & sys.
     assert run_python(code, tmp_path, hidden=[]) == [""]
 
 
+def test_importing_the_package_imports_no_library(tmp_path: Path) -> None:
+    code = """
+before = {name.split(".")[0] for name in sys.modules}
+import batch_assets
+print(batch_assets.load.__name__, *{name.split(".")[0] for name in sys.modules} - before - sys.stdlib_module_names)
+"""
+    assert run_python(code, tmp_path, hidden=[]) == ["load batch_assets"]
+
+
 def test_what_is_imported_at_once_is_declared_as_a_dependency() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     declared = {canonicalize_name(Requirement(text).name) for text in project["dependencies"]}

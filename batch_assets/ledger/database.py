@@ -130,6 +130,15 @@ def _parse(url: str) -> sa.URL:
     return parsed
 
 
+def is_there(url: str) -> bool:
+    """Whether there may be a ledger at `url`: False where it is a SQLite file that nobody has made yet.
+
+    Raises ConfigurationError for a URL that can never work.
+    """
+    parsed = _parse(url)
+    return parsed.get_backend_name() != "sqlite" or Path(str(parsed.database)).exists()
+
+
 def without_password(url: str) -> str:
     """A ledger's URL as it may be shown; one that cannot be read is not repeated, for it may hold a password."""
     try:

@@ -4,22 +4,20 @@ Exact, without an index, in memory that does not grow with the dataset. Turning 
 text into a vector is the encoder's business.
 """
 
-import contextlib
 import heapq
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 
-from batch_assets.embeddings.parquet_files import iter_vectors, open_parquet
-from batch_assets.embeddings.schema import EMBEDDING, GENERATE, RESPONSE, embeddings_schema
+from batch_assets.embeddings.parquet_files import iter_vectors
+from batch_assets.embeddings.schema import EMBEDDING, GENERATE, RESPONSE
 from batch_assets.embeddings.validation import vector_norms
-from batch_assets.errors import AccountingError, ConfigurationError, NotReady
+from batch_assets.errors import ConfigurationError, NotReady
 from batch_assets.merge.base import Manifest, Part
 from batch_assets.merge.publishing import open_current
+from batch_assets.merge.reading import open_part
 from batch_assets.storage import Storage, open_storage
 from batch_assets.storage.threads import map_in_order
 
@@ -90,7 +88,7 @@ def _best_of_part(
     number, part = item
     best: list[_Candidate] = []
     first = 0
-    with _open_part(storage, manifest, part) as file:
+    with open_part(storage, manifest, part) as file:
         for vectors in iter_vectors(file):
             scores = vectors.astype(np.float32, copy=False) @ query
             scores /= np.maximum(vector_norms(vectors), np.finfo(np.float32).tiny)
@@ -102,19 +100,6 @@ def _best_of_part(
     return best
 
 
-@contextlib.contextmanager
-def _open_part(storage: Storage, manifest: Manifest, part: Part) -> Iterator[pq.ParquetFile]:
-    """A part to read; AccountingError where its columns are not those that its manifest tells of."""
-    path = manifest.path(part)
-    with open_parquet(storage, path) as file:
-        # Of such columns no value is null that must not be, and no vector has another length.
-        if not file.schema_arrow.equals(
-            embeddings_schema(manifest.columns, manifest.dimensions, manifest.vector_dtype)
-        ):
-            raise AccountingError(f"{path}: its columns are not those of its manifest; merge again")
-        yield file
-
-
 def _load(storage: Storage, manifest: Manifest, best: list[_Candidate]) -> list[Hit]:
     """The other columns of the candidates: only the row groups that hold one are read."""
     by_part: dict[int, list[int]] = {}
@@ -122,7 +107,7 @@ def _load(storage: Storage, manifest: Manifest, best: list[_Candidate]) -> list[
         by_part.setdefault(candidate.part, []).append(candidate.row)
     found: dict[tuple[int, int], dict[str, Any]] = {}
     for number, rows in by_part.items():
-        with _open_part(storage, manifest, manifest.parts[number]) as file:
+        with open_part(storage, manifest, manifest.parts[number]) as file:
             names = [name for name in file.schema_arrow.names if name != EMBEDDING]
             first = 0
             for group in range(file.num_row_groups):
