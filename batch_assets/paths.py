@@ -143,7 +143,7 @@ def merged_folder(version: str) -> str:
 def merged_data(version: str) -> str:
     """The folder of a version's rows, with nothing else in it: readers take it as a dataset.
 
-    Versions of before have their parts one level up; `Manifest.data_folder` tells.
+    Older versions have their parts one level up; `Manifest.data_folder` tells.
     """
     return f"merged/{version}/data"
 
@@ -198,7 +198,7 @@ _OWN = re.compile(
             rf"jobs/pools/[0-9a-f]+-[0-9a-f]{{8}}/(?:{_IN_JOB})",
             r"jobs/manifests/[0-9A-Za-z-]+\.json",
             r"merged/v\d{6,}-[0-9a-f]{8}/(?:failures\.parquet|manifest\.json|metadata\.json)",
-            # Versions of before have no folder `data`.
+            # Older versions have no folder `data`.
             r"merged/v\d{6,}-[0-9a-f]{8}/(?:data/)?(?:[0-9A-Za-z_-]+/)?part-\d{5,}\.parquet",
         )
     )

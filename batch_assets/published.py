@@ -70,7 +70,7 @@ class Published:
 
     @property
     def uri(self) -> str:
-        """The folder of its rows. In versions of before `failures.parquet` lies in it, too: take `files` there."""
+        """The folder of its rows. In older versions `failures.parquet` lies in it, too: take `files` there."""
         return join_uri(self.root, self._manifest.data_folder)
 
     @property

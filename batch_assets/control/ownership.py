@@ -202,7 +202,7 @@ def source_identity(settings: PipelineSettings) -> str:
 
 def _owner(settings: PipelineSettings, epoch: int, sources: list[str], deployment: str | None) -> bytes:
     content = {
-        # Roots of before have no id, and stay so: whoever knew them would take them for other ones.
+        # Older roots have no id, and stay so: whoever knew them would take them for other ones.
         **({"deployment": deployment} if deployment is not None else {}),
         "pipeline": settings.name,
         "epoch": epoch,

@@ -62,7 +62,7 @@ class Part:
 class Group:
     """One of several merged outputs: `name` is a folder of the source or a column's value as text, None for null.
 
-    `folder` is where its parts lie, relative to the version's folder: `data/news`, in versions of before `news`.
+    `folder` is where its parts lie, relative to the version's folder: `data/news`, in older versions `news`.
     """
 
     name: str | None
@@ -150,7 +150,7 @@ class Manifest:
 
     @property
     def data_folder(self) -> str:
-        """The folder of the parts and their groups, relative to the output root; in versions of before the version's.
+        """The folder of the parts and their groups, relative to the output root; in older versions the version's.
 
         There `failures.parquet` lies in it, too: only the manifest tells what are rows.
         """
