@@ -13,7 +13,7 @@ from batch_assets.components import EmbeddingPipeline
 from batch_assets.components.attributes import COMPONENT_TYPE, load_file, load_folder
 from batch_assets.errors import ConfigurationError
 from batch_assets.settings.pipeline import PipelineSettings
-from batch_assets_tests.components.test_embedding_pipeline import SHARED, declare
+from batch_assets_tests.components.test_embedding_pipeline import declare
 
 
 def files(root: str, **more: Any) -> dict[str, Any]:
@@ -104,7 +104,6 @@ def test_the_graph_shows_whose_shards_are_read() -> None:
                 defs_path=path,
                 defs_yaml_contents={"type": COMPONENT_TYPE, "attributes": attributes},
             )
-        (sandbox.defs_folder_path / "shared.py").write_text(SHARED)
         with sandbox.build_all_defs() as definitions:
             graph = definitions.resolve_asset_graph()
             node = graph.get(dg.AssetKey(["b", "shard_plan"]))

@@ -28,10 +28,12 @@ DATA: dict[type[Settings], set[str]] = {
     ShardSettings: {"records", "bytes", "max_record_bytes"},
     # `root` is always the place that was asked for.
     OutputSettings: {"root", "dtype", "merge", "single_file"},
+    # `deps` and `resources` are names within a Dagster project, which a root is no part of.
     # `retention` removes only what lies under a root that this ledger works on, by the ledger's own configuration.
     PipelineSettings: {
         "name", "task", "source", "model", "executor", "shards", "output", "max_failed_fraction", "merge_when",
-        "merge_by", "schedule", "timezone", "calls_per_second", "retention", "automation",
+        "merge_by", "schedule", "timezone", "calls_per_second", "retention", "automation", "deps",
+        "resources",
     },
 }  # fmt: skip
 PERMISSIONS: dict[type[Settings], set[str]] = {
