@@ -98,7 +98,7 @@ class PipelineSettings(Settings):
     )
     deps: list[AssetName] = Field(
         default_factory=list,
-        description="Keys of the assets that make the source, such as raw/articles. With automation, each time that "
+        description="Keys of the assets that write the source, such as raw/articles. With automation, each time that "
         "one of them is materialized the source is planned again, changed files included.",
     )
     resources: dict[ResourceKey, Literal["project"]] = Field(
