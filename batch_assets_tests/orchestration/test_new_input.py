@@ -51,6 +51,20 @@ def test_a_source_that_was_never_planned_is(deployment: Deployment) -> None:
     assert "have come to nothing" in said(second)
 
 
+def test_shards_that_replace_all_others_get_their_runs_at_once(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    keys = deployment.plan()
+    cursor = deployment.tick("new_input").cursor
+    assert deployment.materialize(*SHARD_ASSETS, shards=(keys[0], keys[-1])).success
+    write_shards(tmp_path, 2)
+    assert deployment.materialize("shard_plan", tags={"batch_assets/replace": "true"}).success
+    new = deployment.keys[len(keys) :]
+    # No shard is collected now, as when the first runs were asked for.
+    result = deployment.tick("new_input", cursor)
+    assert asked(result) == [(SHARD_ASSETS, {RANGE_START: new[0], RANGE_END: new[-1]})]
+
+
 def test_planned_shards_get_their_runs(deployment: Deployment) -> None:
     keys = deployment.plan()
     result = deployment.tick("new_input")

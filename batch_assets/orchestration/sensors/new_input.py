@@ -201,11 +201,15 @@ def _look_at_shards(
 
 
 def _progress(settings: PipelineSettings, ledger: Ledger) -> str:
-    """Differs where runs have come to something: shards collected, of a chained pipeline at a service also queued."""
-    counts = ledger.counts(settings.name)
+    """Differs where runs have come to something: shards collected, of a chained pipeline at a service also queued.
+
+    Each plan begins anew: one that replaces shards may leave as many collected as there were before.
+    """
+    counts, row = ledger.counts(settings.name), ledger.pipeline(settings.name)
+    progress = f"{row.generation if row else 0}:{counts[State.COLLECTED]}"
     if not is_chained(settings) or settings.executor.in_place:
-        return str(counts[State.COLLECTED])
-    return f"{counts[State.COLLECTED]}:{counts[State.PLANNED] + counts[State.PREPARED]}"
+        return progress
+    return f"{progress}:{counts[State.PLANNED] + counts[State.PREPARED]}"
 
 
 def _due(asked: Asked, mark: str, name: str, tick: Tick) -> bool:
