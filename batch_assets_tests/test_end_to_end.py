@@ -8,13 +8,12 @@ its sensors, and nobody asks for anything.
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ import yaml
 
 from batch_assets.components.attributes import COMPONENT_TYPE
 from batch_assets_tests.command import make_home, published, some_records, write_records
+from batch_assets_tests.services import started
 from batch_assets_tests.waiting import PATIENCE_SECONDS, wait_until
 
 REPOSITORY = Path(__file__).parent.parent
@@ -111,29 +111,6 @@ def declare(defs: Path, folder: Path, name: str, model: Path, **more: object) ->
     return folder / name / "out"
 
 
-@contextmanager
-def started(command: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of Dagster's and all that it starts, ended together."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [Path(sys.executable).with_name(command[0]), *command[1:]],
-            cwd=REPOSITORY,
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            process_group=0,
-        )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):  # it may end its own runs first
-            process.wait(15)
-        with suppress(ProcessLookupError):  # its code server and its runs
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait(PATIENCE_SECONDS)
-
-
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -154,7 +131,11 @@ def serve(folder: Path, defs: Path) -> Iterator[Server]:
     daemon = ["dagster-daemon", "run", "-w", "workspace.yaml"]
     with ExitStack() as stack:
         processes = [
-            stack.enter_context(started(command, environment, log))
+            stack.enter_context(
+                started(
+                    [Path(sys.executable).with_name(command[0]), *command[1:]], REPOSITORY, environment, log
+                )
+            )
             for command, log in zip((web, daemon), logs, strict=True)
         ]
         server = Server(f"http://127.0.0.1:{port}", processes, logs)
