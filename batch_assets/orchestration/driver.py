@@ -4,6 +4,7 @@ What is printed, and what a run's end means as an exit code, belongs to `cli/`.
 """
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -40,6 +41,10 @@ TOLD_APART = (ConfigurationError, ModelError, SourceError, StorageError, Submiss
 ASSETS = ("input_shards", "submitted_jobs", "embedding_outputs")
 ENDED = (State.COLLECTED, State.EXHAUSTED)
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+# The process is the command's own, and Dagster's warnings are not for whoever runs it.
+for category in (dg.BetaWarning, dg.PreviewWarning):
+    warnings.filterwarnings("ignore", category=category)
 
 
 class RunFailed(BatchAssetsError):

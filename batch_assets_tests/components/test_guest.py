@@ -1,5 +1,7 @@
 """Pipelines in somebody else's Dagster project: beside their assets, their resources and each other."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from batch_assets.errors import ConfigurationError
 from batch_assets.orchestration.pipeline import build_pipeline_definitions
 from batch_assets.settings.pipeline import parse_pipeline
 from batch_assets.settings.project import RESOURCE_KEYS
+from batch_assets_tests.module_imports import REPOSITORY
 
 SENSORS = ["failure_notification", "job_completion", "merge_ready", "new_input"]
 PROJECT = """
@@ -33,6 +36,19 @@ def report() -> None: ...
 @dg.definitions
 def theirs():
     return dg.Definitions(assets=[articles, report], resources={"ledger": "a book", "gpu": 7})
+"""
+
+WARNED = """
+import dagster as dg
+from batch_assets.components import shared_definitions
+from batch_assets.orchestration.pipeline import build_pipeline_definitions
+from batch_assets.settings.pipeline import parse_pipeline
+
+texts = parse_pipeline({"source": {"uri": "/in"}, "output": {"root": "/out"}, "retention": {}}, "texts", "a test")
+dg.Definitions.merge(shared_definitions(), build_pipeline_definitions(texts)).get_repository_def()
+
+@dg.asset(backfill_policy=dg.BackfillPolicy.single_run())
+def theirs() -> None: ...
 """
 
 
@@ -157,3 +173,11 @@ def test_relative_paths_count_from_the_folder_of_the_project(tmp_path: Path) -> 
     assert defs_of_project(file.parent) == tmp_path / "src" / "mine" / "defs"
     (tmp_path / "pyproject.toml").write_text("[tool.dg\n")
     assert load_file(file)[0].output.root == f"{file.parent}/out/"
+
+
+def test_a_projects_own_warnings_are_shown() -> None:
+    """In a process of its own: pytest has filters of its own."""
+    told = subprocess.run(
+        [sys.executable, "-c", WARNED], capture_output=True, text=True, check=True, cwd=REPOSITORY
+    ).stderr
+    assert told.count("BetaWarning: Parameter `backfill_policy`") == 1, told
