@@ -3,18 +3,23 @@
 Field descriptions and checks are in `settings/`; the assets, in `orchestration/`.
 """
 
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pydantic
+from dagster.components.core.component_tree import TestComponentTree
 
 from batch_assets.components.attributes import parse_attributes
 from batch_assets.components.scaffolding import PipelineScaffolder
 from batch_assets.orchestration.pipeline import build_pipeline_definitions
 from batch_assets.orchestration.shared import build_shared_definitions
 from batch_assets.settings.pipeline import PipelineSettings
+
+_BUILT_FIRST: "weakref.WeakKeyDictionary[Any, tuple[str, str]]" = weakref.WeakKeyDictionary()
+"""Of each component tree, by its state, the pipeline that was built first: its file and name."""
 
 
 class EmbeddingPipelineAttributes(pydantic.BaseModel):
@@ -55,11 +60,14 @@ class EmbeddingPipeline(dg.Component):
         return cls(parse_attributes(written, file, context.resolution_context, context.defs_module_path))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        own = build_pipeline_definitions(self.settings)
-        pipelines = context.component_tree.get_all_components(EmbeddingPipeline)
-        # Dagster takes a sensor once, so the first pipeline brings what all of them share.
-        if pipelines[0] is not self:
+        own, tree = build_pipeline_definitions(self.settings), context.component_tree
+        if isinstance(tree, TestComponentTree):  # stands for none: `build_defs_for_component`
             return own
+        # Dagster takes a sensor once, so the first pipeline that is built brings what all of them share.
+        place = (str(context.component_path), self.settings.name)
+        if _BUILT_FIRST.setdefault(tree.state_tracker, place) != place:
+            return own
+        pipelines = [self, *tree.get_all_components(EmbeddingPipeline)]
         project = {key for pipeline in pipelines for key in pipeline.settings.resources}
         return dg.Definitions.merge(build_shared_definitions(project), own)
 

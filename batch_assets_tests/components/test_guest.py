@@ -106,6 +106,43 @@ def test_a_resource_that_is_left_to_the_project_is_the_projects(sandbox: DefsFol
         assert "their own" in str(found.resources["batch_assets_ledger"])
 
 
+IN_PYTHON = """
+import dagster as dg
+from batch_assets.components import EmbeddingPipeline
+from batch_assets.settings.pipeline import parse_pipeline
+
+@dg.component_instance
+def mine(context):
+    values = {"source": {"uri": "/in"}, "output": {"root": "/out/mine"}}
+    return EmbeddingPipeline(parse_pipeline(values, "mine", "this file"))
+"""
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_pipeline_may_be_declared_in_python(sandbox: DefsFolderSandbox, beside: bool) -> None:
+    if beside:
+        declare(sandbox, "first", pipeline("out/first"))
+        declare(sandbox, "second", pipeline("out/second"))
+    (sandbox.defs_folder_path / "mine").mkdir()
+    (sandbox.defs_folder_path / "mine" / "component.py").write_text(IN_PYTHON)
+    with sandbox.build_all_defs() as found:
+        assert sorted(sensor.name for sensor in found.sensors or ()) == SENSORS
+        dg.Definitions.validate_loadable(found)
+
+
+def test_a_part_of_a_tree_can_be_loaded_alone(sandbox: DefsFolderSandbox) -> None:
+    declare(sandbox, "first", pipeline("out/first"))
+    declare(sandbox, "second", pipeline("out/second"))
+    for name in ("second", "first"):
+        with sandbox.load_component_and_build_defs(defs_path=sandbox.defs_folder_path / name) as (_, found):
+            dg.Definitions.validate_loadable(found)
+            assert sorted(sensor.name for sensor in found.sensors or ()) == SENSORS
+    alone = EmbeddingPipeline(parse_pipeline(pipeline("/out"), "texts", "a test"))
+    dg.Definitions.validate_loadable(
+        dg.Definitions.merge(shared_definitions(), dg.build_defs_for_component(alone))
+    )
+
+
 def test_without_a_component_tree_the_shared_definitions_are_merged_once() -> None:
     built = [
         build_pipeline_definitions(parse_pipeline(pipeline(f"/out/{name}"), name, "a test"))

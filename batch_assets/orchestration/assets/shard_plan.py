@@ -9,7 +9,7 @@ from batch_assets.orchestration import metadata
 from batch_assets.orchestration.orders import starting
 from batch_assets.orchestration.partitions import add_partitions
 from batch_assets.orchestration.run import opened
-from batch_assets.orchestration.upstream import source_makers
+from batch_assets.orchestration.upstream import source_makers, unseen_input
 from batch_assets.plain_text import plain_text
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.settings.project import LEDGER, executor_key
@@ -35,7 +35,9 @@ def build_shard_plan(settings: PipelineSettings) -> dg.AssetsDefinition:
     def shard_plan(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         started = time.perf_counter()
         with opened(context, settings) as pipeline, starting(context, pipeline):
-            replace = context.run.tags.get(metadata.REPLACE_TAG) == "true"
+            # Whoever makes the source may have made its files anew.
+            made = unseen_input(context.instance, settings) is not None
+            replace = made or context.run.tags.get(metadata.REPLACE_TAG) == "true"
             planned = plan_source(pipeline, replace=replace)
             add_partitions(context.instance, settings.name, planned.all_keys)
             for note in planned.notes:

@@ -24,7 +24,7 @@ from batch_assets.ledger.states import State
 from batch_assets.ledger.triggers import TriggerRow, TriggerState
 from batch_assets.orchestration.catalog import OWN_ASSETS, located_pipelines
 from batch_assets.orchestration.mending import know_partitions
-from batch_assets.orchestration.metadata import REPLACE_TAG, START_TAG
+from batch_assets.orchestration.metadata import START_TAG
 from batch_assets.orchestration.partitions import SHARDS_PER_RUN, range_tags
 from batch_assets.orchestration.under_way import assets_under_way
 from batch_assets.orchestration.upstream import source_makers, unseen_input
@@ -135,7 +135,8 @@ def _look_at_orders(
     """Ask for the plan that begins the oldest order that waits for it; the plan is new to the others too."""
     key = dg.AssetKey([settings.name, "shard_plan"])
     waiting = [order for order in orders if order.state is TriggerState.WAITING]
-    if waiting and key not in busy and _due(turn.start, waiting[0].key, settings.name, tick):
+    idle = busy.isdisjoint([key, *source_makers(settings)])
+    if waiting and idle and _due(turn.start, waiting[0].key, settings.name, tick):
         tick.requests.append(dg.RunRequest(asset_selection=[key], tags={START_TAG: waiting[0].key}))
         busy.add(key)
 
@@ -154,8 +155,7 @@ def _look_at_source(
         return
     made = unseen_input(instance, settings)
     if made is not None and _due(turn.made, made, settings.name, tick):
-        # Whoever makes the source may have made its files anew.
-        tick.requests.append(dg.RunRequest(asset_selection=[key], tags={REPLACE_TAG: "true"}))
+        tick.requests.append(dg.RunRequest(asset_selection=[key]))
         return
     news = read_source_news(settings, ledger, turn.after)
     turn.after = news.cursor
@@ -181,7 +181,8 @@ def _look_at_shards(
 ) -> None:
     """Ask for runs of the shards that nobody has started; never while a run of some is under way."""
     keys = [dg.AssetKey([settings.name, name]) for name in SHARD_ASSETS]
-    if not busy.isdisjoint(keys) or ledger.stop_requested(settings.name):
+    # A shard whose file is being written fails of it.
+    if not busy.isdisjoint([*keys, *source_makers(settings)]) or ledger.stop_requested(settings.name):
         return
     # At a service, READY is a remainder that waits to be collected: `job_completion` asks for that.
     states = UNSTARTED if settings.executor.in_place else UNSTARTED[:2]
