@@ -45,6 +45,11 @@ def unrelated_job() -> None:
     unrelated_op()
 
 
+@dg.asset(key=["texts", "report"])
+def report() -> None:
+    """Somebody else's, beside a pipeline's."""
+
+
 @dataclass
 class Watch:
     """Two pipelines and a job of somebody else's, an instance in memory, and the sensor over them."""
@@ -59,6 +64,7 @@ class Watch:
     def __post_init__(self) -> None:
         pipelines = [make_settings(self.folder / name, name) for name in ("images", "texts")]
         shared = dg.Definitions(
+            assets=[report],
             jobs=[unrelated_job],
             resources={
                 "batch_assets_ledger": self.ledger,
@@ -247,6 +253,11 @@ def test_the_words_are_those_of_the_asset_that_failed(watch: Watch, error: Excep
     run_id = run_for_real(watch, dg.Definitions([failing]))
     [found] = watch.watch()
     assert found.happened == f"/runs/{run_id}: {told}"
+
+
+def test_assets_of_the_project_are_its_own_business(watch: Watch) -> None:
+    watch.fail("texts/report")
+    assert watch.watch() == []
 
 
 def test_a_run_that_comes_to_no_asset_has_its_reason_too(watch: Watch) -> None:
