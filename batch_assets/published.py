@@ -21,7 +21,7 @@ from batch_assets.embeddings.schema import GENERATE, RESPONSE
 from batch_assets.errors import AccountingError, ConfigurationError, NotReady
 from batch_assets.home import ledger_url
 from batch_assets.ledger.database import is_there, without_password
-from batch_assets.ledger.ledger import Ledger
+from batch_assets.ledger.known_roots import known_roots
 from batch_assets.merge.base import Manifest, Part, read_manifest
 from batch_assets.merge.publishing import is_version, open_current, versions_since
 from batch_assets.merge.reading import open_part, rows_schema
@@ -176,7 +176,7 @@ def _root_of(root_or_name: str | os.PathLike[str]) -> str:
     if not isinstance(root_or_name, str) or "/" in text or os.path.isdir(text):
         return text
     url = ledger_url()
-    roots = _roots(url) if is_there(url) else {}
+    roots = known_roots(url) if is_there(url) else {}
     if text not in roots:
         known = f"it knows {', '.join(roots)}" if roots else "it knows none"
         raise ConfigurationError(
@@ -184,12 +184,3 @@ def _root_of(root_or_name: str | os.PathLike[str]) -> str:
             "URI or a path with a slash, or set DAGSTER_HOME or BATCH_ASSETS_LEDGER_URL to where it runs"
         )
     return roots[text]
-
-
-def _roots(url: str) -> dict[str, str]:
-    """The output root of each pipeline that a ledger knows."""
-    ledger = Ledger.open(url)
-    try:
-        return {row.name: row.root for row in ledger.pipelines()}
-    finally:
-        ledger.dispose()

@@ -1,6 +1,8 @@
 """`batch_assets.load`: the published version of a root or a pipeline, or another one, as tables and as a matrix."""
 
+import contextlib
 import shutil
+import sqlite3
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 
 import batch_assets
 from batch_assets.errors import AccountingError, ConfigurationError, NotReady
+from batch_assets.ledger import migrations
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.merge.parquet import Grouping, merge
 from batch_assets.merge.publishing import publish
@@ -169,6 +172,53 @@ def test_a_pipeline_is_found_by_its_name(storage: Storage, home: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"no pipeline 'text' .*it knows others, texts.*output root"):
         batch_assets.load("text")
     ledger.dispose()
+
+
+@pytest.mark.parametrize("in_use", [False, True])
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param("DELETE FROM ledger_migrations WHERE name = (SELECT max(name) FROM ledger_migrations)", id="old"),
+        pytest.param("INSERT INTO ledger_migrations VALUES ('m999_of_tomorrow')", id="new"),
+    ],
+)  # fmt: skip
+def test_a_ledger_of_another_version_is_only_read(
+    storage: Storage, home: Path, change: str, in_use: bool
+) -> None:
+    publish_shards(storage)
+    file = home / "batch_assets" / "ledger.db"
+    ledger = Ledger.open(f"sqlite:///{file}")
+    ledger.attach("texts", storage.uri, 1)
+    ledger.dispose()
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.execute(change)
+        connection.commit()
+        if not in_use:
+            connection.close()
+        before = file.read_bytes()
+        assert_read(batch_assets.load("texts"), ROWS)
+        assert file.read_bytes() == before
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        steps = {name for (name,) in connection.execute("SELECT name FROM ledger_migrations")}
+    last = migrations.MIGRATIONS[-1].__name__
+    assert (last in steps, "m999_of_tomorrow" in steps) == (("INSERT" in change,) * 2)
+
+
+def test_an_empty_ledger_stays_empty(home: Path) -> None:
+    file = home / "batch_assets" / "ledger.db"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    with pytest.raises(ConfigurationError, match=r"no pipeline 'texts' .*it knows none.*output root"):
+        batch_assets.load("texts")
+    assert [(found.name, found.stat().st_size) for found in file.parent.iterdir()] == [("ledger.db", 0)]
+
+
+def test_a_ledger_that_is_none_is_named(home: Path) -> None:
+    file = home / "batch_assets" / "ledger.db"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"not a database" * 100)
+    with pytest.raises(ConfigurationError, match=r"ledger sqlite:.*cannot be opened: file is not a database"):
+        batch_assets.load("texts")
 
 
 def test_where_there_is_no_ledger_none_is_made(home: Path) -> None:

@@ -28,14 +28,20 @@ _ADVISORY_LOCK = 0x62617463685F6173  # "batch_as": one number for all ledgers of
 class Database:
     """One database by URL. Threads may share it; after a fork the child gets its own connections."""
 
-    def __init__(self, url: str) -> None:
-        """Raises ConfigurationError for a URL that can never work; connects to nothing yet."""
+    def __init__(self, url: str, *, read_only: bool = False) -> None:
+        """Raises ConfigurationError for a URL that can never work; connects to nothing yet.
+
+        `read_only` leaves the SQLite file as it is, its journal mode too, and makes none.
+        """
         parsed = _parse(url)
         self.url_shown = _without_password(parsed)
         self._secrets = [secret for secret in (parsed.password, parsed.query.get("password")) if secret]
         self._sqlite = parsed.get_backend_name() == "sqlite"
         try:
-            self._engine = _sqlite_engine(parsed) if self._sqlite else _postgresql_engine(parsed)
+            if not self._sqlite:
+                self._engine = _postgresql_engine(parsed)
+            else:
+                self._engine = _sqlite_reader(parsed) if read_only else _sqlite_engine(parsed)
         except OSError as error:
             raise self.unusable(error) from None
         except ModuleNotFoundError:
@@ -164,6 +170,11 @@ def _sqlite_engine(url: sa.URL) -> sa.Engine:
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _sqlite_reader(url: sa.URL) -> sa.Engine:
+    uri = Path(str(url.database)).as_uri() + "?mode=ro"
+    return sa.create_engine("sqlite://", creator=lambda: sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS))
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

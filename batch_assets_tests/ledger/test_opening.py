@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from batch_assets.errors import ConfigurationError
 from batch_assets.ledger import migrations, schema
 from batch_assets.ledger.database import Database
+from batch_assets.ledger.known_roots import known_roots
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import State
 from batch_assets_tests.ledger.conftest import postgresql_database
@@ -47,6 +48,20 @@ def test_the_migrations_make_what_the_code_uses(url: str, opened: Opened) -> Non
             assert found.get_pk_constraint(table.name)["constrained_columns"] == [
                 c.name for c in table.primary_key
             ]
+
+
+@both_databases
+def test_who_asks_for_roots_makes_no_table(url: str, opened: Opened) -> None:
+    if url.startswith("sqlite"):
+        file = Path(url.removeprefix("sqlite:///"))
+        file.parent.mkdir()
+        file.touch()
+    assert known_roots(url) == {}
+    with Database(url).read() as connection:
+        assert sa.inspect(connection).get_table_names() == []
+    ledger = opened(url)
+    ledger.attach("texts", "s3://bucket/out", 1)
+    assert known_roots(url) == {"texts": "s3://bucket/out"}
 
 
 def test_a_ledger_of_the_first_version_is_upgraded(tmp_path: Path, opened: Opened) -> None:
