@@ -272,6 +272,19 @@ def test_a_part_with_other_rows_is_named(storage: Storage, read: str) -> None:
         getattr(found, read)()
 
 
+@pytest.mark.parametrize("read", ["to_polars", "to_arrow", "to_numpy"])
+def test_a_part_with_a_damaged_footer_is_named(storage: Storage, read: str) -> None:
+    publish_shards(storage)
+    found = batch_assets.load(storage.uri)
+    file = Path(found.files[2])
+    content = file.read_bytes()
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    at = content.index(b"topic", footer)
+    file.write_bytes(content[:at] + b"\xf4" + content[at + 1 :])  # a column's name that is no UTF-8
+    with pytest.raises(AccountingError, match=r"part-00002\.parquet: not a whole Parquet file"):
+        getattr(found, read)()
+
+
 def test_no_more_than_one_copy_more_is_in_memory(storage: Storage) -> None:
     shards = [("g0001-00000", 8192), ("g0001-00001", 8192)]
     for key, records in shards:

@@ -162,7 +162,8 @@ def open_parquet(
             yield pq.ParquetFile(file, metadata=footer, buffer_size=READ_BYTES, pre_buffer=False)
     except FileNotFoundError:
         raise AccountingError(f"{path}: the file is missing under {storage.uri}") from None
-    except (pa.ArrowException, OSError) as error:
+    # pyarrow reads the columns' names as UTF-8, and lets Python's own error for a damaged one through.
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's or the network's fault; pyarrow's own for damaged bytes has no number
         raise AccountingError(f"{path}: not a whole Parquet file: {error}") from error
