@@ -16,6 +16,7 @@ from batch_assets.embeddings.schema import EMBED, PLAN_TYPES, VECTOR_TYPES, Task
 from batch_assets.errors import AccountingError
 from batch_assets.storage import Storage
 
+LONGEST_VECTOR = 2**31 - 1  # Arrow's lists of fixed size can have no more numbers
 Progress = Callable[[int, int], None]
 """Called with (records done, records in all)."""
 
@@ -222,8 +223,19 @@ def _senseless(manifest: Manifest) -> str | None:
     """What the fields cannot be, by their types alone they could."""
     if unknown := set(manifest.columns.values()).difference(PLAN_TYPES):
         return f"columns: no type {min(unknown)[:80]!r}"
-    if manifest.task == EMBED and (manifest.dimensions < 1 or manifest.vector_dtype not in VECTOR_TYPES):
+    possible = 1 <= manifest.dimensions <= LONGEST_VECTOR and manifest.vector_dtype in VECTOR_TYPES
+    if manifest.task == EMBED and not possible:
         return f"no vectors are of {manifest.dimensions} dimensions in {manifest.vector_dtype[:80]!r}"
+    for part in manifest.parts:
+        if part.rows < 0:
+            return f"parts: {part.uri[:80]!r} has {part.rows} rows"
+    if (rows := sum(part.rows for part in manifest.parts)) != manifest.rows:
+        return f"rows: {manifest.rows}, but its parts have {rows} together"
+    named: set[str] = set()
+    for file in (*manifest.parts, manifest.failures):
+        if file.uri in named:
+            return f"it names {file.uri[:80]!r} twice"
+        named.add(file.uri)
     return None
 
 

@@ -1,5 +1,6 @@
 """A published version whose files somebody has changed: what is wrong is told, and nothing outside is read."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,7 @@ def test_a_search_tells_which_part_was_changed(storage: Storage, change: str) ->
         {"columns": {"x": "evil"}},
         {"dimensions": 0},
         {"dimensions": -1},
+        {"dimensions": 10**12},
         {"vector_dtype": "evil"},
         {"rows": None},
     ],
@@ -114,3 +116,31 @@ def test_a_manifest_that_makes_no_sense_is_refused(storage: Storage, changed: di
     change_manifest(storage, lambda content: content.update(changed))
     with pytest.raises(AccountingError, match=r"manifest\.json: not a manifest .*; merge again"):
         search(storage, np.ones(DIMENSIONS), 6)
+
+
+SUMS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "fewer rows": (lambda content: content.update(rows=5), "rows: 5, but its parts have 6 together"),
+    "a part fewer": (lambda content: content["parts"].pop(), "rows: 6, but its parts have 3 together"),
+    "a part less than empty": (
+        lambda content: (content["parts"][0].update(rows=-1), content["parts"][1].update(rows=7)),
+        "part-00000.parquet' has -1 rows",
+    ),
+    "a part twice": (
+        lambda content: content["parts"][1].update(uri=content["parts"][0]["uri"]),
+        "names 'data/part-00000.parquet' twice",
+    ),
+    "failures as a part": (
+        lambda content: content["failures"].update(uri=content["parts"][0]["uri"]),
+        "names 'data/part-00000.parquet' twice",
+    ),
+}
+
+
+@pytest.mark.parametrize("change", SUMS)
+def test_a_manifest_whose_parts_are_not_its_rows_is_refused(storage: Storage, change: str) -> None:
+    changed, told = SUMS[change]
+    version = change_manifest(storage, changed)
+    with pytest.raises(
+        AccountingError, match=rf"manifest\.json: not a manifest .*{re.escape(told)}.*; merge again"
+    ):
+        read_manifest(storage, version)

@@ -246,7 +246,17 @@ TAMPERINGS = {
         lambda root: remove_row(version_folder(root) / "failures.parquet"),
         "failures.parquet: has",
     ),
-    "part listed twice": (repeat_a_part, "names shard g0001-00000 2 times"),
+    "part listed twice": (
+        repeat_a_part,
+        "manifest.json: not a manifest (rows: 9, but its parts have 12 together)",
+    ),
+    "shard listed twice": (
+        lambda root: edit(
+            version_folder(root) / "manifest.json",
+            lambda manifest: manifest["parts"][1].update(shard=manifest["parts"][0]["shard"]),
+        ),
+        "names shard g0001-00000 2 times",
+    ),
     "part copied over another": (copy_a_part_over_another, "part-00002.parquet: has"),
     "part too many": (
         lambda root: shutil.copy(
@@ -256,8 +266,10 @@ TAMPERINGS = {
     ),
     "part left out": (drop_a_part, "its digest is not that of the shards it names"),
     "manifest counts changed": (
-        lambda root: edit(version_folder(root) / "manifest.json", lambda manifest: manifest.update(rows=8)),
-        "embedded=8 rejected=3 failed=1; its files and the plan say accounting: planned=13 embedded=9",
+        lambda root: edit(
+            version_folder(root) / "manifest.json", lambda manifest: manifest.update(rejected=4)
+        ),
+        "embedded=9 rejected=4 failed=1; its files and the plan say accounting: planned=13 embedded=9",
     ),
     "manifest deleted": (lambda root: (version_folder(root) / "manifest.json").unlink(), "has no manifest"),
     "pointer to nothing": (
