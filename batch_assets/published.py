@@ -39,7 +39,9 @@ VERSIONS_NAMED = 10
 class Published:
     """One version of a pipeline's output, pinned: all its reads agree, whatever is published meanwhile.
 
-    Every read raises AccountingError where a file is gone or is not what the manifest says.
+    Every read raises AccountingError where a file is gone, is no whole Parquet file, or has other columns or
+    another number of rows than the manifest says. Values are not compared with anything: a changed number passes.
+    `batch-assets verify` compares every byte with its digest.
     """
 
     _storage: Storage
