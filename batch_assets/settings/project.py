@@ -3,6 +3,7 @@
 What the resources are is in `orchestration/resources.py`.
 """
 
+import re
 from typing import Annotated
 
 import pydantic
@@ -21,10 +22,16 @@ def executor_key(kind: str) -> str:
 RESOURCE_KEYS = (LEDGER, NOTIFICATIONS, *map(executor_key, EXECUTOR_SETTINGS))
 
 
+# Dagster makes names of letters, digits and _ out of a key, for which it replaces - and . only.
+_ASSET_KEY = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
+
+
 def _check_asset(name: str) -> str:
-    parts = name.split("/")
-    if not all(part.strip() for part in parts):
-        raise ValueError("write an asset's key, its parts with / between, such as raw/articles")
+    if not _ASSET_KEY.fullmatch(name):
+        raise ValueError(
+            "write an asset's key, its parts with / between, such as raw/articles; Dagster takes a-z, A-Z, 0-9, _, - "
+            "and . in a part"
+        )
     return name
 
 

@@ -161,6 +161,12 @@ def test_without_a_component_tree_the_shared_definitions_are_merged_once() -> No
         ({"deps": ["texts/shard_plan"]}, "deps: .*texts/shard_plan is this pipeline's own"),
         ({"deps": ["raw//articles"]}, "deps.0: 'raw//articles' cannot be used: write an asset's key"),
         (
+            {"deps": ["raw/a*"]},
+            r"deps.0: 'raw/a\*' cannot be used: .*Dagster takes a-z, A-Z, 0-9, _, - and \. in a",
+        ),
+        ({"deps": ["raw articles"]}, "deps.0: 'raw articles' cannot be used: .*Dagster takes"),
+        ({"deps": ["größe"]}, "deps.0: 'größe' cannot be used: .*Dagster takes"),
+        (
             {"resources": {"ledger": "project"}},
             "resources.ledger.*there is no such resource; known: batch_assets_led",
         ),
@@ -170,6 +176,12 @@ def test_without_a_component_tree_the_shared_definitions_are_merged_once() -> No
 def test_wrong_fields_are_refused_in_words(more: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigurationError, match=told):
         parse_pipeline(pipeline("/out", **more), "texts", "a test")
+
+
+@pytest.mark.parametrize("key", ["articles", "Raw/2024_articles", "raw-data/v1.0"])
+def test_keys_that_dagster_takes_may_be_named(key: str) -> None:
+    built = build_pipeline_definitions(parse_pipeline(pipeline("/out", deps=[key]), "texts", "a test"))
+    dg.Definitions.validate_loadable(dg.Definitions.merge(shared_definitions(), built))
 
 
 def test_what_is_scaffolded_is_a_pipeline(tmp_path: Path) -> None:
