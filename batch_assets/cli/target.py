@@ -12,7 +12,7 @@ import orjson
 from batch_assets import paths
 from batch_assets.cli.adhoc import adhoc_settings
 from batch_assets.cli.saving import check_savable
-from batch_assets.components.attributes import defs_folder, load_file, load_folder
+from batch_assets.components.attributes import default_name, defs_folder, load_file, load_folder
 from batch_assets.control.ownership import read_owner
 from batch_assets.errors import ConfigurationError
 from batch_assets.ledger.ledger import Ledger
@@ -38,13 +38,14 @@ def find_pipeline(
     `executor_acts` says that the verb has the executor do something, which a root may order in place
     only. Raises ConfigurationError, naming what there is.
     """
-    if PIPELINE_NAME.fullmatch(target):
+    name = _name_in(target)
+    if PIPELINE_NAME.fullmatch(name):
         declared = load_folder(defs_folder(defs))
-        if target in declared:
-            return allowed.given_to(declared[target])
-        row = ledger.pipeline(target)
+        if name in declared:
+            return allowed.given_to(declared[name])
+        row = ledger.pipeline(name)
         if row is not None:
-            return allowed.given_to(_of_root(row.root, target, target, ledger, executor_acts))
+            return allowed.given_to(_of_root(row.root, name, target, ledger, executor_acts))
         if not Path(target).exists():
             known = ", ".join(sorted({*declared, *(row.name for row in ledger.pipelines())})) or "none"
             raise ConfigurationError(
@@ -52,6 +53,14 @@ def find_pipeline(
                 "an output root is given as a path or URI"
             )
     return allowed.given_to(_of_root(target, None, target, ledger, executor_acts))
+
+
+def _name_in(target: str) -> str:
+    """The name that `target` is, if it is one: My-Texts, a pipeline's folder, stands for my_texts.
+
+    A path that exists is meant as it is.
+    """
+    return target if Path(target).exists() else default_name(target)
 
 
 def choose_pipeline(
@@ -101,7 +110,7 @@ def refuse_namesake(target: str, settings: PipelineSettings, ledger: Ledger) -> 
     that was moved, so that nothing is left where it was, is the pipeline's own.
     """
     row, root = ledger.pipeline(settings.name), open_storage(settings.output.root).uri
-    if target == settings.name or row is None or row.root == root:
+    if _name_in(target) == settings.name or row is None or row.root == root:
         return
     if read_owner(open_storage(row.root)) is not None:
         raise ConfigurationError(

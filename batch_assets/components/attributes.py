@@ -121,8 +121,12 @@ def _folder_of_pipelines(file: Path) -> Path:
 
 def _default_name(file: Path) -> str:
     """The folder's name, or that of a file which has one of its own; made of what a pipeline's name may hold."""
-    name = file.parent.name if file.name == "defs.yaml" else file.stem
-    return re.sub(r"[-\s]", "_", name).lower()
+    return default_name(file.parent.name if file.name == "defs.yaml" else file.stem)
+
+
+def default_name(written: str) -> str:
+    """The pipeline's name that comes of a folder's or file's; it may still be none that a pipeline can have."""
+    return re.sub(r"[-\s]", "_", written).lower()
 
 
 def load_file(file: Path, defs: Path | None = None) -> list[PipelineSettings]:
