@@ -7,7 +7,9 @@ import pydantic
 import yaml
 from pydantic import Field
 
+from batch_assets.components.attributes import default_name
 from batch_assets.errors import ConfigurationError
+from batch_assets.settings.pipeline import PIPELINE_NAME
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 TEMPLATE = """\
@@ -57,10 +59,16 @@ class PipelineScaffolder(dg.Scaffolder[PipelineParameters]):
                 f"--format {request.scaffold_format}: a pipeline is declared in YAML; leave --format out"
             )
         given, file = request.params, request.target_path
+        name = file.parent.name if request.append else file.name
+        # Before anything is written: the pipeline would be refused each time that the project is loaded.
+        if not PIPELINE_NAME.fullmatch(default_name(name)):
+            raise ConfigurationError(
+                f"{name!r}: cannot be a pipeline's name: use 1 to 24 of a-z, 0-9 and _, beginning with a letter "
+                f"(A-Z are taken as a-z, - as _); name it otherwise, and remove {file} where dg has left it empty"
+            )
         if not request.append:
             file.mkdir(parents=True, exist_ok=True)
             file /= "defs.yaml"
-        name = file.parent.name
         text = TEMPLATE.format(
             type=request.type_name,
             source=_scalar(given.source or f"data/{name}/"),

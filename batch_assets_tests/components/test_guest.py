@@ -209,6 +209,22 @@ def test_what_is_scaffolded_is_a_pipeline(tmp_path: Path) -> None:
         assert settings.output.root.endswith(given.get("output", "/embeddings/My-Texts 0/"))
 
 
+@pytest.mark.parametrize("name", ["2024", "größe", "a" * 25])
+def test_nothing_is_scaffolded_under_a_name_that_is_none(tmp_path: Path, name: str) -> None:
+    found = get_scaffolder(EmbeddingPipeline)
+    assert isinstance(found, dg.Scaffolder)
+    request = dg.ScaffoldRequest(
+        type_name=COMPONENT_TYPE,
+        target_path=tmp_path / name,
+        scaffold_format="yaml",
+        project_root=tmp_path,
+        params=found.get_scaffold_params()(),
+    )
+    with pytest.raises(ConfigurationError, match=f"'{name}': cannot be a pipeline's name: .*1 to 24 of a-z"):
+        found.scaffold(request)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_relative_paths_count_from_the_folder_of_the_project(tmp_path: Path) -> None:
     file = tmp_path / "src" / "mine" / "defs" / "texts" / "defs.yaml"
     file.parent.mkdir(parents=True)
