@@ -8,12 +8,17 @@ PATIENCE_SECONDS = 300.0
 PAUSE_SECONDS = 0.002
 
 
-def wait_until(condition: Callable[[], object], told: object = "", pause: float = PAUSE_SECONDS) -> None:
+def wait_until(
+    condition: Callable[[], object],
+    told: object = "",
+    pause: float = PAUSE_SECONDS,
+    patience: float = PATIENCE_SECONDS,
+) -> None:
     """Return as soon as `condition` holds.
 
     Raises AssertionError with `told`, or with what it returns if it can be called, where that never happens.
     """
-    deadline = monotonic() + PATIENCE_SECONDS
+    deadline = monotonic() + patience
     while not condition():
         if monotonic() > deadline:
             raise AssertionError(f"waited in vain: {told() if callable(told) else told}")

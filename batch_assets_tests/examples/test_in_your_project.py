@@ -14,7 +14,7 @@ from batch_assets_tests.command import published
 from batch_assets_tests.examples.guests import Guest, make_guest
 from batch_assets_tests.module_imports import REPOSITORY
 from batch_assets_tests.services import started
-from batch_assets_tests.waiting import wait_until
+from batch_assets_tests.waiting import PATIENCE_SECONDS, wait_until
 
 EXAMPLE = REPOSITORY / "examples" / "in_your_project"
 COMPONENT = "batch_assets.components.EmbeddingPipeline"
@@ -50,7 +50,8 @@ def daemon(guest: Guest) -> Iterator[Callable[[str, Callable[[], object]], None]
                 assert process.poll() is None, f"the daemon ended:\n{log.read_text()}"
                 return condition()
 
-            wait_until(seen, lambda: f"{what}\n{log.read_text()[-8000:]}", pause=0.5)
+            # In each of them are several runs, of a process for each step.
+            wait_until(seen, lambda: f"{what}\n{log.read_text()[-8000:]}", 0.5, 3 * PATIENCE_SECONDS)
 
         yield wait_for
 
@@ -70,7 +71,7 @@ def statuses(guest: Guest) -> set[str]:
         return {run.status.value for run in instance.get_runs()}
 
 
-@pytest.mark.timeout(2400)  # some thirty processes that import Dagster
+@pytest.mark.timeout(3600)  # some thirty processes that import Dagster
 def test_a_project_has_its_embeddings_and_keeps_them_up_to_date(guest: Guest, tmp_path: Path) -> None:
     where = guest.run("python", "-c", "import batch_assets; print(batch_assets.__file__)")
     assert where.startswith(str(tmp_path / "environment"))
