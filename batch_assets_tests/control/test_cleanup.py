@@ -1,112 +1,33 @@
 """Cleanup: what is left over goes when it is old enough; evidence, the published version and what runs need stays."""
 
-import gzip
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from batch_assets.control.cleanup import Leftovers, find_leftovers, owned_pipeline, remove_leftovers
+from batch_assets.control.cleanup import find_leftovers, owned_pipeline, remove_leftovers
 from batch_assets.control.collection import collect_shards
-from batch_assets.control.merging import merge_shards, publish_merge
 from batch_assets.control.pipeline import Pipeline, open_pipeline
 from batch_assets.control.planning import plan_source
 from batch_assets.control.preparation import prepare_shards, queue_shards
 from batch_assets.control.retention import UNNAMED_SECONDS
-from batch_assets.embeddings.schema import FAILURES_SCHEMA
 from batch_assets.errors import ConfigurationError, NotReady
 from batch_assets.ledger.states import State
-from batch_assets.merge.publishing import current, open_current
+from batch_assets.merge.publishing import current
 from batch_assets.merge.verification import verify
 from batch_assets.sources.spool_files import Spools
 from batch_assets.storage import LocalStorage
-from batch_assets_tests.command import published, some_records
-from batch_assets_tests.control.builders import PER_SHARD, embed_all, make_settings, open_ledger, run
-from batch_assets_tests.fakes import FakeHost
-from batch_assets_tests.merge.old_roots import make_old
+from batch_assets_tests.command import published
+from batch_assets_tests.control.builders import embed_all, make_settings, open_ledger
+from batch_assets_tests.control.cleaned import DAY, LATER, WEEK, Cleaned, counted
 from batch_assets_tests.rehearsed import Rehearsal
 from batch_assets_tests.sites import PER_SHARD as PER_JOB
 from batch_assets_tests.sites import Site, assert_whole, make_site
 
-DAY = 86_400.0
-WEEK = dict.fromkeys(("requests", "results", "spools", "superseded", "merged"), "7d")
-LATER = 8 * DAY
 KEYS = ["g0001-00000", "g0001-00001", "g0001-00002"]
-
-
-class Pipe:
-    """A pipeline in place over three compressed files, a shard each, all embedded and published."""
-
-    def __init__(self, folder: Path, retention: dict[str, str] | None = None) -> None:
-        self.folder, self.host = folder, FakeHost()
-        for number, name in enumerate("abc"):
-            self.write(name, number)
-        source = {"uri": f"{folder}/in", "id_column": "id"}
-        self.settings = make_settings(
-            folder, source=source, retention=WEEK if retention is None else retention
-        )
-        self.ledger = open_ledger(folder)
-        run(self.settings, self.ledger, self.host)
-
-    def write(self, name: str, number: int) -> None:
-        records = some_records(3 * PER_SHARD)[number * PER_SHARD :][:PER_SHARD]
-        (self.folder / "in").mkdir(exist_ok=True)
-        lines = b"".join(orjson.dumps(record) + b"\n" for record in records)
-        (self.folder / "in" / f"{name}.jsonl.gz").write_bytes(gzip.compress(lines))
-
-    @property
-    def root(self) -> Path:
-        return self.folder / "out"
-
-    def open(self) -> Pipeline:
-        return open_pipeline(self.settings, self.ledger, self.host.executor(self.settings))
-
-    def owned(self) -> Pipeline:
-        return owned_pipeline(self.settings, self.ledger, self.host.executor(self.settings))
-
-    def recompute(self, *keys: str) -> None:
-        """Embed shards again, and publish that."""
-        pipeline = self.open()
-        queue_shards(pipeline, keys, recompute=True)
-        list(collect_shards(pipeline, keys, recompute=True))
-        self.publish()
-
-    def publish(self) -> None:
-        pipeline = self.open()
-        publish_merge(pipeline, merge_shards(pipeline))
-
-    def add(self, name: str) -> None:
-        """One more file, embedded and published."""
-        self.write(name, len(list((self.folder / "in").iterdir())) % 3)
-        embed_all(self.settings, self.ledger, self.host)
-        self.publish()
-
-    def put(self, path: str) -> None:
-        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
-        (self.root / path).write_bytes(b"evidence")
-
-    def put_data(self, path: str) -> None:
-        """A data file as a writer has left it."""
-        pq.write_table(FAILURES_SCHEMA.empty_table(), self.root / path)
-
-    def find(self, after: float = LATER) -> Leftovers:
-        return find_leftovers(self.owned(), time.time() + after)
-
-    def remove(self, after: float = LATER) -> Leftovers:
-        return remove_leftovers(self.owned(), time.time() + after)
-
-    def files(self) -> set[str]:
-        return {path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if path.is_file()}
-
-
-def counted(found: Leftovers) -> dict[str, int]:
-    return {kind.value: one.files for kind, one in found.kinds.items() if one.files}
 
 
 def job(key: str) -> list[str]:
@@ -145,7 +66,7 @@ def foreign(key: str, version: str) -> list[str]:
 
 
 def test_leftovers_go_when_they_are_old_and_nothing_else(tmp_path: Path) -> None:
-    pipe = Pipe(tmp_path)
+    pipe = Cleaned(tmp_path)
     first = current(pipe.open().storage)
     assert first is not None
     pipe.recompute(KEYS[0])
@@ -198,7 +119,7 @@ def test_leftovers_go_when_they_are_old_and_nothing_else(tmp_path: Path) -> None
 
 
 def test_data_that_somebody_may_be_about_to_commit_stays(tmp_path: Path) -> None:
-    pipe = Pipe(tmp_path, {"superseded": "0m"})
+    pipe = Cleaned(tmp_path, {"superseded": "0m"})
     pipe.recompute(KEYS[0])
     replaced = counted(pipe.find(after=60))["superseded"]
     for fence in (0, 1, 2, 7):
@@ -209,7 +130,7 @@ def test_data_that_somebody_may_be_about_to_commit_stays(tmp_path: Path) -> None
 
 
 def test_nothing_behind_a_symbolic_link_is_removed(tmp_path: Path) -> None:
-    pipe = Pipe(tmp_path, {"results": "0m"})
+    pipe = Cleaned(tmp_path, {"results": "0m"})
     kept = tmp_path / "elsewhere" / "1" / "rows.parquet"
     kept.parent.mkdir(parents=True)
     kept.write_bytes(b"mine")
@@ -221,7 +142,7 @@ def test_nothing_behind_a_symbolic_link_is_removed(tmp_path: Path) -> None:
     assert kept.read_bytes() == b"mine"
 
 
-def give_up(pipe: Pipe, key: str) -> int:
+def give_up(pipe: Cleaned, key: str) -> int:
     """Have the shard computed again and fail; the fence of the claim that did."""
     pipe.ledger.recompute("texts", [key])
     claim = pipe.ledger.claim("texts", key, pipe.open().holder, None)
@@ -232,14 +153,14 @@ def give_up(pipe: Pipe, key: str) -> int:
 
 
 def test_what_is_not_named_in_retention_stays(tmp_path: Path) -> None:
-    pipe = Pipe(tmp_path, {"merged": "1h"})
+    pipe = Cleaned(tmp_path, {"merged": "1h"})
     pipe.add("d")
     assert counted(pipe.find(after=3_601)) == {"merged": 6}
     assert list(pipe.find().kinds) == ["merged"]
 
 
 def test_a_spool_that_was_cleaned_away_is_made_again_when_it_is_needed(tmp_path: Path) -> None:
-    pipe = Pipe(tmp_path, {"spools": "1h"})
+    pipe = Cleaned(tmp_path, {"spools": "1h"})
     as_it_is = pipe.settings
     prompted = as_it_is.model.model_copy(update={"prompt": "query: "})
     pipe.settings = as_it_is.model_copy(update={"model": prompted})
@@ -255,55 +176,8 @@ def test_a_spool_that_was_cleaned_away_is_made_again_when_it_is_needed(tmp_path:
     assert counted(pipe.find(after=UNNAMED_SECONDS + 3_601)) == {"spools": 4}
 
 
-def test_a_version_is_left_over_from_its_replacement_on(tmp_path: Path) -> None:
-    pipe = Pipe(tmp_path, {"merged": "7d"})
-    storage = pipe.open().storage
-    first = current(storage)
-    age(pipe.root / f"merged/{first}", 30 * DAY)
-    assert counted(pipe.find()) == {}
-    pipe.add("d")
-    second = current(storage)
-    assert counted(pipe.find(after=6 * DAY)) == {}  # its readers have a week
-    pipe.add("e")
-    manifest = open_current(storage)
-    assert manifest is not None
-    assert manifest.previous == second
-    claim_version(pipe, "v000001-00000000")  # a merge that died, or one by another ledger
-    versions = {path.split("/")[1] for path in pipe.files() if path.startswith("merged/")}
-    assert versions == {"CURRENT", first, second, manifest.version, "v000001-00000000"}
-    assert counted(pipe.find()) == {"merged": 6 + 7}
-    assert counted(pipe.find(after=7 * DAY + UNNAMED_SECONDS + 60)) == {"merged": 6 + 7 + 2}
-    pipe.remove(after=7 * DAY + UNNAMED_SECONDS + 60)
-    versions = {path.split("/")[1] for path in pipe.files() if path.startswith("merged/")}
-    assert versions == {"CURRENT", manifest.version}
-    assert not verify(str(pipe.root)).problems
-
-
-@pytest.mark.parametrize("folder", ["", "data/", "news/", "data/news/"])
-def test_versions_of_before_are_left_over_like_others(tmp_path: Path, folder: str) -> None:
-    pipe = Pipe(tmp_path, {"merged": "7d"})
-    make_old(pipe.root)
-    pipe.add("d")
-    claim_version(pipe, "v000001-00000000", folder)
-    assert not verify(str(pipe.root)).problems
-    assert counted(pipe.remove(after=7 * DAY + UNNAMED_SECONDS + 60)) == {"merged": 6 + 2}
-    versions = {path.split("/")[1] for path in pipe.files() if path.startswith("merged/")}
-    assert versions == {"CURRENT", current(pipe.open().storage)}
-    assert not verify(str(pipe.root)).problems
-
-
-def claim_version(pipe: Pipe, version: str, folder: str = "data/") -> None:
-    pipe.put(f"merged/{version}/{folder}part-00000.parquet")
-    (pipe.root / f"merged/{version}/metadata.json").write_bytes(b'{"state": "merging"}')
-
-
-def age(folder: Path, seconds: float) -> None:
-    for path in folder.iterdir():
-        os.utime(path, (time.time() - seconds, time.time() - seconds))
-
-
 def test_killed_half_way_the_rest_goes_the_next_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pipe = Pipe(tmp_path)
+    pipe = Cleaned(tmp_path)
     pipe.recompute(*KEYS)
     (tmp_path / "in" / "b.jsonl.gz").unlink()
     plan_source(pipe.open(), replace=True)
@@ -333,7 +207,7 @@ def test_killed_half_way_the_rest_goes_the_next_time(tmp_path: Path, monkeypatch
 
 
 def test_only_the_ledger_that_works_on_the_root_removes_anything(tmp_path: Path) -> None:
-    pipe = Pipe(tmp_path)
+    pipe = Cleaned(tmp_path)
     owned = pipe.owned()
     other = open_ledger(tmp_path, "other")
     with pytest.raises(NotReady, match="this ledger does not know"):
@@ -352,7 +226,7 @@ def test_only_the_ledger_that_works_on_the_root_removes_anything(tmp_path: Path)
 
 
 def test_shards_that_a_pipeline_over_them_has_not_read_yet_stay(tmp_path: Path) -> None:
-    pipe = Pipe(tmp_path)
+    pipe = Cleaned(tmp_path)
     below = make_settings(
         tmp_path,
         source={"pipeline": "texts", "uri": f"shards:{pipe.root}"},
