@@ -150,11 +150,11 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def test_an_object_store(bucket: Any) -> None:
-    version = publish_shards(open_storage("s3://bucket/root"))
-    found = batch_assets.load("s3://bucket/root/")
-    assert found.uri == f"s3://bucket/root/merged/{version}/data"
+    version = publish_shards(open_storage("s3://bucket/embeddings"))
+    found = batch_assets.load("s3://bucket/embeddings/")
+    assert found.uri == f"s3://bucket/embeddings/merged/{version}/data"
     assert_read(found, ROWS)
-    bucket.delete_object(Bucket="bucket", Key=f"root/merged/{version}/data/part-00002.parquet")
+    bucket.delete_object(Bucket="bucket", Key=f"embeddings/merged/{version}/data/part-00002.parquet")
     with pytest.raises(
         AccountingError, match=rf"s3://bucket/.*part-00002\.parquet: is gone, though {version}"
     ):

@@ -40,7 +40,7 @@ class Guest:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=2 * PATIENCE_SECONDS,
+            timeout=2 * PATIENCE_SECONDS,  # ends what hangs, and nothing else: each runs several processes
             check=False,
         )
         assert result.returncode == 0, f"{program} {' '.join(arguments)}\n{result.stdout}"

@@ -9,7 +9,7 @@ listing in a tick and goes on from there in the next.
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import dagster as dg
 import pydantic
@@ -64,10 +64,16 @@ class Cursor(pydantic.BaseModel):
 
 @dataclass
 class Tick:
-    """What one tick has come to: the runs to ask for, and what a person should read."""
+    """What one tick works with, and has come to: the runs to ask for, and what a person should read.
 
-    requests: list[dg.RunRequest]
-    said: list[str]
+    `busy` are the assets under way.
+    """
+
+    instance: dg.DagsterInstance
+    ledger: Ledger
+    busy: set[dg.AssetKey]
+    requests: list[dg.RunRequest] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
 
 
 def build_new_input() -> dg.SensorDefinition:
@@ -87,18 +93,18 @@ def build_new_input() -> dg.SensorDefinition:
         ledger = batch_assets_ledger
         deadline = time.monotonic() + TICK_SECONDS
         cursor = Cursor.model_validate_json(context.cursor or "{}")
-        tick = Tick([], [])
         located = list(located_pipelines(context))
         orders = {row.pipeline: unattended(ledger, row.pipeline) for row in ledger.open_triggers()}
         at_work = [settings for settings in located if settings.automation or orders.get(settings.name)]
         busy = assets_under_way(context.instance) if at_work else set[dg.AssetKey]()
+        tick = Tick(context.instance, ledger, busy)
         for settings in _from_behind(cursor.last, at_work):
             turn = cursor.turns.setdefault(settings.name, Turn())
             try:
-                _look_at_orders(settings, orders.get(settings.name, []), turn, busy, tick)
+                _look_at_orders(settings, orders.get(settings.name, []), turn, tick)
                 if settings.automation:
-                    _look_at_source(context.instance, settings, ledger, turn, busy, tick)
-                _look_at_shards(context.instance, settings, ledger, turn, busy, tick)
+                    _look_at_source(settings, turn, tick)
+                _look_at_shards(settings, turn, tick)
                 under_way = any(key.path[0] == settings.name for key in busy)
                 tick.said += settle_orders(settings, ledger, at_work=under_way)
             except BatchAssetsError as error:
@@ -125,39 +131,26 @@ def _from_behind(last: str, pipelines: Sequence[PipelineSettings]) -> list[Pipel
     return sorted(pipelines, key=lambda settings: (settings.name <= last, settings.name))
 
 
-def _look_at_orders(
-    settings: PipelineSettings,
-    orders: Sequence[TriggerRow],
-    turn: Turn,
-    busy: set[dg.AssetKey],
-    tick: Tick,
-) -> None:
+def _look_at_orders(settings: PipelineSettings, orders: Sequence[TriggerRow], turn: Turn, tick: Tick) -> None:
     """Ask for the plan that begins the oldest order that waits for it; the plan is new to the others too."""
     key = dg.AssetKey([settings.name, "shard_plan"])
     waiting = [order for order in orders if order.state is TriggerState.WAITING]
-    idle = busy.isdisjoint([key, *source_makers(settings)])
+    idle = tick.busy.isdisjoint([key, *source_makers(settings)])
     if waiting and idle and _due(turn.start, waiting[0].key, settings.name, tick):
         tick.requests.append(dg.RunRequest(asset_selection=[key], tags={START_TAG: waiting[0].key}))
-        busy.add(key)
+        tick.busy.add(key)
 
 
-def _look_at_source(
-    instance: dg.DagsterInstance,
-    settings: PipelineSettings,
-    ledger: Ledger,
-    turn: Turn,
-    busy: set[dg.AssetKey],
-    tick: Tick,
-) -> None:
+def _look_at_source(settings: PipelineSettings, turn: Turn, tick: Tick) -> None:
     key = dg.AssetKey([settings.name, "shard_plan"])
     # Files that are being written are not to be planned.
-    if not busy.isdisjoint([key, *source_makers(settings)]):
+    if not tick.busy.isdisjoint([key, *source_makers(settings)]):
         return
-    made = unseen_input(instance, settings)
+    made = unseen_input(tick.instance, settings)
     if made is not None and _due(turn.made, made, settings.name, tick):
         tick.requests.append(dg.RunRequest(asset_selection=[key]))
         return
-    news = read_source_news(settings, ledger, turn.after)
+    news = read_source_news(settings, tick.ledger, turn.after)
     turn.after = news.cursor
     if news.touched or news.removed:
         tick.said.append(
@@ -171,31 +164,25 @@ def _mark_of(news: SourceNews) -> str:
     return "unplanned" if news.unplanned else news.digest
 
 
-def _look_at_shards(
-    instance: dg.DagsterInstance,
-    settings: PipelineSettings,
-    ledger: Ledger,
-    turn: Turn,
-    busy: set[dg.AssetKey],
-    tick: Tick,
-) -> None:
+def _look_at_shards(settings: PipelineSettings, turn: Turn, tick: Tick) -> None:
     """Ask for runs of the shards that nobody has started; never while a run of some is under way."""
     keys = [dg.AssetKey([settings.name, name]) for name in SHARD_ASSETS]
     # A shard whose file is being written fails of it.
-    if not busy.isdisjoint([*keys, *source_makers(settings)]) or ledger.stop_requested(settings.name):
+    idle = tick.busy.isdisjoint([*keys, *source_makers(settings)])
+    if not idle or tick.ledger.stop_requested(settings.name):
         return
     # At a service, READY is a remainder that waits to be collected: `job_completion` asks for that.
     states = UNSTARTED if settings.executor.in_place else UNSTARTED[:2]
-    rows = startable_shards(settings, ledger, states, limit=RUNS_PER_TICK * SHARDS_PER_RUN)
+    rows = startable_shards(settings, tick.ledger, states, limit=RUNS_PER_TICK * SHARDS_PER_RUN)
     groups = list(_side_by_side(rows))[: RUNS_PER_TICK - len(tick.requests)]
-    progress = _progress(settings, ledger)
+    progress = _progress(settings, tick.ledger)
     again = turn.shards.mark == progress
     if not groups or not _due(turn.shards, progress, settings.name, tick):
         return
     wanted = [row.key for group in groups for row in group]
     # Partitions are added in their order: with the last one Dagster knows all before it. Where the last runs have come
     # to nothing, somebody may have deleted one.
-    know_partitions(instance, ledger, settings.name, wanted if again else wanted[-1:])
+    know_partitions(tick.instance, tick.ledger, settings.name, wanted if again else wanted[-1:])
     for group in groups:
         shards = [row.key for row in group]
         tick.requests.append(dg.RunRequest(asset_selection=keys, tags=range_tags(shards[0], shards[-1])))
