@@ -202,9 +202,13 @@ class _SpokenProgress:
 def describe(result: PlanResult, *, replace: bool) -> list[str]:
     """What a person should know of a planning round, a sentence each."""
     notes = [f"left out: {kind}" for kind in result.summary.left_out]
+    notes += result.notes
     for source, stored in ((source, stored) for stored, source in result.summary.renamed.items()):
         if stored != meta_name(source):  # which is the rule for images, and nothing to tell of each
-            notes.append(f"column {source!r} is stored as {stored!r}: the name is taken by an output column")
+            notes.append(
+                f"column {source!r} is stored as {stored!r}: an output column has that name already, or one that "
+                "differs from it in upper and lower case only"
+            )
     fate = (
         "their old shards leave the merge"
         if replace

@@ -7,6 +7,7 @@ columns there are is in `schema.py`.
 """
 
 import contextlib
+import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ GROUP_ROWS = 8192
 GROUP_BYTES = 32 * 2**20
 VECTOR_BATCH = 2048
 READ_BYTES = 2**20
+VECTOR_LEAF = f"{EMBEDDING}.list.element"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +95,10 @@ class GroupedWriter:
         self._group_bytes = group_bytes
         self._group_rows = _group_rows(schema, group_bytes)
         self._sink = HashingSink(storage, path)
-        flat = [field.name for field in schema if field.name != EMBEDDING]
-        codecs = dict.fromkeys(flat, "zstd")
-        if EMBEDDING in schema.names:
-            codecs[f"{EMBEDDING}.list.element"] = "none"
-        layout: dict[str, Any] = {"compression": codecs, "use_dictionary": flat, "write_statistics": flat}
+        leaves = _leaves(schema)
+        others = [leaf for leaf in leaves if leaf != VECTOR_LEAF]
+        codecs = {leaf: "none" if leaf == VECTOR_LEAF else "zstd" for leaf in leaves}
+        layout: dict[str, Any] = {"compression": codecs, "use_dictionary": others, "write_statistics": others}
         self._writer = pq.ParquetWriter(self._sink, schema, **layout)
 
     @property
@@ -138,6 +139,15 @@ class GroupedWriter:
         self._writer.close()
         if finished:
             self._storage.delete([self.path])
+
+
+@functools.lru_cache(maxsize=64)
+def _leaves(schema: pa.Schema) -> list[str]:
+    """Paths of a schema's leaves in Parquet, of which a nested column has several."""
+    sink = pa.BufferOutputStream()
+    pq.ParquetWriter(sink, schema).close()
+    found = pq.read_metadata(pa.BufferReader(sink.getvalue())).schema
+    return [found.column(place).path for place in range(len(found))]
 
 
 def _group_rows(schema: pa.Schema, group_bytes: int) -> int:

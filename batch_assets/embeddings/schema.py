@@ -10,6 +10,7 @@ from typing import Literal
 import pyarrow as pa
 
 from batch_assets.errors import ConfigurationError
+from batch_assets.sources.column_types import arrow_type
 
 Task = Literal["embed", "generate"]
 """What a pipeline makes of each record: a vector, or an answer."""
@@ -28,13 +29,6 @@ RESERVED: dict[Task, tuple[str, ...]] = {
     GENERATE: (*LEADING, EMBEDDING, TOKEN_COUNT, RESPONSE, INPUT_TOKENS, OUTPUT_TOKENS),
 }
 
-PLAN_TYPES: dict[str, pa.DataType] = {
-    "int64": pa.int64(),
-    "float64": pa.float64(),
-    "bool": pa.bool_(),
-    "string": pa.string(),
-    "json": pa.string(),
-}
 VECTOR_TYPES: dict[str, pa.DataType] = {"float32": pa.float32(), "float16": pa.float16()}
 
 # A `json` column is text like a `string` column; this key in the field's metadata tells them apart.
@@ -117,7 +111,7 @@ def _leading_fields(columns: Mapping[str, str]) -> list[pa.Field]:
 
 def user_field(name: str, plan_type: str) -> pa.Field:
     """A passed-through column, nullable, that remembers its plan type."""
-    return pa.field(name, PLAN_TYPES[plan_type], metadata={_PLAN_TYPE_KEY: plan_type.encode()})
+    return pa.field(name, arrow_type(plan_type), metadata={_PLAN_TYPE_KEY: plan_type.encode()})
 
 
 def plan_columns(schema: pa.Schema) -> dict[str, str]:

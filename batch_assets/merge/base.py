@@ -12,8 +12,9 @@ import pydantic
 
 from batch_assets import paths
 from batch_assets.embeddings.accounting import Accounting
-from batch_assets.embeddings.schema import EMBED, PLAN_TYPES, VECTOR_TYPES, Task
+from batch_assets.embeddings.schema import EMBED, VECTOR_TYPES, Task
 from batch_assets.errors import AccountingError
+from batch_assets.sources.column_types import arrow_type
 from batch_assets.storage import Storage
 
 LONGEST_VECTOR = 2**31 - 1  # Arrow's lists of fixed size can have no more numbers
@@ -221,8 +222,11 @@ def read_manifest(storage: Storage, version: str) -> Manifest | None:
 
 def _senseless(manifest: Manifest) -> str | None:
     """What the fields cannot be, by their types alone they could."""
-    if unknown := set(manifest.columns.values()).difference(PLAN_TYPES):
-        return f"columns: no type {min(unknown)[:80]!r}"
+    try:
+        for plan_type in manifest.columns.values():
+            arrow_type(plan_type)
+    except ValueError as error:
+        return f"columns: {error}"
     possible = 1 <= manifest.dimensions <= LONGEST_VECTOR and manifest.vector_dtype in VECTOR_TYPES
     if manifest.task == EMBED and not possible:
         return f"no vectors are of {manifest.dimensions} dimensions in {manifest.vector_dtype[:80]!r}"

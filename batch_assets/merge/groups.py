@@ -20,6 +20,7 @@ from batch_assets.errors import AccountingError, ConfigurationError
 from batch_assets.merge.copying import check_committed
 from batch_assets.merge.inputs import Input
 from batch_assets.settings.pipeline import FOLDER
+from batch_assets.sources.value_texts import text_array
 from batch_assets.storage import Storage
 from batch_assets.storage.threads import map_in_order, threads_for
 
@@ -99,11 +100,22 @@ def check_column(column: str, schema: pa.Schema) -> None:
         )
     kind = schema.field(column).type
     mixed = (schema.field(column).metadata or {}).get(b"batch_assets:type") == b"json"
-    if mixed or not (pa.types.is_string(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
+    plain = pa.types.is_string(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
+    if mixed or not (plain or _grouped_by_text(kind)):
         raise ConfigurationError(
             f"merge_by: column {column!r} holds {'values of mixed or nested types' if mixed else kind}; groups are "
-            "made by text (dates among it), integers or booleans"
+            "made by text, dates and times, decimals, integers or booleans"
         )
+
+
+def _grouped_by_text(kind: pa.DataType) -> bool:
+    return pa.types.is_temporal(kind) or pa.types.is_decimal(kind)
+
+
+def values_type(by: str, schema: pa.Schema) -> pa.DataType:
+    """The type of what `group_values` gives of merged rows."""
+    kind = schema.field(grouped_column(by)).type
+    return pa.string() if _grouped_by_text(kind) else kind
 
 
 def grouped_column(by: str) -> str:
@@ -112,7 +124,13 @@ def grouped_column(by: str) -> str:
 
 
 def group_values(by: str, found: "pa.ChunkedArray | pa.Array") -> Any:
-    """The values that make groups, of a `grouped_column`: by folder, what stands before a path's last slash."""
+    """The values that make groups, of a `grouped_column`: by folder, what stands before a path's last slash.
+
+    Dates, times and decimals make them by their text.
+    """
+    if by != FOLDER and _grouped_by_text(found.type):
+        chunks = found.chunks if isinstance(found, pa.ChunkedArray) else [found]
+        return pa.chunked_array([text_array(chunk) for chunk in chunks], pa.string())
     if by != FOLDER:
         return found
     from_last_slash = pc.ReplaceSubstringOptions("/?[^/]*$", "", max_replacements=1)

@@ -27,6 +27,7 @@ from batch_assets.merge.groups import (
     group_values,
     grouped_column,
     name_of,
+    values_type,
 )
 from batch_assets.merge.inputs import Input
 from batch_assets.merge.unify import conform
@@ -131,7 +132,7 @@ def _pass(
     outputs: Sequence[_GroupFiles],
 ) -> None:
     """Go once through `shards` and give each row of `values` to its output."""
-    known = pa.array(values, type=schema.field(grouped_column(column)).type)
+    known = pa.array(values, type=values_type(column, schema))
     find = partial(_find_rows, storage, schema, column, known)
     threads = READERS if is_local(storage.uri) else READERS_OF_OBJECTS
     gathered: list[tuple[Places, pa.Table]] = []
@@ -175,7 +176,7 @@ def _find_rows(
         name = grouped_column(column)
         if name in file.schema_arrow.names:
             read = file.read_row_group(number, columns=[name], use_threads=False)
-            found = group_values(column, read.column(name))
+            found = group_values(column, read.column(name)).cast(known.type)
         # Null is a value like the others: the place of the one in `known`, where there is one.
         places = pc.index_in(found, value_set=known)  # pyright: ignore[reportAttributeAccessIssue]
         if places.null_count == len(places):

@@ -1,23 +1,26 @@
 """One set of columns for shards of several generations, whose plans may have typed them differently.
 
-What a merge does with the result is in `parquet.py`. The rules lose nothing: a column that an
-older generation lacks is null there; integers become floats only where every one of them is
-exact as a float; any other mix of types becomes JSON text, value by value.
+What a merge does with the result is in `parquet.py`, which type holds which in `sources/widening.py`.
+The rules lose nothing: a column that an older generation lacks is null there; integers become floats only
+where every one of them is exact as a float; what no other type holds becomes JSON text, value by value.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
-import orjson
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from batch_assets.embeddings.parquet_files import open_parquet
 from batch_assets.embeddings.schema import Task, data_schema, plan_columns
 from batch_assets.errors import AccountingError
-from batch_assets.merge.inputs import Inputs
+from batch_assets.merge.inputs import Input, Inputs
+from batch_assets.sources.arrays import arrow_array
+from batch_assets.sources.column_types import arrow_type
+from batch_assets.sources.value_texts import json_array
+from batch_assets.sources.widening import widest
 from batch_assets.storage import Storage
-
-EXACT_IN_FLOAT = 2**53
 
 
 def unified_schema(storage: Storage, inputs: Inputs) -> tuple[pa.Schema, str]:
@@ -48,25 +51,50 @@ def unified_schema(storage: Storage, inputs: Inputs) -> tuple[pa.Schema, str]:
 def _unified_type(storage: Storage, inputs: Inputs, name: str, types: set[str]) -> str:
     if len(types) == 1:
         return next(iter(types))
-    if types != {"int64", "float64"}:
-        return "json"
-    integers = [shard for shard in inputs.shards if (name, "int64") in shard.layout.columns]
-    exact = all(_exact_as_float(storage, shard.embeddings.path, name) for shard in integers)
-    return "float64" if exact else "json"
+    # A column without a value has no say: it is text because nothing was known of it.
+    of_text = _shards_with(inputs, name, "string")
+    if "string" in types and all(_is_empty(storage, shard.embeddings.path, name) for shard in of_text):
+        types = types - {"string"}
+    bounds = [0]
+    for plan_type in types if len(types) > 1 else ():
+        if plan_type.removeprefix("u").startswith("int"):
+            for shard in _shards_with(inputs, name, plan_type):
+                bounds += _range(storage, shard.embeddings.path, name, plan_type)
+    return widest(types, min(bounds), max(bounds))
 
 
-def _exact_as_float(storage: Storage, path: str, name: str) -> bool:
-    """Whether all integers of a column are exact as float64, by the statistics in the footer."""
+def _shards_with(inputs: Inputs, name: str, plan_type: str) -> Iterator[Input]:
+    return (shard for shard in inputs.shards if (name, plan_type) in shard.layout.columns)
+
+
+def _range(storage: Storage, path: str, name: str, plan_type: str) -> list[int]:
+    """Bounds of a column of integers, by the statistics in the footer; those of the type where it has none."""
+    bounds: list[int] = []
     with open_parquet(storage, path) as file:
-        column = file.schema_arrow.names.index(name)
-        for group in range(file.metadata.num_row_groups):
-            statistics = file.metadata.row_group(group).column(column).statistics
-            if statistics is None or not statistics.has_min_max:
-                if statistics is None or statistics.null_count != file.metadata.row_group(group).num_rows:
-                    return False
-            elif max(abs(statistics.min), abs(statistics.max)) > EXACT_IN_FLOAT:
-                return False
-    return True
+        leaf = _leaf(file.metadata, name)
+        for number in range(file.metadata.num_row_groups):
+            group = file.metadata.row_group(number)
+            statistics = group.column(leaf).statistics
+            if statistics is not None and statistics.has_min_max:
+                bounds += [statistics.min, statistics.max]
+            elif statistics is None or statistics.null_count != group.num_rows:
+                limits = np.iinfo(plan_type)
+                bounds += [int(limits.min), int(limits.max)]
+    return bounds
+
+
+def _is_empty(storage: Storage, path: str, name: str) -> bool:
+    """Whether a column has no value, by the statistics in the footer."""
+    with open_parquet(storage, path) as file:
+        groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+        leaf = _leaf(file.metadata, name)
+        found = [(group.column(leaf).statistics, group.num_rows) for group in groups]
+    return all(statistics is not None and statistics.null_count == rows for statistics, rows in found)
+
+
+def _leaf(footer: pq.FileMetaData, name: str) -> int:
+    """The number of a flat column's leaf."""
+    return next(place for place in range(footer.num_columns) if footer.schema.column(place).path == name)
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -78,16 +106,16 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
             columns.append(pa.nulls(table.num_rows, field.type))
             continue
         column = table.column(field.name)
-        if wanted.get(field.name) == "json" and own[field.name] != "json":
-            column = _as_json(column)
+        if (plan_type := wanted.get(field.name)) is not None and own[field.name] != plan_type:
+            chunks = [_converted(chunk, own[field.name], plan_type) for chunk in column.chunks]
+            column = pa.chunked_array(chunks, field.type)
         columns.append(column.cast(field.type))
     return pa.table(columns, schema=schema)
 
 
-def _as_json(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Each value as JSON text; null stays null, and so becomes NaN, which JSON has no word for."""
-    if pa.types.is_string(column.type) or pa.types.is_floating(column.type):
-        values = column.to_pylist()
-        texts = [None if value is None else orjson.dumps(value).decode() for value in values]
-        return pa.chunked_array([pa.array(texts, type=pa.string())])
-    return pc.cast(column, pa.string())
+def _converted(array: pa.Array, own: str, plan_type: str) -> pa.Array:
+    if array.null_count == len(array):
+        return pa.nulls(len(array), arrow_type(plan_type))
+    if plan_type != "json":
+        return arrow_array(array, plan_type)
+    return array if own == "json" else json_array(array)

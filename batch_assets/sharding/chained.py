@@ -30,7 +30,6 @@ from batch_assets.storage import Storage
 
 FORMAT = "parquet"
 _ANSWER = {RESPONSE: "string", INPUT_TOKENS: "int64", OUTPUT_TOKENS: "int64"}
-_KINDS = {"int64": "ints", "float64": "floats", "bool": "bools", "string": "strings", "json": "others"}
 
 
 def plan_chained(
@@ -111,8 +110,9 @@ def _columns(
     task = summary.task or _committed_task(upstream)
     found = {RECORD_ID: "string", **summary.columns, **(_ANSWER if task == GENERATE else {})}
     for name, plan_type in found.items():
-        scan.add_kinds(name, Kinds(**{_KINDS[plan_type]: True}))
-    return scan.columns()
+        scan.add_kinds(name, Kinds({plan_type}))
+    # Of this generation, whatever the types were before: the upstream's files have no other.
+    return [replace(column, type=found.get(column.source, column.type)) for column in scan.columns()]
 
 
 def _committed_task(upstream: Storage) -> Task:

@@ -6,6 +6,7 @@ from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.settings.source import IMAGE_FORMATS
 from batch_assets.sources.columns import Column, ColumnScan
 from batch_assets.sources.images import ImageColumns, meta_name
+from batch_assets.sources.parquet_columns import TextColumns
 from batch_assets.sources.registry import Sources
 from batch_assets.sources.shards import RECORD_ID
 from batch_assets.sources.spool_files import Spools
@@ -18,11 +19,11 @@ def open_sources(
 ) -> Sources:
     """The implementations that read this pipeline's files, which are of `format`."""
     source = settings.source
-    texts = set(_text_columns(settings))
-    if source.id_column is not None:
-        texts.add(source.id_column)
+    texts = TextColumns(
+        frozenset(_text_columns(settings)), source.text_template is not None, source.id_column
+    )
     images = ImageColumns(source.image_column, format == "img2dataset") if source.images else None
-    return Sources(format, storage, spools, longest, frozenset(texts), images)
+    return Sources(format, storage, spools, longest, texts, images)
 
 
 def column_scan(settings: PipelineSettings, format: str, earlier: Sequence[Column] | None) -> ColumnScan:

@@ -31,10 +31,9 @@ class Shard:
 class PlanSummary:
     """One generation: `plan/g0001.json`. `columns` maps each passed-through column to its type.
 
-    The types: `int64`, `float64`, `bool`, `string`, and `json` for a mixed or nested column,
-    stored as JSON text. `columns` holds the text and id columns too where they pass through.
-    Its names are the output's: a source column that has another name there is in `renamed`.
-    A generation has all columns of those before it; older shards lack the ones that it adds.
+    The types are those of `sources/column_types.py`. `columns` holds the text and id columns too where
+    they pass through. Its names are the output's: a source column that has another name there is in
+    `renamed`. A column may have another type than in the generation before, and may be missing in one.
 
     `records` and `bytes` are those of this generation's shards. `files` are the source files
     that it planned; they come with `read_plan`, not with `read_summary`. Paths are relative to
@@ -72,7 +71,8 @@ class PlanResult:
     """A generation to be written.
 
     `touched` and `removed` are paths of planned files that have changed or gone; without
-    `replace` they are only named. `unchanged` are those that are listed as they were planned.
+    `replace` they are only named. `unchanged` are those that are listed as they were planned. `notes`
+    say what a person should know of the files' contents.
     """
 
     summary: PlanSummary
@@ -80,6 +80,7 @@ class PlanResult:
     touched: Sequence[str] = ()
     removed: Sequence[str] = ()
     unchanged: frozenset[str] = frozenset()
+    notes: Sequence[str] = ()
 
     @property
     def changes(self) -> bool:

@@ -82,7 +82,7 @@ def plan_generation(
         left_out=listing.left_out,
         superseded=superseded,
     )
-    return PlanResult(summary, shards, sorted(touched), sorted(removed), unchanged)
+    return PlanResult(summary, shards, sorted(touched), sorted(removed), unchanged, walk.columns.notes())
 
 
 def source_uri(settings: PipelineSettings) -> str:

@@ -19,8 +19,8 @@ from batch_assets.embeddings.schema import REJECT
 from batch_assets.errors import AccountingError, SourceError
 from batch_assets.settings.source import SHARDS_SCHEME
 from batch_assets.sharding.plan import PlanSummary, Shard
-from batch_assets.sources.arrays import PLAN_TYPES
 from batch_assets.sources.base import BATCH_RECORDS, RecordRules, Records, Rejection, Segment
+from batch_assets.sources.column_types import arrow_type
 from batch_assets.sources.files import explained
 from batch_assets.sources.records import empty_columns
 from batch_assets.sources.shards import is_shards, shard_file
@@ -147,7 +147,7 @@ def left_out_upstream(
 
 
 def _nothing_but(rejections: list[Rejection], rules: RecordRules) -> Records:
-    schema = pa.schema([(column.stored, PLAN_TYPES[column.type]) for column in rules.columns])
+    schema = pa.schema([(column.stored, arrow_type(column.type)) for column in rules.columns])
     columns = schema.empty_table().to_batches() or [pa.RecordBatch.from_pylist([], schema=schema)]
     return Records(
         ordinals=[],

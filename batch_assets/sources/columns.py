@@ -1,18 +1,19 @@
 """The types of passed-through columns, found by looking at every record, and their stored names.
 
-Five types: `int64`, `float64`, `bool`, `string`, and `json` for what is mixed, nested or too
-large for the others, stored as JSON text. How values become arrays is in `arrays.py`.
+What the types are is in `column_types.py`, which of them holds which in `widening.py`, how values become
+arrays in `arrays.py`.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from operator import itemgetter
 from types import MappingProxyType
 from typing import Any
 
 from batch_assets.errors import ConfigurationError
+from batch_assets.sources.widening import holds, widest
 
 RESERVED = frozenset(
     {"record_id", "source_file", "source_row", "embedding", "token_count", "response",
@@ -20,8 +21,7 @@ RESERVED = frozenset(
 )  # fmt: skip
 MOST_COLUMNS = 1_000
 _SHOWN = 30  # names of columns in a message
-_EXACT = 2**53  # float64 holds every integer up to here
-_INT64 = (-(2**63), 2**63 - 1)
+_JSON_TYPES = {int: "int64", float: "float64", bool: "bool", str: "string", dict: "json", list: "json"}
 
 
 @dataclass(frozen=True)
@@ -35,39 +35,27 @@ class Column:
 
 @dataclass
 class Kinds:
-    """What kinds of values a column has held so far; nulls are of every type and not counted."""
+    """The types of what a column has held so far; nulls are of every type and not counted.
 
-    bools: bool = False
-    ints: bool = False
-    floats: bool = False
-    strings: bool = False
-    others: bool = False
+    `lowest` and `highest` bound its integers.
+    """
+
+    types: set[str] = field(default_factory=set)
     lowest: int = 0
     highest: int = 0
 
-    def add_ints(self, lowest: int, highest: int) -> None:
-        self.ints = True
+    def add(self, found: str, lowest: int = 0, highest: int = 0) -> None:
+        self.types.add(found)
         self.lowest = min(self.lowest, lowest)
         self.highest = max(self.highest, highest)
 
     def type(self) -> str:
         """The narrowest type that holds every value; `string` where there was none."""
-        numbers = self.ints or self.floats
-        if self.others or (self.bools + self.strings + numbers) > 1:
-            return "json"
-        if self.floats:
-            return "float64" if self.lowest >= -_EXACT and self.highest <= _EXACT else "json"
-        if self.ints:
-            return "int64" if _INT64[0] <= self.lowest and self.highest <= _INT64[1] else "json"
-        return "bool" if self.bools else "string"
+        return widest(self.types, self.lowest, self.highest)
 
-    def fits(self, fixed: str) -> bool:
-        """Whether a column already fixed as `fixed` can hold every value seen."""
-        empty = not (self.bools or self.ints or self.floats or self.strings or self.others)
-        found = self.type()
-        if found == "int64" and fixed == "float64":
-            return self.lowest >= -_EXACT and self.highest <= _EXACT
-        return empty or fixed in ("json", found)
+    def type_beside(self, earlier: str) -> str:
+        """The type in a generation behind one of `earlier`: that one, if it holds every value."""
+        return earlier if holds(earlier, self.types, self.lowest, self.highest) else self.type()
 
 
 class ColumnScan:
@@ -101,6 +89,7 @@ class ColumnScan:
         self._asked_for = {*required, *(wanted or ())}
         self._kinds: dict[str, Kinds] = {}
         self._names: dict[str, None] = {}
+        self._declared: set[str] = set()
         self._objects = 0
 
     @property
@@ -133,12 +122,9 @@ class ColumnScan:
         self._note([name])
         if (kinds := self._of(name)) is None:
             return
-        if seen.ints:
-            kinds.add_ints(seen.lowest, seen.highest)
-        kinds.bools |= seen.bools
-        kinds.floats |= seen.floats
-        kinds.strings |= seen.strings
-        kinds.others |= seen.others
+        for found in seen.types:
+            kinds.add(found, seen.lowest, seen.highest)
+        self._declared.add(name)
 
     def leave_out(self, name: str) -> None:
         """Say that column `name` is the image itself. Raises ConfigurationError where `wanted` names it."""
@@ -166,10 +152,9 @@ class ColumnScan:
         return self._kinds[name]
 
     def columns(self) -> tuple[Column, ...]:
-        """The columns, in order of appearance, earlier generations' first.
+        """The columns, in order of appearance, earlier generations' first; one that is asked for no more is left out.
 
-        Raises ConfigurationError for a named column that no record has, and where values do
-        not fit a type that an earlier generation has fixed.
+        Raises ConfigurationError for a named column that no record has.
         """
         if self._earlier is not None:
             return tuple(self._continued(self._earlier))
@@ -195,20 +180,44 @@ class ColumnScan:
         return tuple(Column(stored[name], name, kinds[name].type()) for name in names)
 
     def _continued(self, earlier: Sequence[Column]) -> Iterator[Column]:
+        """The columns of a later generation. Each has the type of before where that holds its values, else its own."""
         for column in earlier:
-            kinds = self._kinds.get(column.source, Kinds())
-            if not kinds.fits(column.type):
-                raise ConfigurationError(
-                    f"source.columns: {column.source!r} is {column.type} in the shards planned so far, but "
-                    f"new files hold {kinds.type()} values; start a new output root, or pass through columns "
-                    "without it there"
-                )
-            yield column
+            if self._wanted is None or column.source in self._wanted:
+                kinds = self._kinds.get(column.source, Kinds())
+                yield Column(column.stored, column.source, kinds.type_beside(column.type))
         taken = [column.source for column in earlier]
         names = [name for name in self._kinds if name not in taken]
         stored = stored_names(names, [column.stored for column in earlier], self._rename)
         for name in names:
             yield Column(stored[name], name, self._kinds[name].type())
+
+    def notes(self) -> list[str]:
+        """A sentence for each column whose files differ, or that is not as it was planned before."""
+        before = {column.source: column.type for column in self._earlier or ()}
+        found: list[str] = []
+        for name, kinds in self._kinds.items():
+            planned = kinds.type_beside(before[name]) if name in before else kinds.type()
+            if name in before and planned != before[name]:
+                found.append(
+                    f"column {name!r} is {before[name]} in the shards planned so far and {planned} in the new ones; "
+                    f"the merge makes {_merged(before[name], kinds)} of both"
+                )
+            elif len(kinds.types) > 1 and (name in self._declared or planned == "json"):
+                kept = "JSON text" if planned == "json" else planned
+                found.append(
+                    f"column {name!r} is {_listed(kinds.types)} in the source; it is stored as {kept}"
+                )
+        return found
+
+
+def _merged(before: str, kinds: Kinds) -> str:
+    found = widest({before, *kinds.types}, kinds.lowest, kinds.highest)
+    return "JSON text" if found == "json" else found
+
+
+def _listed(types: Iterable[str]) -> str:
+    *others, last = sorted(types)
+    return f"{', '.join(others)} and {last}"
 
 
 def stored_names(
@@ -216,22 +225,22 @@ def stored_names(
 ) -> dict[str, str]:
     """The output's name of each source column: what `rename` says, or `user_<name>` where the output needs that.
 
-    Output names are unique, whatever letters are large: some readers do not tell those apart.
+    Output names differ in more than upper and lower case: SQL engines do not tell those apart. The name
+    that comes first keeps it.
     """
-    taken = set(taken)
     renamed = {name: rename(name) for name in names}
-    result = {
-        name: stored
-        for name, stored in renamed.items()
-        if stored.lower() not in RESERVED and stored not in taken
-    }
-    used = {*result.values(), *taken}
+    used = {name.casefold() for name in taken}
+    result: dict[str, str] = {}
+    for name, stored in renamed.items():
+        if stored.casefold() not in RESERVED | used:
+            used.add(stored.casefold())
+            result[name] = stored
     for name, stored in renamed.items():
         if name not in result:
             candidate, number = f"user_{stored}", 2
-            while candidate in used:
+            while candidate.casefold() in used:
                 candidate, number = f"user_{stored}_{number}", number + 1
-            used.add(candidate)
+            used.add(candidate.casefold())
             result[name] = candidate
     return result
 
@@ -239,10 +248,8 @@ def stored_names(
 def _look(kinds: Kinds, values: Sequence[Any]) -> None:
     types = set(map(type, values))
     types.discard(type(None))
+    for found in types:
+        kinds.types.add(_JSON_TYPES[found])
     if int in types:
         integers = values if len(types) == 1 and None not in values else [v for v in values if type(v) is int]
-        kinds.add_ints(min(integers), max(integers))
-    kinds.floats |= float in types
-    kinds.strings |= str in types
-    kinds.bools |= bool in types
-    kinds.others |= dict in types or list in types
+        kinds.add("int64", min(integers), max(integers))

@@ -5,13 +5,13 @@ from functools import cached_property
 from typing import Any
 
 from batch_assets.errors import SourceError
-from batch_assets.sources.arrays import natural_array
 from batch_assets.sources.base import BATCH_RECORDS
 from batch_assets.sources.decoded import batch_bytes
 from batch_assets.sources.images import holds_files
 from batch_assets.sources.parquet_batches import batches
 from batch_assets.sources.parquet_files import open_parquet, parquet_errors, reopener
 from batch_assets.sources.parquet_groups import check_rows
+from batch_assets.sources.value_texts import values_of
 from batch_assets.storage import Storage, join_uri
 
 _MOST_BYTES = 512 * 2**20  # the metadata of some ten thousand samples take twenty MiB
@@ -58,7 +58,7 @@ class Companion:
                         f"{join_uri(self._storage.uri, self._path)}: decodes to more than the {_MOST_BYTES:,} bytes of "
                         "metadata that are held in memory for a tar; split the tar and this file, or move it away"
                     )
-                columns = [natural_array(column).to_pylist() for column in batch.columns]
+                columns = [values_of(column) for column in batch.columns]
                 for values in zip(*columns, strict=True):
                     row = dict(zip(batch.schema.names, values, strict=True))
                     rows[str(row["key"])] = row

@@ -12,10 +12,10 @@ from typing import Any
 import pyarrow as pa
 
 from batch_assets.errors import ConfigurationError
-from batch_assets.sources.arrays import natural_array
 from batch_assets.sources.base import Fault, RecordRules
-from batch_assets.sources.parquet_columns import is_bytes, is_text
+from batch_assets.sources.column_types import is_bytes, is_text
 from batch_assets.sources.shards import is_shards
+from batch_assets.sources.value_texts import text_array
 from batch_assets.storage import is_local
 
 # What img2dataset's users know by these names; everything else that they have is metadata of it.
@@ -115,8 +115,8 @@ class FileImages:
                     faults[index] = fault
         if self.downloads and STATUS in readable:
             nothing = pa.nulls(len(batch), pa.string())
-            messages = natural_array(readable.get(ERROR_MESSAGE, nothing)).to_pylist()
-            for index, status in enumerate(natural_array(readable[STATUS]).to_pylist()):
+            messages = text_array(readable.get(ERROR_MESSAGE, nothing)).to_pylist()
+            for index, status in enumerate(text_array(readable[STATUS]).to_pylist()):
                 if (fault := download_fault(status, messages[index])) is not None:
                     faults[index] = fault
         return images if rules.contents else None, faults

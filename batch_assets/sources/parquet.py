@@ -3,14 +3,13 @@
 import contextlib
 from collections.abc import Collection, Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_assets.errors import SourceError
-from batch_assets.sources.arrays import PLAN_TYPES, arrow_array, natural_array
+from batch_assets.sources.arrays import arrow_array
 from batch_assets.sources.base import (
     BATCH_BYTES,
     BATCH_RECORDS,
@@ -21,18 +20,19 @@ from batch_assets.sources.base import (
     Segment,
     Stretch,
 )
+from batch_assets.sources.column_types import arrow_type, is_bytes, is_text
 from batch_assets.sources.columns import ColumnScan
 from batch_assets.sources.decoded import decoded_bytes
 from batch_assets.sources.files import explained, touched
 from batch_assets.sources.images import FileImages, ImageColumns
 from batch_assets.sources.json_values import too_large
 from batch_assets.sources.parquet_batches import batches
-from batch_assets.sources.parquet_columns import declared_kinds, find_overlong, is_bytes, is_text, valid_text
+from batch_assets.sources.parquet_columns import TextColumns, declared_kinds, find_overlong, valid_text
 from batch_assets.sources.parquet_files import open_parquet, parquet_errors, reopener
 from batch_assets.sources.parquet_groups import bytes_of, check_rows, narrow
-from batch_assets.sources.records import RecordBuilder, id_text
-from batch_assets.sources.temporal import temporal_as_text
-from batch_assets.sources.texts import check_text
+from batch_assets.sources.records import RecordBuilder
+from batch_assets.sources.texts import check_text, not_a_string
+from batch_assets.sources.value_texts import id_array, plain_array, text_array
 from batch_assets.storage import FileInfo, Storage, join_uri
 
 _STRETCH_ROWS = 65_536
@@ -41,21 +41,21 @@ _FORM_BYTES = 4
 
 
 class ParquetSource:
-    """Parquet files under `storage`. `text_columns` may be binary: they are read as UTF-8.
+    """Parquet files under `storage`. `texts` are the columns that may be text in the form of bytes.
 
-    The columns in `unread` are taken for not there. `images` tells in which column the images are
-    to be found, where records are images.
+    The columns in `unread` are taken for not there. `images` tells in which column the images are to
+    be found, where records are images.
     """
 
     def __init__(
         self,
         storage: Storage,
-        text_columns: frozenset[str],
+        texts: TextColumns,
         unread: frozenset[str] = frozenset(),
         images: ImageColumns | None = None,
     ) -> None:
         self._storage = storage
-        self._text_columns = text_columns
+        self._columns = texts
         self._unread = unread
         self._images = images
 
@@ -74,11 +74,13 @@ class ParquetSource:
                 columns.leave_out(images.column)
                 unread |= {images.column}
             if not columns.finished:
+                as_text = self._columns.read_as_text(parquet)
                 places = {metadata.schema.column(place).path: place for place in range(metadata.num_columns)}
                 for field in parquet.schema_arrow:
                     if field.name in unread:
                         continue
-                    columns.add_kinds(field.name, declared_kinds(self._declared(field), metadata, places))
+                    declared = self._columns.declared(field, as_text)
+                    columns.add_kinds(field.name, declared_kinds(declared, metadata, places))
             groups = [
                 (metadata.row_group(i).num_rows, bytes_of(metadata.row_group(i), self._unread))
                 for i in range(metadata.num_row_groups)
@@ -97,13 +99,6 @@ class ParquetSource:
         if self._images is None:
             return None
         return self._images.find(parquet.schema_arrow, join_uri(self._storage.uri, path))
-
-    def _declared(self, field: pa.Field) -> pa.Field:
-        return (
-            field.with_type(pa.string())
-            if field.name in self._text_columns and is_bytes(field.type)
-            else field
-        )
 
     def split(self, segment: Segment, records: int) -> tuple[Segment, Segment]:
         row = segment.first_row + records
@@ -134,13 +129,19 @@ class ParquetSource:
             selected = readable if any("." in name for name in wanted) else present
             reopen = reopener(self._storage, segment.path, parquet.metadata)
             rows = (segment.first_row, segment.last_row)
+            as_text = self._columns.read_as_text(parquet)
             for row, batch in batches(parquet, reopen, selected, most, *rows):
                 used = batch if selected is present else batch.select(present)
-                yield self._records(builder, row, used, images)
+                yield self._records(builder, row, used, images, as_text)
             self._check(segment.path, segment.version)
 
     def _records(
-        self, builder: RecordBuilder, row: int, batch: pa.RecordBatch, images: FileImages | None
+        self,
+        builder: RecordBuilder,
+        row: int,
+        batch: pa.RecordBatch,
+        images: FileImages | None,
+        as_text: frozenset[str],
     ) -> Records:
         rules = builder.rules
         count = len(batch)
@@ -155,18 +156,20 @@ class ParquetSource:
                 faults[0] = too_large(size, rules.longest)
                 readable[name] = pa.nulls(1)
                 continue
-            as_text = name in self._text_columns and is_bytes(found.type)
-            readable[name] = valid_text(found, name, as_text, faults)
+            readable[name] = valid_text(found, name, name in as_text, faults)
+        ids: list[str | None] = [None] * count
+        if rules.id_column in readable:
+            found = id_array(readable[rules.id_column])
+            ids = found.to_pylist()
+            if is_bytes(readable[rules.id_column].type):
+                readable[rules.id_column] = found
         arrays: list[pa.Array] = []
         for column in rules.columns:
             if column.source in present:
-                arrays.append(_planned(readable[column.source], column.type, column.source, builder))
+                arrays.append(_planned(readable[column.source], column.type, column.source))
             else:
-                arrays.append(pa.nulls(count, PLAN_TYPES[column.type]))
+                arrays.append(pa.nulls(count, arrow_type(column.type)))
         texts = [builder.caption(text) for text in self._texts(builder, readable, count)]
-        ids: list[str | None] = [None] * count
-        if rules.id_column in readable:
-            ids = [id_text(value) for value in natural_array(readable[rules.id_column]).to_pylist()]
         find_overlong(texts, ids, arrays, rules.longest)
         values: list[bytes | str | None] | None = None
         if images is not None:
@@ -179,16 +182,8 @@ class ParquetSource:
     def _texts(self, builder: RecordBuilder, readable: dict[str, pa.Array], count: int) -> list[str | Fault]:
         names = builder.text_rule.columns
         if builder.rules.text_template is None and names[0] in readable:
-            return [check_text(value, names[0]) for value in _values(readable[names[0]])]
-        values: dict[str, list[Any]] = {
-            name: _values(
-                natural_array(readable[name])
-                if not pa.types.is_nested(readable[name].type)
-                else readable[name]
-            )
-            for name in names
-            if name in readable
-        }
+            return _texts_of(readable[names[0]], names[0])
+        values = {name: text_array(readable[name]).to_pylist() for name in names if name in readable}
         rows = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)] or [
             {}
         ] * count
@@ -217,7 +212,7 @@ class ParquetSource:
             raise touched(self._storage, path)
 
 
-def _planned(array: pa.Array, plan_type: str, name: str, builder: RecordBuilder) -> pa.Array:
+def _planned(array: pa.Array, plan_type: str, name: str) -> pa.Array:
     try:
         return arrow_array(array, plan_type)
     except pa.ArrowException as error:
@@ -227,9 +222,10 @@ def _planned(array: pa.Array, plan_type: str, name: str, builder: RecordBuilder)
         ) from error
 
 
-def _values(array: pa.Array) -> list[Any]:
-    """Python values of a column; temporal and other rare types as the text they are stored as."""
-    if pa.types.is_nested(array.type):
-        return temporal_as_text(array).to_pylist()
-    plain = is_text(array.type) or pa.types.is_primitive(array.type)
-    return array.to_pylist() if plain else natural_array(array).to_pylist()
+def _texts_of(array: pa.Array, name: str) -> list[str | Fault]:
+    """The texts of the text column, or what is wrong with each value."""
+    array = plain_array(array)
+    if is_text(array.type) or pa.types.is_null(array.type):
+        return [check_text(value, name) for value in array.to_pylist()]
+    valid = array.is_valid().to_pylist()
+    return [not_a_string(array.type, name) if one else check_text(None, name) for one in valid]

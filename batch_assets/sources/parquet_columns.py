@@ -1,17 +1,21 @@
 """Single columns of Parquet files: what they declare to hold, and text that may be none."""
 
+import codecs
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch_assets.sources.arrays import natural_type
 from batch_assets.sources.base import Fault
+from batch_assets.sources.column_types import JSON_EXTENSION, declared_type, is_bytes, is_text
 from batch_assets.sources.columns import Kinds
+from batch_assets.sources.decoded import decoded_bytes
 from batch_assets.sources.json_values import too_large
+from batch_assets.sources.value_texts import plain_array
 
-_INT64 = (-(2**63), 2**63 - 1)
+_BOUND_BYTES = 48  # what writers leave of a bound at least
 
 
 def declared_kinds(field: pa.Field, metadata: pq.FileMetaData, places: Mapping[str, int]) -> Kinds:
@@ -20,18 +24,18 @@ def declared_kinds(field: pa.Field, metadata: pq.FileMetaData, places: Mapping[s
     `places` are those of the file's leaf columns, by their paths.
     """
     kinds = Kinds()
-    plan_type = natural_type(field.type)
-    if plan_type == "int64":
-        kinds.add_ints(*_range(places.get(field.name), metadata))
-    kinds.bools = plan_type == "bool"
-    kinds.floats = plan_type == "float64"
-    kinds.strings = plan_type == "string"
-    kinds.others = plan_type == "json"
+    plan_type = declared_type(field.type)
+    if plan_type is not None:
+        kinds.add(plan_type)
+        if plan_type.removeprefix("u").startswith("int"):
+            limits = np.iinfo(plan_type)
+            possible = int(limits.min), int(limits.max)
+            kinds.add(plan_type, *_range(places.get(field.name), metadata, possible))
     return kinds
 
 
-def _range(place: int | None, metadata: pq.FileMetaData) -> tuple[int, int]:
-    """The least and greatest integer of a column; all of int64 where the file does not tell."""
+def _range(place: int | None, metadata: pq.FileMetaData, possible: tuple[int, int]) -> tuple[int, int]:
+    """The least and greatest integer of a column; those that are `possible` where the file does not tell."""
     lowest: list[int] = []
     highest: list[int] = []
     for group in range(metadata.num_row_groups):
@@ -40,34 +44,81 @@ def _range(place: int | None, metadata: pq.FileMetaData) -> tuple[int, int]:
         if statistics is None or not statistics.has_min_max:
             if statistics is not None and statistics.null_count == metadata.row_group(group).num_rows:
                 continue
-            return _INT64
+            return possible
         lowest.append(statistics.min)
         highest.append(statistics.max)
     return min(lowest, default=0), max(highest, default=0)
 
 
-def is_bytes(data_type: pa.DataType) -> bool:
-    return (
-        pa.types.is_binary(data_type)
-        or pa.types.is_large_binary(data_type)
-        or pa.types.is_binary_view(data_type)
-    )
+def binary_columns(metadata: pq.FileMetaData) -> frozenset[str]:
+    """Flat columns of bytes that are no text, by the least and greatest values that the file tells of.
+
+    Some writers do not mark text as such: what might be text is not among them.
+    """
+    found: set[str] = set()
+    for place in range(metadata.num_columns):
+        column = metadata.schema.column(place)
+        if column.physical_type != "BYTE_ARRAY" or column.logical_type.type != "NONE":
+            continue
+        for number in range(metadata.num_row_groups):
+            statistics = metadata.row_group(number).column(place).statistics
+            bounds = (
+                (statistics.min, statistics.max) if statistics is not None and statistics.has_min_max else ()
+            )
+            if any(isinstance(bound, bytes) and not _begins_as_text(bound) for bound in bounds):
+                found.add(column.path)
+                break
+    return frozenset(found)
 
 
-def is_text(data_type: pa.DataType) -> bool:
-    return (
-        pa.types.is_string(data_type)
-        or pa.types.is_large_string(data_type)
-        or pa.types.is_string_view(data_type)
-    )
+def _begins_as_text(value: bytes) -> bool:
+    try:
+        # A long bound may be cut off, also within a character.
+        codecs.getincrementaldecoder("utf-8")().decode(value[:_BOUND_BYTES])
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class TextColumns:
+    """The columns that a record's text and id are made of: bytes in them may be text.
+
+    `texts` are one column, or those of a `template`.
+    """
+
+    texts: frozenset[str]
+    template: bool
+    id_column: str | None = None
+
+    def read_as_text(self, parquet: pq.ParquetFile) -> frozenset[str]:
+        """The columns of bytes in this file that are to be read as UTF-8, whose faults reject a record."""
+        schema = parquet.schema_arrow
+        found = {name for name in self.texts & set(schema.names) if is_bytes(_values(schema, name))}
+        if self.template:
+            found = {name for name in found if not pa.types.is_fixed_size_binary(_values(schema, name))}
+            found -= binary_columns(parquet.metadata)
+        return frozenset(found)
+
+    def declared(self, field: pa.Field, as_text: frozenset[str]) -> pa.Field:
+        """A field as what passes through: text where it is read as such, and where it is an id of bytes."""
+        is_id = field.name == self.id_column and is_bytes(_value_type(field.type))
+        return field.with_type(pa.string()) if is_id or field.name in as_text else field
+
+
+def _values(schema: pa.Schema, name: str) -> pa.DataType:
+    return _value_type(schema.field(name).type)
+
+
+def _value_type(data_type: pa.DataType) -> pa.DataType:
+    return data_type.value_type if pa.types.is_dictionary(data_type) else data_type
 
 
 def valid_text(array: pa.Array, name: str, as_text: bool, faults: dict[int, Fault]) -> pa.Array:
     """The column, decoded; where a string is no UTF-8 (Parquet does not see to it), null and a fault."""
-    if isinstance(array, pa.DictionaryArray):
-        array = array.dictionary_decode()
-    if isinstance(array, pa.ExtensionArray):
-        array = array.storage
+    if isinstance(array, pa.ExtensionArray) and array.type.extension_name == JSON_EXTENSION:
+        return pa.ExtensionArray.from_storage(array.type, valid_text(array.storage, name, as_text, faults))
+    array = plain_array(array)
     if not as_text and not is_text(array.type):
         return array
     if not as_text:
@@ -85,13 +136,13 @@ def valid_text(array: pa.Array, name: str, as_text: bool, faults: dict[int, Faul
             faults[index] = Fault(
                 "invalid_utf8", f"column {name!r}: byte {error.start} is no UTF-8 ({error.reason})"
             )
-    return pa.array(values, pa.large_string())
+    return pa.array(values, pa.string())
 
 
 def find_overlong(
     texts: list[str | Fault], ids: list[str | None], arrays: list[pa.Array], longest: int
 ) -> None:
-    """Reject the rows whose text, id or passed-through strings are over `longest` bytes; such an id is dropped."""
+    """Reject the rows whose text, id or passed-through values are over `longest` bytes; such an id is dropped."""
     characters = sum(len(text) for text in (*texts, *ids) if isinstance(text, str))
     if characters * 4 + sum(array.nbytes for array in arrays) <= longest:
         return
@@ -104,6 +155,8 @@ def find_overlong(
         if pa.types.is_string(array.type):
             values = array.to_pylist()
             strings += [len(value.encode()) if value is not None else 0 for value in values]
+        elif not pa.types.is_primitive(array.type):
+            strings += [decoded_bytes(array.slice(index, 1)) for index in range(len(array))]
     # The text is usually one of the columns that pass through: it is not counted twice.
     for index in np.flatnonzero(np.maximum(sizes, strings) > longest):
         texts[index] = too_large(int(max(sizes[index], strings[index])), longest)

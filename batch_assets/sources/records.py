@@ -11,10 +11,12 @@ from typing import Any
 import pyarrow as pa
 
 from batch_assets.errors import SourceError
-from batch_assets.sources.arrays import PLAN_TYPES, array_of
+from batch_assets.sources.arrays import array_of
 from batch_assets.sources.base import FETCHED_BYTES, Fault, RecordRules, Records, Rejection
+from batch_assets.sources.column_types import arrow_type
 from batch_assets.sources.json_values import json_text
 from batch_assets.sources.texts import TextRule
+from batch_assets.sources.value_texts import id_text
 
 _REJECTION_BYTES = 200  # of the object itself
 
@@ -27,7 +29,7 @@ class RecordBuilder:
         self.text_rule = TextRule(rules.text_column, rules.text_template)
         self._source_file = source_file
         self._ordinal = ordinal
-        self._schema = pa.schema([(column.stored, PLAN_TYPES[column.type]) for column in rules.columns])
+        self._schema = pa.schema([(column.stored, arrow_type(column.type)) for column in rules.columns])
 
     def from_objects(
         self,
@@ -79,7 +81,7 @@ class RecordBuilder:
                     values[index] = None
                     texts[index] = Fault("not_json", f"column {name!r} is nested too deeply to be stored")
             return array_of(values, plan_type)
-        except (pa.ArrowException, TypeError, OverflowError) as error:
+        except pa.ArrowException as error:
             raise SourceError(
                 f"{self._source_file}, rows {rows[0]} to {rows[-1]}: column {name!r} holds a value that is "
                 f"not {plan_type}, as it was planned ({error}); `plan --replace` plans the file anew"
@@ -123,11 +125,6 @@ class RecordBuilder:
 
     def _rejection(self, ordinal: int, record_id: str, row: int, fault: Any) -> Rejection:
         return Rejection(ordinal, record_id, self._source_file, int(row), fault.code, fault.message)
-
-
-def id_text(value: Any) -> str | None:
-    """A user's id as text: strings as they are, anything else as JSON writes it; None is no id."""
-    return value if value is None or isinstance(value, str) else json_text(value)
 
 
 def empty_columns(rows: int) -> pa.RecordBatch:

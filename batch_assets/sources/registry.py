@@ -8,6 +8,7 @@ from batch_assets.sources.files import COMPRESSIONS
 from batch_assets.sources.images import ImageColumns
 from batch_assets.sources.jsonl import JsonLinesSource
 from batch_assets.sources.parquet import ParquetSource
+from batch_assets.sources.parquet_columns import TextColumns
 from batch_assets.sources.shards import UNREAD, ShardStorage
 from batch_assets.sources.spool import SpooledSource, json_line_rows
 from batch_assets.sources.spool_files import Spools
@@ -18,8 +19,8 @@ from batch_assets.storage import Storage
 class Sources:
     """The implementations for one pipeline's source.
 
-    `storage` is what paths are relative to, `longest` the most bytes of a record. Text columns of
-    Parquet files may be declared binary; `images` tells where they have images, if records are images.
+    `storage` is what paths are relative to, `longest` the most bytes of a record. `texts` are the columns of
+    Parquet files that may be text in the form of bytes; `images` tells where they have images, if records are images.
     """
 
     def __init__(
@@ -28,13 +29,13 @@ class Sources:
         storage: Storage,
         spools: Spools,
         longest: int,
-        text_columns: frozenset[str],
+        texts: TextColumns,
         images: ImageColumns | None = None,
     ) -> None:
         self._plain: Source | None = None
         if format in ("parquet", "img2dataset"):
             unread = UNREAD if isinstance(storage, ShardStorage) else frozenset[str]()
-            self._plain = self._spooled = ParquetSource(storage, text_columns, unread, images)
+            self._plain = self._spooled = ParquetSource(storage, texts, unread, images)
             return
         if format == "webdataset":
             self._plain = self._spooled = WebDatasetSource(storage, spools, longest)

@@ -1,8 +1,11 @@
 """Which text of a record is embedded: one column, or a template over several."""
 
+import math
 import string
 from collections.abc import Mapping
 from typing import Any
+
+import pyarrow as pa
 
 from batch_assets.errors import ConfigurationError
 from batch_assets.sources.base import Fault
@@ -15,7 +18,7 @@ class TextRule:
     """Makes the text of a record, or says why it has none. `columns` are the ones it looks at.
 
     A column's text must be a string. In a template, numbers and booleans are written as JSON
-    writes them, arrays and objects too; a missing or null column leaves no text.
+    writes them, arrays and objects too; a column that is missing, null or NaN leaves no text.
     """
 
     def __init__(self, column: str | None, template: str | None) -> None:
@@ -33,11 +36,9 @@ class TextRule:
             pieces.append(literal)
             if name is not None:
                 value = record.get(name)
-                if value is None:
-                    return Fault(
-                        "no_text",
-                        f"column {name!r} of the template is {'null' if name in record else 'missing'}",
-                    )
+                if value is None or (isinstance(value, float) and not math.isfinite(value)):
+                    what = "missing" if name not in record else "null" if value is None else "no number"
+                    return Fault("no_text", f"column {name!r} of the template is {what}")
                 try:
                     pieces.append(value if isinstance(value, str) else json_text(value))
                 except RecursionError:
@@ -59,10 +60,21 @@ def check_text(value: Any, column: str) -> str | Fault:
     if value is None:
         return Fault("no_text", f"column {column!r} is null")
     kinds = {bool: "a boolean", int: "a number", float: "a number", list: "an array", dict: "an object"}
-    return Fault(
-        "text_not_string",
-        f"column {column!r} is {kinds.get(type(value), type(value).__name__)}, not a string",
-    )
+    return _not_string(column, kinds.get(type(value), type(value).__name__))
+
+
+def not_a_string(data_type: pa.DataType, column: str) -> Fault:
+    """The fault of a value that a Parquet column declares to be something else than text."""
+    if pa.types.is_boolean(data_type):
+        return _not_string(column, "a boolean")
+    if pa.types.is_struct(data_type):
+        return _not_string(column, "an object")
+    number = pa.types.is_integer(data_type) or pa.types.is_floating(data_type)
+    return _not_string(column, "a number" if number else f"of type {data_type}")
+
+
+def _not_string(column: str, what: str) -> Fault:
+    return Fault("text_not_string", f"column {column!r} is {what}, not a string")
 
 
 def parse_template(template: str) -> list[tuple[str, str | None]]:

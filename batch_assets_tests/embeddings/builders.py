@@ -8,9 +8,10 @@ import pyarrow as pa
 
 from batch_assets.embeddings.marker import ShardMarker, commit_marker, read_marker
 from batch_assets.embeddings.outcomes import Failure, Outcomes
-from batch_assets.embeddings.schema import GENERATE, PLAN_TYPES, Task
+from batch_assets.embeddings.schema import GENERATE, Task
 from batch_assets.embeddings.shard_writer import ShardFiles, ShardWriter
 from batch_assets.sources.base import Records, Rejection
+from batch_assets.sources.column_types import arrow_type
 from batch_assets.storage import Storage
 
 DIMENSIONS = 8
@@ -46,7 +47,7 @@ def make_outcomes(
         if kind == "r"
     ]
     arrays = {
-        name: pa.array((values or {}).get(name, [None] * len(valid)), type=PLAN_TYPES[plan_type])
+        name: pa.array((values or {}).get(name, [None] * len(valid)), type=arrow_type(plan_type))
         for name, plan_type in (columns or {}).items()
     }
     batch = pa.record_batch(arrays) if arrays else pa.RecordBatch.from_pylist([{}] * len(valid))

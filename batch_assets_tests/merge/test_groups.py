@@ -1,5 +1,6 @@
 """Merges in groups: every record in its group, in order, once; checked, verified and searched like one dataset."""
 
+import datetime
 import itertools
 import os
 from pathlib import Path
@@ -163,6 +164,30 @@ def test_integers_booleans_and_null_make_groups(
 ) -> None:
     manifest = publish_groups(storage, write_topics(storage, [values], kind))
     assert [group.name for group in manifest.groups] == names
+
+
+def test_dates_make_groups_by_their_text(storage: Storage) -> None:
+    days = [datetime.date(2024, 1, 1), datetime.date(2024, 1, 2)]
+    manifest = publish_groups(storage, write_topics(storage, [days, [None, days[0]]], "date32"))
+    frames = rows_by_group(storage, manifest)
+    assert {name: frame["topic"].to_list() for name, frame in frames.items()} == {
+        "2024-01-01": [days[0]] * 2,
+        "2024-01-02": [days[1]],
+        None: [None],
+    }
+    assert verify(storage).ok
+
+
+def test_groups_of_shards_whose_types_differ(storage: Storage) -> None:
+    planned = plan(storage, 1, [2, 2])
+    for shard, kind, values in zip(planned, ("int8", "int64"), ([1, 2], [2, 300]), strict=True):
+        write_shard(storage, shard.key, "ee", columns={"topic": kind}, values={"topic": values})
+    manifest = publish_groups(storage, [(shard.key, shard.records) for shard in planned])
+    assert {name: len(frame) for name, frame in rows_by_group(storage, manifest).items()} == {
+        "1": 1,
+        "2": 2,
+        "300": 1,
+    }
 
 
 def test_a_column_that_came_later_is_null_before(storage: Storage) -> None:

@@ -1,3 +1,4 @@
+import datetime
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from batch_assets_tests.embeddings.builders import unit_vectors, write_shard
 
 FINGERPRINT = "f" * 16
 OLD, NEW = "g0001-00000", "g0002-00000"
+DAY = datetime.date(2024, 1, 2)
 
 
 @pytest.fixture
@@ -36,6 +38,29 @@ CASES = [
     ("string", ['a "b"', None], "int64", [7, 8], "json", ['"a \\"b\\""', None, "7", "8"]),
     ("bool", [True, None], "string", ["x", "y"], "json", ["true", None, '"x"', '"y"']),
     ("json", ['{"a":1}', None], "string", ["x", "y"], "json", ['{"a":1}', None, '"x"', '"y"']),
+    ("string", [None, None], "json", ['{"a":1}', "2"], "json", [None, None, '{"a":1}', "2"]),
+    ("string", [None, None], "date32", [DAY, None], "date32", [None, None, DAY, None]),
+    (
+        "string",
+        ["2024-01-02", None],
+        "date32",
+        [DAY, None],
+        "string",
+        ["2024-01-02", None, "2024-01-02", None],
+    ),
+    ("int8", [1, None], "int64", [2**40, 2], "int64", [1, None, 2**40, 2]),
+    ("uint64", [2**64 - 1, 1], "int64", [-1, 2], "json", ["18446744073709551615", "1", "-1", "2"]),
+    ("float32", [0.5, None], "float64", [0.1, 2.0], "float64", [0.5, None, 0.1, 2.0]),
+    ("float32", [0.1, None], "string", ["x", "y"], "json", ["0.1", None, '"x"', '"y"']),
+    ("json", ["{}", None], '{"list":"date32"}', [[DAY], []], "json", ["{}", None, '["2024-01-02"]', "[]"]),
+    (
+        '{"list":"null"}',
+        [[], [None]],
+        '{"list":"int64"}',
+        [[1], []],
+        '{"list":"int64"}',
+        [[], [None], [1], []],
+    ),
     ("json", ["[1]", "2"], "json", ["null", "{}"], "json", ["[1]", "2", "null", "{}"]),
 ]
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from batch_assets.errors import ConfigurationError, SourceError
 from batch_assets.sharding.known import read_known
 from batch_assets.sharding.plan_files import generations
 from batch_assets.sharding.planner import plan_generation
+from batch_assets.sources.column_types import arrow_type
 from batch_assets.storage import open_storage
 from batch_assets_tests.sharding.planning import plan, settings_of, write_lines
 
@@ -89,13 +91,41 @@ def test_a_touched_file_is_not_read(tmp_path: Path) -> None:
         planned.records()
 
 
-@pytest.mark.parametrize("value", ['"word"', "1.5", "99999999999999999999"])
-def test_new_files_must_fit_the_columns(tmp_path: Path, value: str) -> None:
-    write_lines(tmp_path / "src/a.jsonl", ['{"text": "x", "n": 1}'])
-    plan(tmp_path / "src", tmp_path / "root")
+@pytest.mark.parametrize(
+    ("before", "value", "plan_type", "stored", "merged"),
+    [
+        ("1", '"word"', "string", "word", "JSON text"),
+        ("1", "1.5", "float64", 1.5, "float64"),
+        ("1", "99999999999999999999", "json", "99999999999999999999", "JSON text"),
+        ("null", '{"a": 1}', "json", '{"a":1}', "JSON text"),
+        ("1.5", "true", "bool", True, "JSON text"),
+    ],
+)
+def test_new_files_may_hold_another_type(
+    tmp_path: Path, before: str, value: str, plan_type: str, stored: Any, merged: str
+) -> None:
+    write_lines(tmp_path / "src/a.jsonl", [f'{{"text": "x", "n": {before}}}'])
+    first = plan(tmp_path / "src", tmp_path / "root")
     write_lines(tmp_path / "src/b.jsonl", [f'{{"text": "x", "n": {value}}}'])
-    with pytest.raises(ConfigurationError, match="'n' is int64"):
-        plan(tmp_path / "src", tmp_path / "root")
+    second = plan(tmp_path / "src", tmp_path / "root")
+    assert second.summary.columns["n"] == plan_type
+    assert second.columns()["n"] == [stored]
+    assert first.read(first.shards[0])[0].columns.schema.field("n").type == arrow_type(
+        first.summary.columns["n"]
+    )
+    [note] = second.result.notes
+    assert f"'n' is {first.summary.columns['n']} in the shards planned so far and {plan_type} in" in note
+    assert f"makes {merged} of both" in note
+
+
+def test_a_column_that_is_asked_for_no_more_is_written_no_more(tmp_path: Path) -> None:
+    write_lines(tmp_path / "src/a.jsonl", ['{"id": "a", "text": "x", "price": 1}'])
+    plan(tmp_path / "src", tmp_path / "root")
+    write_lines(tmp_path / "src/b.jsonl", ['{"id": "b", "text": "x", "price": 7.5}'])
+    second = plan(tmp_path / "src", tmp_path / "root", columns=["id"])
+    assert second.columns() == {"id": ["b"]}
+    write_lines(tmp_path / "src/c.jsonl", ['{"id": "c", "text": "x", "price": 2}'])
+    assert plan(tmp_path / "src", tmp_path / "root").columns() == {"id": ["c"], "text": ["x"], "price": [2]}
 
 
 def test_values_that_fit_a_wider_column(tmp_path: Path) -> None:
@@ -143,6 +173,7 @@ def test_progress_is_told(tmp_path: Path) -> None:
 MEASURE = """
 import sys
 from batch_assets.sharding.planner import plan_generation
+from batch_assets.sources.column_types import arrow_type
 from batch_assets.storage import open_storage
 from batch_assets_tests.sharding.planning import settings_of
 result = plan_generation(settings_of(sys.argv[1], sys.argv[2]), open_storage(sys.argv[2]))

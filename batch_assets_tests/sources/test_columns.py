@@ -110,7 +110,8 @@ def test_too_many_columns_ask_for_a_choice(tmp_path: Path) -> None:
     [
         (["a", "embedding"], ["a", "user_embedding"]),
         (["record_id", "user_record_id"], ["user_record_id_2", "user_record_id"]),
-        (["Embedding", "embedding"], ["user_Embedding", "user_embedding"]),
+        (["Embedding", "embedding"], ["user_Embedding", "user_embedding_2"]),
+        (["Title", "title", "TITLE"], ["Title", "user_title", "user_TITLE_2"]),
         (["response", "input_tokens"], ["user_response", "user_input_tokens"]),
     ],
 )

@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -37,43 +38,69 @@ def test_text_of_every_string_type(tmp_path: Path, array: pa.Array) -> None:
 
 
 DAY = datetime.datetime(2020, 1, 2, 3, 4, 5, 678)
+UUID = uuid.UUID("c78595bd-40ca-8443-0837-835d2c494085")
 
 
 @pytest.mark.parametrize(
     ("array", "plan_type", "stored"),
     [
-        (pa.array([1], pa.int8()), "int64", 1),
-        (pa.array([2**32 - 1], pa.uint32()), "int64", 2**32 - 1),
-        (pa.array([2**64 - 1], pa.uint64()), "json", "18446744073709551615"),
-        (pa.array([1.5], pa.float32()), "float64", 1.5),
+        (pa.array([1], pa.int8()), "int8", 1),
+        (pa.array([2**32 - 1], pa.uint32()), "uint32", 2**32 - 1),
+        (pa.array([2**64 - 1], pa.uint64()), "uint64", 2**64 - 1),
+        (pa.array([0.5], pa.float16()), "float16", 0.5),
+        (pa.array([1.5], pa.float32()), "float32", 1.5),
         (pa.array([True]), "bool", True),
         (pa.nulls(1), "string", None),
-        (pa.array([DAY], pa.timestamp("us")), "string", "2020-01-02T03:04:05.000678"),
-        (pa.array([DAY], pa.timestamp("us", "Europe/Berlin")), "string", "2020-01-02T03:04:05.000678Z"),
-        (pa.array([DAY.date()]), "string", "2020-01-02"),
-        (pa.array([DAY.time()]), "string", "03:04:05.000678"),
-        (pa.array([datetime.timedelta(seconds=2)], pa.duration("ms")), "string", "2000ms"),
-        (pa.array([decimal.Decimal("1.50")]), "string", "1.50"),
-        (pa.array([b"\xff\x00"]), "string", "/wA="),
+        (pa.array([DAY], pa.timestamp("us")), "timestamp[us]", DAY),
+        (
+            pa.array([DAY], pa.timestamp("us", "Europe/Berlin")),
+            "timestamp[us, Europe/Berlin]",
+            DAY.replace(tzinfo=datetime.UTC),
+        ),
+        (pa.array([DAY.date()]), "date32", DAY.date()),
+        (pa.array([DAY.time()]), "time64[us]", DAY.time()),
+        (
+            pa.array([datetime.timedelta(seconds=2)], pa.duration("ms")),
+            "duration[ms]",
+            datetime.timedelta(seconds=2),
+        ),
+        (pa.array([decimal.Decimal("1.50")]), "decimal128(3, 2)", decimal.Decimal("1.50")),
+        (pa.array([b"\xff\x00"]), "binary", b"\xff\x00"),
+        (pa.array([b"\xff\x00"]).dictionary_encode(), "binary", b"\xff\x00"),
+        (pa.array([b"\xff\x00"], pa.binary(2)), "fixed_size_binary[2]", b"\xff\x00"),
+        (pa.array([UUID.bytes], pa.uuid()), "string", str(UUID)),
+        (pa.array(['{"a": 1}'], pa.json_()), "json", '{"a": 1}'),
         (
             pa.array([{"a": [1, None], "d": DAY.date(), "b": b"\xff"}]),
-            "json",
-            '{"a":[1,null],"d":"2020-01-02","b":"/w=="}',
+            '{"struct":{"a":{"list":"int64"},"d":"date32","b":"binary"}}',
+            {"a": [1, None], "d": DAY.date(), "b": b"\xff"},
         ),
-        (pa.array([[1.0, float("nan")]], pa.list_(pa.float32(), 2)), "json", "[1.0,null]"),
+        (pa.array([[1.0, 2.5]], pa.list_(pa.float32(), 2)), '{"list":"float32","size":2}', [1.0, 2.5]),
         (
             pa.array([[("k", 2**64 - 1)]], pa.map_(pa.string(), pa.uint64())),
-            "json",
-            '[["k",18446744073709551615]]',
+            '{"map":["string","uint64"]}',
+            [("k", 2**64 - 1)],
         ),
-        (pa.array([["x"]]).cast(pa.list_(pa.large_string())), "json", '["x"]'),
+        (pa.array([["x"]]).cast(pa.list_(pa.large_string())), '{"list":"string"}', ["x"]),
+        (pa.array([[None]]), '{"list":"null"}', [None]),
     ],
 )
-def test_types(tmp_path: Path, array: pa.Array, plan_type: str, stored: Any) -> None:
+def test_a_column_keeps_its_type(tmp_path: Path, array: pa.Array, plan_type: str, stored: Any) -> None:
     pq.write_table(pa.table({"text": ["x"], "v.dotted": array}), tmp_path / "a.parquet")
     planned = plan(tmp_path / "a.parquet", tmp_path / "root")
     assert planned.summary.columns["v.dotted"] == plan_type
     assert planned.columns()["v.dotted"] == [stored]
+
+
+def test_what_is_no_number_stays_so_in_numbers_and_lists(tmp_path: Path) -> None:
+    nan = float("nan")
+    table = pa.table({"text": ["x"], "flat": [nan], "list": pa.array([[nan, 1.0]], pa.list_(pa.float32()))})
+    pq.write_table(table, tmp_path / "a.parquet")
+    found = plan(tmp_path / "a.parquet", tmp_path / "root").columns()
+    assert str(found) == "{'text': ['x'], 'flat': [nan], 'list': [[nan, 1.0]]}"
+
+
+FAR = datetime.datetime(3000, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -83,18 +110,41 @@ def test_types(tmp_path: Path, array: pa.Array, plan_type: str, stored: Any) -> 
         (pa.array([2**60]), pa.array([1.5]), "json", ["1152921504606846976", "1.5"]),
         (pa.array([1]), pa.array(["a"]), "json", ["1", '"a"']),
         (pa.array([1]), pa.nulls(1), "int64", [1, None]),
+        (pa.array([1], pa.int8()), pa.array([300], pa.int32()), "int32", [1, 300]),
+        (pa.array([-1], pa.int8()), pa.array([2**40], pa.uint64()), "int64", [-1, 2**40]),
+        (pa.array([-1]), pa.array([2**64 - 1], pa.uint64()), "json", ["-1", "18446744073709551615"]),
+        (pa.array([0.5], pa.float32()), pa.array([0.1]), "float64", [0.5, 0.1]),
         (pa.array([DAY.date()]), pa.array(["a"]), "string", ["2020-01-02", "a"]),
+        (pa.array([DAY], pa.timestamp("ms")), pa.array([DAY], pa.timestamp("us")), "timestamp[us]", None),
+        (
+            pa.array([DAY], pa.timestamp("ns")),
+            pa.array([FAR], pa.timestamp("us")),
+            "string",
+            ["2020-01-02T03:04:05.000678000", "3000-01-01T00:00:00.000000"],
+        ),
+        (
+            pa.array([decimal.Decimal("1.5")]),
+            pa.array([decimal.Decimal("100.25")]),
+            "decimal128(5, 2)",
+            [decimal.Decimal("1.50"), decimal.Decimal("100.25")],
+        ),
+        (pa.array([decimal.Decimal("1.5")]), pa.array([2]), "json", ['"1.5"', "2"]),
+        (pa.array([b"\xff"]), pa.array([b"ab"], pa.binary(2)), "binary", [b"\xff", b"ab"]),
         (pa.array([[1]]), pa.array([2]), "json", ["[1]", "2"]),
+        (pa.array([[None]]), pa.array([[2]]), '{"list":"int64"}', [[None], [2]]),
+        (pa.array([[0.1]], pa.list_(pa.float32())), pa.array([["a"]]), "json", ["[0.1]", '["a"]']),
     ],
 )
 def test_files_of_different_schemas(
-    tmp_path: Path, first: pa.Array, second: pa.Array, plan_type: str, stored: list[Any]
+    tmp_path: Path, first: pa.Array, second: pa.Array, plan_type: str, stored: list[Any] | None
 ) -> None:
     pq.write_table(pa.table({"text": ["x"], "v": first}), tmp_path / "a.parquet")
     pq.write_table(pa.table({"v": second, "text": ["y"], "more": [True]}), tmp_path / "b.parquet")
     planned = plan(tmp_path, tmp_path / "out")
     assert planned.summary.columns == {"text": "string", "v": plan_type, "more": "bool"}
-    assert planned.columns() == {"text": ["x", "y"], "v": stored, "more": [None, True]}
+    found = planned.columns()
+    assert found["v"] == (stored if stored is not None else [DAY.replace(microsecond=0), DAY])
+    assert found["more"] == [None, True]
 
 
 def test_ids_templates_and_invalid_utf8(tmp_path: Path) -> None:
@@ -114,32 +164,27 @@ def test_ids_templates_and_invalid_utf8(tmp_path: Path) -> None:
         (pa.timestamp("ms", "Nowhere/Known"), 253_402_300_800_000, "10000-01-01T00:00:00.000Z"),
         (pa.time64("ns"), 1, "00:00:00.000000001"),
         (pa.duration("ns"), 1, "1ns"),
-        (pa.date32(), 2**30, "<value out of range: 1073741824>"),
+        (pa.date32(), 2**30, "2941775-04-07"),
+        (pa.timestamp("ms"), -(2**40) * 1000, "-32873-11-12T23:23:44.000"),
     ],
 )
-def test_nested_times_that_python_does_not_know(
+def test_times_that_python_does_not_know_as_text(
     tmp_path: Path, data_type: pa.DataType, value: int, text: str
 ) -> None:
     times = pa.array([value, None], pa.int32() if pa.types.is_date(data_type) else pa.int64()).cast(data_type)
     columns = {
         "flat": times.slice(0, 1),
-        "text": pa.ListArray.from_arrays([0, 2], times),
+        "list": pa.ListArray.from_arrays([0, 2], times),
         "fixed": pa.FixedSizeListArray.from_arrays(times, 2),
         "record": pa.StructArray.from_arrays([times.slice(0, 1)], names=["at"]),
         "map": pa.MapArray.from_arrays([0, 2], ["k", "l"], times),
         "deep": pa.ListArray.from_arrays([0, 1], pa.ListArray.from_arrays([0, 2], times)),
     }
     pq.write_table(pa.table(columns), tmp_path / "a.parquet", version="2.6")
-    planned = plan(tmp_path / "a.parquet", tmp_path / "root", text_template="{text}")
-    assert planned.texts() == [f'["{text}",null]']
-    assert planned.columns() == {
-        "flat": [text],
-        "text": [f'["{text}",null]'],
-        "fixed": [f'["{text}",null]'],
-        "record": [f'{{"at":"{text}"}}'],
-        "map": [f'[["k","{text}"],["l",null]]'],
-        "deep": [f'[["{text}",null]]'],
-    }
+    template = " ".join(f"{{{name}}}" for name in columns)
+    planned = plan(tmp_path / "a.parquet", tmp_path / "root", text_template=template)
+    deep = f'["{text}",null] ["{text}",null] {{"at":"{text}"}} [["k","{text}"],["l",null]] [["{text}",null]]'
+    assert planned.texts() == [f"{text} {deep}"]
 
 
 def test_too_large(tmp_path: Path) -> None:
