@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from batch_assets.encoders.text_tower import keep_text_tower, pad_as_trained
+from batch_assets.encoders.texts_only import take_texts_only
 from batch_assets.encoders.weights import locate_model, model_files
 from batch_assets.errors import ModelError
 from batch_assets.module_loading import load_modules
@@ -32,6 +33,7 @@ def load_model(settings: ModelSettings, device: str, dtype: str) -> Any:
             model_kwargs={"dtype": getattr(torch, dtype), "use_safetensors": True},
         )
         _refuse_without_texts(model, settings)
+        take_texts_only(model, settings)
         keep_text_tower(model)
         _check_vocabulary(model, settings)
         _set_padding(model)
