@@ -27,7 +27,8 @@ class Prepared:
 
     `counts` (n) is how many tokens of each the model sees, special ones included, of an image its
     patches; 0 where there are none, and such a record is not to be encoded. `faults` are the
-    positions of items that are no input at all, such as broken images; their count is 0.
+    positions of items that are no input at all, such as broken images, or texts of which the
+    tokenizer leaves nothing; their count is 0.
     """
 
     inputs: list[Any]

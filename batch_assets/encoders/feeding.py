@@ -7,14 +7,17 @@ static embeddings, routers.
 
 import threading
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from batch_assets.encoders.base import Prepared
+from batch_assets.encoders.invisible_texts import Ids, InvisibleTexts
 from batch_assets.encoders.text_tower import full_length
 from batch_assets.encoders.tokens import NO_LIMIT, TextTokenizer
+from batch_assets.sources.base import Fault
 
 PROBES = (
     "a",
@@ -68,6 +71,7 @@ class TokenFeed:
         self._tokenizer = TextTokenizer(
             tokenizer, int(limit) if limit is not None and limit < NO_LIMIT else None, prompt or ""
         )
+        self._invisible = InvisibleTexts(lambda text: self._tokenizer([text])[0], tokenizer.unk_token_id)
         self._padding: int = tokenizer.pad_token_id
         self._pads_right = tokenizer.padding_side == "right"
         self._length = full_length(transformer)
@@ -79,7 +83,7 @@ class TokenFeed:
     def prepare(self, texts: Sequence[str]) -> Prepared:
         ids = self._tokenizer(texts)
         counts = [len(row) if self._length is None else self._length for row in ids]
-        return Prepared(list(ids), np.array(counts, dtype=np.int32))
+        return _prepared(ids, counts, self._invisible.find(ids))
 
     def features(self, inputs: Sequence[npt.NDArray[np.int64]]) -> dict[str, Any]:
         import torch
@@ -108,12 +112,38 @@ class LibraryFeed:
         self._lock = threading.Lock()
 
     def prepare(self, texts: Sequence[str]) -> Prepared:
-        counts = [_count_tokens(self.features([text])) for text in texts]
-        return Prepared(list(texts), np.array(counts, dtype=np.int32))
+        counts: list[int] = []
+        ids: list[Ids] = []
+        for text in texts:
+            features = self.features([text])
+            counts.append(_count_tokens(features))
+            if self._invisible is not None:
+                ids.append(_ids(features))
+        return _prepared(texts, counts, self._invisible.find(ids) if self._invisible is not None else {})
 
     def features(self, inputs: Sequence[str]) -> dict[str, Any]:
         with self._lock:
             return self._model.preprocess(list(inputs), prompt=self._prompt)
+
+    @cached_property
+    def _invisible(self) -> InvisibleTexts | None:
+        """None where the library makes no ids of texts, or can make nothing of an empty one."""
+        unknown = getattr(getattr(self._model[0], "tokenizer", None), "unk_token_id", None)
+        try:
+            return InvisibleTexts(lambda text: _ids(self.features([text])), unknown)
+        except Exception:  # whatever a model's own code raises: its texts are taken as they are
+            return None
+
+
+def _prepared(inputs: Sequence[Any], counts: Sequence[int], faults: dict[int, Fault]) -> Prepared:
+    found = np.array(counts, dtype=np.int32)
+    found[list(faults)] = 0
+    return Prepared(list(inputs), found, faults)
+
+
+def _ids(features: dict[str, Any]) -> Ids:
+    """The token ids of the one text that `features` is made of. Raises KeyError where they hold none."""
+    return features["input_ids"].numpy().reshape(-1)
 
 
 def _count_tokens(features: dict[str, Any]) -> int:

@@ -25,6 +25,7 @@ from batch_assets.encoders.guards import (
 )
 from batch_assets.encoders.loading import load_model, loading_errors, made_up_parameters, prompt_of
 from batch_assets.encoders.vectors import finished
+from batch_assets.errors import ModelError
 from batch_assets.settings.model import ModelSettings
 
 CPU_BATCH_TOKENS = 2048
@@ -81,6 +82,7 @@ class TextEncoder:
                 module.float()
         with loading_errors(settings):
             feed = choose_feed(model, prompt_of(model, settings))
+            _refuse_without_room(feed, settings)
             encoder = cls(model, feed, settings, device, dtype, cores)
             refuse_made_up(settings, made_up_parameters(getattr(model[0], "model", None), settings), encoder)
         return encoder
@@ -110,6 +112,15 @@ class TextEncoder:
         tokenized = self.prepare(PROBES)
         return self.encode(
             [item for item, count in zip(tokenized.inputs, tokenized.counts, strict=True) if count]
+        )
+
+
+def _refuse_without_room(feed: Feed, settings: ModelSettings) -> None:
+    """Raise ModelError where every text would be the same to the model: nothing of it comes after the prompt."""
+    if len(feed.prepare(PROBES).faults) == len(PROBES):
+        raise ModelError(
+            f"model {settings.id!r}: nothing is left of any text, so that all vectors would be the same: the prompt "
+            "takes all the tokens that the model takes; shorten model.prompt, or raise model.max_tokens"
         )
 
 

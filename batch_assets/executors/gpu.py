@@ -156,8 +156,9 @@ class GpuExecutor(InPlace):
 
 def _only_vector(encoder: Encoder, item: str | ImageItem) -> npt.NDArray[np.float32]:
     prepared = encoder.prepare([item])
-    for fault in prepared.faults.values():
-        raise ConfigurationError(f"this image cannot be embedded: {fault.message} ({fault.code})")
+    if isinstance(item, ImageItem):
+        for fault in prepared.faults.values():
+            raise ConfigurationError(f"this image cannot be embedded: {fault.message} ({fault.code})")
     if not prepared.counts[0]:
         raise ConfigurationError(
             f"{item!r:.100}: the model makes nothing of it; give it something to look for"

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from batch_assets.errors import ConfigurationError
 from batch_assets.sources.base import Fault
+from batch_assets.sources.invisible import is_visible, nothing_visible
 from batch_assets.sources.json_values import json_text
 
 _MISSING = object()
@@ -46,15 +47,13 @@ class TextRule:
                         "text_not_string", f"column {name!r} is nested too deeply to be written as text"
                     )
         text = "".join(pieces)
-        return text if text.strip() else Fault("empty_text", "the text is empty or only white space")
+        return text if is_visible(text) else nothing_visible(text, "the text")
 
 
 def check_text(value: Any, column: str) -> str | Fault:
     """The text in a column's value, or what is wrong with it."""
     if type(value) is str:
-        return (
-            value if value.strip() else Fault("empty_text", f"column {column!r} is empty or only white space")
-        )
+        return value if is_visible(value) else nothing_visible(value, f"column {column!r}")
     if value is _MISSING:
         return Fault("no_text", f"there is no column {column!r}")
     if value is None:

@@ -47,9 +47,9 @@ def embed(
     `prepare_seconds` (tokenizing, decoding) and `model_seconds`.
 
     A record that the model cannot embed is a Failure (`model_error`, `out_of_memory`, `non_finite`,
-    `zero_norm`, `no_tokens`; an image also the codes of `not_fetched.py` and of the encoder's faults);
-    an error of the source, or one that every record would meet, is raised. Closing the generator
-    ends all threads.
+    `zero_norm`, `no_tokens`, and the codes of the encoder's faults, such as `invisible_text`; an image
+    also those of `not_fetched.py`); an error of the source, or one that every record would
+    meet, is raised. Closing the generator ends all threads.
     """
     measured = Timings({} if timings is None else timings)
     budget = Budget(batch_tokens or encoder.batch_tokens, batch_records or encoder.batch_records)

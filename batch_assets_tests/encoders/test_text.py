@@ -168,8 +168,8 @@ def test_max_tokens_truncates_as_the_library_does(tiny_model: Path) -> None:
 
 
 def test_token_counts_are_what_the_model_sees(tiny_model: Path) -> None:
-    counts = load(tiny_model).prepare(["", "the file", "the file " * 100]).counts
-    assert counts.tolist() == [2, 4, 64]
+    counts = load(tiny_model).prepare(["a", "the file", "the file " * 100]).counts
+    assert counts.tolist() == [3, 4, 64]
     assert counts.dtype == np.int32
 
 
