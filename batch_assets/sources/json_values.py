@@ -1,10 +1,13 @@
 """JSON as this project reads and writes it: strict, exact integers, and never a crash.
 
-Of duplicate keys the last one counts. NaN, Infinity, numbers beyond float64's range and
-nesting deeper than 1,024 are no JSON here. Integers of any size are kept exactly.
+Of duplicate keys the last one counts. NaN and Infinity, which JSON lacks and Python's `json` writes, are
+null, and so are fractions beyond float64's range. Nesting deeper than 1,024 is no JSON here. Integers of
+up to 4,300 digits are kept exactly; longer ones are null.
 """
 
 import json
+import math
+import re
 from collections.abc import Set
 from typing import Any
 
@@ -15,6 +18,17 @@ from batch_assets.sources.base import Fault
 from batch_assets.sources.lines import BYTE_ORDER_MARK
 
 _RUN = 19  # digits of the shortest integer beyond int64
+_MOST_DIGITS = 4_300  # of an integer that Python reads
+# Both pass over strings (to the line's end where they have none) and try no part of a line twice (`*+`), so that
+# they take no longer than the line is long, whatever stands there. A number beyond float64 has 309 digits or more,
+# or an exponent of three.
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?'
+_WORDS = re.compile(_STRING + rb"|NaN|-Infinity|Infinity", re.DOTALL)
+_LARGE_NUMBERS = re.compile(
+    _STRING + rb"|(?<![0-9.])-?(?:[0-9]{300,}+(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?"
+    rb"|[0-9]++(?:\.[0-9]++)?[eE]\+?[0-9]{3,}+)",
+    re.DOTALL,
+)
 
 
 def long_number_lines(data: bytes) -> set[bytes]:
@@ -48,14 +62,58 @@ def parse_object(line: bytes, longest: int, careful: Set[bytes]) -> dict[str, An
     if len(line) > longest:
         return too_large(len(line), longest)
     try:
-        value = orjson.loads(line)
-        if line in careful:
-            value = json.loads(line.decode())
+        value = _parse(line, exact=line in careful)
     except (ValueError, RecursionError) as error:
         return _why_not(line, error)
     if type(value) is not dict:
         return Fault("not_an_object", f"the line holds {_article(value)}, not a JSON object: {shown(line)}")
     return value
+
+
+def _parse(line: bytes, *, exact: bool) -> Any:
+    try:
+        value = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        value = _parse_finite(line)
+        if not exact:
+            return value
+        # With what JSON lacks as null, and integers as they are.
+        return json.loads(
+            line.decode(),
+            parse_constant=lambda _: None,
+            parse_float=_finite_float,
+            parse_int=_readable_integer,
+        )
+    return json.loads(line.decode()) if exact else value
+
+
+def _parse_finite(line: bytes) -> Any:
+    """What the line holds once words and numbers that are not finite are replaced: null is, an integer 0."""
+    finite = _WORDS.sub(_finite, line)
+    try:
+        return orjson.loads(finite)  # which goes on to judge everything else
+    except orjson.JSONDecodeError:
+        return orjson.loads(_LARGE_NUMBERS.sub(_finite, finite))
+
+
+def _finite(match: re.Match[bytes]) -> bytes:
+    found = match[0]
+    if found.startswith(b'"'):
+        return found
+    if found.endswith((b"N", b"y")):  # NaN, Infinity
+        return b"null"
+    if math.isfinite(float(found)):
+        return found
+    return b"0" if found.lstrip(b"-").isdigit() else b"null"
+
+
+def _finite_float(digits: str) -> float | None:
+    value = float(digits)
+    return value if math.isfinite(value) else None
+
+
+def _readable_integer(digits: str) -> int | None:
+    return int(digits) if len(digits.lstrip("-")) <= _MOST_DIGITS else None
 
 
 def too_large(size: int, longest: int) -> Fault:

@@ -26,9 +26,10 @@ def plan_lines(folder: Path, lines: list[bytes], kind: str = ".jsonl", **setting
     [
         (b"nope", "not_json"),
         (b'{"text": "cut', "not_json"),
-        (b'{"text": "x", "score": NaN}', "not_json"),
-        (b'{"text": "x", "score": -Infinity}', "not_json"),
-        (b'{"text": "x", "score": 1e999}', "not_json"),
+        (b'{"text": "x", "score": nan}', "not_json"),
+        (b'{"text": "x", "score": -NaN}', "not_json"),
+        (b'{"text": "x", "score": NaN', "not_json"),
+        (b"NaN", "not_an_object"),
         (b'{"text": "x"} {"text": "y"}', "not_json"),
         (b"[" * 3000 + b"]" * 3000, "not_json"),
         (b'{"text": "x", "deep": ' + b"[" * 1010 + b"]" * 1010 + b"}", "not_json"),
@@ -38,6 +39,8 @@ def plan_lines(folder: Path, lines: list[bytes], kind: str = ".jsonl", **setting
         (b"17", "not_an_object"),
         (b'{"other": "x"}', "no_text"),
         (b'{"text": null}', "no_text"),
+        (b'{"text": NaN}', "no_text"),
+        (b'{"text": 1e999}', "no_text"),
         (b'{"text": 5}', "text_not_string"),
         (b'{"text": ["a"]}', "text_not_string"),
         (b'{"text": ""}', "empty_text"),
@@ -46,6 +49,8 @@ def plan_lines(folder: Path, lines: list[bytes], kind: str = ".jsonl", **setting
         (b'{"text": "\xed\xa0\x80"}', "invalid_utf8"),
         (b'{"text": "\\ud800"}', "lone_surrogate"),
         (b'{"text": "x", "other": "\\udc00"}', "lone_surrogate"),
+        (b'{"text": "x", "score": NaN, "other": "\\udc00"}', "lone_surrogate"),
+        (b'{"text": "x", "score": NaN, "other": "\xff"}', "invalid_utf8"),
         (b'{"text": "' + b"x" * 2000 + b'"}', "too_large"),
     ],
 )
@@ -95,6 +100,41 @@ def test_lines_longer_than_memory_should_hold_are_skipped_whole(tmp_path: Path, 
     assert [row for _, row in planned.rows()] == [0, 1, 2, 4, 5]
 
 
+@pytest.mark.parametrize("kind", [".jsonl", ".jsonl.gz", ".ndjson.zst"])
+def test_what_json_lacks_costs_its_value_and_not_the_record(tmp_path: Path, kind: str) -> None:
+    lines = [
+        b'{"text": "NaN, said \\"-Infinity\\", 1e999", "score": NaN, "deep": [NaN, {"a": -Infinity}], "n": 1}',
+        b'{"text": "b", "score": Infinity, "deep": [1e999, -1e999, 1e-999], "n": NaN}',
+        b'{"score": 0.5, "n": 3, "text": "c", "deep": {"NaN": "Infinity"}}',
+    ]
+    planned = plan_lines(tmp_path, lines, kind)
+    assert planned.rejections() == []
+    assert planned.texts() == ['NaN, said "-Infinity", 1e999', "b", "c"]
+    assert planned.columns() == {
+        "text": planned.texts(),
+        "score": [None, None, 0.5],
+        "deep": ['[null,{"a":null}]', "[null,null,0.0]", '{"NaN":"Infinity"}'],
+        "n": [1, None, 3],
+    }
+
+
+def test_integers_of_any_readable_length_are_exact_also_beside_nan(tmp_path: Path) -> None:
+    digits = [b"7" * 20, b"7" * 400, b"-" + b"7" * 4300, b"7" * 4301]
+    lines = [b'{"text": "x", "s": NaN, "n": %s, "f": 7%s}' % (one, b".5" + b"7" * 900) for one in digits]
+    planned = plan_lines(tmp_path, lines)
+    assert planned.rejections() == []
+    assert planned.columns()["n"] == [*(one.decode() for one in digits[:3]), None]
+    assert planned.columns()["f"] == [float("7.5" + "7" * 900)] * 4
+
+
+@pytest.mark.parametrize(
+    "line", [b'"' + b'\\"' * 500_000, b"9." * 500_000, b'"a",' * 200_000, b"-" * 900_000]
+)
+def test_no_line_takes_longer_than_it_is_long(tmp_path: Path, line: bytes) -> None:
+    planned = plan_lines(tmp_path, [b'{"a": NaN, "b": ' + line, GOOD])  # the suite's time limit would tell
+    assert [rejection.code for rejection in planned.rejections()] == ["not_json"]
+
+
 @pytest.mark.parametrize(
     ("value", "name"),
     [
@@ -108,6 +148,7 @@ def test_lines_longer_than_memory_should_hold_are_skipped_whole(tmp_path: Path, 
         (b"true", "true"),
         (b'{"a": [1, null]}', '{"a":[1,null]}'),
         (b"null", "g0001-00000:0"),
+        (b"NaN", "g0001-00000:0"),
     ],
 )
 def test_ids_become_text(tmp_path: Path, value: bytes, name: str) -> None:
