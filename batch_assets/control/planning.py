@@ -209,6 +209,7 @@ def describe(result: PlanResult, *, replace: bool) -> list[str]:
                 f"column {source!r} is stored as {stored!r}: an output column has that name already, or one that "
                 "differs from it in upper and lower case only"
             )
+    notes += result.ids.describe()
     fate = (
         "their old shards leave the merge"
         if replace

@@ -35,6 +35,11 @@ class SourceSettings(Settings):
         default=None,
         description="Column with the record's own id; by default the record is named <shard>:<ordinal>.",
     )
+    ids: Literal["any", "unique"] = Field(
+        default="any",
+        description="any: ids that occur more than once, and records without one, are counted and published; unique: "
+        "they are refused, when the source is planned and before anything is published.",
+    )
     text_column: str | None = Field(
         default=None,
         description="Column with the text to embed; by default `text`, beside an image its `caption`.",
@@ -75,6 +80,8 @@ class SourceSettings(Settings):
             raise ValueError("name text_column or text_template, not both")
         if self.image_column is not None and self.format in ("jsonl", "csv", "webdataset"):
             raise ValueError(f"image_column names a column of Parquet files, not of {self.format}")
+        if self.ids == "unique" and self.id_column is None and self.pipeline is None:
+            raise ValueError("ids: unique needs id_column; without one each record is named by its place")
         return self
 
     @property

@@ -42,6 +42,7 @@ def column_scan(settings: PipelineSettings, format: str, earlier: Sequence[Colum
         texts[0] if texts and source.text_template is None else None,
         _implied_columns(settings),
         meta_name if format in IMAGE_FORMATS else str,
+        source.id_column,
     )
 
 

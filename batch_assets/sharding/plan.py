@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from batch_assets.embeddings.schema import Task
 from batch_assets.sources.base import Segment, SourceFile
 from batch_assets.sources.columns import Column
+from batch_assets.sources.record_ids import NO_IDS, IdCount
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,8 @@ class PlanResult:
 
     `touched` and `removed` are paths of planned files that have changed or gone; without
     `replace` they are only named. `unchanged` are those that are listed as they were planned. `notes`
-    say what a person should know of the files' contents.
+    say what a person should know of the files' contents. `ids` are those of the records that this
+    generation reads, rejected ones among them.
     """
 
     summary: PlanSummary
@@ -81,6 +83,7 @@ class PlanResult:
     removed: Sequence[str] = ()
     unchanged: frozenset[str] = frozenset()
     notes: Sequence[str] = ()
+    ids: IdCount = NO_IDS
 
     @property
     def changes(self) -> bool:

@@ -14,8 +14,10 @@ from batch_assets.sharding.cutting import ShardCutter
 from batch_assets.sharding.known import KnownSource, read_known
 from batch_assets.sharding.opening import column_scan, open_sources
 from batch_assets.sharding.plan import PlanResult, PlanSummary
+from batch_assets.sharding.unique_ids import refuse_ids
 from batch_assets.sources.base import Segment, SourceFile, Stretch
 from batch_assets.sources.listing import Listing, list_source
+from batch_assets.sources.record_ids import IdCounter
 from batch_assets.sources.shards import normalize_source
 from batch_assets.sources.spool_files import Spools
 from batch_assets.storage import FileInfo, Storage
@@ -38,7 +40,8 @@ def plan_generation(
     shards. `on_progress` is told the source bytes done and to do.
 
     Raises SourceError where the source has no files, a file cannot be read as a whole, or the
-    first plan would have no record; ConfigurationError where settings and source do not fit.
+    first plan would have no record; ConfigurationError where settings and source do not fit, ids that
+    are not unique among them.
     """
     uri = source_uri(settings)
     if min_records > settings.shards.records:
@@ -82,7 +85,10 @@ def plan_generation(
         left_out=listing.left_out,
         superseded=superseded,
     )
-    return PlanResult(summary, shards, sorted(touched), sorted(removed), unchanged, walk.columns.notes())
+    ids = walk.ids.count()
+    if source.ids == "unique" and not ids.unique:
+        refuse_ids(settings, walk.sources, summary, shards, walk.ids)
+    return PlanResult(summary, shards, sorted(touched), sorted(removed), unchanged, walk.columns.notes(), ids)
 
 
 def source_uri(settings: PipelineSettings) -> str:
@@ -119,6 +125,7 @@ class _Walk:
         shards = settings.shards
         self.files: list[SourceFile] = []
         self.columns = column_scan(settings, listing.format, known.columns)
+        self.ids = IdCounter(exact=settings.source.ids == "unique")
         self.sources = open_sources(
             settings, listing.format, listing.location.storage, spools, shards.max_record_bytes
         )
@@ -187,6 +194,8 @@ class _Walk:
             rows, ends = stretch.rows[:room], stretch.ends[:room]
             if len(rows):
                 self.cutter.add(Stretch(rows, ends))
+                if stretch.ids is not None:
+                    self.ids.add(stretch.ids[:room])
                 row, byte = int(rows[-1]) + 1, int(ends[-1])
                 taken += len(rows)
                 self._tell(byte)

@@ -74,7 +74,7 @@ def read_rows(
     """
     root, plan = _root_and_plan(settings, shard, plan, root)
     sources = _sources(settings, plan, root)
-    rules = _rules(settings, shard, plan, contents=True)
+    rules = record_rules(settings, shard, plan, contents=True)
     found: dict[tuple[str, int], tuple[bytes | str | None, str]] = {}
     marker = demanded_commit(plan, root, shard.key) if is_chained(plan) else None
     for segment in _segments(shard, marker):
@@ -103,7 +103,10 @@ def _sources(settings: PipelineSettings, plan: PlanSummary, root: Storage) -> So
     )
 
 
-def _rules(settings: PipelineSettings, shard: Shard, plan: PlanSummary, *, contents: bool) -> RecordRules:
+def record_rules(
+    settings: PipelineSettings, shard: Shard, plan: PlanSummary, *, contents: bool
+) -> RecordRules:
+    """How the rows of a shard become records, with image files or without."""
     source = settings.source
     columns = plan.source_columns
     if is_chained(plan):
@@ -135,7 +138,7 @@ def _read_segments(
     contents: bool,
 ) -> Iterator[Records]:
     """`marker` is the upstream's commit where the plan is chained."""
-    rules = _rules(settings, shard, plan, contents=contents)
+    rules = record_rules(settings, shard, plan, contents=contents)
     sources = _sources(settings, plan, root)
     ordinal = 0
     for segment in _segments(shard, marker):

@@ -126,11 +126,13 @@ class RecordRules:
 class Stretch:
     """Where consecutive records of one file lie; blank lines are left out.
 
-    `rows` (n) are their physical rows, ascending, `ends` (n) the byte offsets behind each.
+    `rows` (n) are their physical rows, ascending, `ends` (n) the byte offsets behind each, `ids` (n) hashes of
+    their ids as `record_ids.py` makes them, where the scan asks for those.
     """
 
     rows: npt.NDArray[np.int64]
     ends: npt.NDArray[np.int64]
+    ids: npt.NDArray[np.int64] | None = None
 
 
 class Source(Protocol):
@@ -146,7 +148,10 @@ class Source(Protocol):
     def scan(
         self, file: FileInfo, spool: str, first_row: int, first_byte: int, columns: ColumnScan
     ) -> Iterator[Stretch]:
-        """Find the records from (`first_row`, `first_byte`) on, and show their values to `columns`."""
+        """Find the records from (`first_row`, `first_byte`) on, and show their values to `columns`.
+
+        Their ids come with them where `columns` has an `id_column`.
+        """
         ...
 
     def split(self, segment: Segment, records: int) -> tuple[Segment, Segment]:

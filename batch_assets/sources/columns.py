@@ -66,7 +66,7 @@ class ColumnScan:
     earlier generation has fixed. Records that lack one of `text_columns`, or have something else
     than a string as their `text_column`, will be rejected: their values do not count. `implied`
     columns pass through only where `wanted` names them. `rename` makes the output's name of a column,
-    another one for each.
+    another one for each. `id_column` is the one whose values are to be counted.
     """
 
     def __init__(
@@ -78,7 +78,9 @@ class ColumnScan:
         text_column: str | None = None,
         implied: frozenset[str] = frozenset(),
         rename: Callable[[str], str] = str,
+        id_column: str | None = None,
     ) -> None:
+        self.id_column = id_column
         self._wanted = None if wanted is None else list(dict.fromkeys(wanted))
         self._required = required
         self._earlier = earlier

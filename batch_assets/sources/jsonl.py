@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
 import orjson
 
 from batch_assets.errors import SourceError
@@ -18,7 +19,8 @@ from batch_assets.sources.columns import ColumnScan
 from batch_assets.sources.files import open_stream
 from batch_assets.sources.json_values import long_number_lines, parse_object, too_large
 from batch_assets.sources.lines import find_records, line_blocks, lines_of
-from batch_assets.sources.records import RecordBuilder
+from batch_assets.sources.record_ids import REJECTED, Hashes, id_hashes
+from batch_assets.sources.records import RecordBuilder, id_of
 from batch_assets.storage import FileInfo, Storage
 
 _SCAN_LINES = 4096  # parsed at once: all of a block's objects would take many times its size
@@ -40,11 +42,11 @@ class JsonLinesSource:
         chunks = open_stream(self._storage, file.path, first_byte, file.size, file.version)
         row = first_row
         for block in line_blocks(chunks, first_byte, self._longest):
-            if not block.overlong:
-                scan_lines(lines_of(block), block.data, self._longest, columns)
+            lines = lines_of(block) if not block.overlong else [b""]
+            ids = scan_lines(lines, block.data, self._longest, columns)
             count, numbers, ends = find_records(block)
             if len(numbers):
-                yield Stretch(numbers + row, ends)
+                yield Stretch(numbers + row, ends, None if ids is None else ids[numbers])
             row += count
 
     def split(self, segment: Segment, records: int) -> tuple[Segment, Segment]:
@@ -101,20 +103,29 @@ def _build(builder: RecordBuilder, rows: list[int], lines: list[bytes], careful:
     return builder.from_objects(rows, [parse_object(line, longest, careful) for line in lines])
 
 
-def scan_lines(lines: Sequence[bytes], data: bytes, longest: int, columns: ColumnScan) -> None:
-    """Show the JSON objects among `lines`, which make up `data`, to `columns`."""
-    if columns.finished:
-        return
+def scan_lines(lines: Sequence[bytes], data: bytes, longest: int, columns: ColumnScan) -> Hashes | None:
+    """Show the JSON objects among `lines`, which make up `data`, to `columns`.
+
+    Returns the lines' ids (n), where `columns` has an `id_column`.
+    """
+    if columns.finished and columns.id_column is None:
+        return None
     careful = long_number_lines(data)
-    for start in range(0, len(lines), _SCAN_LINES):
-        part = lines[start : start + _SCAN_LINES]
+    ids = None if columns.id_column is None else np.full(len(lines), REJECTED, np.int64)
+    places = [place for place, line in enumerate(lines) if line and not line.isspace()]
+    for start in range(0, len(places), _SCAN_LINES):
+        some = places[start : start + _SCAN_LINES]
+        part = [lines[place] for place in some]
         try:
             if max(map(len, part)) > longest or (careful and not careful.isdisjoint(part)):
                 raise ValueError
-            values = [orjson.loads(line) for line in part if line]
+            values = [orjson.loads(line) for line in part]
         except ValueError:  # some line needs care, or is no JSON
             values = [parse_object(line, longest, careful) for line in part]
         columns.add_objects([value for value in values if type(value) is dict])
+        if ids is not None and columns.id_column is not None:
+            ids[some] = id_hashes(id_of(value, columns.id_column) for value in values)
+    return ids
 
 
 def cut(segment: Segment, records: int, row: int, byte: int) -> tuple[Segment, Segment]:

@@ -1,8 +1,9 @@
 """Parquet files: a segment is a range of rows, of which only the row groups it overlaps are read."""
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
+from itertools import chain, islice, repeat
 
 import numpy as np
 import pyarrow as pa
@@ -29,13 +30,13 @@ from batch_assets.sources.json_values import too_large
 from batch_assets.sources.parquet_batches import batches
 from batch_assets.sources.parquet_columns import TextColumns, declared_kinds, find_overlong, valid_text
 from batch_assets.sources.parquet_files import open_parquet, parquet_errors, reopener
-from batch_assets.sources.parquet_groups import bytes_of, check_rows, narrow
+from batch_assets.sources.parquet_groups import bytes_of, check_rows, narrow, stretches
+from batch_assets.sources.record_ids import NO_ID, id_hashes
 from batch_assets.sources.records import RecordBuilder
 from batch_assets.sources.texts import check_text, not_a_string
 from batch_assets.sources.value_texts import id_array, plain_array, text_array
 from batch_assets.storage import FileInfo, Storage, join_uri
 
-_STRETCH_ROWS = 65_536
 # A value of more than so many times a record's bytes is too long in any form: a number of 8 bytes takes two of JSON.
 _FORM_BYTES = 4
 
@@ -85,15 +86,32 @@ class ParquetSource:
                 (metadata.row_group(i).num_rows, bytes_of(metadata.row_group(i), self._unread))
                 for i in range(metadata.num_row_groups)
             ]
-        row = byte = 0
-        for count, size in groups:
-            for start in range(0, count, _STRETCH_ROWS):
-                numbers = np.arange(start, min(start + _STRETCH_ROWS, count), dtype=np.int64)
-                new = numbers[max(first_row - row - start, 0) :]
-                if len(new):
-                    # A group's bytes, shared out evenly; never fewer than one to a row.
-                    yield Stretch(new + row, byte + (new + 1) * max(size, count) // count)
-            row, byte = row + count, byte + max(size, count)
+            if columns.id_column is None:
+                yield from stretches(groups, first_row)
+                return
+            ids = chain.from_iterable(self._id_hashes(parquet, file.path, columns.id_column, first_row))
+            for stretch in stretches(groups, first_row):
+                rows = len(stretch.rows)
+                yield replace(stretch, ids=np.fromiter(islice(ids, rows), np.int64, rows))
+
+    def _id_hashes(
+        self, parquet: pq.ParquetFile, path: str, name: str, first_row: int
+    ) -> Iterator[Iterable[int]]:
+        """Hashes of the ids from `first_row` on, batch by batch; no other column is read."""
+        rows = parquet.metadata.num_rows
+        names = [one for one in parquet.schema_arrow.names if one not in self._unread]
+        if name not in names:
+            yield repeat(NO_ID, rows - first_row)
+            return
+        reopen = reopener(self._storage, path, parquet.metadata)
+        selected = names if "." in name else [name]  # see `read`
+        for _, batch in batches(parquet, reopen, selected, BATCH_RECORDS, first_row, rows):
+            faults: dict[int, Fault] = {}
+            column = valid_text(batch.column(name), name, False, faults)
+            ids: list[str | Fault | None] = id_array(column).to_pylist()
+            for index, fault in faults.items():
+                ids[index] = fault
+            yield id_hashes(ids)
 
     def _images_of(self, parquet: pq.ParquetFile, path: str) -> FileImages | None:
         if self._images is None:

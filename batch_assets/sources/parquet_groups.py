@@ -1,12 +1,15 @@
 """Row groups of a Parquet file: which of them a segment overlaps, and how large they are."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch_assets.sources.base import Segment
+from batch_assets.sources.base import Segment, Stretch
+
+_STRETCH_ROWS = 65_536
 
 
 def check_rows(metadata: pq.FileMetaData) -> None:
@@ -59,3 +62,16 @@ def overlapped(metadata: pq.FileMetaData, first_row: int, last_row: int) -> Iter
         if end > max(start, first_row) and start < last_row:
             yield group, start, end
         start = end
+
+
+def stretches(groups: Sequence[tuple[int, int]], first_row: int) -> Iterator[Stretch]:
+    """Where the rows from `first_row` on lie, in groups of (rows, bytes)."""
+    row = byte = 0
+    for count, size in groups:
+        for start in range(0, count, _STRETCH_ROWS):
+            numbers = np.arange(start, min(start + _STRETCH_ROWS, count), dtype=np.int64)
+            new = numbers[max(first_row - row - start, 0) :]
+            if len(new):
+                # A group's bytes, shared out evenly; never fewer than one to a row.
+                yield Stretch(new + row, byte + (new + 1) * max(size, count) // count)
+        row, byte = row + count, byte + max(size, count)

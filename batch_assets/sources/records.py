@@ -56,12 +56,11 @@ class RecordBuilder:
         ids: list[str | None] = [None] * len(known)
         if self.rules.id_column is not None:
             for index, item in enumerate(known):
-                try:
-                    ids[index] = id_text(item.get(self.rules.id_column))
-                except RecursionError:
-                    texts[index] = Fault(
-                        "not_json", f"column {self.rules.id_column!r} is nested too deeply for an id"
-                    )
+                found = id_of(item, self.rules.id_column)
+                if isinstance(found, Fault):
+                    texts[index] = found
+                else:
+                    ids[index] = found
         return self.build(rows, texts, ids, arrays, images)
 
     def caption(self, text: str | Fault) -> str | Fault:
@@ -125,6 +124,16 @@ class RecordBuilder:
 
     def _rejection(self, ordinal: int, record_id: str, row: int, fault: Any) -> Rejection:
         return Rejection(ordinal, record_id, self._source_file, int(row), fault.code, fault.message)
+
+
+def id_of(item: Any, column: str) -> str | Fault | None:
+    """The id in a parsed line: None where it has none, a fault where it is no object or the id cannot be written."""
+    if type(item) is not dict:
+        return item if isinstance(item, Fault) else Fault("not_an_object", "the line holds no JSON object")
+    try:
+        return id_text(item.get(column))
+    except RecursionError:
+        return Fault("not_json", f"column {column!r} is nested too deeply for an id")
 
 
 def empty_columns(rows: int) -> pa.RecordBatch:

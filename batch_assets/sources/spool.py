@@ -97,8 +97,8 @@ class SpooledSource:
             end = int(ends[-1])
             new = int(np.searchsorted(rows, first_row))
             if new < len(rows):
-                scan_lines(lines[new:], b"\n".join(lines[new:]), self._longest, columns)
-                yield Stretch(rows[new:], ends[new:])
+                ids = scan_lines(lines[new:], b"\n".join(lines[new:]), self._longest, columns)
+                yield Stretch(rows[new:], ends[new:], ids)
 
     def split(self, segment: Segment, records: int) -> tuple[Segment, Segment]:
         byte, left = segment.first_byte, records

@@ -98,8 +98,8 @@ class WebDatasetSource:
     ) -> Iterator[Stretch]:
         for batch in self._read(file.path, spool, first_row, None):
             lines = [line or b"" for line in batch.column("line").to_pylist()]
-            scan_lines(lines, b"\n".join(lines), self._longest, columns)
-            yield Stretch(batch.column("row").to_numpy(), batch.column("end").to_numpy())
+            ids = scan_lines(lines, b"\n".join(lines), self._longest, columns)
+            yield Stretch(batch.column("row").to_numpy(), batch.column("end").to_numpy(), ids)
 
     def split(self, segment: Segment, records: int) -> tuple[Segment, Segment]:
         row = segment.first_row + records

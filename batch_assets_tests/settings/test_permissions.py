@@ -17,7 +17,7 @@ from batch_assets.settings.source import SourceSettings
 DATA: dict[type[Settings], set[str]] = {
     SourceSettings: {
         "uri", "pipeline", "format", "id_column", "text_column", "image_column", "max_image_pixels", "text_template",
-        "columns", "limit",
+        "columns", "limit", "ids",
     },
     # A directory as `id` holds data, too: safetensors and JSON, as long as its code is not trusted.
     ModelSettings: {"id", "revision", "prompt", "dimensions", "dtype", "max_tokens", "normalize"},
