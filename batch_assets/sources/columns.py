@@ -81,6 +81,8 @@ class ColumnScan:
         id_column: str | None = None,
     ) -> None:
         self.id_column = id_column
+        self.unnamed_files: set[str] = set()
+        """Columns of whole files that would pass through if they were named."""
         self._wanted = None if wanted is None else list(dict.fromkeys(wanted))
         self._required = required
         self._earlier = earlier
@@ -92,12 +94,27 @@ class ColumnScan:
         self._kinds: dict[str, Kinds] = {}
         self._names: dict[str, None] = {}
         self._declared: set[str] = set()
+        self._repeating: dict[str, bool] = {}
         self._objects = 0
 
     @property
     def finished(self) -> bool:
         """Whether no further record can change anything."""
         return self._wanted == [] and all(name in self._names for name in self._required)
+
+    def names(self, name: str) -> bool:
+        """Whether column `name` is one of those that were asked for by name."""
+        return self._wanted is not None and name in self._wanted
+
+    def repeats(self, name: str, repeats: bool) -> None:
+        """Say whether some values of column `name`, just shown, are those of another column.
+
+        A column whose values all are passes through only where it is asked for by name.
+        """
+        self._repeating[name] = self._repeating.get(name, True) and repeats
+
+    def _is_new(self, name: str) -> bool:
+        return name in self._kinds and not self._repeating.get(name, False)
 
     def add_objects(self, objects: Iterable[Mapping[str, Any]]) -> None:
         """Look at some JSON objects, a few thousand at a time."""
@@ -174,9 +191,7 @@ class ColumnScan:
                     f"source.columns: {', '.join(map(repr, missing))} in no record; "
                     f"the columns found are {known}"
                 )
-        names = (
-            [name for name in self._names if name in self._kinds] if self._wanted is None else self._wanted
-        )
+        names = list(filter(self._is_new, self._names)) if self._wanted is None else self._wanted
         stored = stored_names(names, rename=self._rename)
         kinds = {name: self._kinds.get(name, Kinds()) for name in names}
         return tuple(Column(stored[name], name, kinds[name].type()) for name in names)
@@ -189,6 +204,7 @@ class ColumnScan:
                 yield Column(column.stored, column.source, kinds.type_beside(column.type))
         taken = [column.source for column in earlier]
         names = [name for name in self._kinds if name not in taken]
+        names = [name for name in names if self.names(name) or self._is_new(name)]
         stored = stored_names(names, [column.stored for column in earlier], self._rename)
         for name in names:
             yield Column(stored[name], name, self._kinds[name].type())

@@ -1,19 +1,23 @@
-"""Images as records: in which column of a Parquet file they are, and what is wrong with one that is none.
+"""Images as records: in which column of a file they are, and what is wrong with one that is none.
 
 Here an image is a whole file, or where one is to be fetched from. What is inside the file, and
 the fetching, are the business of whoever does the work.
 """
 
+import base64
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 
 from batch_assets.errors import ConfigurationError
 from batch_assets.sources.base import Fault, RecordRules
 from batch_assets.sources.column_types import is_bytes, is_text
+from batch_assets.sources.image_metadata import JSON_OWN
+from batch_assets.sources.json_values import json_text, shown
 from batch_assets.sources.shards import is_shards
 from batch_assets.sources.value_texts import text_array
 from batch_assets.storage import is_local
@@ -22,18 +26,30 @@ from batch_assets.storage import is_local
 PLAIN_COLUMNS = ("key", "caption", "url")
 STATUS, ERROR_MESSAGE, SUCCESS = "status", "error_message", "success"
 
+IMAGE_EXTENSIONS = (
+    "jpg", "jpeg", "png", "webp", "avif", "gif", "bmp", "tif", "tiff", "jp2",
+    "jpe", "jfif", "ppm", "pgm", "pbm", "pnm", "j2k", "qoi", "dib", "ico", "img",
+)  # fmt: skip
+"""Of a file that is an image by its name; what it really is, and whether it can be read, its bytes tell."""
+
 _BYTES_COLUMNS = ("jpg", "jpeg", "png", "webp", "image")
 _PLACE_COLUMNS = ("url", "image", "path")
 
 
 def meta_name(name: str) -> str:
-    """The output's name of a column of img2dataset's shards."""
-    return name if name in PLAIN_COLUMNS else f"meta_{name}"
+    """The output's name of a column of img2dataset's shards, or of what stands beside an image.
+
+    What an image's JSON says by a name of the image's own, `json.key`, is `meta_key`.
+    """
+    if name in PLAIN_COLUMNS:
+        return name
+    own = name.removeprefix(JSON_OWN)
+    return f"meta_{own if own in PLAIN_COLUMNS else name}"
 
 
 @dataclass(frozen=True)
 class ImageColumns:
-    """How Parquet files hold images: in the column that is `named`, or in the first that looks like it.
+    """Where records hold images: in the column that is `named`; in Parquet files also in the first that looks like it.
 
     `downloads`: the rows are img2dataset's, whose status says whether there is an image at all.
     """
@@ -44,9 +60,15 @@ class ImageColumns:
     def find(self, schema: pa.Schema, uri: str) -> "FileImages":
         """The images of a file with this schema. Raises ConfigurationError where it has none."""
         column = self._column(schema, uri)
-        folder = os.path.dirname(uri) if is_local(uri) and not is_shards(uri) else None
         found = schema.field(column).type
-        return FileImages(column, holds_files(found) or pa.types.is_null(found), self.downloads, folder)
+        whole = holds_files(found) or pa.types.is_null(found)
+        others = frozenset(field.name for field in schema if is_made_of_files(field.type)) - {column}
+        return FileImages(column, whole, self.downloads, _folder(uri), others)
+
+    def of_objects(self, uri: str) -> "ObjectImages":
+        """The images of the JSON or CSV records of a file."""
+        assert self.named is not None, "only a name tells which column of a text file has images"
+        return ObjectImages(self.named, _folder(uri))
 
     def _column(self, schema: pa.Schema, uri: str) -> str:
         names = schema.names
@@ -81,13 +103,15 @@ class ImageColumns:
 class FileImages:
     """The images of one Parquet file: in which column they are, and whether as `whole` files or as places.
 
-    `folder` is what relative places may be relative to, if it is one of this machine.
+    `folder` is what relative places may be relative to, if it is one of this machine. `others` are
+    the other columns of whole files, such as masks and thumbnails.
     """
 
     column: str
     whole: bool
     downloads: bool
     folder: str | None
+    others: frozenset[str] = frozenset()
 
     def wanted(self, contents: bool) -> set[str]:
         """The columns to read. Places are read in any case, since they are short: some may be missing."""
@@ -122,7 +146,53 @@ class FileImages:
         return images if rules.contents else None, faults
 
     def _found(self, image: bytes | str | None) -> bytes | str | None:
-        return absolute_place(image, self.folder) if isinstance(image, str) and self.folder else image
+        return absolute_place(image, self.folder) if isinstance(image, str) else image
+
+
+@dataclass(frozen=True)
+class ObjectImages:
+    """The images of JSON or CSV records: places in `column`, or the files themselves as data: URLs."""
+
+    column: str
+    folder: str | None
+
+    def read(
+        self, objects: Sequence[Mapping[str, Any] | Fault], rules: RecordRules
+    ) -> tuple[list[bytes | str | None] | None, dict[int, Fault]]:
+        """The images of some records, None where only their structure is asked for; and what is wrong with some."""
+        images: list[bytes | str | None] = [None] * len(objects)
+        faults: dict[int, Fault] = {}
+        for index, item in enumerate(objects):
+            if isinstance(item, Fault):
+                continue
+            found = self._found(item.get(self.column))
+            fault = found if isinstance(found, Fault) else image_fault(found, rules.longest)
+            if fault is not None:
+                faults[index] = fault
+            elif not isinstance(found, Fault):
+                images[index] = found
+        return images if rules.contents else None, faults
+
+    def _found(self, value: Any) -> bytes | str | Fault | None:
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            holds = json_text(value)
+            return Fault(
+                "bad_url", f"column {self.column!r} holds {holds[:60]}, which is no text; write a path or URL"
+            )
+        return _data_url(value) if value[:5].lower() == "data:" else absolute_place(value, self.folder)
+
+
+def _data_url(url: str) -> bytes | Fault:
+    """The file in a data: URL (RFC 2397)."""
+    head, comma, data = url.partition(",")
+    try:
+        if not comma or not head.endswith(";base64"):
+            raise ValueError("it is not in base64")
+        return base64.b64decode(unquote(data), validate=True)
+    except ValueError as error:
+        return Fault("bad_url", f"the data: URL {shown(url[:100].encode())} cannot be read: {error}")
 
 
 def holds_files(data_type: pa.DataType) -> bool:
@@ -135,6 +205,16 @@ def holds_files(data_type: pa.DataType) -> bool:
         fields = {field.name: field.type for field in data_type}
         return is_bytes(fields.get("bytes", pa.null())) or is_text(fields.get("path", pa.null()))
     return is_bytes(data_type)
+
+
+def is_made_of_files(data_type: pa.DataType) -> bool:
+    """Whether a column holds nothing but whole files, or lists of them. A digest, of a fixed size, is none."""
+    data_type = _plain(data_type)
+    if pa.types.is_list(data_type) or pa.types.is_large_list(data_type):
+        return is_made_of_files(data_type.value_type)
+    if pa.types.is_struct(data_type) and not {field.name for field in data_type} <= {"bytes", "path"}:
+        return False
+    return holds_files(data_type)
 
 
 def _values(array: pa.Array) -> list[bytes | str | None]:
@@ -181,9 +261,14 @@ def download_fault(status: Any, message: Any) -> Fault | None:
     return Fault("not_downloaded", f"status {status!r}" + (f": {str(message)[:300]}" if message else ""))
 
 
-def absolute_place(place: str, folder: str) -> str:
+def _folder(uri: str) -> str | None:
+    """What relative places in a file may be relative to, if it is a folder of this machine."""
+    return os.path.dirname(uri) if is_local(uri) and not is_shards(uri) else None
+
+
+def absolute_place(place: str, folder: str | None) -> str:
     """A relative path, made absolute where `folder` holds such a file; any other place as it is."""
-    if "://" in place or "\0" in place or os.path.isabs(place):
+    if folder is None or not place or "://" in place or "\0" in place or os.path.isabs(place):
         return place
     path = os.path.normpath(os.path.join(folder, place))
     return path if os.path.isfile(path) else place

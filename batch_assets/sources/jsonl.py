@@ -1,7 +1,8 @@
 """JSON Lines read where they lie: any line can be reached by its byte offset."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any, Protocol
 
 import numpy as np
 import orjson
@@ -10,6 +11,8 @@ from batch_assets.errors import SourceError
 from batch_assets.sources.base import (
     BATCH_BYTES,
     BATCH_RECORDS,
+    FETCHED_BYTES,
+    Fault,
     RecordRules,
     Records,
     Segment,
@@ -17,21 +20,26 @@ from batch_assets.sources.base import (
 )
 from batch_assets.sources.columns import ColumnScan
 from batch_assets.sources.files import open_stream
+from batch_assets.sources.images import ImageColumns, ObjectImages
 from batch_assets.sources.json_values import long_number_lines, parse_object, too_large
 from batch_assets.sources.lines import find_records, line_blocks, lines_of
 from batch_assets.sources.record_ids import REJECTED, Hashes, id_hashes
 from batch_assets.sources.records import RecordBuilder, id_of
-from batch_assets.storage import FileInfo, Storage
+from batch_assets.storage import FileInfo, Storage, join_uri
 
 _SCAN_LINES = 4096  # parsed at once: all of a block's objects would take many times its size
 
 
 class JsonLinesSource:
-    """Uncompressed JSON Lines files under `storage`. A line over `longest` bytes is not looked into."""
+    """Uncompressed JSON Lines files under `storage`. A line over `longest` bytes is not looked into.
 
-    def __init__(self, storage: Storage, longest: int) -> None:
+    `images` tells which column says where an image is, where records are images.
+    """
+
+    def __init__(self, storage: Storage, longest: int, images: ImageColumns | None = None) -> None:
         self._storage = storage
         self._longest = longest
+        self._images = images
 
     def prepare(self, file: FileInfo, most: int | None) -> str:
         return ""
@@ -72,6 +80,8 @@ class JsonLinesSource:
 
     def read(self, segment: Segment, rules: RecordRules, ordinal: int) -> Iterator[Records]:
         builder = RecordBuilder(rules, segment.path, ordinal)
+        images = images_of(self._images, self._storage, segment.path)
+        most = most_records(images)
         row = segment.first_row
         for block in line_blocks(self._chunks(segment), segment.first_byte, rules.longest):
             if block.overlong:
@@ -87,23 +97,62 @@ class JsonLinesSource:
                 if not line or line.isspace():
                     row += 1
                     continue
-                if lines and (len(lines) == BATCH_RECORDS or size + len(line) > BATCH_BYTES):
-                    yield _build(builder, rows, lines, careful)
+                if lines and (len(lines) == most or size + len(line) > BATCH_BYTES):
+                    yield _build(builder, rows, lines, careful, images)
                     rows, lines, size = [], [], 0
                 rows.append(row)
                 lines.append(line)
                 size += len(line)
                 row += 1
             if lines:
-                yield _build(builder, rows, lines, careful)
+                yield _build(builder, rows, lines, careful, images)
 
 
-def _build(builder: RecordBuilder, rows: list[int], lines: list[bytes], careful: set[bytes]) -> Records:
+def _build(
+    builder: RecordBuilder,
+    rows: list[int],
+    lines: list[bytes],
+    careful: set[bytes],
+    images: ObjectImages | None,
+) -> Records:
     longest = builder.rules.longest
-    return builder.from_objects(rows, [parse_object(line, longest, careful) for line in lines])
+    return build_objects(builder, rows, [parse_object(line, longest, careful) for line in lines], images)
 
 
-def scan_lines(lines: Sequence[bytes], data: bytes, longest: int, columns: ColumnScan) -> Hashes | None:
+def images_of(columns: ImageColumns | None, storage: Storage, path: str) -> ObjectImages | None:
+    """The images of a file's records; None where records are texts."""
+    return None if columns is None else columns.of_objects(join_uri(storage.uri, path))
+
+
+def most_records(images: ObjectImages | None) -> int:
+    """How many records a batch has at most: an image that is still to be fetched has its size, too."""
+    return BATCH_RECORDS if images is None else BATCH_BYTES // FETCHED_BYTES
+
+
+def build_objects(
+    builder: RecordBuilder,
+    rows: Sequence[int],
+    objects: Sequence[dict[str, Any] | Fault],
+    images: ObjectImages | None,
+) -> Records:
+    """Records from parsed JSON objects; of `images`, with where each is."""
+    if images is None:
+        return builder.from_objects(rows, objects)
+    found, faults = images.read(objects, builder.rules)
+    return builder.from_objects(rows, objects, faults, found)
+
+
+class ObjectScan(Protocol):
+    """What looks at parsed records: a ColumnScan, or what stands before one."""
+
+    @property
+    def finished(self) -> bool: ...
+    @property
+    def id_column(self) -> str | None: ...
+    def add_objects(self, objects: Iterable[Mapping[str, Any]]) -> None: ...
+
+
+def scan_lines(lines: Sequence[bytes], data: bytes, longest: int, columns: ObjectScan) -> Hashes | None:
     """Show the JSON objects among `lines`, which make up `data`, to `columns`.
 
     Returns the lines' ids (n), where `columns` has an `id_column`.

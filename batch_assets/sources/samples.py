@@ -4,7 +4,6 @@ The rule is webdataset's own. Beyond it, nothing is lost: a member whose extensi
 already begins another sample.
 """
 
-import json
 import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batch_assets.sources.base import Fault
-from batch_assets.sources.json_values import json_text, shown, too_large
+from batch_assets.sources.image_metadata import COLUMNS, METADATA, image_line, image_values, parse_metadata
+from batch_assets.sources.images import IMAGE_EXTENSIONS
+from batch_assets.sources.json_values import shown, too_large
 from batch_assets.sources.tar_files import TarMember
 
-IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "avif", "gif", "bmp", "tif", "tiff", "jp2")
-_CAPTION, _METADATA, _LABEL = "txt", "json", "cls"
 # Of a sample, which is held in memory: a character takes up to four bytes, and a name stands there twice.
 _MOST_MEMBERS = 10_000
 _MOST_CHARACTERS = 4 * 2**20
@@ -43,7 +42,7 @@ class Sample:
 
     @property
     def has_metadata(self) -> bool:
-        return _METADATA in self.members
+        return METADATA in self.members
 
 
 def samples(
@@ -73,50 +72,55 @@ def samples(
             )
         sample.members[extension] = member
         sample.end = member.offset + member.size
-        if extension in (_CAPTION, _METADATA, _LABEL):
+        if extension in (METADATA, *COLUMNS):
             fits = member.size <= longest
             sample.texts[extension] = read(member) if fits else too_large(member.size, longest)
     if sample is not None:
         yield sample
 
 
-def image_of(sample: Sample) -> TarMember | Fault:
-    """The sample's image: `<name>.jpg` and its like, else the only one of another name, as `<name>.left.jpg`."""
-    for extension in IMAGE_EXTENSIONS:
+def image_of(sample: Sample, named: str | None = None) -> TarMember | Fault:
+    """The sample's image: the member with the extension that is `named`, such as `left.jpg`.
+
+    Without: `<name>.jpg` and its like, else the only one of another name, as `<name>.left.jpg`.
+    """
+    for extension in IMAGE_EXTENSIONS if named is None else (named,):
         if extension in sample.members:
             return sample.members[extension]
     others = [name for name in sample.members if name.rpartition(".")[2] in IMAGE_EXTENSIONS]
-    if len(others) == 1:
+    if len(others) == 1 and named is None:
         return sample.members[others[0]]
     found = ", ".join(f".{_cut(name)}" for name in list(others or sample.members)[:5])
-    which = "several images and does not say which" if others else "no image"
+    if named is not None:
+        which = f"no .{named}, which source.image_column names"
+    elif others:
+        which = "several images, of which source.image_column names none"
+    else:
+        which = "no image"
     return Fault("no_image", f"the sample {shown(sample.key.encode())} has {which}: {found}")
 
 
-def metadata_of(sample: Sample, companion: Callable[[str], Mapping[str, Any] | None]) -> bytes | Fault:
-    """The sample's metadata as a JSON line: key, caption, url, then whatever else there is.
+def metadata_of(
+    sample: Sample, companion: Callable[[str], Mapping[str, Any] | None], longest: int
+) -> tuple[bytes, list[str]]:
+    """The sample's metadata as a JSON line of at most `longest` bytes, and what of them was lost.
 
-    Without metadata of its own, `companion` is asked for them by the sample's key.
+    Without readable metadata of its own, `companion` is asked for them by the sample's key.
     """
-    found: Mapping[str, Any] | Fault | None
-    found = _parse(sample.texts[_METADATA]) if sample.has_metadata else companion(sample.key)
-    if isinstance(found, Fault):
-        return found
-    values: dict[str, Any] = {"key": sample.key, **(found or {})}
-    for extension, name in ((_CAPTION, "caption"), (_LABEL, "cls")):
-        if extension in sample.texts:
-            text = _text(sample.texts[extension], extension)
-            if isinstance(text, Fault):
-                return text
-            values[name] = text
-    try:
-        return json_text(values).encode()
-    except RecursionError:
-        return Fault("not_json", "the sample's .json is nested too deeply to be stored")
-    except UnicodeEncodeError:
-        return Fault(
-            "lone_surrogate", "the sample's .json has half of a surrogate pair, which is no character"
-        )
+    lost: list[str] = []
+    key: Any = sample.key
+    found: Mapping[str, Any] | Fault | None = None
+    if sample.has_metadata:
+        found = parse_metadata(sample.texts[METADATA])
+        if isinstance(found, Fault):
+            lost.append(f".{METADATA}: {found.message}")
+    if found is None or isinstance(found, Fault):
+        found = companion(sample.key) or {}
+        key = found.get("key", key)  # by which the row was found, maybe without the name's folder
+    texts = {extension: sample.texts[extension] for extension in COLUMNS if extension in sample.texts}
+    values, unread = image_values(key, found, texts)
+    line, unwritten = image_line(values, longest)
+    return line, [*lost, *unread, *unwritten]
 
 
 def _storable(name: str) -> str:
@@ -127,31 +131,3 @@ def _cut(extension: str) -> str:
     """An extension, fit for a message."""
     text = _storable(extension[:_SHOWN_CHARACTERS])
     return text + "…" if len(extension) > _SHOWN_CHARACTERS else text
-
-
-def _parse(data: bytes | Fault) -> Mapping[str, Any] | Fault:
-    if isinstance(data, Fault):
-        return data
-    try:
-        # Whoever writes metadata by pandas writes NaN for what is missing.
-        value = json.loads(data, parse_constant=lambda _: None)
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        return Fault("not_json", f"the sample's .json: {reason}: {shown(data)}")
-    # Annotations are often a bare list: they are metadata too.
-    return value if type(value) is dict else {"json": value}
-
-
-def _text(data: bytes | Fault, extension: str) -> str | int | Fault:
-    if isinstance(data, Fault):
-        return data
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        return Fault(
-            "invalid_utf8", f"byte {error.start} of the sample's .{extension} is no UTF-8 ({error.reason})"
-        )
-    if extension != _LABEL:
-        return text
-    label = text.strip()
-    return int(label) if re.fullmatch(r"[0-9]{1,18}", label) else label

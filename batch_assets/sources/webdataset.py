@@ -17,6 +17,7 @@ from batch_assets.sources.base import BATCH_BYTES, Fault, RecordRules, Records, 
 from batch_assets.sources.columns import ColumnScan
 from batch_assets.sources.companion import Companion
 from batch_assets.sources.files import broken, explained, open_stream, touched
+from batch_assets.sources.image_metadata import ImageScan, tell_incomplete
 from batch_assets.sources.images import (
     ERROR_MESSAGE,
     STATUS,
@@ -30,7 +31,7 @@ from batch_assets.sources.records import RecordBuilder
 from batch_assets.sources.samples import Sample, image_of, metadata_of, samples
 from batch_assets.sources.spool_files import GROUP_BYTES, Spools, damaged_spool, spool_digest
 from batch_assets.sources.tar_files import TarMember, open_blocks, tar_members
-from batch_assets.storage import FileInfo, Storage, is_local
+from batch_assets.storage import FileInfo, Storage, is_local, join_uri
 from batch_assets.storage.threads import map_in_order
 
 _SCHEMA = pa.schema(
@@ -49,12 +50,16 @@ _REMOTE_THREADS = 4
 
 
 class WebDatasetSource:
-    """Tar files under `storage`, by way of their spools. No file in a tar over `longest` bytes is read."""
+    """Tar files under `storage`, by way of their spools. No file in a tar over `longest` bytes is read.
 
-    def __init__(self, storage: Storage, spools: Spools, longest: int) -> None:
+    Of several images in a sample, `image` is the extension of the one that is meant, as `left.jpg`.
+    """
+
+    def __init__(self, storage: Storage, spools: Spools, longest: int, image: str | None = None) -> None:
         self._storage = storage
         self._spools = spools
         self._longest = longest
+        self._image = None if image is None else image.lower().removeprefix(".")
 
     def prepare(self, file: FileInfo, most: int | None) -> str:
         """Write the file's spool, unless it is there; its digest depends on all that decides its content."""
@@ -65,7 +70,7 @@ class WebDatasetSource:
     def _parts(self, file: FileInfo, companion: Companion, most: int | None) -> tuple[str, ...]:
         return (
             self._storage.uri, file.path, file.version, "webdataset", str(self._longest), str(most),
-            companion.version,
+            companion.version, *(() if self._image is None else (self._image,)),
         )  # fmt: skip
 
     def _read(self, path: str, spool: str, first_row: int, last_row: int | None) -> Iterator[pa.RecordBatch]:
@@ -89,16 +94,49 @@ class WebDatasetSource:
                     return reader.read(member.size)
 
                 found = samples(tar_members(reader, file.size), read, self._longest)
-                yield from _batches(islice(found, most), companion)
+                yield from self._batches(islice(found, most), companion, file.path)
         except tarfile.TarError as error:
             raise broken(self._storage, file.path, "tar", error) from error
+
+    def _batches(
+        self, found: Iterator[Sample], companion: Callable[[str], Mapping[str, Any] | None], path: str
+    ) -> Iterator[pa.RecordBatch]:
+        """Samples as rows of the spool, in groups of some 2 MiB; says once how many of them have lost columns."""
+        columns: dict[str, list[Any]] = {name: [] for name in _SCHEMA.names}
+        size = incomplete = 0
+        example = ""
+        for number, sample in enumerate(found):
+            line, lost = metadata_of(sample, companion, self._longest)
+            image = image_of(sample, self._image)
+            if lost:
+                incomplete, example = incomplete + 1, example or f"{sample.key}: {lost[0]}"
+            member = None if isinstance(image, Fault) else image
+            error = f"{image.code}: {image.message}" if isinstance(image, Fault) else None
+            values = {
+                "row": number,
+                "line": line,
+                "error": error,
+                "offset": None if member is None else member.offset,
+                "size": None if member is None else member.size,
+                "end": sample.end,
+            }
+            for name, value in values.items():
+                columns[name].append(value)
+            size += len(error or "") + len(line)
+            if size >= GROUP_BYTES or len(columns["row"]) == _GROUP_SAMPLES:
+                yield pa.RecordBatch.from_pydict(columns, schema=_SCHEMA)
+                columns, size = {name: [] for name in _SCHEMA.names}, 0
+        if columns["row"]:
+            yield pa.RecordBatch.from_pydict(columns, schema=_SCHEMA)
+        if incomplete:
+            tell_incomplete(join_uri(self._storage.uri, path), incomplete, example)
 
     def scan(
         self, file: FileInfo, spool: str, first_row: int, first_byte: int, columns: ColumnScan
     ) -> Iterator[Stretch]:
         for batch in self._read(file.path, spool, first_row, None):
             lines = [line or b"" for line in batch.column("line").to_pylist()]
-            ids = scan_lines(lines, b"\n".join(lines), self._longest, columns)
+            ids = scan_lines(lines, b"\n".join(lines), self._longest, ImageScan(columns))
             yield Stretch(batch.column("row").to_numpy(), batch.column("end").to_numpy(), ids)
 
     def split(self, segment: Segment, records: int) -> tuple[Segment, Segment]:
@@ -205,32 +243,3 @@ def _image_fault(row: _Row, longest: int) -> Fault | None:
 def _fault(error: str | None) -> Fault:
     code, _, message = (error or "").partition(": ")
     return Fault(code, message)
-
-
-def _batches(
-    found: Iterator[Sample], companion: Callable[[str], Mapping[str, Any] | None]
-) -> Iterator[pa.RecordBatch]:
-    """Samples as rows of the spool, in groups of some 2 MiB."""
-    columns: dict[str, list[Any]] = {name: [] for name in _SCHEMA.names}
-    size = 0
-    for number, sample in enumerate(found):
-        line, image = metadata_of(sample, companion), image_of(sample)
-        fault = line if isinstance(line, Fault) else image if isinstance(image, Fault) else None
-        member = None if isinstance(image, Fault) else image
-        error = None if fault is None else f"{fault.code}: {fault.message}"
-        values = {
-            "row": number,
-            "line": None if isinstance(line, Fault) else line,
-            "error": error,
-            "offset": None if member is None else member.offset,
-            "size": None if member is None else member.size,
-            "end": sample.end,
-        }
-        for name, value in values.items():
-            columns[name].append(value)
-        size += len(error or "") + (0 if isinstance(line, Fault) else len(line))
-        if size >= GROUP_BYTES or len(columns["row"]) == _GROUP_SAMPLES:
-            yield pa.RecordBatch.from_pydict(columns, schema=_SCHEMA)
-            columns, size = {name: [] for name in _SCHEMA.names}, 0
-    if columns["row"]:
-        yield pa.RecordBatch.from_pydict(columns, schema=_SCHEMA)

@@ -17,7 +17,7 @@ from batch_assets.errors import SourceError
 from batch_assets.sharding.manifest import prepare_input
 from batch_assets.sharding.reading import read_rows
 from batch_assets.sources.base import BATCH_BYTES
-from batch_assets.sources.samples import IMAGE_EXTENSIONS
+from batch_assets.sources.images import IMAGE_EXTENSIONS
 from batch_assets_tests.sharding.planning import Planned, plan
 from batch_assets_tests.sources.tars import tar_bytes
 
@@ -43,36 +43,113 @@ def test_samples_with_their_captions_and_metadata(tmp_path: Path) -> None:
         ("002.PNG", b"two"), ("002.cls", b"7\n"),
         ("003.txt", b"words only"),
         ("004.webp", b""),
-        ("005.jpg", b"x" * 101),
-        ("006.jpg", b"x"), ("006.json", b"{"),
-        ("007.jpg", b"x"), ("007.txt", b"\xff"),
-        ("008.jpg", b"three"), ("008.json", b'[{"box": [1, NaN]}]'),
+        ("005.jpg", b"x" * 151),
+        ("006.jpg", b"three"), ("006.json", b'[{"box": [1, NaN]}]'),
     ]  # fmt: skip
-    planned = plan_tar(tmp_path, tar_bytes(members), {"max_record_bytes": 100}, id_column="key")
+    planned = plan_tar(tmp_path, tar_bytes(members), {"max_record_bytes": 150}, id_column="key")
     assert images(planned) == [b"one", b"two", b"three"]
     assert planned.texts() == ["a cat", "", ""]
     assert planned.columns() == {
-        "key": ["000", "002", "008"],
+        "key": ["000", "002", "006"],
         "caption": ["a cat", None, None],
         "url": ["https://example.org/0", None, None],
         "meta_status": ["success", None, None],
         "meta_width": [3, None, None],
+        "meta_caption": ["a cat!", None, None],
         "meta_error_message": [None, None, None],
         "meta_cls": [None, 7, None],
         "meta_json": [None, None, '[{"box":[1,null]}]'],
     }
     assert [(r.source_row, r.record_id, r.code) for r in planned.rejections()] == [
         (1, "001", "not_downloaded"), (3, "003", "no_image"), (4, "004", "no_image"), (5, "005", "image_too_large"),
-        (6, "g0001-00000:6", "not_json"), (7, "g0001-00000:7", "invalid_utf8"),
     ]  # fmt: skip
-    assert planned.rows() == [("00000.tar", row) for row in range(9)]
+    assert planned.rows() == [("00000.tar", row) for row in range(7)]
     manifest = prepare_input(planned.settings, planned.shards[0], planned.summary)
-    assert (manifest.valid, manifest.rejected, manifest.bytes) == (3, 6, planned.shards[0].bytes)
-    wanted = [("00000.tar", row) for row in (0, 1, 8)]
+    assert (manifest.valid, manifest.rejected, manifest.bytes) == (3, 4, planned.shards[0].bytes)
+    wanted = [("00000.tar", row) for row in (0, 1, 6)]
     assert read_rows(planned.settings, planned.shards[0], wanted) == {
         ("00000.tar", 0): (b"one", "a cat"),
-        ("00000.tar", 8): (b"three", ""),
+        ("00000.tar", 6): (b"three", ""),
     }
+
+
+@pytest.mark.parametrize(
+    ("bad", "caption", "columns"),
+    [
+        (("txt", b"\xff"), "", {"meta_width": 3, "meta_caption": "from the JSON"}),
+        (("txt", b"x" * 501), "", {"meta_width": 3, "meta_caption": "from the JSON"}),
+        (("cls", b"\xff"), "from the JSON", {"meta_width": 3}),
+        (("json", b"{"), "good", {}),
+        (("json", b"[" * 200_000), "good", {}),
+        (("json", b"\xff"), "good", {}),
+        (("json", b'{"long": "' + b"x" * 501 + b'"}'), "good", {}),
+        (("json", b'{"half": "\\ud800", "width": 3}'), "good", {"meta_width": 3}),
+        (("json", b'{"\\ud800": 1, "width": 3}'), "good", {"meta_width": 3}),
+        (("json", b'{"width": 3, "long": "' + b"x" * 470 + b'"}'), "good", {"meta_width": 3}),
+    ],
+)
+def test_what_cannot_be_read_beside_an_image_costs_its_own_columns(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    bad: tuple[str, bytes],
+    caption: str,
+    columns: dict[str, Any],
+) -> None:
+    beside = {"json": metadata(width=3, caption="from the JSON")} if bad[0] != "json" else {"txt": b"good"}
+    beside[bad[0]] = bad[1]
+    members = [("000.jpg", b"one"), *((f"000.{ending}", data) for ending, data in beside.items())]
+    members += [("001.jpg", b"two"), ("001.txt", b"fine"), ("001.cls", b"1")]
+    planned = plan_tar(tmp_path, tar_bytes(members), {"max_record_bytes": 500})
+    assert (images(planned), planned.rejections()) == ([b"one", b"two"], [])
+    assert planned.texts() == [caption, "fine"]
+    found = {name: values[0] for name, values in planned.columns().items()}
+    expected = {"key": "000", "caption": caption or None, "meta_cls": None}
+    assert {name: value for name, value in found.items() if value is not None or name in expected} == {
+        **expected, **columns
+    }  # fmt: skip
+    assert "00000.tar: 1 images have columns that cannot be read" in caplog.text
+    assert "the first is 000: " in caplog.text
+
+
+def test_keys_and_captions_of_the_json_stay_beside_the_samples_own(tmp_path: Path) -> None:
+    members = [
+        ("a/1.jpg", b"one"), ("a/1.txt", b"short"), ("a/1.json", metadata(key=17, caption="long", cls="x")),
+        ("a/1.cls", b"3"),
+        ("a/2.jpg", b"two"), ("a/2.txt", b"same"), ("a/2.json", metadata(key="a/2", caption="same")),
+        ("a/3.jpg", b"three"), ("a/3.json", metadata(caption="only")),
+    ]  # fmt: skip
+    planned = plan_tar(tmp_path, tar_bytes(members), id_column="key")
+    assert (planned.ids(), planned.texts()) == (["a/1", "a/2", "a/3"], ["short", "same", "only"])
+    columns = planned.columns()
+    assert columns.pop("meta_key") == ["17", '"a/2"', None]
+    assert columns == {
+        "key": ["a/1", "a/2", "a/3"],
+        "caption": ["short", "same", "only"],
+        "meta_cls": [3, None, None],
+        "meta_caption": ["long", "same", None],
+        "meta_json.cls": ["x", None, None],
+    }
+    # Where the JSON says nothing else anywhere, as img2dataset writes it, once is enough, unless it is asked for.
+    (tmp_path / "same").mkdir()
+    assert set(plan_tar(tmp_path / "same", tar_bytes(members[4:])).columns()) == {"key", "caption"}
+    asked = plan(
+        tmp_path / "same/00000.tar", tmp_path / "asked", format="webdataset", columns=["json.caption"]
+    )
+    assert asked.columns() == {"meta_caption": ["same", None]}
+
+
+def test_of_several_images_in_a_sample_one_can_be_named(tmp_path: Path) -> None:
+    members = [
+        ("a.left.jpg", b"1"), ("a.right.jpg", b"2"), ("b.jpg", b"3"), ("b.LEFT.jpg", b"4"), ("c.jpg", b"5"),
+    ]  # fmt: skip
+    planned = plan_tar(tmp_path, tar_bytes(members), image_column="left.jpg")
+    assert images(planned) == [b"1", b"4"]
+    assert [(r.source_row, r.code) for r in planned.rejections()] == [(2, "no_image")]
+    assert "no .left.jpg, which source.image_column names: .jpg" in planned.rejections()[0].message
+    # Another choice is another copy of what the tar holds.
+    other = plan(tmp_path / "00000.tar", tmp_path / "other", format="webdataset", image_column=".right.jpg")
+    assert images(other) == [b"2"]
+    assert other.shards[0].segments[0].spool != planned.shards[0].segments[0].spool
 
 
 def test_samples_that_are_not_side_by_side_or_hold_the_same_twice(tmp_path: Path) -> None:
