@@ -9,7 +9,7 @@ from batch_assets.settings.base import Settings
 
 # Before an output root: the shards of the pipeline that it belongs to.
 SHARDS_SCHEME = "shards:"
-IMAGE_FORMATS = ("img2dataset", "webdataset")
+IMAGE_FORMATS = ("img2dataset", "webdataset", "imagefolder")
 
 
 class SourceSettings(Settings):
@@ -25,11 +25,11 @@ class SourceSettings(Settings):
         "for one, each as soon as it is collected there: their embedded records with their columns and, as id_column, "
         "their record_id.",
     )
-    format: Literal["jsonl", "csv", "parquet", "img2dataset", "webdataset"] | None = Field(
+    format: Literal["jsonl", "csv", "parquet", "img2dataset", "webdataset", "imagefolder"] | None = Field(
         default=None,
-        description="jsonl, csv, parquet, img2dataset or webdataset; by default told by the files' extension "
-        "(.jsonl .ndjson .json, each also .gz or .zst; .csv .tsv; .parquet). The last two hold images: img2dataset's "
-        "Parquet shards, and tar shards; both are to be named.",
+        description="jsonl, csv, parquet, img2dataset, webdataset or imagefolder; by default told by the files' "
+        "extension (.jsonl .ndjson .json, each also .gz or .zst; .csv .tsv; .parquet). The last three hold images: "
+        "img2dataset's Parquet shards, tar shards, and image files in folders; they are to be named.",
     )
     id_column: str | None = Field(
         default=None,
@@ -47,7 +47,8 @@ class SourceSettings(Settings):
     image_column: str | None = Field(
         default=None,
         description="Column with the images to embed: whole files as bytes, or where each is (a path, s3://, "
-        "gs://, http(s)://). By default, in img2dataset's shards, the column of bytes, else `url`.",
+        "gs://, http(s)://). By default, in img2dataset's shards, the column of bytes, else `url`. Of webdataset the "
+        "extension, such as `left.jpg`, where a sample has several images.",
     )
     max_image_pixels: int = Field(
         default=100_000_000, ge=1, description="An image of more pixels is rejected before it is decoded."
@@ -78,8 +79,8 @@ class SourceSettings(Settings):
             raise ValueError(f"a pipeline's shards are parquet, not {self.format}; leave format out")
         if self.text_column is not None and self.text_template is not None:
             raise ValueError("name text_column or text_template, not both")
-        if self.image_column is not None and self.format in ("jsonl", "csv", "webdataset"):
-            raise ValueError(f"image_column names a column of Parquet files, not of {self.format}")
+        if self.image_column is not None and self.format == "imagefolder":
+            raise ValueError("image_column: each file of an imagefolder is an image; leave it out")
         if self.ids == "unique" and self.id_column is None and self.pipeline is None:
             raise ValueError("ids: unique needs id_column; without one each record is named by its place")
         return self

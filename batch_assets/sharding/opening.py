@@ -36,7 +36,7 @@ def column_scan(settings: PipelineSettings, format: str, earlier: Sequence[Colum
     texts = [] if source.images else _text_columns(settings)
     return ColumnScan(
         source.columns,
-        _required_columns(settings),
+        _required_columns(settings, format),
         earlier,
         texts,
         texts[0] if texts and source.text_template is None else None,
@@ -52,13 +52,15 @@ def _text_columns(settings: PipelineSettings) -> list[str]:
     return TextRule(column, source.text_template).columns
 
 
-def _required_columns(settings: PipelineSettings) -> dict[str, str]:
+def _required_columns(settings: PipelineSettings, format: str) -> dict[str, str]:
     """Columns without which no record makes sense, with the setting that names each."""
     source = settings.source
     field = "source.text_column" if source.text_template is None else "source.text_template"
     required = dict.fromkeys(_text_columns(settings), field)
     if source.images and source.text_column is None and source.text_template is None:
         required = {}  # there may be no captions
+    if source.image_column is not None and format in ("jsonl", "csv"):
+        required[source.image_column] = "source.image_column"
     return required | ({source.id_column: "source.id_column"} if source.id_column is not None else {})
 
 

@@ -20,7 +20,7 @@ class Sources:
     """The implementations for one pipeline's source.
 
     `storage` is what paths are relative to, `longest` the most bytes of a record. `texts` are the columns of
-    Parquet files that may be text in the form of bytes; `images` tells where they have images, if records are images.
+    Parquet files that may be text in the form of bytes; `images` tells where files have images, if records are images.
     """
 
     def __init__(
@@ -38,12 +38,13 @@ class Sources:
             self._plain = self._spooled = ParquetSource(storage, texts, unread, images)
             return
         if format == "webdataset":
-            self._plain = self._spooled = WebDatasetSource(storage, spools, longest)
+            named = images.named if images is not None else None
+            self._plain = self._spooled = WebDatasetSource(storage, spools, longest, named)
             return
         if format == "jsonl":
-            self._plain = JsonLinesSource(storage, longest)
+            self._plain = JsonLinesSource(storage, longest, images)
         rows = delimited_rows if format == "csv" else json_line_rows
-        self._spooled = SpooledSource(storage, spools, format, rows, longest)
+        self._spooled = SpooledSource(storage, spools, format, rows, longest, images)
 
     def of(self, path: str) -> Source:
         """The implementation for a file."""

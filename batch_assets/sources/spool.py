@@ -23,8 +23,9 @@ from batch_assets.sources.base import (
 )
 from batch_assets.sources.columns import ColumnScan
 from batch_assets.sources.files import decompressed
+from batch_assets.sources.images import ImageColumns, ObjectImages
 from batch_assets.sources.json_values import long_number_lines, parse_object, too_large
-from batch_assets.sources.jsonl import cut, scan_lines
+from batch_assets.sources.jsonl import build_objects, cut, images_of, most_records, scan_lines
 from batch_assets.sources.lines import line_blocks, lines_of
 from batch_assets.sources.records import RecordBuilder
 from batch_assets.sources.spool_files import (
@@ -58,16 +59,26 @@ def json_line_rows(chunks: Iterator[bytes], path: str, longest: int) -> Iterator
 
 
 class SpooledSource:
-    """Files under `storage`, read by way of their spools."""
+    """Files under `storage`, read by way of their spools.
+
+    `images` tells which column says where an image is, where records are images.
+    """
 
     def __init__(
-        self, storage: Storage, spools: Spools, format: str, reader: RowReader, longest: int
+        self,
+        storage: Storage,
+        spools: Spools,
+        format: str,
+        reader: RowReader,
+        longest: int,
+        images: ImageColumns | None = None,
     ) -> None:
         self._storage = storage
         self._spools = spools
         self._format = format
         self._reader = reader
         self._longest = longest
+        self._images = images
 
     def prepare(self, file: FileInfo, most: int | None) -> str:
         """Write the file's spool, unless it is there; its digest depends on all that decides its content."""
@@ -115,14 +126,21 @@ class SpooledSource:
 
     def read(self, segment: Segment, rules: RecordRules, ordinal: int) -> Iterator[Records]:
         builder = RecordBuilder(rules, segment.path, ordinal)
-        for batch in self._read_segment(segment):
-            lines = batch.column("line").to_pylist()
-            careful = long_number_lines(b"\n".join(line or b"" for line in lines))
-            objects: list[dict[str, Any] | Fault] = [
-                parse_object(line, rules.longest, careful) if error is None else _fault(error)
-                for line, error in zip(lines, batch.column("error").to_pylist(), strict=True)
-            ]
-            yield builder.from_objects(batch.column("row").to_pylist(), objects)
+        images = images_of(self._images, self._storage, segment.path)
+        most = most_records(images)
+        for whole in self._read_segment(segment):
+            yield from (
+                self._built(builder, whole.slice(start, most), images) for start in range(0, len(whole), most)
+            )
+
+    def _built(self, builder: RecordBuilder, batch: pa.RecordBatch, images: ObjectImages | None) -> Records:
+        lines = batch.column("line").to_pylist()
+        careful = long_number_lines(b"\n".join(line or b"" for line in lines))
+        objects: list[dict[str, Any] | Fault] = [
+            parse_object(line, builder.rules.longest, careful) if error is None else _fault(error)
+            for line, error in zip(lines, batch.column("error").to_pylist(), strict=True)
+        ]
+        return build_objects(builder, batch.column("row").to_pylist(), objects, images)
 
     def _read_segment(self, segment: Segment) -> Iterator[pa.RecordBatch]:
         rows = (segment.first_row, segment.last_row)

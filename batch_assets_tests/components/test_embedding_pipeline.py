@@ -93,7 +93,7 @@ def test_the_json_schema_takes_what_the_component_takes(attributes: dict[str, An
         ({"source": {"uri": "in/", "format": "xml"}}, "source.format", "'xml' cannot be used: should be 'jsonl'"),
         ({"source": {"uri": "in/", "limit": 0}}, "source.limit", "0 cannot be used: should be greater than or equal"),
         ({"source": {"uri": "in/", "text_column": "a", "text_template": "{b}"}}, "source", "not both"),
-        ({"source": {"uri": "in/", "format": "webdataset", "image_column": "jpg"}}, "source", "not of webdataset"),
+        ({"source": {"uri": "in/", "format": "imagefolder", "image_column": "jpg"}}, "source", "leave it out"),
         ({"executor": {"type": "ray", "workers": 0}}, "executor.workers", "0 cannot be used"),
         ({"model": {"dtype": "float12"}}, "model.dtype", "'float12' cannot be used: should be 'auto', 'float32'"),
         ({"model": {"normalize": "perhaps"}}, "model.normalize", "'perhaps' cannot be used: should be a valid boolean"),
