@@ -16,6 +16,7 @@ from batch_assets.sharding.opening import column_scan, open_sources
 from batch_assets.sharding.plan import PlanResult, PlanSummary
 from batch_assets.sharding.unique_ids import refuse_ids
 from batch_assets.sources.base import Segment, SourceFile, Stretch
+from batch_assets.sources.columns import ColumnScan
 from batch_assets.sources.listing import Listing, list_source
 from batch_assets.sources.record_ids import IdCounter
 from batch_assets.sources.shards import normalize_source
@@ -82,7 +83,7 @@ def plan_generation(
         files=walk.files,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         max_record_bytes=settings.shards.max_record_bytes,
-        left_out=listing.left_out,
+        left_out=[*listing.left_out, *_left_out(walk.columns)],
         superseded=superseded,
     )
     ids = walk.ids.count()
@@ -96,6 +97,16 @@ def source_uri(settings: PipelineSettings) -> str:
     if settings.source.uri is None:
         raise ValueError("source.pipeline must be resolved into a URI before planning")
     return settings.source.uri
+
+
+def _left_out(columns: ColumnScan) -> list[str]:
+    """A sentence on the columns that are left out unless they are named."""
+    names = ", ".join(map(repr, sorted(columns.unnamed_files)))
+    return (
+        [f"the columns {names}, which hold files; source.columns passes through what it names"]
+        if names
+        else []
+    )
 
 
 def _whole(known: KnownSource, listing: Listing) -> bool:

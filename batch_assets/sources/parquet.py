@@ -71,9 +71,13 @@ class ParquetSource:
             check_rows(metadata)
             images = self._images_of(parquet, file.path)
             unread = self._unread
-            if images is not None and images.whole:
-                columns.leave_out(images.column)
-                unread |= {images.column}
+            if images is not None:
+                if images.whole:
+                    columns.leave_out(images.column)
+                    unread |= {images.column}
+                unnamed = {name for name in images.others if not columns.names(name)}
+                columns.unnamed_files |= unnamed
+                unread |= unnamed
             if not columns.finished:
                 as_text = self._columns.read_as_text(parquet)
                 places = {metadata.schema.column(place).path: place for place in range(metadata.num_columns)}

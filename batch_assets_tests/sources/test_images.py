@@ -1,5 +1,8 @@
 """Parquet files of images: which column, which rows are none, what passes through, what is read."""
 
+import base64
+import gzip
+import json
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +130,81 @@ def test_image_files_never_pass_through(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", {"jpg": PICTURE, "url": ["u"]})
     with pytest.raises(ConfigurationError, match="'jpg' holds the images themselves"):
         plan(tmp_path / "a.parquet", tmp_path / "root", format="img2dataset", columns=["jpg", "url"])
+
+
+def test_other_files_pass_through_only_where_they_are_named(tmp_path: Path) -> None:
+    table = {
+        "jpg": PICTURE,
+        "mask": PICTURE,
+        "thumbnail": pa.array([{"bytes": b"small", "path": None}], HUGGING_FACE),
+        "views": pa.array([[{"bytes": b"left", "path": None}]], pa.list_(HUGGING_FACE)),
+        "digest": pa.array([b"0123"], pa.binary(4)),
+        "origin": pa.array([{"path": "a.jpg", "license": "CC0"}]),
+        "path": ["a.jpg"],
+    }
+    write(tmp_path / "a.parquet", table)
+    planned = plan(tmp_path / "a.parquet", tmp_path / "root", format="img2dataset")
+    assert set(planned.columns()) == {"meta_digest", "meta_origin", "meta_path"}
+    assert planned.summary.left_out == [
+        "the columns 'mask', 'thumbnail', 'views', which hold files; source.columns passes through what it names"
+    ]
+    planned = plan(tmp_path / "a.parquet", tmp_path / "asked", format="img2dataset", columns=["mask", "path"])
+    assert list(planned.columns()) == ["meta_mask", "meta_path"] and images(planned) == [b"image"]
+    # Where places are embedded, no file beside them passes through either.
+    planned = plan(tmp_path / "a.parquet", tmp_path / "places", image_column="path")
+    assert set(planned.columns()) == {"digest", "origin", "path"}
+    assert images(planned) == ["a.jpg"]
+
+
+@pytest.mark.parametrize("format", ["jsonl", "jsonl.gz", "csv"])
+def test_places_in_text_files(tmp_path: Path, format: str) -> None:
+    (tmp_path / "src/images").mkdir(parents=True)
+    (tmp_path / "src/images/1.jpg").write_bytes(b"x")
+    places = ["images/1.jpg", "https://example.org/2.jpg", "gone.jpg", "", None]
+    rows = [
+        {"id": number, "photo": place, "caption": f"photo {number}"} for number, place in enumerate(places)
+    ]
+    if format == "csv":
+        lines = [f"{row['id']},{row['photo'] or ''},{row['caption']}" for row in rows]
+        data = "\n".join(["id,photo,caption", *lines]).encode()
+    else:
+        data = "\n".join(json.dumps(row) for row in rows).encode()
+    (tmp_path / f"src/a.{format}").write_bytes(gzip.compress(data) if format.endswith("gz") else data)
+    planned = plan(tmp_path / "src", tmp_path / "root", image_column="photo", id_column="id")
+    assert images(planned) == [str(tmp_path / "src/images/1.jpg"), "https://example.org/2.jpg", "gone.jpg"]
+    assert planned.texts() == ["photo 0", "photo 1", "photo 2"]
+    assert planned.ids() == ["0", "1", "2"]
+    assert planned.columns()["photo"][0] == "images/1.jpg"
+    assert [(r.record_id, r.code) for r in planned.rejections()] == [("3", "no_image"), ("4", "no_image")]
+    manifest = prepare_input(planned.settings, planned.shards[0], planned.summary, root=planned.root)
+    assert (manifest.valid, manifest.rejected_by_code) == (3, {"no_image": 2})
+    path = f"a.{format}"
+    wanted = [(path, 1), (path, 3)]
+    assert read_rows(planned.settings, planned.shards[0], wanted, planned.summary, planned.root) == {
+        (path, 1): ("https://example.org/2.jpg", "photo 1")
+    }
+
+
+def test_images_within_json_lines(tmp_path: Path) -> None:
+    content = base64.b64encode(b"image").decode()
+    values = [f"data:image/png;base64,{content}", "data:,text", "data:image/png;base64,%%", 7, ["a.jpg"]]
+    lines = [json.dumps({"image": value}) for value in values]
+    (tmp_path / "a.jsonl").write_text("\n".join([*lines, "no json"]))
+    planned = plan(tmp_path / "a.jsonl", tmp_path / "root", image_column="image", columns=[])
+    assert images(planned) == [b"image"]
+    assert [r.code for r in planned.rejections()] == ["bad_url", "bad_url", "bad_url", "bad_url", "not_json"]
+    assert "column 'image' holds 7, which is no text" in "; ".join(r.message for r in planned.rejections())
+    with pytest.raises(ConfigurationError, match=r"source\.image_column: 'photo' is in no record"):
+        plan(tmp_path / "a.jsonl", tmp_path / "other", image_column="photo")
+
+
+def test_batches_of_places_in_text_files_are_small(tmp_path: Path) -> None:
+    rows = [json.dumps({"url": f"https://example.org/{number}"}) for number in range(300)]
+    for name, data in (("a.jsonl", rows), ("b.csv", ["url", *(json.loads(row)["url"] for row in rows)])):
+        (tmp_path / name).write_text("\n".join(data))
+        planned = plan(tmp_path / name, tmp_path / f"root-{name}", image_column="url")
+        fetched = [len(records) for records in planned.records()]
+        assert sum(fetched) == 300 and max(fetched) <= 128
 
 
 def test_relative_places_are_found_beside_the_file(tmp_path: Path) -> None:
