@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from batch_assets.cli.console import errors
-from batch_assets.control.ownership import adhoc_name
-from batch_assets.errors import ConfigurationError
+from batch_assets.control.ownership import adhoc_name, read_owner
+from batch_assets.errors import ConfigurationError, SourceError
 from batch_assets.settings.pipeline import PipelineSettings, parse_pipeline
-from batch_assets.sources.listing import guess_format
-from batch_assets.storage import is_local, normalize_uri
+from batch_assets.sources.listing import first_of_format, guess_format
+from batch_assets.sources.parquet_files import open_parquet, parquet_errors
+from batch_assets.storage import is_local, normalize_uri, open_storage
 
 OLDER = {"input": "input_dir", "output": "output_dir", "model": "model_directory"}
+KEY = "key"
 
 
 def adhoc_settings(flags: dict[str, Any]) -> PipelineSettings:
@@ -31,13 +33,14 @@ def adhoc_settings(flags: dict[str, Any]) -> PipelineSettings:
         os.environ["AWS_REGION"] = os.environ["AWS_DEFAULT_REGION"] = flags["aws_region"]
     source, output = normalize_uri(flags["input"]), normalize_uri(flags["output"])
     columns = flags.get("columns")
+    format = flags.get("format") or _format(flags, source, output, older)
     values = {
         "source": {
             "uri": source,
-            "format": flags.get("format") or _format(flags, source, output, older),
+            "format": format,
             "text_column": flags.get("text_column"),
             "image_column": flags.get("image_column"),
-            "id_column": flags.get("id_column"),
+            "id_column": flags.get("id_column") or (_older_id(source, output, format) if older else None),
             "columns": [name.strip() for name in columns.split(",")] if columns else None,
             "limit": flags.get("max_samples"),
             "allow_private_addresses": flags.get("allow_private_addresses"),
@@ -83,6 +86,26 @@ def _with_one_name(flags: dict[str, Any]) -> tuple[dict[str, Any], bool]:
 def _format(flags: dict[str, Any], source: str, output: str, older: bool) -> str | None:
     """The format where the names of files tell that they hold images; not where a column of texts is named."""
     return None if flags.get("text_column") is not None else guess_format(source, [output], tables=older)
+
+
+def _older_id(source: str, output: str, format: str | None) -> str | None:
+    """The column of ids by default: `key`, by which the older tool tells images, where there is one.
+
+    A root that is there already goes on with the ids that it has.
+    """
+    owner = read_owner(open_storage(output))
+    if owner is not None:
+        return owner["configuration"].get("source", {}).get("id_column")
+    if format in ("webdataset", "imagefolder"):
+        return KEY
+    first = first_of_format(source, format, [output]) if format == "img2dataset" else None
+    if first is None:
+        return None
+    try:
+        with parquet_errors(*first), open_parquet(*first) as file:
+            return KEY if KEY in file.schema_arrow.names else None
+    except (SourceError, OSError):  # told when the source is planned
+        return None
 
 
 def _executor(flags: dict[str, Any]) -> dict[str, Any]:

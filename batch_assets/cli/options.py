@@ -30,9 +30,11 @@ FLAGS: dict[str, Any] = {
     "output": _flag(str, "Output root: a folder of this pipeline alone."),
     "model": _flag(str, "Model id or local directory."),
     "revision": _flag(str, "The hub's revision."),
-    "format": _flag(str, "jsonl, csv, parquet, img2dataset or webdataset; by default told by the extension."),
+    "format": _flag(
+        str, "jsonl, csv, parquet, img2dataset, webdataset or imagefolder; by default told by the extension."
+    ),
     "text_column": _flag(str, "Column with the text; by default `text`, beside an image `caption`."),
-    "image_column": _flag(str, "Column with images, or where each is."),
+    "image_column": _flag(str, "Column with images, or where each is; of webdataset an extension."),
     "id_column": _flag(str, "Column with the record's id."),
     "columns": _flag(str, "Columns passed through, joined by commas; by default all."),
     "max_samples": _flag(str, "At most so many records."),
@@ -51,7 +53,9 @@ FLAGS: dict[str, Any] = {
     "allow_private_addresses": _flag(bool, PRIVATE_HELP, "--allow-private-addresses"),
     "aws_region": _flag(str, "AWS region."),
     "save": _flag(str, "Also write this pipeline's defs.yaml, as NAME.", "--save"),
-    "input_dir": _flag(str, "As --input, with one of the formats of images if its files are of one."),
+    "input_dir": _flag(
+        str, "As --input, with a format of images if its files are of one, and their `key` as id."
+    ),
     "output_dir": _flag(str, "As --output, with embeddings.parquet and metadata.json at its top."),
     "model_directory": _flag(str, "As --model."),
 }

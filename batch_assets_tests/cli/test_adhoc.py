@@ -1,5 +1,6 @@
 """What flags mean: the older tool's names, workers, batches, and what is refused."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,31 @@ def test_the_older_names_bring_its_formats_and_its_files(images: Path) -> None:
     assert adhoc_settings(older(images, format="parquet")).source.format == "parquet"
     (images / "00000.tar").touch()
     assert adhoc_settings(older(images)).source.format == "webdataset"
+
+
+def test_the_older_names_make_the_key_the_id(images: Path) -> None:
+    assert adhoc_settings(older(images)).source.id_column == "key"
+    assert adhoc_settings(older(images, id_column="url")).source.id_column == "url"
+    assert adhoc_settings(older(images, format="parquet")).source.id_column is None
+    flags = {"input": str(images), "output": str(images.parent / "out"), "format": "img2dataset"}
+    assert adhoc_settings(flags).source.id_column is None
+    pq.write_table(pa.table({"url": ["a.jpg"]}), images / "00000.parquet")
+    assert adhoc_settings(older(images)).source.id_column is None
+    (images / "00000.parquet").write_bytes(b"damaged")
+    assert adhoc_settings(older(images)).source.id_column is None
+    (images / "00000.parquet").unlink()
+    (images / "a.jpg").touch()
+    settings = adhoc_settings(older(images))
+    assert (settings.source.format, settings.source.id_column) == ("imagefolder", "key")
+    (images / "00000.tar").touch()
+    assert adhoc_settings(older(images)).source.id_column == "key"
+
+
+def test_a_root_that_is_there_goes_on_with_its_ids(images: Path) -> None:
+    (images.parent / "out").mkdir()
+    begun = {"pipeline": "adhoc", "epoch": 1, "source": [], "configuration": {"source": {"uri": str(images)}}}
+    (images.parent / "out/pipeline.json").write_text(json.dumps(begun))
+    assert adhoc_settings(older(images)).source.id_column is None
 
 
 def test_the_present_names_read_texts_unless_told(images: Path) -> None:
