@@ -159,6 +159,55 @@ def test_bad_images_in_tars_cost_themselves_only(machine: Machine, tmp_path: Pat
     assert_as_transformers(clip, rows, formats)
 
 
+def test_a_plain_folder_of_photographs(machine: Machine, tmp_path: Path, clip: Path) -> None:
+    """By the older tool's flags: nothing says that these are images, nor which column is the id."""
+    kinds = [("jpg", "JPEG"), ("ppm", "PPM"), ("img", "PNG"), ("PNG", "PNG")]
+    formats: dict[int, str] = {}
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    for number in range(8):
+        extension, formats[number] = kinds[number % 4]
+        path = tmp_path / "in" / ("deep" if number % 2 else "") / f"{number:05d}"
+        path.with_suffix(f".{extension}").write_bytes(image_file(number, formats[number]))
+        path.with_suffix(".txt").write_bytes(f"photograph {number}".encode() if number else b"\xff")
+    code, content = BAD[0]
+    (tmp_path / "in" / "bad.jpg").write_bytes(content)
+    result = machine.run(
+        "run", "--input_dir", tmp_path / "in", "--output_dir", tmp_path / "out", "--model_directory", clip,
+        "--dtype", "float32", "--max-failed", 0.2,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert accounting_of(result) == (9, 8, 1, 0)
+    assert failures(tmp_path / "out") == {"bad": ("reject", code)}
+    rows = published(tmp_path / "out")
+    assert rows["record_id"].to_list() == sorted(
+        f"{'deep/' if number % 2 else ''}{number:05d}" for number in formats
+    )
+    assert set(rows["source_row"]) == {0} and "deep/00001.ppm" in rows["source_file"].to_list()
+    captions = dict(zip(rows["key"], rows["caption"], strict=True))
+    assert (captions["00000"], captions["deep/00005"]) == (None, "photograph 5")
+    named = rows.with_columns(record_id=pl.col("record_id").str.strip_prefix("deep/"))
+    assert_as_transformers(clip, named, {number: "PNG" for number in formats if formats[number] != "JPEG"})
+
+
+def test_paths_of_images_in_a_csv_file(machine: Machine, tmp_path: Path, clip: Path) -> None:
+    (tmp_path / "in" / "images").mkdir(parents=True)
+    for number in range(4):
+        (tmp_path / "in" / "images" / f"{number}.png").write_bytes(image_file(number, "PNG"))
+    lines = [f"{number:05d},images/{number}.png,{number}.5" for number in range(5)]
+    (tmp_path / "in" / "photos.csv").write_text("\n".join(["id,file,stars", *lines, "00005,,"]))
+    result = machine.run(
+        "run", "--input", tmp_path / "in" / "photos.csv", "--output", tmp_path / "out", "--model", clip,
+        "--image-column", "file", "--id-column", "id", "--dtype", "float32", "--max-failed", 0.5,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert failures(tmp_path / "out") == {
+        "00004": ("reject", "image_missing"), "00005": ("reject", "no_image"),
+    }  # fmt: skip
+    rows = published(tmp_path / "out")
+    assert rows["stars"].to_list() == ["0.5", "1.5", "2.5", "3.5"]
+    assert_as_transformers(clip, rows, dict.fromkeys(range(4), "PNG"))
+
+
 def test_every_image_rejected_publishes_nothing(machine: Machine, tmp_path: Path, clip: Path) -> None:
     contents = [content for _, content in BAD]
     (tmp_path / "in").mkdir()

@@ -9,6 +9,7 @@ from itertools import islice
 
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.planner import source_uri
+from batch_assets.sources.image_listing import PlannedImage
 from batch_assets.sources.listing import is_of_format, locate, visible
 
 FILES_PER_PAGE = 1_000
@@ -46,13 +47,18 @@ def compare_source(
         last = infos[-1].path if len(infos) == pages * FILES_PER_PAGE else None
     found = {
         info.path: info.version
-        for info in visible(infos, storage, [settings.output.root], [])
+        for info in visible(infos, storage, [settings.output.root], [], format)
         if location.single is not None or is_of_format(info.path, format)
     }
     known = planned(after, last)
     return SourceChanges(
         new=[path for path in found if path not in known],
-        touched=[path for path, version in found.items() if path in known and known[path] != version],
+        # Of an image only its own file is compared: what stands beside it may be on another page.
+        touched=[
+            path
+            for path, version in found.items()
+            if path in known and PlannedImage.of(known[path]).version != version
+        ],
         removed=[path for path in known if path not in found] if location.single is None else [],
         cursor=last,
     )

@@ -63,7 +63,7 @@ def plan_generation(
     unchanged = frozenset(known.files.keys() & listed.keys()) - set(touched)
     removed = [path for path in known.files if path not in listed] if _whole(known, listing) else []
     superseded = _superseded(known, {*touched, *removed}) if replace else []
-    walk.plan(touched if replace else [], superseded)
+    walk.plan(frozenset(touched if replace else ()), superseded)
     shards = walk.cutter.finish()
     if known.columns is None and not shards:
         raise SourceError(
@@ -157,7 +157,7 @@ class _Walk:
     def _split(self, segment: Segment, records: int) -> tuple[Segment, Segment]:
         return self.sources.of(segment.path).split(segment, records)
 
-    def plan(self, touched: Sequence[str], superseded: Sequence[str]) -> None:
+    def plan(self, touched: frozenset[str], superseded: Sequence[str]) -> None:
         """Walk over what is new, touched (if it is to be replaced) or left over, in the order of paths."""
         listed = {info.path for info in self._listing.files}
         kept: dict[str, list[Segment]] = {}
@@ -169,21 +169,24 @@ class _Walk:
         planned += sum(segment.records for segments in kept.values() for segment in segments)
         left = None if self._limit is None else max(self._limit - planned, 0)
         self._total = sum(info.size for info in self._listing.files)
+        self.sources.expect([info for info in self._listing.files if self._is_due(info, touched)])
         for info in self._listing.files:
             for segment in kept.get(info.path, ()):
                 self.cutter.add_segment(segment)
-            before = self._known.files.get(info.path)
-            if (
-                before is None
-                or info.path in touched
-                or (before.version == info.version and not before.complete)
-            ):
-                start = before if before is not None and info.path not in touched else None
+            if self._is_due(info, touched):
+                start = self._known.files.get(info.path) if info.path not in touched else None
                 if left is None or left > 0:
                     taken = self._plan_file(info, start, left)
                     left = None if left is None else left - taken
             self._done += info.size
             self._tell(0)
+
+    def _is_due(self, info: FileInfo, touched: frozenset[str]) -> bool:
+        """Whether a file is new, or to be planned anew, or was planned up to a limit."""
+        before = self._known.files.get(info.path)
+        if before is None or info.path in touched:
+            return True
+        return before.version == info.version and not before.complete
 
     def _tell(self, byte: int) -> None:
         if self._on_progress is not None:

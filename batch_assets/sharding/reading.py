@@ -139,11 +139,7 @@ def _read_segments(
 ) -> Iterator[Records]:
     """`marker` is the upstream's commit where the plan is chained."""
     rules = record_rules(settings, shard, plan, contents=contents)
-    sources = _sources(settings, plan, root)
-    ordinal = 0
-    for segment in _segments(shard, marker):
-        yield from sources.of(segment.path).read(segment, rules, ordinal)
-        ordinal += segment.records
+    yield from _sources(settings, plan, root).read(_segments(shard, marker), rules)
     if marker is not None:
         yield from left_out_upstream(plan, shard, marker, rules)
 

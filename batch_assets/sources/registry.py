@@ -1,10 +1,12 @@
 """Which implementation reads which file."""
 
 import os
+from collections.abc import Iterator, Sequence
 
-from batch_assets.sources.base import Source
+from batch_assets.sources.base import RecordRules, Records, Segment, Source
 from batch_assets.sources.delimited import delimited_rows
 from batch_assets.sources.files import COMPRESSIONS
+from batch_assets.sources.image_folder import ImageFolderSource
 from batch_assets.sources.images import ImageColumns
 from batch_assets.sources.jsonl import JsonLinesSource
 from batch_assets.sources.parquet import ParquetSource
@@ -13,7 +15,7 @@ from batch_assets.sources.shards import UNREAD, ShardStorage
 from batch_assets.sources.spool import SpooledSource, json_line_rows
 from batch_assets.sources.spool_files import Spools
 from batch_assets.sources.webdataset import WebDatasetSource
-from batch_assets.storage import Storage
+from batch_assets.storage import FileInfo, Storage
 
 
 class Sources:
@@ -33,6 +35,7 @@ class Sources:
         images: ImageColumns | None = None,
     ) -> None:
         self._plain: Source | None = None
+        self._folder: ImageFolderSource | None = None
         if format in ("parquet", "img2dataset"):
             unread = UNREAD if isinstance(storage, ShardStorage) else frozenset[str]()
             self._plain = self._spooled = ParquetSource(storage, texts, unread, images)
@@ -40,6 +43,9 @@ class Sources:
         if format == "webdataset":
             named = images.named if images is not None else None
             self._plain = self._spooled = WebDatasetSource(storage, spools, longest, named)
+            return
+        if format == "imagefolder":
+            self._plain = self._spooled = self._folder = ImageFolderSource(storage, longest)
             return
         if format == "jsonl":
             self._plain = JsonLinesSource(storage, longest, images)
@@ -50,3 +56,18 @@ class Sources:
         """The implementation for a file."""
         compressed = os.path.splitext(path.lower())[1] in COMPRESSIONS
         return self._spooled if compressed or self._plain is None else self._plain
+
+    def expect(self, files: Sequence[FileInfo]) -> None:
+        """Say which files will be scanned, in this order; where there are many small ones, they are read ahead."""
+        if self._folder is not None:
+            self._folder.expect(files)
+
+    def read(self, segments: Sequence[Segment], rules: RecordRules) -> Iterator[Records]:
+        """The records of consecutive segments, in batches, with ordinals from 0."""
+        if self._folder is not None:
+            yield from self._folder.read_all(segments, rules, 0)
+            return
+        ordinal = 0
+        for segment in segments:
+            yield from self.of(segment.path).read(segment, rules, ordinal)
+            ordinal += segment.records

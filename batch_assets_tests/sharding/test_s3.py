@@ -14,6 +14,7 @@ from batch_assets.sharding.changes import compare_source
 from batch_assets.sharding.manifest import prepare_input
 from batch_assets.sharding.reading import read_rows, read_shard
 from batch_assets.sources.listing import guess_format
+from batch_assets.worker.fetching import fetch
 from batch_assets_tests.object_store import s3_server, use_s3
 from batch_assets_tests.sharding.planning import plan
 from batch_assets_tests.sources.tars import tar_bytes
@@ -115,6 +116,25 @@ def test_images(s3: Any) -> None:
         for contents in (True, False):
             with pytest.raises(SourceError, match="touched"):
                 list(read_shard(planned.settings, planned.shards[0], contents=contents))
+
+
+def test_a_folder_of_images(s3: Any) -> None:
+    for number in range(20):
+        put(s3, f"photos/{number:02d} ü.jpg", b"x")
+        put(s3, f"photos/{number:02d} ü.txt", f"photo {number}".encode())
+    put(s3, "photos/metadata.jsonl", b'{"file_name": "07 \xc3\xbc.jpg", "stars": 5}')
+    assert guess_format("s3://bucket/photos/") == "imagefolder"
+    planned = plan("s3://bucket/photos/", "s3://bucket/out", format="imagefolder")
+    names = [f"{number:02d} ü" for number in range(20)]
+    found = [image for records in planned.records() for image in records.images or []]
+    assert found == [f"s3://bucket/photos/{name}.jpg" for name in names]
+    assert [fetch(str(place), most_bytes=10, allow_private=False) for place in found[:2]] == [b"x", b"x"]
+    assert planned.texts() == [f"photo {number}" for number in range(20)]
+    assert planned.columns()["key"] == names
+    assert planned.columns()["meta_stars"] == [5 if number == 7 else None for number in range(20)]
+    put(s3, "photos/03 ü.txt", b"touched")
+    with pytest.raises(SourceError, match="touched"):
+        planned.records()
 
 
 def test_nothing_there(s3: Any) -> None:

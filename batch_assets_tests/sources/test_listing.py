@@ -136,6 +136,32 @@ def test_what_holds_no_images_by_its_names(tmp_path: Path) -> None:
         list_source(str(tmp_path / "tables"), None)
 
 
+@pytest.mark.parametrize(
+    ("names", "format"),
+    [
+        (["a.JPG", "deep/_DSC1.png", "x.mov"], "imagefolder"),
+        (["a.jpg", "a.json", "a.txt"], "imagefolder"),
+        (["train/a.jpg", "train/metadata.jsonl"], "imagefolder"),
+        (["0.parquet", "0/a.jpg", "0/a.json", "0_stats.json"], "imagefolder"),
+        (["0.parquet", "images/a.jpg"], None),
+        (["0.parquet", "0_stats.json", "images/a.jpg"], "img2dataset"),
+        (["a.jpg", "texts.jsonl"], None),
+        (["a.jpg", "0.tar"], "webdataset"),
+        (["a.jpg", "_x.parquet"], "imagefolder"),
+    ],
+)
+def test_folders_of_images_by_their_names(tmp_path: Path, names: list[str], format: str | None) -> None:
+    make(tmp_path / "in", *names)
+    assert guess_format(str(tmp_path / "in")) == format
+    if format == "imagefolder":
+        for path in ("in", f"in/{names[0]}") if names[0].lower().endswith("jpg") else ("in",):
+            assert guess_format(str(tmp_path / path)) == format
+        with pytest.raises((ConfigurationError, SourceError), match="--format imagefolder"):
+            list_source(str(tmp_path / "in"), None)
+    if names == ["0.parquet", "images/a.jpg"]:
+        assert guess_format(str(tmp_path / "in"), tables=True) == "img2dataset"
+
+
 def test_compressed_tars_are_not_read(tmp_path: Path) -> None:
     make(tmp_path, "a.tar.gz", "b.TGZ")
     with pytest.raises(SourceError, match=r"only compressed tars .*unpack them"):
