@@ -203,8 +203,13 @@ def holds_files(data_type: pa.DataType) -> bool:
     data_type = _plain(data_type)
     if pa.types.is_struct(data_type):
         fields = {field.name: field.type for field in data_type}
-        return is_bytes(fields.get("bytes", pa.null())) or is_text(fields.get("path", pa.null()))
-    return is_bytes(data_type)
+        return _is_file(fields.get("bytes", pa.null())) or is_text(fields.get("path", pa.null()))
+    return _is_file(data_type)
+
+
+def _is_file(data_type: pa.DataType) -> bool:
+    """Whether values may be whole files, which are not all of one size."""
+    return is_bytes(data_type) and not pa.types.is_fixed_size_binary(data_type)
 
 
 def is_made_of_files(data_type: pa.DataType) -> bool:
