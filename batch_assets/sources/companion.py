@@ -7,7 +7,7 @@ from typing import Any
 from batch_assets.errors import SourceError
 from batch_assets.sources.base import BATCH_RECORDS
 from batch_assets.sources.decoded import batch_bytes
-from batch_assets.sources.images import holds_files
+from batch_assets.sources.images import holds_files, is_made_of_files
 from batch_assets.sources.parquet_batches import batches
 from batch_assets.sources.parquet_files import open_parquet, parquet_errors, reopener
 from batch_assets.sources.parquet_groups import check_rows
@@ -47,7 +47,10 @@ class Companion:
         ):
             check_rows(parquet.metadata)
             schema = parquet.schema_arrow
-            names = [name for name in schema.names if not holds_files(schema.field(name).type)]
+            files = {
+                field.name for field in schema if holds_files(field.type) or is_made_of_files(field.type)
+            }
+            names = [name for name in schema.names if name not in files]
             if "key" not in names:
                 return {}
             reopen = reopener(self._storage, self._path, parquet.metadata)

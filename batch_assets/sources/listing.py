@@ -121,7 +121,10 @@ def _first_files(uri: str, leave_out: Sequence[str]) -> Iterator[FileInfo]:
 def _belong_to(images: set[str], names: Iterable[str]) -> bool:
     """Whether all that could be records stands beside an image, or is a table of images. `images` are stems."""
     return all(
-        format_of(name) is None or stem(name) in images or name.rpartition("/")[2] in TABLES for name in names
+        format_of(name) is None
+        or (name.lower().endswith(f".{METADATA}") and stem(name) in images)
+        or name.rpartition("/")[2] in TABLES
+        for name in names
     )
 
 

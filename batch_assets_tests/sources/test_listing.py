@@ -146,6 +146,7 @@ def test_what_holds_no_images_by_its_names(tmp_path: Path) -> None:
         (["0.parquet", "images/a.jpg"], None),
         (["0.parquet", "0_stats.json", "images/a.jpg"], "img2dataset"),
         (["a.jpg", "texts.jsonl"], None),
+        (["a.jpg", "a.jsonl"], None),
         (["a.jpg", "0.tar"], "webdataset"),
         (["a.jpg", "_x.parquet"], "imagefolder"),
     ],

@@ -181,7 +181,7 @@ def test_long_names_links_and_folders(tmp_path: Path, format: int) -> None:
 
 def test_metadata_of_the_companion(tmp_path: Path) -> None:
     table = {"key": ["0", "1", "2"], "caption": ["zero", "one", "gone"], "score": [0.5, float("nan"), 1.0],
-             "jpg": [b"not read"] * 3}  # fmt: skip
+             "jpg": [b"not read"] * 3, "views": [[b"not read"]] * 3}  # fmt: skip
     pq.write_table(pa.table(table), tmp_path / "00000.parquet")
     planned = plan_tar(tmp_path, tar_bytes([("0.jpg", b"a"), ("d/1.jpg", b"b"), ("3.jpg", b"c")]))
     assert planned.texts() == ["zero", "one", ""]
