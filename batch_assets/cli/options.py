@@ -30,7 +30,9 @@ FLAGS: dict[str, Any] = {
     "output": _flag(str, "Output root: a folder of this pipeline alone."),
     "model": _flag(str, "Model id or local directory."),
     "revision": _flag(str, "The hub's revision."),
-    "format": _flag(str, "jsonl, csv, parquet, img2dataset or webdataset; by default told by the extension."),
+    "format": _flag(
+        str, "jsonl, csv, parquet, img2dataset, webdataset or delta; by default told by the extension."
+    ),
     "text_column": _flag(str, "Column with the text; by default `text`, beside an image `caption`."),
     "image_column": _flag(str, "Column with images, or where each is."),
     "id_column": _flag(str, "Column with the record's id."),

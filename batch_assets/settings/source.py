@@ -25,11 +25,12 @@ class SourceSettings(Settings):
         "for one, each as soon as it is collected there: their embedded records with their columns and, as id_column, "
         "their record_id.",
     )
-    format: Literal["jsonl", "csv", "parquet", "img2dataset", "webdataset"] | None = Field(
+    format: Literal["jsonl", "csv", "parquet", "img2dataset", "webdataset", "delta"] | None = Field(
         default=None,
-        description="jsonl, csv, parquet, img2dataset or webdataset; by default told by the files' extension "
-        "(.jsonl .ndjson .json, each also .gz or .zst; .csv .tsv; .parquet). The last two hold images: img2dataset's "
-        "Parquet shards, and tar shards; both are to be named.",
+        description="jsonl, csv, parquet, img2dataset, webdataset or delta; by default told by the files' "
+        "extension (.jsonl .ndjson .json, each also .gz or .zst; .csv .tsv; .parquet), and a table's folder by its "
+        "log. img2dataset and webdataset hold images: img2dataset's Parquet shards, and tar shards; both are to be "
+        "named.",
     )
     id_column: str | None = Field(
         default=None,

@@ -9,19 +9,25 @@ from itertools import islice
 
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.planner import source_uri
-from batch_assets.sources.listing import is_of_format, locate, visible
+from batch_assets.sources.listing import is_of_format, list_source, locate
+from batch_assets.sources.tables.markers import TABLE_FORMATS, table_at
+from batch_assets.sources.visibility import visible
 
 FILES_PER_PAGE = 1_000
 
 
 @dataclass(frozen=True)
 class SourceChanges:
-    """Paths, ordered, of one stretch of the listing. `cursor` is where to go on; None: that was all."""
+    """Paths, ordered, of one stretch of the listing. `cursor` is where to go on; None: that was all.
+
+    `waits`: it is a table's new version, of which nothing is planned before `plan --replace`.
+    """
 
     new: list[str]
     touched: list[str]
     removed: list[str]
     cursor: str | None
+    waits: bool = False
 
 
 def compare_source(
@@ -38,6 +44,8 @@ def compare_source(
     """
     location = locate(source_uri(settings))
     storage = location.storage
+    if format in TABLE_FORMATS or (location.single is None and table_at(storage) is not None):
+        return _compare_table(settings, planned(None, None))
     last = None
     if location.single is not None:
         infos = [info for info in [storage.info(location.single)] if info is not None]
@@ -56,3 +64,13 @@ def compare_source(
         removed=[path for path in known if path not in found] if location.single is None else [],
         cursor=last,
     )
+
+
+def _compare_table(settings: PipelineSettings, known: Mapping[str, str]) -> SourceChanges:
+    """All that differs in the table's current version. Where it waits for `plan --replace`, nothing is new."""
+    found = {info.path: info.version for info in list_source(source_uri(settings), None, []).files}
+    touched = [path for path, version in found.items() if path in known and known[path] != version]
+    removed = [path for path in known if path not in found]
+    waits = bool(touched or removed)
+    new = [path for path in found if path not in known] if not waits else []
+    return SourceChanges(new, touched, removed, None, waits)

@@ -9,20 +9,28 @@ from batch_assets.sources.images import ImageColumns, meta_name
 from batch_assets.sources.registry import Sources
 from batch_assets.sources.shards import RECORD_ID
 from batch_assets.sources.spool_files import Spools
+from batch_assets.sources.tables.snapshot import TableSnapshot
 from batch_assets.sources.texts import TextRule
 from batch_assets.storage import Storage
 
 
 def open_sources(
-    settings: PipelineSettings, format: str, storage: Storage, spools: Spools, longest: int
+    settings: PipelineSettings,
+    format: str,
+    storage: Storage,
+    spools: Spools,
+    longest: int,
+    table: TableSnapshot | None = None,
 ) -> Sources:
-    """The implementations that read this pipeline's files, which are of `format`."""
+    """The implementations that read this pipeline's files, which are of `format`, and maybe those of a table."""
     source = settings.source
     texts = set(_text_columns(settings))
     if source.id_column is not None:
         texts.add(source.id_column)
     images = ImageColumns(source.image_column, format == "img2dataset") if source.images else None
-    return Sources(format, storage, spools, longest, frozenset(texts), images)
+    if table is None:
+        return Sources(format, storage, spools, longest, frozenset(texts), images)
+    return Sources(format, storage, spools, longest, frozenset(texts), images, table.values, table.deleted)
 
 
 def column_scan(settings: PipelineSettings, format: str, earlier: Sequence[Column] | None) -> ColumnScan:

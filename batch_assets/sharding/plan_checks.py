@@ -4,6 +4,7 @@ Everything raises ValueError with the reason; `plan_files.py` names the file and
 """
 
 import datetime
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -48,6 +49,8 @@ def parse_summary(data: bytes, generation: int) -> PlanSummary:
         raise ValueError(f"columns: no type {min(unknown)[:80]!r}")
     if not all(map(paths.is_shard_key, summary.superseded)):
         raise ValueError("superseded: not keys of shards")
+    if summary.table is not None and re.fullmatch("[0-9a-f]{64}", summary.table.files) is None:
+        raise ValueError("table: files: is no digest")
     if "\0" in summary.source_uri + summary.base_uri:
         raise ValueError("base_uri: holds a NUL")
     datetime.datetime.fromisoformat(summary.created)

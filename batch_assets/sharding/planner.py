@@ -6,6 +6,7 @@ plan of a pipeline over another one's shards is `chained.py`'s.
 
 import datetime
 from collections.abc import Callable, Sequence
+from dataclasses import replace as replace_fields
 
 from batch_assets.errors import ConfigurationError, SourceError
 from batch_assets.paths import shard_order
@@ -13,11 +14,12 @@ from batch_assets.settings.pipeline import FOLDER, PipelineSettings
 from batch_assets.sharding.cutting import ShardCutter
 from batch_assets.sharding.known import KnownSource, read_known
 from batch_assets.sharding.opening import column_scan, open_sources
-from batch_assets.sharding.plan import PlanResult, PlanSummary
+from batch_assets.sharding.plan import PlannedTable, PlanResult, PlanSummary, Shard
 from batch_assets.sources.base import Segment, SourceFile, Stretch
 from batch_assets.sources.listing import Listing, list_source
 from batch_assets.sources.shards import normalize_source
 from batch_assets.sources.spool_files import Spools
+from batch_assets.sources.tables.snapshot import TableSnapshot, write_table_files
 from batch_assets.storage import FileInfo, Storage
 
 
@@ -49,9 +51,7 @@ def plan_generation(
     source = settings.source
     listing = list_source(uri, source.format, [settings.output.root, root.uri])
     known = read_known(root, listing.location.storage.uri, with_shards=replace)
-    walk = _Walk(
-        settings, spools or Spools(root), listing, known, min_records=min_records, on_progress=on_progress
-    )
+    spools = spools or Spools(root)
     listed = {info.path: info for info in listing.files}
     touched = [
         path for path, file in known.files.items() if path in listed and listed[path].version != file.version
@@ -59,6 +59,12 @@ def plan_generation(
     unchanged = frozenset(known.files.keys() & listed.keys()) - set(touched)
     removed = [path for path in known.files if path not in listed] if _whole(known, listing) else []
     superseded = _superseded(known, {*touched, *removed}) if replace else []
+    table = listing.table
+    waits = table is not None and not replace and bool(touched or removed)
+    if waits:
+        # New rows beside old ones that the table has no more would be a version that never was.
+        listing = replace_fields(listing, files=[info for info in listing.files if info.path in unchanged])
+    walk = _Walk(settings, spools, listing, known, min_records=min_records, on_progress=on_progress)
     walk.plan(touched if replace else [], superseded)
     shards = walk.cutter.finish()
     if known.columns is None and not shards:
@@ -66,6 +72,7 @@ def plan_generation(
             f"{uri}: its {len(listing.files):,} files hold no records; there is nothing to embed"
         )
     columns = walk.columns.columns()
+    planned = _planned_table(table, walk.files, shards, spools) if table is not None else None
     summary = PlanSummary(
         generation=known.generation + 1,
         source_uri=normalize_source(uri),
@@ -81,8 +88,20 @@ def plan_generation(
         max_record_bytes=settings.shards.max_record_bytes,
         left_out=listing.left_out,
         superseded=superseded,
+        table=planned,
     )
-    return PlanResult(summary, shards, sorted(touched), sorted(removed), unchanged)
+    version = table.version if table is not None else None
+    return PlanResult(summary, shards, sorted(touched), sorted(removed), unchanged, version, waits)
+
+
+def _planned_table(
+    table: TableSnapshot, files: Sequence[SourceFile], shards: Sequence[Shard], spools: Spools
+) -> PlannedTable | None:
+    """What is fixed of the table in this generation; None where it has none of its files."""
+    wanted = {file.path for file in files} | {s.path for shard in shards for s in shard.segments}
+    if not wanted:
+        return None
+    return PlannedTable(table.version, write_table_files(spools, table, wanted))
 
 
 def source_uri(settings: PipelineSettings) -> str:
@@ -120,7 +139,12 @@ class _Walk:
         self.files: list[SourceFile] = []
         self.columns = column_scan(settings, listing.format, known.columns)
         self.sources = open_sources(
-            settings, listing.format, listing.location.storage, spools, shards.max_record_bytes
+            settings,
+            listing.format,
+            listing.location.storage,
+            spools,
+            shards.max_record_bytes,
+            listing.table,
         )
         self.cutter = ShardCutter(
             known.generation + 1,

@@ -18,6 +18,7 @@ from batch_assets.sources.columns import ColumnScan
 from batch_assets.sources.files import open_stream
 from batch_assets.sources.json_values import long_number_lines, parse_object, too_large
 from batch_assets.sources.lines import find_records, line_blocks, lines_of
+from batch_assets.sources.partitions import FileValues, Partitions, no_values
 from batch_assets.sources.records import RecordBuilder
 from batch_assets.storage import FileInfo, Storage
 
@@ -27,9 +28,10 @@ _SCAN_LINES = 4096  # parsed at once: all of a block's objects would take many t
 class JsonLinesSource:
     """Uncompressed JSON Lines files under `storage`. A line over `longest` bytes is not looked into."""
 
-    def __init__(self, storage: Storage, longest: int) -> None:
+    def __init__(self, storage: Storage, longest: int, partitions: Partitions = no_values) -> None:
         self._storage = storage
         self._longest = longest
+        self._partitions = partitions
 
     def prepare(self, file: FileInfo, most: int | None) -> str:
         return ""
@@ -38,10 +40,10 @@ class JsonLinesSource:
         self, file: FileInfo, spool: str, first_row: int, first_byte: int, columns: ColumnScan
     ) -> Iterator[Stretch]:
         chunks = open_stream(self._storage, file.path, first_byte, file.size, file.version)
-        row = first_row
+        row, beside = first_row, FileValues(self._partitions(file.path))
         for block in line_blocks(chunks, first_byte, self._longest):
             if not block.overlong:
-                scan_lines(lines_of(block), block.data, self._longest, columns)
+                scan_lines(lines_of(block), block.data, self._longest, columns, beside)
             count, numbers, ends = find_records(block)
             if len(numbers):
                 yield Stretch(numbers + row, ends)
@@ -69,7 +71,7 @@ class JsonLinesSource:
         )
 
     def read(self, segment: Segment, rules: RecordRules, ordinal: int) -> Iterator[Records]:
-        builder = RecordBuilder(rules, segment.path, ordinal)
+        builder = RecordBuilder(rules, segment.path, ordinal, self._partitions(segment.path))
         row = segment.first_row
         for block in line_blocks(self._chunks(segment), segment.first_byte, rules.longest):
             if block.overlong:
@@ -101,8 +103,10 @@ def _build(builder: RecordBuilder, rows: list[int], lines: list[bytes], careful:
     return builder.from_objects(rows, [parse_object(line, longest, careful) for line in lines])
 
 
-def scan_lines(lines: Sequence[bytes], data: bytes, longest: int, columns: ColumnScan) -> None:
-    """Show the JSON objects among `lines`, which make up `data`, to `columns`."""
+def scan_lines(
+    lines: Sequence[bytes], data: bytes, longest: int, columns: ColumnScan, beside: FileValues | None = None
+) -> None:
+    """Show the JSON objects among `lines`, which make up `data`, to `columns`, with what stands beside their file."""
     if columns.finished:
         return
     careful = long_number_lines(data)
@@ -114,7 +118,11 @@ def scan_lines(lines: Sequence[bytes], data: bytes, longest: int, columns: Colum
             values = [orjson.loads(line) for line in part if line]
         except ValueError:  # some line needs care, or is no JSON
             values = [parse_object(line, longest, careful) for line in part]
-        columns.add_objects([value for value in values if type(value) is dict])
+        objects = [value for value in values if type(value) is dict]
+        if beside is None:
+            columns.add_objects(objects)
+        else:
+            beside.show(objects, columns)
 
 
 def cut(segment: Segment, records: int, row: int, byte: int) -> tuple[Segment, Segment]:

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -10,6 +10,17 @@ from batch_assets import paths
 from batch_assets.errors import ConfigurationError, SourceError
 from batch_assets.settings.source import IMAGE_FORMATS
 from batch_assets.sources.files import COMPRESSIONS
+from batch_assets.sources.tables.markers import (
+    NAMES,
+    TABLE_FORMATS,
+    note_tables,
+    refuse_inside,
+    refuse_tables,
+    table_at,
+)
+from batch_assets.sources.tables.reading import live_files, read_table
+from batch_assets.sources.tables.snapshot import TableSnapshot
+from batch_assets.sources.visibility import outside, paths_below, real_uri, visible
 from batch_assets.storage import FileInfo, Storage, is_local, join_uri, normalize_uri, open_storage
 
 EXTENSIONS = {
@@ -21,6 +32,7 @@ EXTENSIONS = {
     ".parquet": "parquet",
     ".tar": "webdataset",
 }
+PARQUET_FORMATS = ("parquet", "img2dataset", *TABLE_FORMATS)
 _SPOOLED = ("jsonl", "csv")  # what may be compressed
 _NAMES_LOOKED_AT = 1_000
 _COMPRESSED_TARS = (".tgz", *(f".tar{suffix}" for suffix in (".gz", ".zst", ".bz2", ".xz")))
@@ -36,12 +48,16 @@ class Location:
 
 @dataclass(frozen=True)
 class Listing:
-    """A source's files, ordered by path, and a sentence for each kind of file that was left out."""
+    """A source's files, ordered by path, and a sentence for each kind of file that was left out.
+
+    Of a table they are those of its current version, `table`.
+    """
 
     location: Location
     format: str
     files: Sequence[FileInfo]
     left_out: Sequence[str]
+    table: TableSnapshot | None = None
 
 
 def locate(uri: str) -> Location:
@@ -71,7 +87,7 @@ def format_of(path: str) -> str | None:
 
 def is_of_format(path: str, format: str) -> bool:
     """Whether a file in a folder is one of a source of this format."""
-    return format_of(path) == ("parquet" if format == "img2dataset" else format)
+    return format_of(path) == ("parquet" if format in PARQUET_FORMATS else format)
 
 
 def guess_format(uri: str, leave_out: Sequence[str] = (), *, tables: bool = False) -> str | None:
@@ -103,18 +119,20 @@ def list_source(uri: str, format: str | None, leave_out: Sequence[str] = ()) -> 
     storage = location.storage
     for root in leave_out:
         _refuse_own_folders(location, root)
+    refuse_inside(storage.uri if location.single is None else join_uri(storage.uri, location.single))
     if location.single is not None:
         return _single_file(uri, location, location.single, format)
-    for root in leave_out:
-        if _real(root) == _real(storage.uri):
-            raise ConfigurationError(
-                f"output.root: {root!r} is the source's own folder; name a folder of its own"
-            )
+    if (kind := table_at(storage)) is not None:
+        return _list_table(location, kind, format)
+    if format in TABLE_FORMATS:
+        raise ConfigurationError(f"source.format: {format}: {storage.uri} is not {NAMES[format]}'s folder")
     hidden: list[str] = []
     others: Counter[str] = Counter()
     files: dict[str, list[FileInfo]] = {}
+    tables: dict[str, str] = {}
     try:
-        for info in visible(storage.list(), storage, leave_out, hidden):
+        infos = note_tables(outside(storage.list(), storage, leave_out), tables)
+        for info in visible(infos, storage, [], hidden):
             found = format_of(info.path)
             if format in IMAGE_FORMATS:  # whatever else lies there, such as statistics, goes by its name
                 found = format if is_of_format(info.path, format) else None
@@ -124,25 +142,54 @@ def list_source(uri: str, format: str | None, leave_out: Sequence[str] = ()) -> 
                 files.setdefault(found, []).append(info)
     except PermissionError as error:
         raise SourceError(f"{error.filename}: cannot be listed; allow it, or move the folder away") from None
+    refuse_tables(storage.uri, tables)
     if format is None:
         _refuse_unnamed(files, storage.uri)
     chosen = format or next(iter(files), None)
+    left_out = _counted(files, others, hidden, chosen)
+    if chosen is None or not files.get(chosen):
+        raise _nothing_found(storage, format, others, left_out)
+    return Listing(location, chosen, sorted(files[chosen], key=lambda info: info.path), left_out)
+
+
+def _list_table(location: Location, kind: str, format: str | None) -> Listing:
+    uri = location.storage.uri
+    if format not in (None, kind):
+        raise ConfigurationError(
+            f"source.format: {format}: {uri} is {NAMES[kind]}, whose files are not to be read one by one: old and "
+            "deleted rows are among them; leave source.format out"
+        )
+    table = read_table(kind, uri)
+    files, others = live_files(table, location.storage)
+    left_out = [f"{others:,} Parquet files that are not part of the table's version {table.version}"]
+    return Listing(location, kind, files, left_out if others else [], table)
+
+
+def _counted(
+    files: Mapping[str, Sequence[FileInfo]],
+    others: Counter[str],
+    hidden: Sequence[str],
+    chosen: str | None,
+) -> list[str]:
+    """A sentence for each kind of file that is left out."""
     left_out = [f"{sum(others.values()):,} files of other extensions ({_counts(others)})"] if others else []
     left_out += [f"{len(infos):,} {kind} files" for kind, infos in files.items() if kind != chosen]
     if hidden:
         left_out.append(
             f"{len(hidden):,} files with a name or folder that begins with '.' or '_', such as {hidden[0]}"
         )
-    if chosen is None or not files.get(chosen):
-        raise _nothing_found(storage, format, others, left_out)
-    return Listing(location, chosen, sorted(files[chosen], key=lambda info: info.path), left_out)
+    return left_out
 
 
 def _refuse_own_folders(location: Location, root: str) -> None:
     """Raise ConfigurationError where the source lies in a folder of the output root that this program fills."""
     uri = location.storage.uri
+    if location.single is None and real_uri(root) == real_uri(uri):
+        raise ConfigurationError(
+            f"output.root: {root!r} is the source's own folder; name a folder of its own"
+        )
     lies_at = uri if location.single is None else join_uri(uri, location.single)
-    for inside in _below(lies_at, root):
+    for inside in paths_below(lies_at, root):
         own = inside.split("/")[0]
         if own in paths.FOLDERS:
             raise ConfigurationError(
@@ -205,40 +252,6 @@ def _extension(path: str) -> str:
     name = path.lower()
     compressed = next((extension for extension in _COMPRESSED_TARS if name.endswith(extension)), None)
     return compressed or os.path.splitext(path)[1] or "no extension"
-
-
-def visible(
-    infos: Iterable[FileInfo], storage: Storage, leave_out: Sequence[str], hidden: list[str]
-) -> Iterator[FileInfo]:
-    """Drop output roots, and what is hidden by its name, which is appended to `hidden`."""
-    prefixes = tuple(f"{path}/" for root in leave_out for path in _below(root, storage.uri))
-    for info in infos:
-        if prefixes and info.path.startswith(prefixes):
-            continue
-        if any(part.startswith((".", "_")) for part in info.path.split("/")):
-            hidden.append(info.path)
-            continue
-        try:
-            info.path.encode()
-        except UnicodeEncodeError:
-            raise SourceError(f"{storage.uri}: the file name {info.path!r} is no UTF-8; rename it") from None
-        yield info
-
-
-def _below(uri: str, root: str) -> set[str]:
-    """The paths of `uri` relative to `root`, as they are spelled and as links lead; none where it lies elsewhere."""
-    spelled = (normalize_uri(uri), normalize_uri(root)), (_real(uri), _real(root))
-    return {
-        one.removeprefix(folder.rstrip("/") + "/")
-        for one, folder in spelled
-        if one.startswith(folder.rstrip("/") + "/")
-    }
-
-
-def _real(uri: str) -> str:
-    """The one place that a URI means, whatever symbolic links lead there."""
-    uri = normalize_uri(uri)
-    return os.path.realpath(uri) if is_local(uri) else uri
 
 
 def _counts(counter: Counter[str]) -> str:

@@ -1,16 +1,17 @@
 """Parquet files: a segment is a range of rows, of which only the row groups it overlaps are read."""
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_assets.errors import SourceError
-from batch_assets.sources.arrays import PLAN_TYPES, arrow_array, natural_array
+from batch_assets.sources.arrays import PLAN_TYPES, natural_array
 from batch_assets.sources.base import (
     BATCH_BYTES,
     BATCH_RECORDS,
@@ -30,7 +31,9 @@ from batch_assets.sources.parquet_batches import batches
 from batch_assets.sources.parquet_columns import declared_kinds, find_overlong, is_bytes, is_text, valid_text
 from batch_assets.sources.parquet_files import open_parquet, parquet_errors, reopener
 from batch_assets.sources.parquet_groups import bytes_of, check_rows, narrow
-from batch_assets.sources.records import RecordBuilder, id_text
+from batch_assets.sources.partitions import Partitions, declare, no_values, repeated
+from batch_assets.sources.records import RecordBuilder, id_text, planned_array
+from batch_assets.sources.tables.snapshot import DeletedRows, kept_rows, no_deleted_rows, stored_version
 from batch_assets.sources.temporal import temporal_as_text
 from batch_assets.sources.texts import check_text
 from batch_assets.storage import FileInfo, Storage, join_uri
@@ -44,7 +47,8 @@ class ParquetSource:
     """Parquet files under `storage`. `text_columns` may be binary: they are read as UTF-8.
 
     The columns in `unread` are taken for not there. `images` tells in which column the images are
-    to be found, where records are images.
+    to be found, where records are images. `partitions` are the values that stand beside a file, `deleted`
+    its rows that are no records: of a table, as its metadata tell them.
     """
 
     def __init__(
@@ -53,11 +57,15 @@ class ParquetSource:
         text_columns: frozenset[str],
         unread: frozenset[str] = frozenset(),
         images: ImageColumns | None = None,
+        partitions: Partitions = no_values,
+        deleted: DeletedRows = no_deleted_rows,
     ) -> None:
         self._storage = storage
         self._text_columns = text_columns
         self._unread = unread
         self._images = images
+        self._partitions = partitions
+        self._deleted = deleted
 
     def prepare(self, file: FileInfo, most: int | None) -> str:
         return ""
@@ -79,15 +87,20 @@ class ParquetSource:
                     if field.name in unread:
                         continue
                     columns.add_kinds(field.name, declared_kinds(self._declared(field), metadata, places))
+                for name, value in self._partitions(file.path).items():
+                    if name not in parquet.schema_arrow.names:
+                        declare(columns, name, value)
             groups = [
                 (metadata.row_group(i).num_rows, bytes_of(metadata.row_group(i), self._unread))
                 for i in range(metadata.num_row_groups)
             ]
         row = byte = 0
+        deleted = self._deleted(file.path)
         for count, size in groups:
             for start in range(0, count, _STRETCH_ROWS):
                 numbers = np.arange(start, min(start + _STRETCH_ROWS, count), dtype=np.int64)
                 new = numbers[max(first_row - row - start, 0) :]
+                new = kept_rows(new + row, deleted) - row
                 if len(new):
                     # A group's bytes, shared out evenly; never fewer than one to a row.
                     yield Stretch(new + row, byte + (new + 1) * max(size, count) // count)
@@ -106,7 +119,8 @@ class ParquetSource:
         )
 
     def split(self, segment: Segment, records: int) -> tuple[Segment, Segment]:
-        row = segment.first_row + records
+        rows = kept_rows(np.arange(segment.first_row, segment.last_row), self._deleted(segment.path))
+        row = int(rows[records - 1]) + 1
         byte = segment.first_byte + (segment.last_byte - segment.first_byte) * records // segment.records
         return (
             replace(segment, last_row=row, last_byte=byte, records=records),
@@ -133,17 +147,28 @@ class ParquetSource:
             # Parquet knows columns by dotted paths: a dot in a name would be taken for a nested one.
             selected = readable if any("." in name for name in wanted) else present
             reopen = reopener(self._storage, segment.path, parquet.metadata)
+            beside = {name: value for name, value in self._partitions(segment.path).items() if name in wanted}
+            deleted = self._deleted(segment.path)
             rows = (segment.first_row, segment.last_row)
             for row, batch in batches(parquet, reopen, selected, most, *rows):
                 used = batch if selected is present else batch.select(present)
-                yield self._records(builder, row, used, images)
+                numbers = kept_rows(np.arange(row, row + len(batch)), deleted)
+                if len(numbers) < len(batch) and used.num_columns:
+                    used = used.take(pa.array(numbers - row))
+                if len(numbers):
+                    used = _with_values(used, beside, len(numbers))
+                    yield self._records(builder, numbers, used, images)
             self._check(segment.path, segment.version)
 
     def _records(
-        self, builder: RecordBuilder, row: int, batch: pa.RecordBatch, images: FileImages | None
+        self,
+        builder: RecordBuilder,
+        rows: npt.NDArray[np.int64],
+        batch: pa.RecordBatch,
+        images: FileImages | None,
     ) -> Records:
         rules = builder.rules
-        count = len(batch)
+        count = len(rows)
         present = set(batch.schema.names)
         if images is not None and images.whole:
             present.discard(images.column)
@@ -160,7 +185,7 @@ class ParquetSource:
         arrays: list[pa.Array] = []
         for column in rules.columns:
             if column.source in present:
-                arrays.append(_planned(readable[column.source], column.type, column.source, builder))
+                arrays.append(planned_array(readable[column.source], column))
             else:
                 arrays.append(pa.nulls(count, PLAN_TYPES[column.type]))
         texts = [builder.caption(text) for text in self._texts(builder, readable, count)]
@@ -174,7 +199,7 @@ class ParquetSource:
             faults = {**faults, **unfit}
         for index, fault in faults.items():
             texts[index] = fault
-        return builder.build(range(row, row + count), texts, ids, arrays, values)
+        return builder.build(rows.tolist(), texts, ids, arrays, values)
 
     def _texts(self, builder: RecordBuilder, readable: dict[str, pa.Array], count: int) -> list[str | Fault]:
         names = builder.text_rule.columns
@@ -213,18 +238,15 @@ class ParquetSource:
         info = self._storage.info(path)
         if info is None:
             raise FileNotFoundError(path)
-        if info.version != version:
+        if info.version != stored_version(version):
             raise touched(self._storage, path)
 
 
-def _planned(array: pa.Array, plan_type: str, name: str, builder: RecordBuilder) -> pa.Array:
-    try:
-        return arrow_array(array, plan_type)
-    except pa.ArrowException as error:
-        raise SourceError(
-            f"column {name!r} holds values that are not {plan_type}, as it was planned ({error}); "
-            "`plan --replace` plans the file anew"
-        ) from error
+def _with_values(batch: pa.RecordBatch, values: Mapping[str, pa.Scalar], count: int) -> pa.RecordBatch:
+    """The rows of a file with its partition columns; a column that the file has itself stays."""
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    added = {name: repeated(value, count) for name, value in values.items() if name not in columns}
+    return pa.RecordBatch.from_pydict(columns | added) if added else batch
 
 
 def _values(array: pa.Array) -> list[Any]:

@@ -26,6 +26,7 @@ from batch_assets.sources.files import decompressed
 from batch_assets.sources.json_values import long_number_lines, parse_object, too_large
 from batch_assets.sources.jsonl import cut, scan_lines
 from batch_assets.sources.lines import line_blocks, lines_of
+from batch_assets.sources.partitions import FileValues, Partitions, no_values
 from batch_assets.sources.records import RecordBuilder
 from batch_assets.sources.spool_files import (
     GROUP_BYTES,
@@ -61,13 +62,20 @@ class SpooledSource:
     """Files under `storage`, read by way of their spools."""
 
     def __init__(
-        self, storage: Storage, spools: Spools, format: str, reader: RowReader, longest: int
+        self,
+        storage: Storage,
+        spools: Spools,
+        format: str,
+        reader: RowReader,
+        longest: int,
+        partitions: Partitions = no_values,
     ) -> None:
         self._storage = storage
         self._spools = spools
         self._format = format
         self._reader = reader
         self._longest = longest
+        self._partitions = partitions
 
     def prepare(self, file: FileInfo, most: int | None) -> str:
         """Write the file's spool, unless it is there; its digest depends on all that decides its content."""
@@ -89,7 +97,7 @@ class SpooledSource:
     def scan(
         self, file: FileInfo, spool: str, first_row: int, first_byte: int, columns: ColumnScan
     ) -> Iterator[Stretch]:
-        end = 0
+        end, beside = 0, FileValues(self._partitions(file.path))
         for batch in self._read(file.path, file.version, spool, 0, None):
             lines = [line or b"" for line in batch.column("line").to_pylist()]
             rows = batch.column("row").to_numpy()
@@ -97,7 +105,7 @@ class SpooledSource:
             end = int(ends[-1])
             new = int(np.searchsorted(rows, first_row))
             if new < len(rows):
-                scan_lines(lines[new:], b"\n".join(lines[new:]), self._longest, columns)
+                scan_lines(lines[new:], b"\n".join(lines[new:]), self._longest, columns, beside)
                 yield Stretch(rows[new:], ends[new:])
 
     def split(self, segment: Segment, records: int) -> tuple[Segment, Segment]:
@@ -114,7 +122,7 @@ class SpooledSource:
         return [replace(segment, first_row=row, last_row=row + 1, records=1) for row in sorted(rows)]
 
     def read(self, segment: Segment, rules: RecordRules, ordinal: int) -> Iterator[Records]:
-        builder = RecordBuilder(rules, segment.path, ordinal)
+        builder = RecordBuilder(rules, segment.path, ordinal, self._partitions(segment.path))
         for batch in self._read_segment(segment):
             lines = batch.column("line").to_pylist()
             careful = long_number_lines(b"\n".join(line or b"" for line in lines))
