@@ -150,6 +150,7 @@ def _generation(
             left_out=(),
             task=None,
             table=None,
+            partitions={},
         ),
         own,
     )

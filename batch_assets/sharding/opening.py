@@ -6,10 +6,11 @@ from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.settings.source import IMAGE_FORMATS
 from batch_assets.sources.columns import Column, ColumnScan
 from batch_assets.sources.images import ImageColumns, meta_name
+from batch_assets.sources.partitions import Partitions, no_values
 from batch_assets.sources.registry import Sources
 from batch_assets.sources.shards import RECORD_ID
 from batch_assets.sources.spool_files import Spools
-from batch_assets.sources.tables.snapshot import TableSnapshot
+from batch_assets.sources.tables.snapshot import DeletedRows, no_deleted_rows
 from batch_assets.sources.texts import TextRule
 from batch_assets.storage import Storage
 
@@ -20,17 +21,16 @@ def open_sources(
     storage: Storage,
     spools: Spools,
     longest: int,
-    table: TableSnapshot | None = None,
+    partitions: Partitions = no_values,
+    deleted: DeletedRows = no_deleted_rows,
 ) -> Sources:
-    """The implementations that read this pipeline's files, which are of `format`, and maybe those of a table."""
+    """The implementations that read this pipeline's files, which are of `format`, with what stands beside the files."""
     source = settings.source
     texts = set(_text_columns(settings))
     if source.id_column is not None:
         texts.add(source.id_column)
     images = ImageColumns(source.image_column, format == "img2dataset") if source.images else None
-    if table is None:
-        return Sources(format, storage, spools, longest, frozenset(texts), images)
-    return Sources(format, storage, spools, longest, frozenset(texts), images, table.values, table.deleted)
+    return Sources(format, storage, spools, longest, frozenset(texts), images, partitions, deleted)
 
 
 def column_scan(settings: PipelineSettings, format: str, earlier: Sequence[Column] | None) -> ColumnScan:

@@ -49,7 +49,8 @@ class PlanSummary:
     `base_uri`: `source_uri`, or the folder of a single file. The shards in `superseded`, of
     earlier generations, are replaced by this one's. `task` is what the pipeline makes of its records;
     None in the plans of versions that did not say. `table` is there where the source is a table, whose
-    files alone do not say which rows it has.
+    files alone do not say which rows it has. `partitions` are the columns that stand in the names of the source's
+    folders, each with its type (see `sources/hive.py`); none in the plans of versions that did not know any.
     """
 
     generation: int
@@ -68,6 +69,7 @@ class PlanSummary:
     superseded: Sequence[str] = ()
     task: Task | None = None
     table: PlannedTable | None = None
+    partitions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def source_columns(self) -> tuple[Column, ...]:

@@ -16,10 +16,11 @@ from batch_assets.sharding.known import KnownSource, read_known
 from batch_assets.sharding.opening import column_scan, open_sources
 from batch_assets.sharding.plan import PlannedTable, PlanResult, PlanSummary, Shard
 from batch_assets.sources.base import Segment, SourceFile, Stretch
+from batch_assets.sources.hive import HivePartitions, find_partitions
 from batch_assets.sources.listing import Listing, list_source
 from batch_assets.sources.shards import normalize_source
 from batch_assets.sources.spool_files import Spools
-from batch_assets.sources.tables.snapshot import TableSnapshot, write_table_files
+from batch_assets.sources.tables.snapshot import TableSnapshot, no_deleted_rows, write_table_files
 from batch_assets.storage import FileInfo, Storage
 
 
@@ -64,7 +65,10 @@ def plan_generation(
     if waits:
         # New rows beside old ones that the table has no more would be a version that never was.
         listing = replace_fields(listing, files=[info for info in listing.files if info.path in unchanged])
-    walk = _Walk(settings, spools, listing, known, min_records=min_records, on_progress=on_progress)
+    partitions, told = _partitions(listing, known)
+    walk = _Walk(
+        settings, spools, listing, known, partitions, min_records=min_records, on_progress=on_progress
+    )
     walk.plan(touched if replace else [], superseded)
     shards = walk.cutter.finish()
     if known.columns is None and not shards:
@@ -86,12 +90,20 @@ def plan_generation(
         files=walk.files,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         max_record_bytes=settings.shards.max_record_bytes,
-        left_out=listing.left_out,
+        left_out=[*listing.left_out, *([told] if told else [])],
         superseded=superseded,
         table=planned,
+        partitions=partitions.types,
     )
     version = table.version if table is not None else None
     return PlanResult(summary, shards, sorted(touched), sorted(removed), unchanged, version, waits)
+
+
+def _partitions(listing: Listing, known: KnownSource) -> tuple[HivePartitions, str | None]:
+    """The columns in the names of folders, and a sentence on such names that are none; a table tells its own."""
+    if listing.table is not None or listing.location.single is not None or listing.format == "webdataset":
+        return HivePartitions({}), None
+    return find_partitions((info.path for info in listing.files), known.partitions)
 
 
 def _planned_table(
@@ -131,6 +143,7 @@ class _Walk:
         spools: Spools,
         listing: Listing,
         known: KnownSource,
+        partitions: HivePartitions,
         *,
         min_records: int,
         on_progress: Callable[[int, int], None] | None,
@@ -144,7 +157,8 @@ class _Walk:
             listing.location.storage,
             spools,
             shards.max_record_bytes,
-            listing.table,
+            partitions.values if listing.table is None else listing.table.values,
+            no_deleted_rows if listing.table is None else listing.table.deleted,
         )
         self.cutter = ShardCutter(
             known.generation + 1,

@@ -50,7 +50,8 @@ def read_delta(uri: str) -> TableSnapshot:
 
 def _refuse_unknown(uri: str, table: Any) -> None:
     protocol, properties = table.protocol(), table.metadata().configuration
-    unknown: set[str] = set(protocol.reader_features or ()) - _READ_FEATURES
+    features: list[str] = protocol.reader_features or []
+    unknown = set(features) - _READ_FEATURES
     if properties.get("delta.columnMapping.mode", "none") != "none":
         unknown.add("columnMapping")
     if unknown:
