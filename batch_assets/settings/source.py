@@ -58,6 +58,16 @@ class SourceSettings(Settings):
     columns: list[str] | None = Field(
         default=None, description="Columns passed through to the output; by default all of them."
     )
+    exclude: list[str] = Field(
+        default_factory=list,
+        description="Files of a folder that are not to be read, as patterns such as notes.jsonl, *.tmp.json or "
+        "raw/2023-*: with a slash, of paths relative to the source; without, of any name of a file or folder.",
+    )
+    always_include: list[str] = Field(
+        default_factory=list,
+        description="Files, as such patterns, that are records in any case: not left out as another tool's metadata, "
+        "nor refused because their columns have nothing in common with the other files'.",
+    )
     limit: int | None = Field(
         default=None, ge=1, description="Plan at most this many records, the first ones."
     )

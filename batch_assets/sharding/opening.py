@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.settings.source import IMAGE_FORMATS
 from batch_assets.sources.columns import Column, ColumnScan
+from batch_assets.sources.foreign import FileRules
 from batch_assets.sources.images import ImageColumns, meta_name
 from batch_assets.sources.partitions import Partitions, no_values
 from batch_assets.sources.registry import Sources
@@ -33,14 +34,19 @@ def open_sources(
     return Sources(format, storage, spools, longest, frozenset(texts), images, partitions, deleted)
 
 
+def file_rules(settings: PipelineSettings) -> FileRules:
+    """Which files of a folder are the pipeline's records."""
+    source = settings.source
+    return FileRules(source.exclude, source.always_include, text_columns(settings))
+
+
 def column_scan(settings: PipelineSettings, format: str, earlier: Sequence[Column] | None) -> ColumnScan:
     """What settles the columns of a plan; `earlier` are those of the generation before.
 
     Raises ConfigurationError for a template that is none.
     """
     source = settings.source
-    # An image without a caption is no bad record.
-    texts = [] if source.images else _text_columns(settings)
+    texts = text_columns(settings)
     return ColumnScan(
         source.columns,
         _required_columns(settings),
@@ -50,6 +56,11 @@ def column_scan(settings: PipelineSettings, format: str, earlier: Sequence[Colum
         _implied_columns(settings),
         meta_name if format in IMAGE_FORMATS else str,
     )
+
+
+def text_columns(settings: PipelineSettings) -> list[str]:
+    """The columns without which a record is a bad one; none of images: one without a caption is no bad record."""
+    return [] if settings.source.images else _text_columns(settings)
 
 
 def _text_columns(settings: PipelineSettings) -> list[str]:

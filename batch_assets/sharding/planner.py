@@ -12,8 +12,9 @@ from batch_assets.errors import ConfigurationError, SourceError
 from batch_assets.paths import shard_order
 from batch_assets.settings.pipeline import FOLDER, PipelineSettings
 from batch_assets.sharding.cutting import ShardCutter
+from batch_assets.sharding.files_alike import FilesAlike
 from batch_assets.sharding.known import KnownSource, read_known
-from batch_assets.sharding.opening import column_scan, open_sources
+from batch_assets.sharding.opening import column_scan, file_rules, open_sources, text_columns
 from batch_assets.sharding.plan import PlannedTable, PlanResult, PlanSummary, Shard
 from batch_assets.sources.base import Segment, SourceFile, Stretch
 from batch_assets.sources.hive import HivePartitions, find_partitions
@@ -50,7 +51,7 @@ def plan_generation(
             f"{min_records:,} records in a shard; raise it"
         )
     source = settings.source
-    listing = list_source(uri, source.format, [settings.output.root, root.uri])
+    listing = list_source(uri, source.format, [settings.output.root, root.uri], file_rules(settings))
     known = read_known(root, listing.location.storage.uri, with_shards=replace)
     spools = spools or Spools(root)
     listed = {info.path: info for info in listing.files}
@@ -75,6 +76,7 @@ def plan_generation(
         raise SourceError(
             f"{uri}: its {len(listing.files):,} files hold no records; there is nothing to embed"
         )
+    walk.alike.refuse_strangers(listing.location.storage.uri, source.always_include)
     columns = walk.columns.columns()
     planned = _planned_table(table, walk.files, shards, spools) if table is not None else None
     summary = PlanSummary(
@@ -168,6 +170,7 @@ class _Walk:
             split=self._split,
             by_folder=settings.merge_by == FOLDER,
         )
+        self.alike = FilesAlike(known.columns or (), text_columns(settings), partitions.types)
         self._listing = listing
         self._known = known
         self._limit = settings.source.limit
@@ -231,6 +234,7 @@ class _Walk:
             if not complete:
                 break
         self.cutter.end()
+        self.alike.add(info.path, self.columns.take_names())
         self.files.append(
             SourceFile(info.path, info.size, info.version, earlier + taken, row, byte, complete)
         )

@@ -8,34 +8,23 @@ from itertools import islice
 
 from batch_assets import paths
 from batch_assets.errors import ConfigurationError, SourceError
-from batch_assets.settings.source import IMAGE_FORMATS
-from batch_assets.sources.files import COMPRESSIONS
+from batch_assets.sources.folder import counted, look
+from batch_assets.sources.foreign import FileRules
+from batch_assets.sources.formats import COMPRESSED_TARS, EXTENSIONS, format_of
 from batch_assets.sources.tables.markers import (
     NAMES,
     TABLE_FORMATS,
-    note_tables,
     refuse_inside,
     refuse_tables,
     table_at,
 )
 from batch_assets.sources.tables.reading import live_files, read_table
 from batch_assets.sources.tables.snapshot import TableSnapshot
-from batch_assets.sources.visibility import outside, paths_below, real_uri, visible
+from batch_assets.sources.visibility import paths_below, real_uri, visible
 from batch_assets.storage import FileInfo, Storage, is_local, join_uri, normalize_uri, open_storage
 
-EXTENSIONS = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".parquet": "parquet",
-    ".tar": "webdataset",
-}
-PARQUET_FORMATS = ("parquet", "img2dataset", *TABLE_FORMATS)
-_SPOOLED = ("jsonl", "csv")  # what may be compressed
 _NAMES_LOOKED_AT = 1_000
-_COMPRESSED_TARS = (".tgz", *(f".tar{suffix}" for suffix in (".gz", ".zst", ".bz2", ".xz")))
+_ALL_FILES = FileRules()
 
 
 @dataclass(frozen=True)
@@ -75,21 +64,6 @@ def locate(uri: str) -> Location:
     return Location(open_storage(uri), None)
 
 
-def format_of(path: str) -> str | None:
-    """The format that a file's name tells, or None."""
-    name = path.lower()
-    stem, extension = os.path.splitext(name)
-    if extension in COMPRESSIONS:
-        format = EXTENSIONS.get(os.path.splitext(stem)[1])
-        return format if format in _SPOOLED else None
-    return EXTENSIONS.get(extension)
-
-
-def is_of_format(path: str, format: str) -> bool:
-    """Whether a file in a folder is one of a source of this format."""
-    return format_of(path) == ("parquet" if format in PARQUET_FORMATS else format)
-
-
 def guess_format(uri: str, leave_out: Sequence[str] = (), *, tables: bool = False) -> str | None:
     """The format of images that a file or folder seems to hold: webdataset, img2dataset, or None.
 
@@ -110,7 +84,9 @@ def guess_format(uri: str, leave_out: Sequence[str] = (), *, tables: bool = Fals
     return "img2dataset" if known or (tables and "parquet" in formats) else None
 
 
-def list_source(uri: str, format: str | None, leave_out: Sequence[str] = ()) -> Listing:
+def list_source(
+    uri: str, format: str | None, leave_out: Sequence[str] = (), rules: FileRules = _ALL_FILES
+) -> Listing:
     """List the files of a source. Files under the URIs in `leave_out` (the output root) are no part of it.
 
     Raises SourceError where there is none, ConfigurationError where `format` must be named.
@@ -123,37 +99,30 @@ def list_source(uri: str, format: str | None, leave_out: Sequence[str] = ()) -> 
     if location.single is not None:
         return _single_file(uri, location, location.single, format)
     if (kind := table_at(storage)) is not None:
-        return _list_table(location, kind, format)
+        return _list_table(location, kind, format, rules)
     if format in TABLE_FORMATS:
         raise ConfigurationError(f"source.format: {format}: {storage.uri} is not {NAMES[format]}'s folder")
-    hidden: list[str] = []
-    others: Counter[str] = Counter()
-    files: dict[str, list[FileInfo]] = {}
-    tables: dict[str, str] = {}
     try:
-        infos = note_tables(outside(storage.list(), storage, leave_out), tables)
-        for info in visible(infos, storage, [], hidden):
-            found = format_of(info.path)
-            if format in IMAGE_FORMATS:  # whatever else lies there, such as statistics, goes by its name
-                found = format if is_of_format(info.path, format) else None
-            if found is None:
-                others[_extension(info.path)] += 1
-            else:
-                files.setdefault(found, []).append(info)
+        seen = look(storage, format, leave_out, rules)
     except PermissionError as error:
         raise SourceError(f"{error.filename}: cannot be listed; allow it, or move the folder away") from None
-    refuse_tables(storage.uri, tables)
+    refuse_tables(storage.uri, seen.tables)
+    files = seen.files
     if format is None:
         _refuse_unnamed(files, storage.uri)
     chosen = format or next(iter(files), None)
-    left_out = _counted(files, others, hidden, chosen)
+    left_out = seen.told(chosen)
     if chosen is None or not files.get(chosen):
-        raise _nothing_found(storage, format, others, left_out)
+        raise _nothing_found(storage, format, seen.others, left_out)
     return Listing(location, chosen, sorted(files[chosen], key=lambda info: info.path), left_out)
 
 
-def _list_table(location: Location, kind: str, format: str | None) -> Listing:
+def _list_table(location: Location, kind: str, format: str | None, rules: FileRules) -> Listing:
     uri = location.storage.uri
+    if rules.exclude:
+        raise ConfigurationError(
+            f"source.exclude: {uri} is {NAMES[kind]}, which is read as a whole; leave source.exclude out"
+        )
     if format not in (None, kind):
         raise ConfigurationError(
             f"source.format: {format}: {uri} is {NAMES[kind]}, whose files are not to be read one by one: old and "
@@ -163,22 +132,6 @@ def _list_table(location: Location, kind: str, format: str | None) -> Listing:
     files, others = live_files(table, location.storage)
     left_out = [f"{others:,} Parquet files that are not part of the table's version {table.version}"]
     return Listing(location, kind, files, left_out if others else [], table)
-
-
-def _counted(
-    files: Mapping[str, Sequence[FileInfo]],
-    others: Counter[str],
-    hidden: Sequence[str],
-    chosen: str | None,
-) -> list[str]:
-    """A sentence for each kind of file that is left out."""
-    left_out = [f"{sum(others.values()):,} files of other extensions ({_counts(others)})"] if others else []
-    left_out += [f"{len(infos):,} {kind} files" for kind, infos in files.items() if kind != chosen]
-    if hidden:
-        left_out.append(
-            f"{len(hidden):,} files with a name or folder that begins with '.' or '_', such as {hidden[0]}"
-        )
-    return left_out
 
 
 def _refuse_own_folders(location: Location, root: str) -> None:
@@ -214,11 +167,16 @@ def _single_file(uri: str, location: Location, path: str, format: str | None) ->
 def _nothing_found(
     storage: Storage, format: str | None, others: Counter[str], left_out: Sequence[str]
 ) -> SourceError:
-    if format == "webdataset" and any(extension in _COMPRESSED_TARS for extension in others):
+    if format == "webdataset" and any(extension in COMPRESSED_TARS for extension in others):
         return SourceError(
-            f"{storage.uri}: only compressed tars are there ({_counts(others)}), in which no image can be "
+            f"{storage.uri}: only compressed tars are there ({counted(others)}), in which no image can be "
             "reached; unpack them (gunzip, zstd -d) and try again"
         )
+    if ".arrow" in others:
+        left_out = [
+            *left_out,
+            "which is how Hugging Face's save_to_disk writes: write Parquet with to_parquet()",
+        ]
     wanted = f"{format} files" if format else f"files ending in {', '.join(EXTENSIONS)}"
     rest = f"; there are {', '.join(left_out)}" if left_out else "; is the path right?"
     return SourceError(f"{storage.uri}: no {wanted} found{rest}")
@@ -246,13 +204,3 @@ def _unnamed(uri: str, holds: str, format: str) -> ConfigurationError:
         f"source.format: {uri} {holds}; if its records are images, write source.format: {format} "
         f"(--format {format})"
     )
-
-
-def _extension(path: str) -> str:
-    name = path.lower()
-    compressed = next((extension for extension in _COMPRESSED_TARS if name.endswith(extension)), None)
-    return compressed or os.path.splitext(path)[1] or "no extension"
-
-
-def _counts(counter: Counter[str]) -> str:
-    return ", ".join(f"{name}: {count:,}" for name, count in counter.most_common(3))

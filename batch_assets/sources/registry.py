@@ -5,9 +5,9 @@ import os
 from batch_assets.sources.base import Source
 from batch_assets.sources.delimited import delimited_rows
 from batch_assets.sources.files import COMPRESSIONS
+from batch_assets.sources.formats import PARQUET_FORMATS
 from batch_assets.sources.images import ImageColumns
 from batch_assets.sources.jsonl import JsonLinesSource
-from batch_assets.sources.listing import PARQUET_FORMATS
 from batch_assets.sources.parquet import ParquetSource
 from batch_assets.sources.partitions import Partitions, no_values
 from batch_assets.sources.shards import UNREAD, ShardStorage

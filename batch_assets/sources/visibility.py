@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 
 from batch_assets.errors import SourceError
+from batch_assets.sources.foreign import matches
 from batch_assets.storage import FileInfo, Storage, is_local, normalize_uri
 
 
@@ -11,6 +12,15 @@ def outside(infos: Iterable[FileInfo], storage: Storage, leave_out: Sequence[str
     """Drop the files under the URIs in `leave_out`: output roots."""
     prefixes = tuple(f"{path}/" for root in leave_out for path in paths_below(root, storage.uri))
     return (info for info in infos if not prefixes or not info.path.startswith(prefixes))
+
+
+def excluding(infos: Iterable[FileInfo], patterns: Sequence[str], excluded: list[str]) -> Iterator[FileInfo]:
+    """Drop what a source's own patterns leave out, which is appended to `excluded`."""
+    for info in infos:
+        if matches(info.path, patterns):
+            excluded.append(info.path)
+        else:
+            yield info
 
 
 def visible(
