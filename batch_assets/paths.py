@@ -60,6 +60,11 @@ def plan_snapshot(base_uri: str) -> str:
     return f"plan/known-{hashlib.sha256(base_uri.encode()).hexdigest()[:8]}.parquet"
 
 
+def plan_table(digest: str) -> str:
+    """What a plan has fixed of the files of a table, by the digest of its content."""
+    return f"plan/table-{digest[:16]}.parquet"
+
+
 def plan_generation(path: str) -> int | None:
     """The generation whose plan lies at `path`; None for any other file."""
     found = _PLAN.fullmatch(path)

@@ -74,8 +74,9 @@ def read_source_news(settings: PipelineSettings, ledger: Ledger, after: str | No
     changes = compare_source(
         settings, lambda first, last: ledger.files_between(settings.name, first, last), format, after
     )
-    ledger.mark_files(settings.name, changes.touched, "touched")
-    ledger.mark_files(settings.name, changes.removed, "removed")
+    if not changes.waits:
+        ledger.mark_files(settings.name, changes.touched, "touched")
+        ledger.mark_files(settings.name, changes.removed, "removed")
     limit = settings.source.limit
     # What lies behind a limit is no news: planning would leave it out again.
     new = [] if limit is not None and row.planned >= limit else changes.new

@@ -124,11 +124,11 @@ def new_generations(
 
 
 def _missing_folders(storage: Storage) -> list[Path]:
-    """The folders, innermost first, that the first spool under a local root would make."""
+    """The folders, innermost first, that planning makes under a local root before there is a plan."""
     if not is_local(storage.uri):
         return []
-    folder = Path(storage.uri, paths.SPOOLS)
-    return [each for each in (folder, *folder.parents) if not each.exists()]
+    folder, plans = Path(storage.uri, paths.SPOOLS), Path(storage.uri, paths.plan_table("")).parent
+    return [each for each in (plans, folder, *folder.parents) if not each.exists()]
 
 
 def _remove(storage: Storage, files: Sequence[str], folders: Sequence[Path]) -> None:
@@ -163,7 +163,12 @@ def _follow_upstream(pipeline: Pipeline, *, replace: bool) -> list[str]:
 
 
 def _note_files(pipeline: Pipeline, result: PlanResult, *, replace: bool) -> None:
-    """Tell the ledger which source files are no longer, or again, as they were planned."""
+    """Tell the ledger which source files are no longer, or again, as they were planned.
+
+    Of a table whose new version waits, nothing: that it waits is to be seen each time.
+    """
+    if result.waits:
+        return
     pipeline.ledger.mark_files(pipeline.name, [] if replace else list(result.touched), "touched")
     pipeline.ledger.mark_files(pipeline.name, list(result.removed), "removed")
     # Gone or changed for a while, and now as they were planned: else they would count as new for ever.
@@ -210,6 +215,10 @@ def describe(result: PlanResult, *, replace: bool) -> list[str]:
                 "differs from it in upper and lower case only"
             )
     notes += result.ids.describe()
+    if result.table_version is not None and not result.waits:
+        notes.append(f"read as a table: its version {result.table_version}, by its own log")
+    if result.waits:
+        return [*notes, _waiting(result)]
     fate = (
         "their old shards leave the merge"
         if replace
@@ -222,6 +231,17 @@ def describe(result: PlanResult, *, replace: bool) -> list[str]:
         if files:
             notes.append(f"{len(files)} files are {what} ({_named(files)}); {fate}")
     return notes
+
+
+def _waiting(result: PlanResult) -> str:
+    parts = [(result.touched, "has rows deleted in"), (result.removed, "no longer holds")]
+    what = " and ".join(
+        f"{verb} {len(files)} planned files ({_named(files)})" for files, verb in parts if files
+    )
+    return (
+        f"version {result.table_version} of the table waits: it {what}; nothing new of it is planned, and all stays "
+        "at the version planned before; `plan --replace` takes it over"
+    )
 
 
 def _named(items: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from batch_assets.ledger.ledger import Ledger
 from batch_assets.merge.single_file import refuse_others_files
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.chained import plan_chained
+from batch_assets.sharding.opening import file_rules
 from batch_assets.sharding.planner import source_uri
 from batch_assets.sources.listing import list_source
 from batch_assets.storage import Storage, is_local, open_storage
@@ -31,7 +32,8 @@ def check_configuration(settings: PipelineSettings, executor: Executor, *, add_s
     if is_chained(settings):
         plan_chained(settings, root, max_records=executor.limits.records)
     else:
-        list_source(source_uri(settings), settings.source.format, [settings.output.root])
+        source = settings.source
+        list_source(source_uri(settings), source.format, [settings.output.root], file_rules(settings))
     if settings.output.single_file:
         refuse_others_files(root)
     executor.fingerprint()

@@ -10,6 +10,7 @@ from batch_assets.settings.base import Settings
 # Before an output root: the shards of the pipeline that it belongs to.
 SHARDS_SCHEME = "shards:"
 IMAGE_FORMATS = ("img2dataset", "webdataset", "imagefolder")
+Format = Literal["jsonl", "csv", "parquet", "img2dataset", "webdataset", "imagefolder", "delta"]
 
 
 class SourceSettings(Settings):
@@ -25,11 +26,12 @@ class SourceSettings(Settings):
         "for one, each as soon as it is collected there: their embedded records with their columns and, as id_column, "
         "their record_id.",
     )
-    format: Literal["jsonl", "csv", "parquet", "img2dataset", "webdataset", "imagefolder"] | None = Field(
+    format: Format | None = Field(
         default=None,
-        description="jsonl, csv, parquet, img2dataset, webdataset or imagefolder; by default told by the files' "
-        "extension (.jsonl .ndjson .json, each also .gz or .zst; .csv .tsv; .parquet). The last three hold images: "
-        "img2dataset's Parquet shards, tar shards, and image files in folders; they are to be named.",
+        description="jsonl, csv, parquet, img2dataset, webdataset, imagefolder or delta; by default told by the "
+        "files' extension (.jsonl .ndjson .json, each also .gz or .zst; .csv .tsv; .parquet), and a table's folder by "
+        "its log. img2dataset, webdataset and imagefolder hold images: img2dataset's Parquet shards, tar shards, and "
+        "image files in folders; they are to be named.",
     )
     id_column: str | None = Field(
         default=None,
@@ -62,6 +64,16 @@ class SourceSettings(Settings):
     )
     columns: list[str] | None = Field(
         default=None, description="Columns passed through to the output; by default all of them."
+    )
+    exclude: list[str] = Field(
+        default_factory=list,
+        description="Files of a folder that are not to be read, as patterns such as notes.jsonl, *.tmp.json or "
+        "raw/2023-*: with a slash, of paths relative to the source; without, of any name of a file or folder.",
+    )
+    always_include: list[str] = Field(
+        default_factory=list,
+        description="Files, as such patterns, that are records in any case: not left out as another tool's metadata, "
+        "nor refused because their columns have nothing in common with the other files'.",
     )
     limit: int | None = Field(
         default=None, ge=1, description="Plan at most this many records, the first ones."

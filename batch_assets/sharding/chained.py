@@ -149,6 +149,8 @@ def _generation(
             max_record_bytes=settings.shards.max_record_bytes,
             left_out=(),
             task=None,
+            table=None,
+            partitions={},
         ),
         own,
     )

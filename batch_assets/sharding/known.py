@@ -1,6 +1,6 @@
 """What earlier generations have planned: files, columns, and the shards that still count."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from batch_assets.sharding.plan import PlanSummary, Shard
@@ -19,7 +19,8 @@ class KnownSource:
     """All that is planned of one source, by the newest word on each file.
 
     `files` maps paths to files, `shards` has the shards that no later generation supersedes.
-    `columns` is None where there is no generation yet, of whatever source. Where the generations
+    `columns` is None where there is no generation yet, of whatever source. `partitions` are the newest
+    generation's of this source. Where the generations
     up to `snapshot` come from a snapshot, their shards are not in `shards`, and `earlier_records`
     is how many records these have.
     """
@@ -27,6 +28,7 @@ class KnownSource:
     base_uri: str
     generation: int = 0
     columns: Sequence[Column] | None = None
+    partitions: Mapping[str, str] = field(default_factory=dict)
     files: dict[str, SourceFile] = field(default_factory=dict)
     shards: dict[str, Shard] = field(default_factory=dict)
     snapshot: int = 0
@@ -52,6 +54,7 @@ def read_known(storage: Storage, base_uri: str, *, with_shards: bool = True) -> 
             known.files, known.snapshot, known.earlier_records = start.files, start.generation, start.records
             known.generation = start.generation
             known.columns = newest.source_columns
+            known.partitions = newest.partitions if newest.base_uri == base_uri else {}
     for generation in planned:
         if generation <= known.snapshot:
             continue
@@ -61,6 +64,7 @@ def read_known(storage: Storage, base_uri: str, *, with_shards: bool = True) -> 
         known.generation = generation
         known.columns = summary.source_columns
         if summary.base_uri == base_uri:
+            known.partitions = summary.partitions
             _add(known, summary, shards)
     return known
 

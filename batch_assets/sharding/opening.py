@@ -5,25 +5,40 @@ from collections.abc import Sequence
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.settings.source import IMAGE_FORMATS
 from batch_assets.sources.columns import Column, ColumnScan
+from batch_assets.sources.foreign import FileRules
 from batch_assets.sources.images import ImageColumns, meta_name
 from batch_assets.sources.parquet_columns import TextColumns
+from batch_assets.sources.partitions import Partitions, no_values
 from batch_assets.sources.registry import Sources
 from batch_assets.sources.shards import RECORD_ID
 from batch_assets.sources.spool_files import Spools
+from batch_assets.sources.tables.snapshot import DeletedRows, no_deleted_rows
 from batch_assets.sources.texts import TextRule
 from batch_assets.storage import Storage
 
 
 def open_sources(
-    settings: PipelineSettings, format: str, storage: Storage, spools: Spools, longest: int
+    settings: PipelineSettings,
+    format: str,
+    storage: Storage,
+    spools: Spools,
+    longest: int,
+    partitions: Partitions = no_values,
+    deleted: DeletedRows = no_deleted_rows,
 ) -> Sources:
-    """The implementations that read this pipeline's files, which are of `format`."""
+    """The implementations that read this pipeline's files, which are of `format`, with what stands beside the files."""
     source = settings.source
     texts = TextColumns(
         frozenset(_text_columns(settings)), source.text_template is not None, source.id_column
     )
     images = ImageColumns(source.image_column, format == "img2dataset") if source.images else None
-    return Sources(format, storage, spools, longest, texts, images)
+    return Sources(format, storage, spools, longest, texts, images, partitions, deleted)
+
+
+def file_rules(settings: PipelineSettings) -> FileRules:
+    """Which files of a folder are the pipeline's records."""
+    source = settings.source
+    return FileRules(source.exclude, source.always_include, text_columns(settings))
 
 
 def column_scan(settings: PipelineSettings, format: str, earlier: Sequence[Column] | None) -> ColumnScan:
@@ -32,8 +47,7 @@ def column_scan(settings: PipelineSettings, format: str, earlier: Sequence[Colum
     Raises ConfigurationError for a template that is none.
     """
     source = settings.source
-    # An image without a caption is no bad record.
-    texts = [] if source.images else _text_columns(settings)
+    texts = text_columns(settings)
     return ColumnScan(
         source.columns,
         _required_columns(settings, format),
@@ -44,6 +58,11 @@ def column_scan(settings: PipelineSettings, format: str, earlier: Sequence[Colum
         meta_name if format in IMAGE_FORMATS else str,
         source.id_column,
     )
+
+
+def text_columns(settings: PipelineSettings) -> list[str]:
+    """The columns without which a record is a bad one; none of images: one without a caption is no bad record."""
+    return [] if settings.source.images else _text_columns(settings)
 
 
 def _text_columns(settings: PipelineSettings) -> list[str]:

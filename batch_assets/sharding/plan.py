@@ -29,6 +29,14 @@ class Shard:
 
 
 @dataclass(frozen=True)
+class PlannedTable:
+    """The version of a table that a generation was planned from, and the digest (hex) of what it says of the files."""
+
+    version: str
+    files: str
+
+
+@dataclass(frozen=True)
 class PlanSummary:
     """One generation: `plan/g0001.json`. `columns` maps each passed-through column to its type.
 
@@ -40,7 +48,9 @@ class PlanSummary:
     that it planned; they come with `read_plan`, not with `read_summary`. Paths are relative to
     `base_uri`: `source_uri`, or the folder of a single file. The shards in `superseded`, of
     earlier generations, are replaced by this one's. `task` is what the pipeline makes of its records;
-    None in the plans of versions that did not say.
+    None in the plans of versions that did not say. `table` is there where the source is a table, whose
+    files alone do not say which rows it has. `partitions` are the columns that stand in the names of the source's
+    folders, each with its type (see `sources/hive.py`); none in the plans of versions that did not know any.
     """
 
     generation: int
@@ -58,6 +68,8 @@ class PlanSummary:
     left_out: Sequence[str] = ()
     superseded: Sequence[str] = ()
     task: Task | None = None
+    table: PlannedTable | None = None
+    partitions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def source_columns(self) -> tuple[Column, ...]:
@@ -74,7 +86,8 @@ class PlanResult:
     `touched` and `removed` are paths of planned files that have changed or gone; without
     `replace` they are only named. `unchanged` are those that are listed as they were planned. `notes`
     say what a person should know of the files' contents. `ids` are those of the records that this
-    generation reads, rejected ones among them.
+    generation reads, rejected ones among them. `table_version` is the table's that was looked at, of
+    which nothing new is planned where it `waits`.
     """
 
     summary: PlanSummary
@@ -84,6 +97,8 @@ class PlanResult:
     unchanged: frozenset[str] = frozenset()
     notes: Sequence[str] = ()
     ids: IdCount = NO_IDS
+    table_version: str | None = None
+    waits: bool = False
 
     @property
     def changes(self) -> bool:

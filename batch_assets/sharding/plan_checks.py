@@ -4,6 +4,7 @@ Everything raises ValueError with the reason; `plan_files.py` names the file and
 """
 
 import datetime
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ import pydantic
 from batch_assets import paths
 from batch_assets.sharding.plan import PlanSummary
 from batch_assets.sources.column_types import arrow_type
+from batch_assets.sources.hive import TYPES
 
 MOST_ROWS = 20_000_000
 """Of a table: a few bytes can claim any number of equal rows."""
@@ -48,6 +50,10 @@ def parse_summary(data: bytes, generation: int) -> PlanSummary:
         arrow_type(plan_type)
     if not all(map(paths.is_shard_key, summary.superseded)):
         raise ValueError("superseded: not keys of shards")
+    if unknown := set(summary.partitions.values()).difference(TYPES):
+        raise ValueError(f"partitions: no type {min(unknown)[:80]!r}")
+    if summary.table is not None and re.fullmatch("[0-9a-f]{64}", summary.table.files) is None:
+        raise ValueError("table: files: is no digest")
     if "\0" in summary.source_uri + summary.base_uri:
         raise ValueError("base_uri: holds a NUL")
     datetime.datetime.fromisoformat(summary.created)

@@ -6,21 +6,25 @@ plan of a pipeline over another one's shards is `chained.py`'s.
 
 import datetime
 from collections.abc import Callable, Sequence
+from dataclasses import replace as replace_fields
 
 from batch_assets.errors import ConfigurationError, SourceError
 from batch_assets.paths import shard_order
 from batch_assets.settings.pipeline import FOLDER, PipelineSettings
 from batch_assets.sharding.cutting import ShardCutter
+from batch_assets.sharding.files_alike import FilesAlike
 from batch_assets.sharding.known import KnownSource, read_known
-from batch_assets.sharding.opening import column_scan, open_sources
-from batch_assets.sharding.plan import PlanResult, PlanSummary
+from batch_assets.sharding.opening import column_scan, file_rules, open_sources, text_columns
+from batch_assets.sharding.plan import PlannedTable, PlanResult, PlanSummary, Shard
 from batch_assets.sharding.unique_ids import refuse_ids
 from batch_assets.sources.base import Segment, SourceFile, Stretch
 from batch_assets.sources.columns import ColumnScan
+from batch_assets.sources.hive import HivePartitions, find_partitions
 from batch_assets.sources.listing import Listing, list_source
 from batch_assets.sources.record_ids import IdCounter
 from batch_assets.sources.shards import normalize_source
 from batch_assets.sources.spool_files import Spools
+from batch_assets.sources.tables.snapshot import TableSnapshot, no_deleted_rows, write_table_files
 from batch_assets.storage import FileInfo, Storage
 
 
@@ -51,11 +55,9 @@ def plan_generation(
             f"{min_records:,} records in a shard; raise it"
         )
     source = settings.source
-    listing = list_source(uri, source.format, [settings.output.root, root.uri])
+    listing = list_source(uri, source.format, [settings.output.root, root.uri], file_rules(settings))
     known = read_known(root, listing.location.storage.uri, with_shards=replace)
-    walk = _Walk(
-        settings, spools or Spools(root), listing, known, min_records=min_records, on_progress=on_progress
-    )
+    spools = spools or Spools(root)
     listed = {info.path: info for info in listing.files}
     touched = [
         path for path, file in known.files.items() if path in listed and listed[path].version != file.version
@@ -63,13 +65,24 @@ def plan_generation(
     unchanged = frozenset(known.files.keys() & listed.keys()) - set(touched)
     removed = [path for path in known.files if path not in listed] if _whole(known, listing) else []
     superseded = _superseded(known, {*touched, *removed}) if replace else []
+    table = listing.table
+    waits = table is not None and not replace and bool(touched or removed)
+    if waits:
+        # New rows beside old ones that the table has no more would be a version that never was.
+        listing = replace_fields(listing, files=[info for info in listing.files if info.path in unchanged])
+    partitions, told = _partitions(listing, known)
+    walk = _Walk(
+        settings, spools, listing, known, partitions, min_records=min_records, on_progress=on_progress
+    )
     walk.plan(frozenset(touched if replace else ()), superseded)
     shards = walk.cutter.finish()
     if known.columns is None and not shards:
         raise SourceError(
             f"{uri}: its {len(listing.files):,} files hold no records; there is nothing to embed"
         )
+    walk.alike.refuse_strangers(listing.location.storage.uri, source.always_include)
     columns = walk.columns.columns()
+    planned = _planned_table(table, walk.files, shards, spools) if table is not None else None
     summary = PlanSummary(
         generation=known.generation + 1,
         source_uri=normalize_source(uri),
@@ -83,13 +96,43 @@ def plan_generation(
         files=walk.files,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         max_record_bytes=settings.shards.max_record_bytes,
-        left_out=[*listing.left_out, *_left_out(walk.columns)],
+        left_out=[*listing.left_out, *([told] if told else []), *_left_out(walk.columns)],
         superseded=superseded,
+        table=planned,
+        partitions=partitions.types,
     )
     ids = walk.ids.count()
     if source.ids == "unique" and not ids.unique:
         refuse_ids(settings, walk.sources, summary, shards, walk.ids)
-    return PlanResult(summary, shards, sorted(touched), sorted(removed), unchanged, walk.columns.notes(), ids)
+    return PlanResult(
+        summary,
+        shards,
+        sorted(touched),
+        sorted(removed),
+        unchanged,
+        walk.columns.notes(),
+        ids,
+        table.version if table is not None else None,
+        waits,
+    )
+
+
+def _partitions(listing: Listing, known: KnownSource) -> tuple[HivePartitions, str | None]:
+    """The columns in the names of folders, and a sentence on such names that are none; a table tells its own."""
+    single, of_images = listing.location.single is not None, listing.format in ("webdataset", "imagefolder")
+    if listing.table is not None or single or of_images:
+        return HivePartitions({}), None
+    return find_partitions((info.path for info in listing.files), known.partitions)
+
+
+def _planned_table(
+    table: TableSnapshot, files: Sequence[SourceFile], shards: Sequence[Shard], spools: Spools
+) -> PlannedTable | None:
+    """What is fixed of the table in this generation; None where it has none of its files."""
+    wanted = {file.path for file in files} | {s.path for shard in shards for s in shard.segments}
+    if not wanted:
+        return None
+    return PlannedTable(table.version, write_table_files(spools, table, wanted))
 
 
 def source_uri(settings: PipelineSettings) -> str:
@@ -129,6 +172,7 @@ class _Walk:
         spools: Spools,
         listing: Listing,
         known: KnownSource,
+        partitions: HivePartitions,
         *,
         min_records: int,
         on_progress: Callable[[int, int], None] | None,
@@ -138,7 +182,13 @@ class _Walk:
         self.columns = column_scan(settings, listing.format, known.columns)
         self.ids = IdCounter(exact=settings.source.ids == "unique")
         self.sources = open_sources(
-            settings, listing.format, listing.location.storage, spools, shards.max_record_bytes
+            settings,
+            listing.format,
+            listing.location.storage,
+            spools,
+            shards.max_record_bytes,
+            partitions.values if listing.table is None else listing.table.values,
+            no_deleted_rows if listing.table is None else listing.table.deleted,
         )
         self.cutter = ShardCutter(
             known.generation + 1,
@@ -148,6 +198,7 @@ class _Walk:
             split=self._split,
             by_folder=settings.merge_by == FOLDER,
         )
+        self.alike = FilesAlike(known.columns or (), text_columns(settings), partitions.types)
         self._listing = listing
         self._known = known
         self._limit = settings.source.limit
@@ -216,6 +267,7 @@ class _Walk:
             if not complete:
                 break
         self.cutter.end()
+        self.alike.add(info.path, self.columns.take_names())
         self.files.append(
             SourceFile(info.path, info.size, info.version, earlier + taken, row, byte, complete)
         )

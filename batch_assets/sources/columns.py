@@ -96,6 +96,7 @@ class ColumnScan:
         self._declared: set[str] = set()
         self._repeating: dict[str, bool] = {}
         self._objects = 0
+        self._of_file: set[str] = set()
 
     @property
     def finished(self) -> bool:
@@ -115,6 +116,11 @@ class ColumnScan:
 
     def _is_new(self, name: str) -> bool:
         return name in self._kinds and not self._repeating.get(name, False)
+
+    def take_names(self) -> frozenset[str]:
+        """The names of the columns seen since this was asked last: of a file, about the first thousand."""
+        names, self._of_file = frozenset(self._of_file), set()
+        return names
 
     def add_objects(self, objects: Iterable[Mapping[str, Any]]) -> None:
         """Look at some JSON objects, a few thousand at a time."""
@@ -153,6 +159,9 @@ class ColumnScan:
             )
 
     def _note(self, names: Iterable[str]) -> None:
+        names = list(names)
+        if len(self._of_file) < MOST_COLUMNS:
+            self._of_file.update(names)
         for name in names:
             if name not in self._names and (len(self._names) < MOST_COLUMNS or name in self._asked_for):
                 self._names[name] = None

@@ -23,6 +23,7 @@ from batch_assets.sources.files import open_stream
 from batch_assets.sources.images import ImageColumns, ObjectImages
 from batch_assets.sources.json_values import long_number_lines, parse_object, too_large
 from batch_assets.sources.lines import find_records, line_blocks, lines_of
+from batch_assets.sources.partitions import FileValues, Partitions, no_values
 from batch_assets.sources.record_ids import REJECTED, Hashes, id_hashes
 from batch_assets.sources.records import RecordBuilder, id_of
 from batch_assets.storage import FileInfo, Storage, join_uri
@@ -33,13 +34,21 @@ _SCAN_LINES = 4096  # parsed at once: all of a block's objects would take many t
 class JsonLinesSource:
     """Uncompressed JSON Lines files under `storage`. A line over `longest` bytes is not looked into.
 
-    `images` tells which column says where an image is, where records are images.
+    `images` tells which column says where an image is, where records are images; `partitions` are the values
+    that stand beside a file.
     """
 
-    def __init__(self, storage: Storage, longest: int, images: ImageColumns | None = None) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        longest: int,
+        images: ImageColumns | None = None,
+        partitions: Partitions = no_values,
+    ) -> None:
         self._storage = storage
         self._longest = longest
         self._images = images
+        self._partitions = partitions
 
     def prepare(self, file: FileInfo, most: int | None) -> str:
         return ""
@@ -48,10 +57,10 @@ class JsonLinesSource:
         self, file: FileInfo, spool: str, first_row: int, first_byte: int, columns: ColumnScan
     ) -> Iterator[Stretch]:
         chunks = open_stream(self._storage, file.path, first_byte, file.size, file.version)
-        row = first_row
+        row, beside = first_row, FileValues(self._partitions(file.path))
         for block in line_blocks(chunks, first_byte, self._longest):
             lines = lines_of(block) if not block.overlong else [b""]
-            ids = scan_lines(lines, block.data, self._longest, columns)
+            ids = scan_lines(lines, block.data, self._longest, columns, beside)
             count, numbers, ends = find_records(block)
             if len(numbers):
                 yield Stretch(numbers + row, ends, None if ids is None else ids[numbers])
@@ -79,14 +88,14 @@ class JsonLinesSource:
         )
 
     def read(self, segment: Segment, rules: RecordRules, ordinal: int) -> Iterator[Records]:
-        builder = RecordBuilder(rules, segment.path, ordinal)
+        builder = RecordBuilder(rules, segment.path, ordinal, self._partitions(segment.path))
         images = images_of(self._images, self._storage, segment.path)
         most = most_records(images)
         row = segment.first_row
         for block in line_blocks(self._chunks(segment), segment.first_byte, rules.longest):
             if block.overlong:
                 if not block.blank:
-                    yield builder.from_objects([row], [too_large(block.size, rules.longest)])
+                    yield build_objects(builder, [row], [too_large(block.size, rules.longest)], images)
                 row += 1
                 continue
             careful = long_number_lines(block.data)
@@ -152,8 +161,10 @@ class ObjectScan(Protocol):
     def add_objects(self, objects: Iterable[Mapping[str, Any]]) -> None: ...
 
 
-def scan_lines(lines: Sequence[bytes], data: bytes, longest: int, columns: ObjectScan) -> Hashes | None:
-    """Show the JSON objects among `lines`, which make up `data`, to `columns`.
+def scan_lines(
+    lines: Sequence[bytes], data: bytes, longest: int, columns: ObjectScan, beside: FileValues | None = None
+) -> Hashes | None:
+    """Show the JSON objects among `lines`, which make up `data`, to `columns`, with what stands beside their file.
 
     Returns the lines' ids (n), where `columns` has an `id_column`.
     """
@@ -171,9 +182,14 @@ def scan_lines(lines: Sequence[bytes], data: bytes, longest: int, columns: Objec
             values = [orjson.loads(line) for line in part]
         except ValueError:  # some line needs care, or is no JSON
             values = [parse_object(line, longest, careful) for line in part]
-        columns.add_objects([value for value in values if type(value) is dict])
+        objects = [value for value in values if type(value) is dict]
+        if beside is not None and isinstance(columns, ColumnScan):
+            beside.show(objects, columns)
+        else:
+            columns.add_objects(objects)
         if ids is not None and columns.id_column is not None:
-            ids[some] = id_hashes(id_of(value, columns.id_column) for value in values)
+            merged = (beside.merged(one) if beside and type(one) is dict else one for one in values)
+            ids[some] = id_hashes(id_of(value, columns.id_column) for value in merged)
     return ids
 
 

@@ -8,24 +8,25 @@ from itertools import islice
 
 from batch_assets import paths
 from batch_assets.errors import ConfigurationError, SourceError
-from batch_assets.settings.source import IMAGE_FORMATS
-from batch_assets.sources.files import COMPRESSIONS
+from batch_assets.sources.folder import counted, look
+from batch_assets.sources.foreign import FileRules
+from batch_assets.sources.formats import COMPRESSED_TARS, EXTENSIONS, format_of, is_of_format
 from batch_assets.sources.image_listing import TABLES, image_files, is_image, stem
 from batch_assets.sources.image_metadata import CAPTION, METADATA
+from batch_assets.sources.tables.markers import (
+    NAMES,
+    TABLE_FORMATS,
+    refuse_inside,
+    refuse_tables,
+    table_at,
+)
+from batch_assets.sources.tables.reading import live_files, read_table
+from batch_assets.sources.tables.snapshot import TableSnapshot
+from batch_assets.sources.visibility import paths_below, real_uri, visible
 from batch_assets.storage import FileInfo, Storage, is_local, join_uri, normalize_uri, open_storage
 
-EXTENSIONS = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".parquet": "parquet",
-    ".tar": "webdataset",
-}
-_SPOOLED = ("jsonl", "csv")  # what may be compressed
 _NAMES_LOOKED_AT = 1_000
-_COMPRESSED_TARS = (".tgz", *(f".tar{suffix}" for suffix in (".gz", ".zst", ".bz2", ".xz")))
+_ALL_FILES = FileRules()
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,16 @@ class Location:
 
 @dataclass(frozen=True)
 class Listing:
-    """A source's files, ordered by path, and a sentence for each kind of file that was left out."""
+    """A source's files, ordered by path, and a sentence for each kind of file that was left out.
+
+    Of a table they are those of its current version, `table`.
+    """
 
     location: Location
     format: str
     files: Sequence[FileInfo]
     left_out: Sequence[str]
+    table: TableSnapshot | None = None
 
 
 def locate(uri: str) -> Location:
@@ -59,23 +64,6 @@ def locate(uri: str) -> Location:
         if storage.info(name) is not None:
             return Location(storage, name)
     return Location(open_storage(uri), None)
-
-
-def format_of(path: str) -> str | None:
-    """The format that a file's name tells, or None."""
-    name = path.lower()
-    stem, extension = os.path.splitext(name)
-    if extension in COMPRESSIONS:
-        format = EXTENSIONS.get(os.path.splitext(stem)[1])
-        return format if format in _SPOOLED else None
-    return EXTENSIONS.get(extension)
-
-
-def is_of_format(path: str, format: str) -> bool:
-    """Whether a file in a folder is one of a source of this format."""
-    if format == "imagefolder":
-        return is_image(path)
-    return format_of(path) == ("parquet" if format == "img2dataset" else format)
 
 
 def guess_format(uri: str, leave_out: Sequence[str] = (), *, tables: bool = False) -> str | None:
@@ -128,7 +116,9 @@ def _belong_to(images: set[str], names: Iterable[str]) -> bool:
     )
 
 
-def list_source(uri: str, format: str | None, leave_out: Sequence[str] = ()) -> Listing:
+def list_source(
+    uri: str, format: str | None, leave_out: Sequence[str] = (), rules: FileRules = _ALL_FILES
+) -> Listing:
     """List the files of a source. Files under the URIs in `leave_out` (the output root) are no part of it.
 
     Raises SourceError where there is none, ConfigurationError where `format` must be named.
@@ -137,62 +127,54 @@ def list_source(uri: str, format: str | None, leave_out: Sequence[str] = ()) -> 
     storage = location.storage
     for root in leave_out:
         _refuse_own_folders(location, root)
+    refuse_inside(storage.uri if location.single is None else join_uri(storage.uri, location.single))
     if location.single is not None:
         return _single_file(uri, location, location.single, format)
-    for root in leave_out:
-        if _real(root) == _real(storage.uri):
-            raise ConfigurationError(
-                f"output.root: {root!r} is the source's own folder; name a folder of its own"
-            )
-    hidden: list[str] = []
+    if (kind := table_at(storage)) is not None:
+        return _list_table(location, kind, format, rules)
+    if format in TABLE_FORMATS:
+        raise ConfigurationError(f"source.format: {format}: {storage.uri} is not {NAMES[format]}'s folder")
     try:
-        infos = visible(storage.list(), storage, leave_out, hidden, format)
-        files, others, images = _sorted_out(infos, format)
+        seen = look(storage, format, leave_out, rules)
     except PermissionError as error:
         raise SourceError(f"{error.filename}: cannot be listed; allow it, or move the folder away") from None
+    refuse_tables(storage.uri, seen.tables)
+    files = seen.files
     if format is None:
-        _refuse_unnamed(files, images, storage.uri)
+        _refuse_unnamed(files, seen.images, storage.uri)
     chosen = format or next(iter(files), None)
-    left_out = [f"{sum(others.values()):,} files of other extensions ({_counts(others)})"] if others else []
-    left_out += [f"{len(infos):,} {kind} files" for kind, infos in files.items() if kind != chosen]
-    if hidden:
-        left_out.append(
-            f"{len(hidden):,} files with a name or folder that begins with '.' or "
-            f"{'__' if format == 'imagefolder' else '_'!r}, such as {hidden[0]}"
-        )
+    left_out = seen.told(chosen)
     if chosen is None or not files.get(chosen):
-        raise _nothing_found(storage, format, others, left_out)
+        raise _nothing_found(storage, format, seen.others, left_out)
     return Listing(location, chosen, sorted(files[chosen], key=lambda info: info.path), left_out)
 
 
-def _sorted_out(
-    infos: Iterable[FileInfo], format: str | None
-) -> tuple[dict[str, list[FileInfo]], Counter[str], set[str]]:
-    """Files by their formats, the extensions of all others, and the images among those, without their extensions."""
-    if format == "imagefolder":
-        found, unused = image_files(infos)
-        return {format: found}, Counter(map(_extension, unused)), set()
-    files: dict[str, list[FileInfo]] = {}
-    others: Counter[str] = Counter()
-    images: set[str] = set()
-    for info in infos:
-        kind = format_of(info.path)
-        if format in IMAGE_FORMATS:  # whatever else lies there, such as statistics, goes by its name
-            kind = format if is_of_format(info.path, format) else None
-        if kind is not None:
-            files.setdefault(kind, []).append(info)
-            continue
-        others[_extension(info.path)] += 1
-        if is_image(info.path):
-            images.add(stem(info.path))
-    return files, others, images
+def _list_table(location: Location, kind: str, format: str | None, rules: FileRules) -> Listing:
+    uri = location.storage.uri
+    if rules.exclude:
+        raise ConfigurationError(
+            f"source.exclude: {uri} is {NAMES[kind]}, which is read as a whole; leave source.exclude out"
+        )
+    if format not in (None, kind):
+        raise ConfigurationError(
+            f"source.format: {format}: {uri} is {NAMES[kind]}, whose files are not to be read one by one: old and "
+            "deleted rows are among them; leave source.format out"
+        )
+    table = read_table(kind, uri)
+    files, others = live_files(table, location.storage)
+    left_out = [f"{others:,} Parquet files that are not part of the table's version {table.version}"]
+    return Listing(location, kind, files, left_out if others else [], table)
 
 
 def _refuse_own_folders(location: Location, root: str) -> None:
     """Raise ConfigurationError where the source lies in a folder of the output root that this program fills."""
     uri = location.storage.uri
+    if location.single is None and real_uri(root) == real_uri(uri):
+        raise ConfigurationError(
+            f"output.root: {root!r} is the source's own folder; name a folder of its own"
+        )
     lies_at = uri if location.single is None else join_uri(uri, location.single)
-    for inside in _below(lies_at, root):
+    for inside in paths_below(lies_at, root):
         own = inside.split("/")[0]
         if own in paths.FOLDERS:
             raise ConfigurationError(
@@ -221,17 +203,22 @@ def _single_file(uri: str, location: Location, path: str, format: str | None) ->
 def _nothing_found(
     storage: Storage, format: str | None, others: Counter[str], left_out: Sequence[str]
 ) -> SourceError:
-    if format == "webdataset" and any(extension in _COMPRESSED_TARS for extension in others):
+    if format == "webdataset" and any(extension in COMPRESSED_TARS for extension in others):
         return SourceError(
-            f"{storage.uri}: only compressed tars are there ({_counts(others)}), in which no image can be "
+            f"{storage.uri}: only compressed tars are there ({counted(others)}), in which no image can be "
             "reached; unpack them (gunzip, zstd -d) and try again"
         )
-    images = [name for name in others if is_image(f"x{name}")]
+    images = Counter({name: count for name, count in others.items() if is_image(f"x{name}")})
     if format is None and images:
         return SourceError(
-            f"{storage.uri}: holds images ({_counts(Counter({name: others[name] for name in images}))}); if they are "
-            "what is to be embedded, write source.format: imagefolder (--format imagefolder)"
+            f"{storage.uri}: holds images ({counted(images)}); if they are what is to be embedded, write "
+            "source.format: imagefolder (--format imagefolder)"
         )
+    if ".arrow" in others:
+        left_out = [
+            *left_out,
+            "which is how Hugging Face's save_to_disk writes: write Parquet with to_parquet()",
+        ]
     wanted = f"{format} files" if format else f"files ending in {', '.join(EXTENSIONS)}"
     rest = f"; there are {', '.join(left_out)}" if left_out else "; is the path right?"
     return SourceError(f"{storage.uri}: no {wanted} found{rest}")
@@ -266,55 +253,3 @@ def _unnamed(uri: str, holds: str, format: str) -> ConfigurationError:
         f"source.format: {uri} {holds}; if its records are images, write source.format: {format} "
         f"(--format {format})"
     )
-
-
-def _extension(path: str) -> str:
-    name = path.lower()
-    compressed = next((extension for extension in _COMPRESSED_TARS if name.endswith(extension)), None)
-    return compressed or os.path.splitext(path)[1] or "no extension"
-
-
-def visible(
-    infos: Iterable[FileInfo],
-    storage: Storage,
-    leave_out: Sequence[str],
-    hidden: list[str],
-    format: str | None = None,
-) -> Iterator[FileInfo]:
-    """Drop output roots, and what is hidden by its name, which is appended to `hidden`.
-
-    A photograph may well be named `_DSC0001.jpg`, as cameras do it.
-    """
-    marks = (".", "__") if format == "imagefolder" else (".", "_")
-    prefixes = tuple(f"{path}/" for root in leave_out for path in _below(root, storage.uri))
-    for info in infos:
-        if prefixes and info.path.startswith(prefixes):
-            continue
-        if any(part.startswith(marks) for part in info.path.split("/")):
-            hidden.append(info.path)
-            continue
-        try:
-            info.path.encode()
-        except UnicodeEncodeError:
-            raise SourceError(f"{storage.uri}: the file name {info.path!r} is no UTF-8; rename it") from None
-        yield info
-
-
-def _below(uri: str, root: str) -> set[str]:
-    """The paths of `uri` relative to `root`, as they are spelled and as links lead; none where it lies elsewhere."""
-    spelled = (normalize_uri(uri), normalize_uri(root)), (_real(uri), _real(root))
-    return {
-        one.removeprefix(folder.rstrip("/") + "/")
-        for one, folder in spelled
-        if one.startswith(folder.rstrip("/") + "/")
-    }
-
-
-def _real(uri: str) -> str:
-    """The one place that a URI means, whatever symbolic links lead there."""
-    uri = normalize_uri(uri)
-    return os.path.realpath(uri) if is_local(uri) else uri
-
-
-def _counts(counter: Counter[str]) -> str:
-    return ", ".join(f"{name}: {count:,}" for name, count in counter.most_common(3))

@@ -1,16 +1,16 @@
 """Parquet files: a segment is a range of rows, of which only the row groups it overlaps are read."""
 
 import contextlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice, repeat
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_assets.errors import SourceError
-from batch_assets.sources.arrays import arrow_array
 from batch_assets.sources.base import (
     BATCH_BYTES,
     BATCH_RECORDS,
@@ -31,8 +31,10 @@ from batch_assets.sources.parquet_batches import batches
 from batch_assets.sources.parquet_columns import TextColumns, declared_kinds, find_overlong, valid_text
 from batch_assets.sources.parquet_files import open_parquet, parquet_errors, reopener
 from batch_assets.sources.parquet_groups import bytes_of, check_rows, narrow, stretches
+from batch_assets.sources.partitions import Partitions, declare, no_values, repeated
 from batch_assets.sources.record_ids import NO_ID, id_hashes
-from batch_assets.sources.records import RecordBuilder
+from batch_assets.sources.records import RecordBuilder, planned_array
+from batch_assets.sources.tables.snapshot import DeletedRows, kept_rows, no_deleted_rows, stored_version
 from batch_assets.sources.texts import check_text, not_a_string
 from batch_assets.sources.value_texts import id_array, plain_array, text_array
 from batch_assets.storage import FileInfo, Storage, join_uri
@@ -45,7 +47,8 @@ class ParquetSource:
     """Parquet files under `storage`. `texts` are the columns that may be text in the form of bytes.
 
     The columns in `unread` are taken for not there. `images` tells in which column the images are to
-    be found, where records are images.
+    be found, where records are images. `partitions` are the values that stand beside a file, `deleted`
+    its rows that are no records: of a table, as its metadata tell them.
     """
 
     def __init__(
@@ -54,11 +57,15 @@ class ParquetSource:
         texts: TextColumns,
         unread: frozenset[str] = frozenset(),
         images: ImageColumns | None = None,
+        partitions: Partitions = no_values,
+        deleted: DeletedRows = no_deleted_rows,
     ) -> None:
         self._storage = storage
         self._columns = texts
         self._unread = unread
         self._images = images
+        self._partitions = partitions
+        self._deleted = deleted
 
     def prepare(self, file: FileInfo, most: int | None) -> str:
         return ""
@@ -86,17 +93,39 @@ class ParquetSource:
                         continue
                     declared = self._columns.declared(field, as_text)
                     columns.add_kinds(field.name, declared_kinds(declared, metadata, places))
+                for name, value in self._partitions(file.path).items():
+                    if name not in parquet.schema_arrow.names:
+                        declare(columns, name, value)
             groups = [
                 (metadata.row_group(i).num_rows, bytes_of(metadata.row_group(i), self._unread))
                 for i in range(metadata.num_row_groups)
             ]
-            if columns.id_column is None:
-                yield from stretches(groups, first_row)
-                return
-            ids = chain.from_iterable(self._id_hashes(parquet, file.path, columns.id_column, first_row))
-            for stretch in stretches(groups, first_row):
-                rows = len(stretch.rows)
-                yield replace(stretch, ids=np.fromiter(islice(ids, rows), np.int64, rows))
+            deleted = self._deleted(file.path)
+            for stretch in self._with_ids(parquet, file.path, columns.id_column, groups, first_row):
+                rows = kept_rows(stretch.rows, deleted)
+                if len(rows) == len(stretch.rows):
+                    yield stretch
+                elif len(rows):
+                    kept = np.isin(stretch.rows, rows, assume_unique=True)
+                    ids = None if stretch.ids is None else stretch.ids[kept]
+                    yield Stretch(rows, stretch.ends[kept], ids)
+
+    def _with_ids(
+        self,
+        parquet: pq.ParquetFile,
+        path: str,
+        id_column: str | None,
+        groups: Sequence[tuple[int, int]],
+        first_row: int,
+    ) -> Iterator[Stretch]:
+        """All rows of the file from `first_row` on."""
+        if id_column is None:
+            yield from stretches(groups, first_row)
+            return
+        ids = chain.from_iterable(self._id_hashes(parquet, path, id_column, first_row))
+        for stretch in stretches(groups, first_row):
+            rows = len(stretch.rows)
+            yield replace(stretch, ids=np.fromiter(islice(ids, rows), np.int64, rows))
 
     def _id_hashes(
         self, parquet: pq.ParquetFile, path: str, name: str, first_row: int
@@ -105,7 +134,9 @@ class ParquetSource:
         rows = parquet.metadata.num_rows
         names = [one for one in parquet.schema_arrow.names if one not in self._unread]
         if name not in names:
-            yield repeat(NO_ID, rows - first_row)
+            beside = self._partitions(path).get(name)
+            [one] = [NO_ID] if beside is None else id_hashes(id_array(repeated(beside, 1)).to_pylist())
+            yield repeat(one, rows - first_row)
             return
         reopen = reopener(self._storage, path, parquet.metadata)
         selected = names if "." in name else [name]  # see `read`
@@ -123,7 +154,8 @@ class ParquetSource:
         return self._images.find(parquet.schema_arrow, join_uri(self._storage.uri, path))
 
     def split(self, segment: Segment, records: int) -> tuple[Segment, Segment]:
-        row = segment.first_row + records
+        rows = kept_rows(np.arange(segment.first_row, segment.last_row), self._deleted(segment.path))
+        row = int(rows[records - 1]) + 1
         byte = segment.first_byte + (segment.last_byte - segment.first_byte) * records // segment.records
         return (
             replace(segment, last_row=row, last_byte=byte, records=records),
@@ -150,23 +182,30 @@ class ParquetSource:
             # Parquet knows columns by dotted paths: a dot in a name would be taken for a nested one.
             selected = readable if any("." in name for name in wanted) else present
             reopen = reopener(self._storage, segment.path, parquet.metadata)
+            beside = {name: value for name, value in self._partitions(segment.path).items() if name in wanted}
+            deleted = self._deleted(segment.path)
             rows = (segment.first_row, segment.last_row)
             as_text = self._columns.read_as_text(parquet)
             for row, batch in batches(parquet, reopen, selected, most, *rows):
                 used = batch if selected is present else batch.select(present)
-                yield self._records(builder, row, used, images, as_text)
+                numbers = kept_rows(np.arange(row, row + len(batch)), deleted)
+                if len(numbers) < len(batch) and used.num_columns:
+                    used = used.take(pa.array(numbers - row))
+                if len(numbers):
+                    used = _with_values(used, beside, len(numbers))
+                    yield self._records(builder, numbers, used, images, as_text)
             self._check(segment.path, segment.version)
 
     def _records(
         self,
         builder: RecordBuilder,
-        row: int,
+        rows: npt.NDArray[np.int64],
         batch: pa.RecordBatch,
         images: FileImages | None,
         as_text: frozenset[str],
     ) -> Records:
         rules = builder.rules
-        count = len(batch)
+        count = len(rows)
         present = set(batch.schema.names)
         if images is not None and images.whole:
             present.discard(images.column)
@@ -188,7 +227,7 @@ class ParquetSource:
         arrays: list[pa.Array] = []
         for column in rules.columns:
             if column.source in present:
-                arrays.append(_planned(readable[column.source], column.type, column.source))
+                arrays.append(planned_array(readable[column.source], column))
             else:
                 arrays.append(pa.nulls(count, arrow_type(column.type)))
         texts = [builder.caption(text) for text in self._texts(builder, readable, count)]
@@ -199,7 +238,7 @@ class ParquetSource:
             faults = {**faults, **unfit}
         for index, fault in faults.items():
             texts[index] = fault
-        return builder.build(range(row, row + count), texts, ids, arrays, values)
+        return builder.build(rows.tolist(), texts, ids, arrays, values)
 
     def _texts(self, builder: RecordBuilder, readable: dict[str, pa.Array], count: int) -> list[str | Fault]:
         names = builder.text_rule.columns
@@ -230,18 +269,15 @@ class ParquetSource:
         info = self._storage.info(path)
         if info is None:
             raise FileNotFoundError(path)
-        if info.version != version:
+        if info.version != stored_version(version):
             raise touched(self._storage, path)
 
 
-def _planned(array: pa.Array, plan_type: str, name: str) -> pa.Array:
-    try:
-        return arrow_array(array, plan_type)
-    except pa.ArrowException as error:
-        raise SourceError(
-            f"column {name!r} holds values that are not {plan_type}, as it was planned ({error}); "
-            "`plan --replace` plans the file anew"
-        ) from error
+def _with_values(batch: pa.RecordBatch, values: Mapping[str, pa.Scalar], count: int) -> pa.RecordBatch:
+    """The rows of a file with its partition columns; a column that the file has itself stays."""
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    added = {name: repeated(value, count) for name, value in values.items() if name not in columns}
+    return pa.RecordBatch.from_pydict(columns | added) if added else batch
 
 
 def _texts_of(array: pa.Array, name: str) -> list[str | Fault]:

@@ -11,10 +11,12 @@ from typing import Any
 import pyarrow as pa
 
 from batch_assets.errors import SourceError
-from batch_assets.sources.arrays import array_of
+from batch_assets.sources.arrays import array_of, arrow_array
 from batch_assets.sources.base import FETCHED_BYTES, Fault, RecordRules, Records, Rejection
 from batch_assets.sources.column_types import arrow_type
+from batch_assets.sources.columns import Column
 from batch_assets.sources.json_values import json_text
+from batch_assets.sources.partitions import FileValues, repeated, where
 from batch_assets.sources.texts import TextRule
 from batch_assets.sources.value_texts import id_text
 
@@ -22,10 +24,20 @@ _REJECTION_BYTES = 200  # of the object itself
 
 
 class RecordBuilder:
-    """Builds the records of one segment, batch by batch, counting ordinals from `ordinal`."""
+    """Builds the records of one segment, batch by batch, counting ordinals from `ordinal`.
 
-    def __init__(self, rules: RecordRules, source_file: str, ordinal: int) -> None:
+    `partitions` are the values that stand beside the file: JSON objects that lack them have them.
+    """
+
+    def __init__(
+        self,
+        rules: RecordRules,
+        source_file: str,
+        ordinal: int,
+        partitions: Mapping[str, pa.Scalar] = MappingProxyType({}),
+    ) -> None:
         self.rules = rules
+        self._beside = FileValues(partitions)
         self.text_rule = TextRule(rules.text_column, rules.text_template)
         self._source_file = source_file
         self._ordinal = ordinal
@@ -42,15 +54,24 @@ class RecordBuilder:
 
         `faults` are of objects, by index, which could; `images` as in `build`.
         """
-        known = [{} if isinstance(item, Fault) else item for item in objects]
+        own = [{} if isinstance(item, Fault) else item for item in objects]
+        known = [self._beside.merged(item) for item in own]
         text_rule, caption = self.text_rule, self.caption
-        texts = [item if isinstance(item, Fault) else caption(text_rule(item)) for item in objects]
+        texts = [
+            item if isinstance(item, Fault) else caption(text_rule(merged))
+            for item, merged in zip(objects, known, strict=True)
+        ]
         for index, fault in faults.items():
             texts[index] = fault
         arrays: list[pa.Array] = []
         # A rejected record's values had no say in the columns' types, and may be of any other.
         valid = [{} if isinstance(text, Fault) else item for item, text in zip(known, texts, strict=True)]
         for column in self.rules.columns:
+            beside = self._beside.values.get(column.source)
+            if beside is not None and not any(item.get(column.source) is not None for item in own):
+                lacking = pa.array([column.source not in item for item in own])
+                arrays.append(planned_array(where(lacking, repeated(beside, len(own))), column))
+                continue
             values = [item.get(column.source) for item in valid]
             arrays.append(self._array(rows, values, column.source, column.type, texts))
         ids: list[str | None] = [None] * len(known)
@@ -124,6 +145,17 @@ class RecordBuilder:
 
     def _rejection(self, ordinal: int, record_id: str, row: int, fault: Any) -> Rejection:
         return Rejection(ordinal, record_id, self._source_file, int(row), fault.code, fault.message)
+
+
+def planned_array(array: pa.Array, column: Column) -> pa.Array:
+    """An Arrow column in the plan's type. Raises SourceError where it holds what that cannot."""
+    try:
+        return arrow_array(array, column.type)
+    except pa.ArrowException as error:
+        raise SourceError(
+            f"column {column.source!r} holds values that are not {column.type}, as it was planned ({error}); "
+            "`plan --replace` plans the file anew"
+        ) from error
 
 
 def id_of(item: Any, column: str) -> str | Fault | None:

@@ -6,14 +6,17 @@ from collections.abc import Iterator, Sequence
 from batch_assets.sources.base import RecordRules, Records, Segment, Source
 from batch_assets.sources.delimited import delimited_rows
 from batch_assets.sources.files import COMPRESSIONS
+from batch_assets.sources.formats import PARQUET_FORMATS
 from batch_assets.sources.image_folder import ImageFolderSource
 from batch_assets.sources.images import ImageColumns
 from batch_assets.sources.jsonl import JsonLinesSource
 from batch_assets.sources.parquet import ParquetSource
 from batch_assets.sources.parquet_columns import TextColumns
+from batch_assets.sources.partitions import Partitions, no_values
 from batch_assets.sources.shards import UNREAD, ShardStorage
 from batch_assets.sources.spool import SpooledSource, json_line_rows
 from batch_assets.sources.spool_files import Spools
+from batch_assets.sources.tables.snapshot import DeletedRows, no_deleted_rows
 from batch_assets.sources.webdataset import WebDatasetSource
 from batch_assets.storage import FileInfo, Storage
 
@@ -22,7 +25,9 @@ class Sources:
     """The implementations for one pipeline's source.
 
     `storage` is what paths are relative to, `longest` the most bytes of a record. `texts` are the columns of
-    Parquet files that may be text in the form of bytes; `images` tells where files have images, if records are images.
+    Parquet files that may be text in the form of bytes; `images` tells where files have images, if records are
+    images. `partitions` are the values that stand beside a file, `deleted` the rows of a table's file that are
+    no records.
     """
 
     def __init__(
@@ -33,12 +38,14 @@ class Sources:
         longest: int,
         texts: TextColumns,
         images: ImageColumns | None = None,
+        partitions: Partitions = no_values,
+        deleted: DeletedRows = no_deleted_rows,
     ) -> None:
         self._plain: Source | None = None
         self._folder: ImageFolderSource | None = None
-        if format in ("parquet", "img2dataset"):
+        if format in PARQUET_FORMATS:
             unread = UNREAD if isinstance(storage, ShardStorage) else frozenset[str]()
-            self._plain = self._spooled = ParquetSource(storage, texts, unread, images)
+            self._plain = self._spooled = ParquetSource(storage, texts, unread, images, partitions, deleted)
             return
         if format == "webdataset":
             named = images.named if images is not None else None
@@ -48,9 +55,9 @@ class Sources:
             self._plain = self._spooled = self._folder = ImageFolderSource(storage, longest)
             return
         if format == "jsonl":
-            self._plain = JsonLinesSource(storage, longest, images)
+            self._plain = JsonLinesSource(storage, longest, images, partitions)
         rows = delimited_rows if format == "csv" else json_line_rows
-        self._spooled = SpooledSource(storage, spools, format, rows, longest, images)
+        self._spooled = SpooledSource(storage, spools, format, rows, longest, images, partitions)
 
     def of(self, path: str) -> Source:
         """The implementation for a file."""

@@ -27,6 +27,7 @@ from batch_assets.sources.images import ImageColumns, ObjectImages
 from batch_assets.sources.json_values import long_number_lines, parse_object, too_large
 from batch_assets.sources.jsonl import build_objects, cut, images_of, most_records, scan_lines
 from batch_assets.sources.lines import line_blocks, lines_of
+from batch_assets.sources.partitions import FileValues, Partitions, no_values
 from batch_assets.sources.records import RecordBuilder
 from batch_assets.sources.spool_files import (
     GROUP_BYTES,
@@ -72,6 +73,7 @@ class SpooledSource:
         reader: RowReader,
         longest: int,
         images: ImageColumns | None = None,
+        partitions: Partitions = no_values,
     ) -> None:
         self._storage = storage
         self._spools = spools
@@ -79,6 +81,7 @@ class SpooledSource:
         self._reader = reader
         self._longest = longest
         self._images = images
+        self._partitions = partitions
 
     def prepare(self, file: FileInfo, most: int | None) -> str:
         """Write the file's spool, unless it is there; its digest depends on all that decides its content."""
@@ -100,7 +103,7 @@ class SpooledSource:
     def scan(
         self, file: FileInfo, spool: str, first_row: int, first_byte: int, columns: ColumnScan
     ) -> Iterator[Stretch]:
-        end = 0
+        end, beside = 0, FileValues(self._partitions(file.path))
         for batch in self._read(file.path, file.version, spool, 0, None):
             lines = [line or b"" for line in batch.column("line").to_pylist()]
             rows = batch.column("row").to_numpy()
@@ -108,7 +111,7 @@ class SpooledSource:
             end = int(ends[-1])
             new = int(np.searchsorted(rows, first_row))
             if new < len(rows):
-                ids = scan_lines(lines[new:], b"\n".join(lines[new:]), self._longest, columns)
+                ids = scan_lines(lines[new:], b"\n".join(lines[new:]), self._longest, columns, beside)
                 yield Stretch(rows[new:], ends[new:], ids)
 
     def split(self, segment: Segment, records: int) -> tuple[Segment, Segment]:
@@ -125,7 +128,7 @@ class SpooledSource:
         return [replace(segment, first_row=row, last_row=row + 1, records=1) for row in sorted(rows)]
 
     def read(self, segment: Segment, rules: RecordRules, ordinal: int) -> Iterator[Records]:
-        builder = RecordBuilder(rules, segment.path, ordinal)
+        builder = RecordBuilder(rules, segment.path, ordinal, self._partitions(segment.path))
         images = images_of(self._images, self._storage, segment.path)
         most = most_records(images)
         for whole in self._read_segment(segment):

@@ -32,7 +32,7 @@ class Spools:
 
     def __init__(self, root: Storage) -> None:
         self.written: list[str] = []
-        self._root = root
+        self.root = root
 
     def write(self, parts: Sequence[str], schema: pa.Schema, rows: Iterator[pa.RecordBatch]) -> str:
         """Write the spool that `parts` decide on, unless it is there; returns its digest.
@@ -40,7 +40,7 @@ class Spools:
         Each batch of `rows` becomes a row group. They are not asked for where the spool is there.
         """
         digest = spool_digest(parts)
-        if self._root.info(paths.spool(digest)) is None:
+        if self.root.info(paths.spool(digest)) is None:
             self.fill(digest, schema, rows)
         return digest
 
@@ -48,7 +48,7 @@ class Spools:
         """Write a spool, whole or not at all; each batch of `rows` becomes a row group."""
         path = paths.spool(digest)
         with (
-            self._root.open_output(path) as output,
+            self.root.open_output(path) as output,
             pq.ParquetWriter(
                 output, schema.with_metadata({DIGEST: digest}), compression="zstd", use_dictionary=False
             ) as writer,
@@ -70,15 +70,15 @@ class Spools:
         A spool that was cleaned away is made once more: `make_again` does, and says whether it could.
         """
         try:
-            file = self._root.open_input(paths.spool(spool))
+            file = self.root.open_input(paths.spool(spool))
         except FileNotFoundError:
             logger.info("%s: its spool is not there; it is made again", path)
             if not make_again():
                 raise SourceError(
-                    f"{path}: its normalized copy {join_uri(self._root.uri, paths.spool(spool))} is missing, and "
+                    f"{path}: its normalized copy {join_uri(self.root.uri, paths.spool(spool))} is missing, and "
                     "the file is no longer what it was made from; put it back, or `plan --replace` plans the file anew"
                 ) from None
-            file = self._root.open_input(paths.spool(spool))
+            file = self.root.open_input(paths.spool(spool))
         with file, pq.ParquetFile(file, pre_buffer=False, buffer_size=2**20) as parquet:
             metadata = parquet.metadata
             for group in range(metadata.num_row_groups):

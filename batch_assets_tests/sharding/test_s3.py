@@ -5,11 +5,12 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
+import deltalake
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch_assets.errors import SourceError
+from batch_assets.errors import ConfigurationError, SourceError
 from batch_assets.sharding.changes import compare_source
 from batch_assets.sharding.manifest import prepare_input
 from batch_assets.sharding.reading import read_rows, read_shard
@@ -17,6 +18,7 @@ from batch_assets.sources.listing import guess_format
 from batch_assets.worker.fetching import fetch
 from batch_assets_tests.object_store import s3_server, use_s3
 from batch_assets_tests.sharding.planning import plan
+from batch_assets_tests.sources.tables.delta import rows
 from batch_assets_tests.sources.tars import tar_bytes
 
 
@@ -169,3 +171,17 @@ def test_changes_are_found_page_by_page(s3: Any, monkeypatch: pytest.MonkeyPatch
     assert [path for _, touched, _ in found for path in touched] == ["b.jsonl"]
     assert [path for _, _, removed in found for path in removed] == ["f.jsonl"]
     assert len(found) == 5
+
+
+def test_a_delta_table(s3: Any) -> None:
+    options = {"AWS_ALLOW_HTTP": "true", "AWS_S3_ALLOW_UNSAFE_RENAME": "true"}
+    uri = "s3://bucket/lake/table"
+    deltalake.write_deltalake(uri, rows(0, 4, lang="de"), partition_by=["lang"], storage_options=options)
+    deltalake.DeltaTable(uri, storage_options=options).delete("id = 'k1'")
+    planned = plan(uri + "/", "s3://bucket/root", id_column="id")
+    assert planned.ids() == ["k0", "k2", "k3"] and planned.columns()["lang"] == ["de"] * 3
+    put(s3, "lake/other.parquet", b"")
+    with pytest.raises(ConfigurationError, match="table: a Delta table"):
+        plan("s3://bucket/lake", "s3://bucket/other")
+    with pytest.raises(ConfigurationError, match="lies inside s3://bucket/lake/table, a Delta table"):
+        plan("s3://bucket/lake/table/lang=de", "s3://bucket/other")

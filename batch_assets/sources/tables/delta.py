@@ -1,0 +1,98 @@
+"""A Delta table's current version, by its log, as the library deltalake reads it."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+import pyarrow as pa
+
+from batch_assets.errors import ConfigurationError, SourceError
+from batch_assets.sources.tables.markers import EXPORT, path_inside
+from batch_assets.sources.tables.snapshot import TableFile, TableSnapshot
+from batch_assets.storage.credentials import library_options
+
+# What these change is in the log or in the files' rows, and is read here; of others nothing is known.
+_READ_FEATURES = {"deletionVectors", "timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"}
+
+
+def read_delta(uri: str) -> TableSnapshot:
+    """The current version of the table in the folder `uri`.
+
+    Raises SourceError where the log cannot be read, ConfigurationError for a table that needs more of its
+    reader than is known here.
+    """
+    import deltalake
+    from deltalake.exceptions import DeltaError
+
+    try:
+        table = deltalake.DeltaTable(uri, storage_options=library_options(uri))
+        _refuse_unknown(uri, table)
+        added = pa.table(table.get_add_actions())
+        deleted = _deleted_rows(uri, table)
+    except (DeltaError, OSError, ValueError) as error:
+        reason = str(error).split("\n", 1)[0]
+        raise SourceError(f"{uri}: deltalake cannot read this Delta table ({reason}); {EXPORT}") from error
+    types = _partition_types(added.schema)
+    # A column of the table that is null in every row of a file has no values to tell.
+    columns = _partition_columns(added, types)
+    files: dict[str, TableFile] = {}
+    for index, encoded in enumerate(added.column("path").to_pylist()):
+        path = path_inside(uri, unquote(encoded))
+        values = {name: column[index] for name, column in columns.items()}
+        files[path] = TableFile(path, values, deleted.pop(path, np.array([], np.int64)))
+    if deleted:
+        raise SourceError(
+            f"{uri}: the log deletes rows of {min(deleted)!r}, which is no file of it; {EXPORT}"
+        )
+    return TableSnapshot(str(table.version()), files, types)
+
+
+def _refuse_unknown(uri: str, table: Any) -> None:
+    protocol, properties = table.protocol(), table.metadata().configuration
+    features: list[str] = protocol.reader_features or []
+    unknown = set(features) - _READ_FEATURES
+    if properties.get("delta.columnMapping.mode", "none") != "none":
+        unknown.add("columnMapping")
+    if unknown:
+        raise ConfigurationError(
+            f"source.uri: {uri} is a Delta table whose reader must know {', '.join(sorted(unknown))}, which this "
+            f"version does not; {EXPORT}"
+        )
+
+
+def _partition_types(schema: pa.Schema) -> dict[str, pa.DataType]:
+    if "partition" not in schema.names:
+        return {}
+    return {field.name: _plain(field.type) for field in schema.field("partition").type}
+
+
+def _plain(data_type: pa.DataType) -> pa.DataType:
+    return data_type.value_type if pa.types.is_dictionary(data_type) else data_type
+
+
+def _partition_columns(added: pa.Table, types: Mapping[str, pa.DataType]) -> dict[str, pa.ChunkedArray]:
+    if not types:
+        return {}
+    chunks = added.column("partition").chunks
+    return {
+        name: pa.chunked_array(
+            [chunk.field(name) for chunk in chunks], chunks and chunks[0].field(name).type
+        ).cast(data_type)
+        for name, data_type in types.items()
+        if chunks
+    }
+
+
+def _deleted_rows(uri: str, table: Any) -> dict[str, Any]:
+    """The physical rows that deletion vectors take out, ascending, by the file's path."""
+    found: dict[str, Any] = {}
+    base = table.table_uri.rstrip("/") + "/"
+    for batch in pa.RecordBatchReader.from_stream(table.deletion_vectors()):
+        for file, kept in zip(batch.column("filepath"), batch.column("selection_vector"), strict=True):
+            place = file.as_py()
+            if not place.startswith(base):
+                raise SourceError(f"{uri}: a deletion vector is of {place}, which lies elsewhere; {EXPORT}")
+            mask = kept.values.to_numpy(zero_copy_only=False)
+            found[unquote(place.removeprefix(base))] = np.flatnonzero(~mask).astype(np.int64)
+    return found

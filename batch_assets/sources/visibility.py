@@ -1,0 +1,68 @@
+"""Which of the files under a source are seen at all: not output roots, nor what is hidden by its name."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+
+from batch_assets.errors import SourceError
+from batch_assets.sources.foreign import matches
+from batch_assets.storage import FileInfo, Storage, is_local, normalize_uri
+
+
+def outside(infos: Iterable[FileInfo], storage: Storage, leave_out: Sequence[str]) -> Iterator[FileInfo]:
+    """Drop the files under the URIs in `leave_out`: output roots."""
+    prefixes = tuple(f"{path}/" for root in leave_out for path in paths_below(root, storage.uri))
+    return (info for info in infos if not prefixes or not info.path.startswith(prefixes))
+
+
+def excluding(infos: Iterable[FileInfo], patterns: Sequence[str], excluded: list[str]) -> Iterator[FileInfo]:
+    """Drop what a source's own patterns leave out, which is appended to `excluded`."""
+    for info in infos:
+        if matches(info.path, patterns):
+            excluded.append(info.path)
+        else:
+            yield info
+
+
+def visible(
+    infos: Iterable[FileInfo],
+    storage: Storage,
+    leave_out: Sequence[str],
+    hidden: list[str],
+    format: str | None = None,
+) -> Iterator[FileInfo]:
+    """Drop output roots, and what is hidden by its name, which is appended to `hidden`."""
+    for info in outside(infos, storage, leave_out):
+        if is_hidden(info.path, format):
+            hidden.append(info.path)
+            continue
+        try:
+            info.path.encode()
+        except UnicodeEncodeError:
+            raise SourceError(f"{storage.uri}: the file name {info.path!r} is no UTF-8; rename it") from None
+        yield info
+
+
+def is_hidden(path: str, format: str | None = None) -> bool:
+    """Whether a name or folder in a path begins with one of the `hiding` marks."""
+    return any(part.startswith(hiding(format)) for part in path.split("/"))
+
+
+def hiding(format: str | None) -> tuple[str, str]:
+    """What the names of hidden files begin with. A photograph may well be named `_DSC0001.jpg`, as cameras do it."""
+    return (".", "__") if format == "imagefolder" else (".", "_")
+
+
+def paths_below(uri: str, root: str) -> set[str]:
+    """The paths of `uri` relative to `root`, as they are spelled and as links lead; none where it lies elsewhere."""
+    spelled = (normalize_uri(uri), normalize_uri(root)), (real_uri(uri), real_uri(root))
+    return {
+        one.removeprefix(folder.rstrip("/") + "/")
+        for one, folder in spelled
+        if one.startswith(folder.rstrip("/") + "/")
+    }
+
+
+def real_uri(uri: str) -> str:
+    """The one place that a URI means, whatever symbolic links lead there."""
+    uri = normalize_uri(uri)
+    return os.path.realpath(uri) if is_local(uri) else uri

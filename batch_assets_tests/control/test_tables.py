@@ -1,0 +1,73 @@
+"""A Delta table as source, from its first version to the output."""
+
+from pathlib import Path
+
+import deltalake
+import pytest
+
+from batch_assets.control.housekeeping import read_source_news
+from batch_assets.control.merging import merge_shards, publish_merge
+from batch_assets.control.pipeline import open_pipeline
+from batch_assets.control.planning import plan_source
+from batch_assets.control.preview import preview_plan
+from batch_assets.errors import ConfigurationError
+from batch_assets.merge.verification import verify
+from batch_assets.storage import open_storage
+from batch_assets_tests.command import published
+from batch_assets_tests.control.builders import embed_all, make_settings, open_ledger, run
+from batch_assets_tests.fakes import FakeHost
+from batch_assets_tests.sources.tables.delta import append, rows
+
+
+def test_new_versions_of_a_table_are_never_mixed(tmp_path: Path) -> None:
+    table = tmp_path / "table"
+    append(table, rows(0, 7, dt="2024-01-01"), partition_by=["dt"])
+    settings = make_settings(tmp_path, source={"uri": str(table), "id_column": "id"})
+    ledger, host = open_ledger(tmp_path), FakeHost()
+    run(settings, ledger, host)
+    append(table, rows(7, 9, dt="2024-01-02"))
+    assert len(read_source_news(settings, ledger, None).new) == 1
+    run(settings, ledger, host)
+    assert published(tmp_path / "out")["record_id"].to_list() == [f"k{n}" for n in range(9)]
+
+    deltalake.DeltaTable(table).delete("id = 'k3'")
+    append(table, rows(9, 10, dt="2024-01-03"))
+    for _ in range(2):  # what waits is seen again and again, and asks for no plan
+        news = read_source_news(settings, ledger, None)
+        assert news.new == [] and len(news.removed) == 1
+        planned = plan_source(open_pipeline(settings, ledger, host.executor(settings)))
+        assert planned.new_keys == []
+        [note] = [note for note in planned.notes if "waits" in note]
+        assert "version 3 of the table waits: it no longer holds 1 planned files (dt=2024-01-01/part-" in note
+        assert "`plan --replace` takes it over" in note
+    run(settings, ledger, host)
+    assert published(tmp_path / "out")["record_id"].to_list() == [f"k{n}" for n in range(9)]
+
+    replaced = plan_source(open_pipeline(settings, ledger, host.executor(settings)), replace=True)
+    assert "read as a table: its version 3, by its own log" in replaced.notes
+    embed_all(settings, ledger, host)
+    pipeline = open_pipeline(settings, ledger, host.executor(settings))
+    publish_merge(pipeline, merge_shards(pipeline))
+    found = published(tmp_path / "out").sort("record_id")
+    assert found["record_id"].to_list() == sorted(f"k{n}" for n in range(10) if n != 3)
+    assert [str(day) for day in found["dt"]] == ["2024-01-01"] * 6 + ["2024-01-02"] * 2 + ["2024-01-03"]
+    assert verify(open_storage(settings.output.root)).ok
+    news = read_source_news(settings, ledger, None)
+    assert (news.new, news.touched, news.removed) == ([], [], [])
+
+
+def test_a_preview_of_a_table_writes_nothing_under_the_root(tmp_path: Path) -> None:
+    append(tmp_path / "table", rows(0, 7))
+    settings = make_settings(tmp_path, source={"uri": str(tmp_path / "table"), "id_column": "id"})
+    executor = FakeHost().executor(settings)
+    preview = preview_plan(settings, executor, open_ledger(tmp_path), open_storage(str(tmp_path / "spool")))
+    assert sum(preview.shards) == 7 and "text 3" in preview.sample
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_plan_that_is_refused_leaves_nothing_of_a_table(tmp_path: Path) -> None:
+    append(tmp_path / "table", rows(0, 7))
+    settings = make_settings(tmp_path, source={"uri": str(tmp_path / "table")}, merge_by="nowhere")
+    with pytest.raises(ConfigurationError, match="nowhere"):
+        plan_source(open_pipeline(settings, open_ledger(tmp_path), FakeHost().executor(settings)))
+    assert not (tmp_path / "out").exists()
