@@ -31,7 +31,7 @@ FLAGS: dict[str, Any] = {
     "model": _flag(str, "Model id or local directory."),
     "revision": _flag(str, "The hub's revision."),
     "format": _flag(
-        str, "jsonl, csv, parquet, img2dataset, webdataset or delta; by default told by the extension."
+        str, "jsonl, csv, parquet, img2dataset, webdataset, delta or iceberg; by default told by the files."
     ),
     "text_column": _flag(str, "Column with the text; by default `text`, beside an image `caption`."),
     "image_column": _flag(str, "Column with images, or where each is."),

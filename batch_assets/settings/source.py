@@ -10,6 +10,7 @@ from batch_assets.settings.base import Settings
 # Before an output root: the shards of the pipeline that it belongs to.
 SHARDS_SCHEME = "shards:"
 IMAGE_FORMATS = ("img2dataset", "webdataset")
+Format = Literal["jsonl", "csv", "parquet", "img2dataset", "webdataset", "delta", "iceberg"]
 
 
 class SourceSettings(Settings):
@@ -25,9 +26,9 @@ class SourceSettings(Settings):
         "for one, each as soon as it is collected there: their embedded records with their columns and, as id_column, "
         "their record_id.",
     )
-    format: Literal["jsonl", "csv", "parquet", "img2dataset", "webdataset", "delta"] | None = Field(
+    format: Format | None = Field(
         default=None,
-        description="jsonl, csv, parquet, img2dataset, webdataset or delta; by default told by the files' "
+        description="jsonl, csv, parquet, img2dataset, webdataset, delta or iceberg; by default told by the files' "
         "extension (.jsonl .ndjson .json, each also .gz or .zst; .csv .tsv; .parquet), and a table's folder by its "
         "log. img2dataset and webdataset hold images: img2dataset's Parquet shards, and tar shards; both are to be "
         "named.",

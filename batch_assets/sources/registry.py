@@ -23,7 +23,8 @@ class Sources:
 
     `storage` is what paths are relative to, `longest` the most bytes of a record. Text columns of
     Parquet files may be declared binary; `images` tells where they have images, if records are images. `partitions` are
-    the values that stand beside a file, `deleted` the rows of a table's file that are no records.
+    the values that stand beside a file, `deleted` the rows of a table's file that are no records,
+    `dropped` the columns of such files that are none of the table's.
     """
 
     def __init__(
@@ -36,10 +37,11 @@ class Sources:
         images: ImageColumns | None = None,
         partitions: Partitions = no_values,
         deleted: DeletedRows = no_deleted_rows,
+        dropped: frozenset[str] = frozenset(),
     ) -> None:
         self._plain: Source | None = None
         if format in PARQUET_FORMATS:
-            unread = UNREAD if isinstance(storage, ShardStorage) else frozenset[str]()
+            unread = UNREAD if isinstance(storage, ShardStorage) else dropped
             self._plain = self._spooled = ParquetSource(
                 storage, text_columns, unread, images, partitions, deleted
             )

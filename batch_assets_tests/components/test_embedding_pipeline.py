@@ -82,7 +82,7 @@ def test_the_json_schema_takes_what_the_component_takes(attributes: dict[str, An
     ("change", "field", "told"),
     [
         ({"sourse": {}}, "sourse", "there is no such field; known: automation, calls_per_second, deps, executor"),
-        ({"source": {"uri": "in/", "id_colum": "id"}}, "source.id_colum", "known: allow_private_addresses, always_include"),
+        ({"source": {"uri": "in/", "id_colum": "id"}}, "source.id_colum", "known: allow_private_addresses, always"),
         ({"source": {"pipeline": "other"}}, "source.pipeline: 'other'", "there is no such pipeline in"),
         ({"source": {"pipeline": "texts"}}, "source.pipeline: 'texts'", "is this pipeline itself"),
         ({"source": {"pipeline": "other", "uri": "in/"}}, "source", "name exactly one of uri and pipeline"),
