@@ -32,7 +32,7 @@ FLAGS: dict[str, Any] = {
     "revision": _flag(str, "The hub's revision."),
     "format": _flag(
         str,
-        "jsonl, csv, parquet, img2dataset, webdataset, imagefolder or delta; by default told by the extension.",
+        "jsonl, csv, parquet, img2dataset, webdataset, imagefolder, delta or iceberg; by default told by the files.",
     ),
     "text_column": _flag(str, "Column with the text; by default `text`, beside an image `caption`."),
     "image_column": _flag(str, "Column with images, or where each is; of webdataset an extension."),

@@ -10,7 +10,7 @@ from batch_assets.settings.base import Settings
 # Before an output root: the shards of the pipeline that it belongs to.
 SHARDS_SCHEME = "shards:"
 IMAGE_FORMATS = ("img2dataset", "webdataset", "imagefolder")
-Format = Literal["jsonl", "csv", "parquet", "img2dataset", "webdataset", "imagefolder", "delta"]
+Format = Literal["jsonl", "csv", "parquet", "img2dataset", "webdataset", "imagefolder", "delta", "iceberg"]
 
 
 class SourceSettings(Settings):
@@ -28,10 +28,10 @@ class SourceSettings(Settings):
     )
     format: Format | None = Field(
         default=None,
-        description="jsonl, csv, parquet, img2dataset, webdataset, imagefolder or delta; by default told by the "
-        "files' extension (.jsonl .ndjson .json, each also .gz or .zst; .csv .tsv; .parquet), and a table's folder by "
-        "its log. img2dataset, webdataset and imagefolder hold images: img2dataset's Parquet shards, tar shards, and "
-        "image files in folders; they are to be named.",
+        description="jsonl, csv, parquet, img2dataset, webdataset, imagefolder, delta or iceberg; by default told by "
+        "the files' extension (.jsonl .ndjson .json, each also .gz or .zst; .csv .tsv; .parquet), and a table's folder "
+        "by its log. img2dataset, webdataset and imagefolder hold images: img2dataset's Parquet shards, tar shards, "
+        "and image files in folders; they are to be named.",
     )
     id_column: str | None = Field(
         default=None,

@@ -12,7 +12,7 @@ from batch_assets.sources.partitions import Partitions, no_values
 from batch_assets.sources.registry import Sources
 from batch_assets.sources.shards import RECORD_ID
 from batch_assets.sources.spool_files import Spools
-from batch_assets.sources.tables.snapshot import DeletedRows, no_deleted_rows
+from batch_assets.sources.tables.snapshot import TableSnapshot
 from batch_assets.sources.texts import TextRule
 from batch_assets.storage import Storage
 
@@ -24,15 +24,22 @@ def open_sources(
     spools: Spools,
     longest: int,
     partitions: Partitions = no_values,
-    deleted: DeletedRows = no_deleted_rows,
+    table: TableSnapshot | None = None,
 ) -> Sources:
-    """The implementations that read this pipeline's files, which are of `format`, with what stands beside the files."""
+    """The implementations that read this pipeline's files, which are of `format`.
+
+    A `table` tells the values of partition columns itself; for other files `partitions` does.
+    """
     source = settings.source
     texts = TextColumns(
         frozenset(_text_columns(settings)), source.text_template is not None, source.id_column
     )
     images = ImageColumns(source.image_column, format == "img2dataset") if source.images else None
-    return Sources(format, storage, spools, longest, texts, images, partitions, deleted)
+    if table is None:
+        return Sources(format, storage, spools, longest, texts, images, partitions)
+    return Sources(
+        format, storage, spools, longest, texts, images, table.values, table.deleted, table.dropped
+    )
 
 
 def file_rules(settings: PipelineSettings) -> FileRules:

@@ -24,7 +24,7 @@ from batch_assets.sources.listing import Listing, list_source
 from batch_assets.sources.record_ids import IdCounter
 from batch_assets.sources.shards import normalize_source
 from batch_assets.sources.spool_files import Spools
-from batch_assets.sources.tables.snapshot import TableSnapshot, no_deleted_rows, write_table_files
+from batch_assets.sources.tables.snapshot import TableSnapshot, write_table_files
 from batch_assets.storage import FileInfo, Storage
 
 
@@ -187,8 +187,8 @@ class _Walk:
             listing.location.storage,
             spools,
             shards.max_record_bytes,
-            partitions.values if listing.table is None else listing.table.values,
-            no_deleted_rows if listing.table is None else listing.table.deleted,
+            partitions.values,
+            listing.table,
         )
         self.cutter = ShardCutter(
             known.generation + 1,

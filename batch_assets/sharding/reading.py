@@ -27,7 +27,7 @@ from batch_assets.sources.records import joined
 from batch_assets.sources.registry import Sources
 from batch_assets.sources.shards import open_source
 from batch_assets.sources.spool_files import Spools
-from batch_assets.sources.tables.snapshot import no_deleted_rows, read_table_files
+from batch_assets.sources.tables.snapshot import read_table_files
 from batch_assets.storage import Storage, open_storage
 
 
@@ -100,18 +100,15 @@ def _root_and_plan(
 
 
 def _sources(settings: PipelineSettings, plan: PlanSummary, root: Storage) -> Sources:
-    partitions, deleted = HivePartitions(plan.partitions).values, no_deleted_rows
-    if plan.table is not None:
-        table = read_table_files(root, plan.table.files)
-        partitions, deleted = table.values, table.deleted
+    table = read_table_files(root, plan.table.files) if plan.table is not None else None
     return open_sources(
         settings,
         plan.format,
         open_source(plan.base_uri),
         Spools(root),
         plan.max_record_bytes,
-        partitions,
-        deleted,
+        HivePartitions(plan.partitions).values,
+        table,
     )
 
 

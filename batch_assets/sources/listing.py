@@ -160,7 +160,7 @@ def _list_table(location: Location, kind: str, format: str | None, rules: FileRu
             f"source.format: {format}: {uri} is {NAMES[kind]}, whose files are not to be read one by one: old and "
             "deleted rows are among them; leave source.format out"
         )
-    table = read_table(kind, uri)
+    table = read_table(kind, location.storage)
     files, others = live_files(table, location.storage)
     left_out = [f"{others:,} Parquet files that are not part of the table's version {table.version}"]
     return Listing(location, kind, files, left_out if others else [], table)

@@ -27,7 +27,7 @@ class Sources:
     `storage` is what paths are relative to, `longest` the most bytes of a record. `texts` are the columns of
     Parquet files that may be text in the form of bytes; `images` tells where files have images, if records are
     images. `partitions` are the values that stand beside a file, `deleted` the rows of a table's file that are
-    no records.
+    no records, `dropped` the columns of such files that are none of the table's.
     """
 
     def __init__(
@@ -40,11 +40,12 @@ class Sources:
         images: ImageColumns | None = None,
         partitions: Partitions = no_values,
         deleted: DeletedRows = no_deleted_rows,
+        dropped: frozenset[str] = frozenset(),
     ) -> None:
         self._plain: Source | None = None
         self._folder: ImageFolderSource | None = None
         if format in PARQUET_FORMATS:
-            unread = UNREAD if isinstance(storage, ShardStorage) else frozenset[str]()
+            unread = UNREAD if isinstance(storage, ShardStorage) else dropped
             self._plain = self._spooled = ParquetSource(storage, texts, unread, images, partitions, deleted)
             return
         if format == "webdataset":

@@ -1,8 +1,9 @@
-"""A Delta table as source, from its first version to the output."""
+"""Tables and partitions as source, from the plan to the output."""
 
 from pathlib import Path
 
 import deltalake
+import polars as pl
 import pytest
 
 from batch_assets.control.housekeeping import read_source_news
@@ -13,7 +14,7 @@ from batch_assets.control.preview import preview_plan
 from batch_assets.errors import ConfigurationError
 from batch_assets.merge.verification import verify
 from batch_assets.storage import open_storage
-from batch_assets_tests.command import published
+from batch_assets_tests.command import published, some_records, write_records
 from batch_assets_tests.control.builders import embed_all, make_settings, open_ledger, run
 from batch_assets_tests.fakes import FakeHost
 from batch_assets_tests.sources.tables.delta import append, rows
@@ -71,3 +72,14 @@ def test_a_plan_that_is_refused_leaves_nothing_of_a_table(tmp_path: Path) -> Non
     with pytest.raises(ConfigurationError, match="nowhere"):
         plan_source(open_pipeline(settings, open_ledger(tmp_path), FakeHost().executor(settings)))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_partition_in_the_names_of_folders_groups_the_output(tmp_path: Path) -> None:
+    records = some_records(6)
+    write_records(tmp_path / "in" / "lang=de" / "a.jsonl", records[:4])
+    write_records(tmp_path / "in" / "lang=en" / "a.jsonl", records[4:])
+    settings = make_settings(tmp_path, source={"uri": f"{tmp_path}/in", "id_column": "id"}, merge_by="lang")
+    pipeline = run(settings, open_ledger(tmp_path), FakeHost())
+    version = pipeline.storage.read("merged/CURRENT").decode().strip()
+    data = tmp_path / "out" / "merged" / version / "data"
+    assert {folder.name: pl.read_parquet(folder).height for folder in data.iterdir()} == {"de": 4, "en": 2}

@@ -3,6 +3,7 @@
 import gzip
 import io
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import deltalake
@@ -19,6 +20,7 @@ from batch_assets.worker.fetching import fetch
 from batch_assets_tests.object_store import s3_server, use_s3
 from batch_assets_tests.sharding.planning import plan
 from batch_assets_tests.sources.tables.delta import rows
+from batch_assets_tests.sources.tables.iceberg import create
 from batch_assets_tests.sources.tars import tar_bytes
 
 
@@ -185,3 +187,12 @@ def test_a_delta_table(s3: Any) -> None:
         plan("s3://bucket/lake", "s3://bucket/other")
     with pytest.raises(ConfigurationError, match="lies inside s3://bucket/lake/table, a Delta table"):
         plan("s3://bucket/lake/table/lang=de", "s3://bucket/other")
+
+
+def test_an_iceberg_table(s3: Any, tmp_path: Path) -> None:
+    create(tmp_path / "table", rows(0, 1).schema).append(rows(0, 3))
+    for file in (tmp_path / "table").rglob("*.*"):
+        put(s3, f"lake/iceberg/{file.relative_to(tmp_path / 'table').as_posix()}", file.read_bytes())
+    assert plan("s3://bucket/lake/iceberg", "s3://bucket/root", id_column="id").ids() == ["k0", "k1", "k2"]
+    with pytest.raises(ConfigurationError, match="lies inside s3://bucket/lake/iceberg, an Iceberg table"):
+        plan("s3://bucket/lake/iceberg/data", "s3://bucket/other")

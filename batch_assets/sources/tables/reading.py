@@ -4,17 +4,17 @@ import importlib.util
 from collections.abc import Sequence
 
 from batch_assets.errors import ConfigurationError, SourceError
-from batch_assets.sources.tables.markers import DELTA, EXPORT, NAMES
+from batch_assets.sources.tables.markers import DELTA, EXPORT, ICEBERG, NAMES
 from batch_assets.sources.tables.snapshot import TableSnapshot
 from batch_assets.sources.visibility import is_hidden
 from batch_assets.storage import FileInfo, Storage
 
-_LIBRARIES = {DELTA: "deltalake"}
+_LIBRARIES = {DELTA: "deltalake", ICEBERG: "pyiceberg"}
 
 
-def read_table(kind: str, uri: str) -> TableSnapshot:
+def read_table(kind: str, storage: Storage) -> TableSnapshot:
     """The table's current version. Raises ConfigurationError where nothing reads its kind; SourceError."""
-    library = _LIBRARIES.get(kind)
+    uri, library = storage.uri, _LIBRARIES.get(kind)
     if library is None:
         raise ConfigurationError(f"source.uri: {uri} is {NAMES[kind]}, which is not read; {EXPORT}")
     if importlib.util.find_spec(library) is None:
@@ -22,9 +22,13 @@ def read_table(kind: str, uri: str) -> TableSnapshot:
             f"source.uri: {uri} is {NAMES[kind]}, which {library} reads, and that is not installed; "
             f"pip install 'batch-assets[{kind}]', or {EXPORT}"
         )
-    from batch_assets.sources.tables.delta import read_delta
+    if kind == DELTA:
+        from batch_assets.sources.tables.delta import read_delta
 
-    return read_delta(uri)
+        return read_delta(uri)
+    from batch_assets.sources.tables.iceberg import read_iceberg
+
+    return read_iceberg(storage)
 
 
 def live_files(table: TableSnapshot, storage: Storage) -> tuple[Sequence[FileInfo], int]:

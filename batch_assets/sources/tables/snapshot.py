@@ -8,9 +8,11 @@ import functools
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -24,6 +26,7 @@ DeletedRows = Callable[[str], npt.NDArray[np.int64]]
 """The physical rows of a file that are no records, ascending, by the file's path."""
 
 _VERSION = b"batch_assets.table_version"
+_DROPPED = b"batch_assets.dropped_columns"
 _NO_ROWS = np.array([], np.int64)
 _MARK = "|"  # between a file's version and what is deleted in it
 
@@ -39,11 +42,15 @@ class TableFile:
 
 @dataclass(frozen=True)
 class TableSnapshot:
-    """A version of a table: its files by path, relative to the table's folder, and the types of partition columns."""
+    """A version of a table: its files by path, relative to the table's folder, and the types of partition columns.
+
+    `dropped` are columns that some files may hold and the table has no more.
+    """
 
     version: str
     files: Mapping[str, TableFile]
     partitions: Mapping[str, pa.DataType]
+    dropped: frozenset[str] = frozenset()
 
     def values(self, path: str) -> Mapping[str, pa.Scalar]:
         """The values of the partition columns for all rows of a file."""
@@ -89,19 +96,25 @@ def write_table_files(spools: Spools, snapshot: TableSnapshot, wanted: Collectio
     names = ["path", "deleted"]
     if snapshot.partitions:
         values = [
-            pa.array([file.values[name].as_py() for file in files], data_type)
+            pa.array([_value(file, name) for file in files], data_type)
             for name, data_type in snapshot.partitions.items()
         ]
         columns.append(pa.StructArray.from_arrays(values, names=list(snapshot.partitions)))
         names.append("partition")
     table = pa.Table.from_arrays(columns, names=names)
     sink = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata({_VERSION: snapshot.version}), sink, compression="zstd")
+    told = {_VERSION: snapshot.version, _DROPPED: orjson.dumps(sorted(snapshot.dropped))}
+    pq.write_table(table.replace_schema_metadata(told), sink, compression="zstd")
     data = sink.getvalue().to_pybytes()
     digest = hashlib.sha256(data).hexdigest()
     if spools.root.create(paths.plan_table(digest), data):
         spools.written.append(paths.plan_table(digest))
     return digest
+
+
+def _value(file: TableFile, name: str) -> Any:
+    """Null where the metadata tell none: the column is in the file itself, or it is not there."""
+    return file.values[name].as_py() if name in file.values else None
 
 
 def read_table_files(root: Storage, digest: str) -> TableSnapshot:
@@ -135,7 +148,8 @@ def _read(uri: str, digest: str) -> TableSnapshot:
             table.column("path").to_pylist(), found, table.column("deleted").to_pylist(), strict=True
         )
     }
-    return TableSnapshot((table.schema.metadata or {})[_VERSION].decode(), files, types)
+    told = table.schema.metadata or {}
+    return TableSnapshot(told[_VERSION].decode(), files, types, frozenset(orjson.loads(told[_DROPPED])))
 
 
 def _field(table: pa.Table, name: str) -> list[pa.Array]:
