@@ -45,6 +45,7 @@ def plan(
     host = create_host(settings.executor.type)
     executor = host.executor(settings)
     check_configuration(settings, executor, add_source=add_source)
+    said: list[str] = []
     if not dry_run:
         if "save" in flags:
             save_pipeline(settings, defs_folder(defs))
@@ -55,7 +56,8 @@ def plan(
 
         tags = {ADD_SOURCE_TAG: "true"} if add_source else {}
         with open_instance() as instance:
-            Driver(settings, instance, ledger, host, tags | ({REPLACE_TAG: "true"} if replace else {})).plan()
+            tags |= {REPLACE_TAG: "true"} if replace else {}
+            Driver(settings, instance, ledger, host, tags, said.append).plan()
     with tempfile.TemporaryDirectory() as spool:
         preview = preview_plan(settings, executor, ledger, open_storage(spool), replace=replace)
     single = called_singly(executor, preview.shards)
@@ -65,8 +67,9 @@ def plan(
             f"{single:,} records are called one by one, at the price on demand: they lie in shards of fewer than "
             f"{least:,} records, and a job of {settings.executor.type} takes no fewer; cost has them at that price"
         )
-    for note in preview.notes:
-        errors.print(f"note: {note}", markup=False, soft_wrap=True)
+    # Of what is planned by now, the preview knows only what it sees again.
+    for note in dict.fromkeys([*said, *(f"note: {note}" for note in preview.notes)]):
+        errors.print(note, markup=False, soft_wrap=True)
     rate = ledger.recent_rate(settings.name, 20)
     found = estimate(
         settings, executor, preview.shards, preview.sample, rate, usd_per_record(ledger, settings.name)

@@ -20,6 +20,8 @@ from batch_assets.merge.publishing import current, open_current, publish
 from batch_assets.merge.single_file import write_single_file
 from batch_assets.plain_text import plain_logger
 from batch_assets.settings.pipeline import FOLDER
+from batch_assets.settings.source import UNIQUE, Ids, SourceSettings
+from batch_assets.sources.shards import RECORD_ID
 
 NAMED_IN_ERRORS = 5
 MERGE_TRIES = 3
@@ -48,10 +50,12 @@ def merge_shards(pipeline: Pipeline) -> CheckedMerge:
     """Merge what is committed under the current fingerprint, check it, and name what is left out.
 
     Raises NotReady where shards are missing and `merge_when` does not allow for that, and
-    AccountingError where too many records failed or none was embedded.
+    AccountingError where too many records failed or none was embedded, or ids are not unique as they should be.
     """
     merged = _merge_undisturbed(pipeline)
     _name_left_out(pipeline, merged.manifest)
+    for told in merged.manifest.ids.describe() if merged.manifest.ids is not None else ():
+        logger.warning("pipeline %s: %s", pipeline.name, told)
     return merged
 
 
@@ -115,11 +119,18 @@ def _merge(pipeline: Pipeline) -> CheckedMerge:
         pipeline.fingerprint,
         grouping=_grouping(pipeline, rows),
         left_out=LeftOut(len(left_out), sum(row.records for row in left_out)),
+        ids=_ids_to_count(pipeline.settings.source),
         metadata={"pipeline": pipeline.name},
     )
     accounting = check_accounting(pipeline.storage, result.manifest)
     vectors = check_vectors(pipeline.storage, result.manifest)
     return CheckedMerge(result, accounting, vectors, revision)
+
+
+def _ids_to_count(source: SourceSettings) -> Ids | None:
+    """How the records' ids are to be; None where each record is named by its place, or was counted upstream."""
+    carried = source.pipeline is not None and source.id_column == RECORD_ID
+    return None if source.id_column is None or (carried and source.ids != UNIQUE) else source.ids
 
 
 def publish_merge(pipeline: Pipeline, merged: CheckedMerge) -> Manifest:

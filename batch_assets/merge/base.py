@@ -15,6 +15,7 @@ from batch_assets.embeddings.accounting import Accounting
 from batch_assets.embeddings.schema import EMBED, VECTOR_TYPES, Task
 from batch_assets.errors import AccountingError
 from batch_assets.sources.column_types import arrow_type
+from batch_assets.sources.record_ids import IdCount
 from batch_assets.storage import Storage
 
 LONGEST_VECTOR = 2**31 - 1  # Arrow's lists of fixed size can have no more numbers
@@ -102,7 +103,8 @@ class Manifest:
     when this one was begun. `digest` names the content: the same committed shards give the same. `columns` are plan
     types; `norms` are min, max, mean as measured when each vector was written. Where the `task`
     is `generate`, `tokens` are the input ones, `dimensions` is 0 and `vector_dtype` empty.
-    `cost_usd` is what the shards' jobs cost together, None where nothing was paid for.
+    `cost_usd` is what the shards' jobs cost together, None where nothing was paid for. `ids` are those of
+    the rows, None where nobody has counted them.
     """
 
     version: str
@@ -130,6 +132,7 @@ class Manifest:
     shards: list[MergedShard] = field(default_factory=list)
     left_out: LeftOut = NOTHING_LEFT_OUT
     previous: str | None = None
+    ids: IdCount | None = None
 
     @property
     def merged_shards(self) -> list[MergedShard]:

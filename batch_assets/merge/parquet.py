@@ -30,10 +30,12 @@ from batch_assets.merge.base import (
     write_manifest,
 )
 from batch_assets.merge.groups import check_column, count_folders, count_values, group_folders, grouped_column
+from batch_assets.merge.ids import count_ids
 from batch_assets.merge.inputs import Inputs, gather
 from batch_assets.merge.publishing import current, start_version, versions_since
 from batch_assets.merge.unify import unified_schema
 from batch_assets.merge.writing import Made, Steps, write_split, write_whole
+from batch_assets.settings.source import UNIQUE, Ids
 from batch_assets.storage import Storage
 
 
@@ -55,6 +57,7 @@ def merge(
     *,
     grouping: Grouping | None = None,
     left_out: LeftOut = NOTHING_LEFT_OUT,
+    ids: Ids | None = None,
     metadata: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> MergeResult:
@@ -62,17 +65,19 @@ def merge(
 
     `metadata` goes into `metadata.json` beside what the merge knows itself; so does `left_out`, of
     the shards that are planned and not in `shards`. The same committed shards again give the version
-    that is there. Raises NotReady where shards are missing or stale, AccountingError where their
-    files are not what was committed, ConfigurationError, with nothing written, where no groups, or
-    too many, can be made.
+    that is there. With `ids`, those of the records are counted, and refused where they are to be unique and
+    are not. Raises NotReady where shards are missing or stale, AccountingError where their files are not what
+    was committed or, with nothing written, for such ids, ConfigurationError, with nothing written, where no
+    groups, or too many, can be made.
     """
     inputs = gather(storage, shards, fingerprint, grouping.by if grouping else None)
     published = current(storage)
-    found = _find_finished(storage, published, inputs.digest, left_out)
+    found = _find_finished(storage, published, inputs.digest, left_out, ids)
     if found is not None:
         return MergeResult(found, reused=True, expected_current=published)
     schema, vector_dtype = unified_schema(storage, inputs)
     make = _choose(storage, schema, inputs, grouping)
+    counted = None if ids is None else count_ids(storage, inputs.shards, ids)
     version = start_version(storage, published, inputs.digest)
     made = make(version, Steps(inputs.planned, progress))
     manifest = Manifest(
@@ -104,6 +109,7 @@ def merge(
         else made.shards,
         left_out=left_out,
         previous=published,
+        ids=counted,
     )
     told = {
         **(metadata or {}),
@@ -116,6 +122,7 @@ def merge(
         "cost_usd": manifest.cost_usd,
         **vars(manifest.accounting),
         "left_out": {"shards": left_out.shards, "records": left_out.records},
+        **_ids(manifest),
         **({"merge_by": manifest.merge_by, "groups": len(manifest.groups)} if manifest.merge_by else {}),
     }
     data = orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS, default=str)
@@ -133,6 +140,18 @@ def _results(manifest: Manifest) -> dict[str, Any]:
             "output_tokens": manifest.output_tokens,
         }
     return {"dimensions": manifest.dimensions, "dtype": manifest.vector_dtype}
+
+
+def _ids(manifest: Manifest) -> dict[str, Any]:
+    """What `metadata.json` says of the records' ids, where they were counted."""
+    if manifest.ids is None:
+        return {}
+    return {
+        "duplicate_ids": manifest.ids.duplicates,
+        "duplicate_id_records": manifest.ids.records,
+        "missing_ids": manifest.ids.missing,
+        "ids_exact": manifest.ids.exact,
+    }
 
 
 def _choose(
@@ -153,14 +172,19 @@ def _choose(
 
 
 def _find_finished(
-    storage: Storage, published: str | None, digest: str, left_out: LeftOut
+    storage: Storage, published: str | None, digest: str, left_out: LeftOut, ids: Ids | None
 ) -> Manifest | None:
-    """A version of this content that is whole, published or not; none that misses shards where all are there."""
+    """A version of this content that is whole, published or not; none that misses shards where all are there.
+
+    Where ids are to be unique, one of which that is known.
+    """
     for version, files in versions_since(storage, published).items():
         if version.endswith(digest[:8]) and paths.merged_manifest(version) in files:
             with contextlib.suppress(AccountingError):  # a spoiled manifest is as good as none
                 manifest = read_manifest(storage, version)
                 if manifest is None or manifest.digest != digest or not _whole(storage, manifest):
+                    continue
+                if ids == UNIQUE and not (manifest.ids and manifest.ids.exact and manifest.ids.unique):
                     continue
                 if manifest.left_out == left_out or left_out != NOTHING_LEFT_OUT:
                     return manifest

@@ -44,6 +44,8 @@ SHARDS = "shards"
 NEW_SHARDS = "new_shards"
 LEFT_OUT_SHARDS = "left_out_shards"
 LEFT_OUT_RECORDS = "left_out_records"
+DUPLICATE_IDS = "duplicate_ids"
+MISSING_IDS = "missing_ids"
 GROUPS = "groups"
 FILES = "files"
 OLDEST = "oldest"
@@ -180,6 +182,7 @@ def merge_metadata(
             LEFT_OUT_RECORDS: manifest.left_out.records,
         }
         | ({GROUPS: len(manifest.groups)} if manifest.groups else {})
+        | _ids(manifest)
         | ({CONTACT_SHEET: photograph("Nearest neighbours", sheet.jpeg, sheet.notes)} if sheet else {})
     )
 
@@ -200,6 +203,13 @@ def _usage(written: ShardMarker | Manifest) -> dict[str, Any]:
     if written.task != GENERATE:
         return {}
     return {INPUT_TOKENS: written.tokens, OUTPUT_TOKENS: written.output_tokens}
+
+
+def _ids(manifest: Manifest) -> dict[str, Any]:
+    """How many ids occur more than once, and how many records have none, where that was counted."""
+    if manifest.ids is None:
+        return {}
+    return {DUPLICATE_IDS: manifest.ids.duplicates, MISSING_IDS: manifest.ids.missing}
 
 
 def _unit(marker: ShardMarker) -> str:

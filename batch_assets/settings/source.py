@@ -11,6 +11,8 @@ from batch_assets.settings.base import Settings
 SHARDS_SCHEME = "shards:"
 IMAGE_FORMATS = ("img2dataset", "webdataset", "imagefolder")
 Format = Literal["jsonl", "csv", "parquet", "img2dataset", "webdataset", "imagefolder", "delta", "iceberg"]
+UNIQUE = "unique"
+Ids = Literal["any", "unique"]
 
 
 class SourceSettings(Settings):
@@ -37,7 +39,7 @@ class SourceSettings(Settings):
         default=None,
         description="Column with the record's own id; by default the record is named <shard>:<ordinal>.",
     )
-    ids: Literal["any", "unique"] = Field(
+    ids: Ids = Field(
         default="any",
         description="any: ids that occur more than once, and records without one, are counted and published; unique: "
         "they are refused, when the source is planned and before anything is published.",
@@ -93,7 +95,7 @@ class SourceSettings(Settings):
             raise ValueError("name text_column or text_template, not both")
         if self.image_column is not None and self.format == "imagefolder":
             raise ValueError("image_column: each file of an imagefolder is an image; leave it out")
-        if self.ids == "unique" and self.id_column is None and self.pipeline is None:
+        if self.ids == UNIQUE and self.id_column is None and self.pipeline is None:
             raise ValueError("ids: unique needs id_column; without one each record is named by its place")
         return self
 

@@ -11,6 +11,7 @@ from dataclasses import replace as replace_fields
 from batch_assets.errors import ConfigurationError, SourceError
 from batch_assets.paths import shard_order
 from batch_assets.settings.pipeline import FOLDER, PipelineSettings
+from batch_assets.settings.source import UNIQUE
 from batch_assets.sharding.cutting import ShardCutter
 from batch_assets.sharding.files_alike import FilesAlike
 from batch_assets.sharding.known import KnownSource, read_known
@@ -102,7 +103,7 @@ def plan_generation(
         partitions=partitions.types,
     )
     ids = walk.ids.count()
-    if source.ids == "unique" and not ids.unique:
+    if source.ids == UNIQUE and not ids.unique:
         refuse_ids(settings, walk.sources, summary, shards, walk.ids)
     return PlanResult(
         summary,
@@ -180,7 +181,7 @@ class _Walk:
         shards = settings.shards
         self.files: list[SourceFile] = []
         self.columns = column_scan(settings, listing.format, known.columns)
-        self.ids = IdCounter(exact=settings.source.ids == "unique")
+        self.ids = IdCounter(exact=settings.source.ids == UNIQUE)
         self.sources = open_sources(
             settings,
             listing.format,

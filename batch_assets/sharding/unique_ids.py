@@ -23,7 +23,7 @@ def refuse_ids(
     The counted records have rejected ones among them, which may be all there is to it: so the records
     are read until there are some examples.
     """
-    examples = IdExamples(ids.repeated(MOST_SUSPECTS))
+    examples = IdExamples(ids.duplicates(MOST_SUSPECTS))
     _look(settings, sources, plan, shards, examples)
     if examples:
         raise ConfigurationError(

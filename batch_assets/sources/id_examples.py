@@ -22,7 +22,7 @@ class IdExamples:
     def __init__(self, suspects: Hashes) -> None:
         self._suspects = suspects
         self._seen: dict[str, str] = {}
-        self._repeated: list[str] = []
+        self._duplicates: list[str] = []
         self._missing: list[str] = []
 
     def look(self, ids: Sequence[str | None], files: Sequence[str], rows: Sequence[int]) -> bool:
@@ -33,10 +33,10 @@ class IdExamples:
             if found is None:
                 self._missing.append(place)
             elif found in self._seen:
-                self._repeated.append(f"{found[:_LONGEST_ID]!r} in {self._seen[found]} and {place}")
+                self._duplicates.append(f"{found[:_LONGEST_ID]!r} in {self._seen[found]} and {place}")
             else:
                 self._seen[found] = place
-            if len(self._repeated) == _SHOWN or len(self._missing) == _SHOWN:
+            if len(self._duplicates) == _SHOWN or len(self._missing) == _SHOWN:
                 return True
         return False
 
@@ -48,8 +48,8 @@ class IdExamples:
         return suspicious
 
     def __bool__(self) -> bool:
-        return bool(self._repeated or self._missing)
+        return bool(self._duplicates or self._missing)
 
     def __str__(self) -> str:
-        told = self._repeated + [f"none in {place}" for place in self._missing]
+        told = self._duplicates + [f"none in {place}" for place in self._missing]
         return "; ".join(told)

@@ -1,7 +1,7 @@
 """Counting records' ids: how many occur more than once, and how many records have none.
 
 Ids are told apart by hashes of 64 bits, which are of this process and are kept nowhere. Where ids come
-from is the formats' business, what repeated ones mean that of whoever counts.
+from is the formats' business, what duplicates mean that of whoever counts.
 """
 
 import tempfile
@@ -24,12 +24,12 @@ _PENDING = 2**19
 
 @dataclass(frozen=True)
 class IdCount:
-    """`repeated` ids occur more than once, in `records` records; `missing` records have no id.
+    """`duplicates` ids occur more than once, in `records` records; `missing` records have no id.
 
     The first two are estimates where it is not `exact`.
     """
 
-    repeated: int = 0
+    duplicates: int = 0
     records: int = 0
     missing: int = 0
     exact: bool = True
@@ -37,15 +37,15 @@ class IdCount:
     @property
     def unique(self) -> bool:
         """Whether every record has an id of its own."""
-        return not (self.repeated or self.missing)
+        return not (self.duplicates or self.missing)
 
     def describe(self) -> list[str]:
         """What there is to tell, in parts of a sentence."""
         about = "" if self.exact else "about "
         told: list[str] = []
-        if self.repeated:
+        if self.duplicates:
             told.append(
-                f"{about}{self.repeated:,} ids occur more than once ({about}{self.records:,} records)"
+                f"{about}{self.duplicates:,} ids occur more than once ({about}{self.records:,} records)"
             )
         if self.missing:
             told.append(f"{self.missing:,} records have no id and are named by their place")
@@ -68,7 +68,7 @@ class IdCounter:
 
     Up to `MOST_IN_MEMORY` different ids the count is exact. Beyond that, it stays so where `exact` is asked
     for: sorted runs go to temporary files, 16 bytes for each id. Otherwise every second id is dropped, each
-    time that many are there, and what is left is multiplied. Of n repeated ids where one of s is kept, that
+    time that many are there, and what is left is multiplied. Of n duplicate ids where one of s is kept, that
     is off by some √(s·n).
     """
 
@@ -108,21 +108,21 @@ class IdCounter:
 
     def count(self) -> IdCount:
         """The records counted so far."""
-        repeated = records = 0
-        for run in self._repeated():
-            repeated += len(run.hashes)
+        duplicates = records = 0
+        for run in self._duplicates():
+            duplicates += len(run.hashes)
             records += int(run.counts.sum())
         scale = 2**self._halvings
-        return IdCount(repeated * scale, records * scale, self._missing, scale == 1)
+        return IdCount(duplicates * scale, records * scale, self._missing, scale == 1)
 
-    def repeated(self, most: int) -> Hashes:
+    def duplicates(self, most: int) -> Hashes:
         """Hashes of ids that occur more than once, sorted; at most so many."""
         found: list[Hashes] = [np.empty(0, np.int64)]
-        for run in self._repeated():
+        for run in self._duplicates():
             found.append(run.hashes[: most - sum(map(len, found))])
         return np.concatenate(found)
 
-    def _repeated(self) -> Iterator["_Run"]:
+    def _duplicates(self) -> Iterator["_Run"]:
         self._settle()
         runs = [*self._runs, self._run]
         # So many ranges of values that each has about as many ids as one run.

@@ -12,7 +12,7 @@ from batch_assets_tests.sharding.planning import plan, write_lines
 
 # (name, text) of each record: `a` three times, `c` twice, of which one is rejected; two without a name.
 RECORDS = [("a", "1"), ("b", "2"), (None, "3"), ("a", "4"), ("c", "5"), ("c", ""), (None, "7"), ("a", "8")]
-COUNTED = IdCount(repeated=2, records=5, missing=2)
+COUNTED = IdCount(duplicates=2, records=5, missing=2)
 
 
 def json_line(name: str | None, text: str) -> str:
@@ -57,9 +57,9 @@ def test_repeated_and_missing_ids_are_counted(tmp_path: Path, kind: str) -> None
 def test_only_planned_records_are_counted(tmp_path: Path, kind: str) -> None:
     write_source(tmp_path / "src", kind, RECORDS)
     first = plan(tmp_path / "src", tmp_path / "root", id_column="name", limit=4)
-    assert first.result.ids == IdCount(repeated=1, records=2, missing=1)
+    assert first.result.ids == IdCount(duplicates=1, records=2, missing=1)
     rest = plan(tmp_path / "src", tmp_path / "root", id_column="name")
-    assert rest.result.ids == IdCount(repeated=1, records=2, missing=1)
+    assert rest.result.ids == IdCount(duplicates=1, records=2, missing=1)
 
 
 def test_without_an_id_column_nothing_is_counted(tmp_path: Path) -> None:

@@ -19,9 +19,9 @@ def count(names: list[str | Fault | None], *, exact: bool = False, at_once: int 
 def test_ids_that_fit_are_counted_exactly(exact: bool) -> None:
     names = ["a", "b", None, "a", "", Fault("no_text", ""), "a", "", Fault("no_text", ""), "0", None]
     counter = count(names, exact=exact)
-    assert counter.count() == IdCount(repeated=2, records=5, missing=2)
-    assert counter.repeated(10).tolist() == sorted(id_hashes(["a", ""]))
-    assert len(counter.repeated(1)) == 1
+    assert counter.count() == IdCount(duplicates=2, records=5, missing=2)
+    assert counter.duplicates(10).tolist() == sorted(id_hashes(["a", ""]))
+    assert len(counter.duplicates(1)) == 1
     assert IdCounter().count() == IdCount()
 
 
@@ -30,10 +30,10 @@ def test_beyond_memory_it_stays_exact_where_that_is_asked_for(monkeypatch: pytes
     monkeypatch.setattr(record_ids, "_PENDING", 100)
     names = [f"n{n}" for n in range(2000)] + [None] * 5 + [f"n{n}" for n in range(0, 2000, 10)] + ["n0"] * 700
     counter = count([*names], exact=True, at_once=37)
-    assert counter.count() == IdCount(repeated=200, records=1100, missing=5)
-    assert counter.repeated(1000).tolist() == sorted(id_hashes(f"n{n}" for n in range(0, 2000, 10)))
+    assert counter.count() == IdCount(duplicates=200, records=1100, missing=5)
+    assert counter.duplicates(1000).tolist() == sorted(id_hashes(f"n{n}" for n in range(0, 2000, 10)))
     counter.add(id_hashes(["n1"]))  # and may go on
-    assert counter.count().repeated == 201
+    assert counter.count().duplicates == 201
 
 
 def test_beyond_memory_it_is_an_estimate_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,6 +45,6 @@ def test_beyond_memory_it_is_an_estimate_otherwise(monkeypatch: pytest.MonkeyPat
         counter.add(part)
     found = counter.count()
     assert not found.exact and found.missing == 40
-    assert 4000 < found.repeated < 6000  # one of 16 is kept: off by some √(16 · 5000)
-    assert found.records == 2 * found.repeated
-    assert found.describe()[0].startswith(f"about {found.repeated:,} ids")
+    assert 4000 < found.duplicates < 6000  # one of 16 is kept: off by some √(16 · 5000)
+    assert found.records == 2 * found.duplicates
+    assert found.describe()[0].startswith(f"about {found.duplicates:,} ids")
