@@ -6,12 +6,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 
+from batch_assets.control import parity
 from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.embeddings.schema import Task
 from batch_assets.errors import ModelError
 from batch_assets.executors.base import JobHandle, JobState, JobStatus, Limits, PreparedJob, Progress
+from batch_assets.merge.base import Manifest
+from batch_assets.merge.parity import ParityOutcome
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import Shard
 from batch_assets.sharding.reading import read_shard
@@ -24,6 +28,22 @@ def fake_vector(text: str) -> npt.NDArray[np.float32]:
     seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
     vector = np.random.default_rng(seed).normal(size=DIMENSIONS)
     return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+ALIKE = ParityOutcome(True, "all alike", 1.0, 0.99999, 8, "float32")
+UNLIKE = ParityOutcome(False, "lowest cosine 0.980000 over 64 records", 0.98, 0.9995, 64, "bfloat16")
+
+
+def find_parity(monkeypatch: pytest.MonkeyPatch, outcome: ParityOutcome = ALIKE) -> list[str]:
+    """Let every comparison with the model's own library find this; returns the versions compared."""
+    compared: list[str] = []
+
+    def measure(pipeline: object, manifest: Manifest) -> ParityOutcome:
+        compared.append(manifest.version)
+        return outcome
+
+    monkeypatch.setattr(parity, "measure_parity", measure)
+    return compared
 
 
 @dataclass

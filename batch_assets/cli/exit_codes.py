@@ -3,6 +3,8 @@
 PUBLISHED = 0
 NOTHING_PUBLISHED = 1  # for `verify`: not true
 USAGE = 2  # usage or configuration; nothing was written
-TOO_MANY_BAD = 3  # published, but more records are bad than --max-failed allows
+PUBLISHED_WITH_FAULTS = (
+    3  # more records are bad than --max-failed allows, or parity failed under `parity: warn`
+)
 BUDGET_REACHED = 4  # what is left does not fit budget_usd; what ran is collected
 INTERRUPTED = 130

@@ -71,7 +71,7 @@ def run_pipeline(
             advise_postgresql(sum(before.shards.values()), ledger)
             with progress.shown(before.records["planned"], before.finished_records):
                 driver.embed()
-            driver.merge()
+            found = driver.merge()
     except KeyboardInterrupt:
         errors.print(_interrupted(settings), markup=False, soft_wrap=True)
         raise
@@ -85,8 +85,17 @@ def run_pipeline(
         return exit_codes.BUDGET_REACHED if isinstance(error, BudgetReached) else exit_codes.NOTHING_PUBLISHED
     after = read_status(settings, ledger)
     emit(f"published {after.version} under {settings.output.root}")
+    code = _exit_code(after, max_failed)
+    for sentence in found:
+        code = exit_codes.PUBLISHED_WITH_FAULTS
+        errors.print(
+            f"{after.version} is published all the same: {sentence}",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+        )
     emit(after.accounting.line())
-    return _exit_code(after, max_failed)
+    return code
 
 
 def advise_postgresql(shards: int, ledger: Ledger) -> None:
@@ -110,7 +119,7 @@ def _exit_code(status: Status, max_failed: float) -> int:
             markup=False,
             soft_wrap=True,
         )
-        return exit_codes.TOO_MANY_BAD
+        return exit_codes.PUBLISHED_WITH_FAULTS
     return exit_codes.PUBLISHED
 
 

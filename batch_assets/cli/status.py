@@ -51,4 +51,6 @@ def _table(found: Status) -> Table:
     left = "unknown" if found.eta_seconds is None else f"{found.eta_seconds:,.0f} s"
     table.add_row("time left", left)
     table.add_row("published", found.version or "nothing yet")
+    if found.parity:
+        table.add_row("", found.parity)
     return table

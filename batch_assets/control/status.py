@@ -11,6 +11,7 @@ from batch_assets.executors.deferred import DeferredExecutor, ResultsExecutor
 from batch_assets.executors.registry import create_host
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import LIVE_SUBMISSION, State
+from batch_assets.merge.parity import read_parity
 from batch_assets.merge.publishing import open_current
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.storage import open_storage
@@ -23,7 +24,8 @@ ACTIVE = (State.SUBMITTING, State.SUBMITTED, State.RUNNING, State.COLLECTING)
 class Status:
     """What `status --json` prints; `accounting` is of the published version where there is one.
 
-    `blocked` says why nothing more is submitted. `records_per_second` is over the last shards;
+    `blocked` says why nothing more is submitted, `parity` what that check found of the published
+    version, None where it was not made. `records_per_second` is over the last shards;
     `eta_seconds` is None while no rate is known.
     """
 
@@ -40,6 +42,7 @@ class Status:
     stale_shards: int
     accounting: Accounting
     blocked: str | None = None
+    parity: str | None = None
 
     @property
     def finished_records(self) -> int:
@@ -53,7 +56,9 @@ def read_status(settings: PipelineSettings, ledger: Ledger) -> Status:
     row = ledger.pipeline(name)
     counts = {state.value: count for state, count in ledger.counts(name).items() if count}
     totals = ledger.totals(name)
-    manifest = open_current(open_storage(settings.output.root))
+    storage = open_storage(settings.output.root)
+    manifest = open_current(storage)
+    parity = read_parity(storage, manifest.version) if manifest else None
     records = {
         "planned": totals.planned,
         "embedded": totals.embedded,
@@ -80,6 +85,7 @@ def read_status(settings: PipelineSettings, ledger: Ledger) -> Status:
         stale_shards=totals.stale_shards,
         accounting=manifest.accounting if manifest else Accounting(**records),
         blocked=money.blocked if money is not None else None,
+        parity=parity.sentence if parity else None,
     )
 
 

@@ -13,6 +13,7 @@ from batch_assets.merge.base import FailuresPart, Manifest, Part
 from batch_assets.merge.checks import check_results
 from batch_assets.merge.copying import check_file
 from batch_assets.merge.inputs import digest_of, name_some
+from batch_assets.merge.parity import read_parity
 from batch_assets.merge.verified_groups import verify_groups
 from batch_assets.merge.verified_shards import VerifiedShard
 from batch_assets.storage import Storage
@@ -61,6 +62,9 @@ def verify_version(
         )
     found.problems += _repeated(manifest) + _unnamed_files(storage, manifest)
     _compare_with_shards(manifest, shards, found)
+    parity = read_parity(storage, manifest.version)
+    if parity is not None and not parity.passed:
+        found.notes.append(f"{manifest.version}: when it was merged, {parity.sentence}")
     if manifest.merge_by is not None and not found.problems:
         found.problems += verify_groups(storage, manifest, shards)
     return found

@@ -10,16 +10,12 @@ from batch_assets.orchestration.assets.input_shards import build_input_shards
 from batch_assets.orchestration.assets.merged_embeddings import build_merged_embeddings
 from batch_assets.orchestration.assets.shard_plan import build_shard_plan
 from batch_assets.orchestration.assets.submitted_jobs import build_submitted_jobs
-from batch_assets.orchestration.checks import build_parity_check
 from batch_assets.orchestration.schedules import build_schedules
 from batch_assets.settings.pipeline import PipelineSettings
 
 
 def build_pipeline_definitions(settings: PipelineSettings) -> dg.Definitions:
-    """The five assets and their checks, and `cleanup` where it is set; resources and sensors are the deployment's.
-
-    Parity is for what computes in place: a service's model is not here to compare with.
-    """
+    """The five assets and their checks, and `cleanup` where it is set; resources and sensors are the deployment's."""
     with warnings.catch_warnings():
         # backfill_policy and friends are beta in Dagster 1.13; their behaviour is pinned by our tests. The warnings of
         # a project around the pipeline are its own.
@@ -37,7 +33,6 @@ def _build(settings: PipelineSettings) -> dg.Definitions:
             build_embedding_outputs(settings),
             build_merged_embeddings(settings),
         ],
-        asset_checks=[build_parity_check(settings)] if settings.executor.in_place else [],
         schedules=build_schedules(settings),
     )
     return dg.Definitions.merge(own, build_cleanup(settings))

@@ -110,7 +110,7 @@ class Starter:
         return bool(ended)
 
     def _close(self, child: Child) -> None:
-        published = child.code in (exit_codes.PUBLISHED, exit_codes.TOO_MANY_BAD)
+        published = child.code in (exit_codes.PUBLISHED, exit_codes.PUBLISHED_WITH_FAULTS)
         said = child.last_line() if child.code != exit_codes.PUBLISHED else None
         if not published and child.code is not None and child.code < 0:
             said = f"the run was ended by signal {-child.code}: {said}"
@@ -131,7 +131,7 @@ class Starter:
             if child.code is None:
                 child.kill()
         for child in self._children.values():
-            if child.code in (exit_codes.PUBLISHED, exit_codes.TOO_MANY_BAD):
+            if child.code in (exit_codes.PUBLISHED, exit_codes.PUBLISHED_WITH_FAULTS):
                 self._close(child)
             else:
                 self._ledger.put_back_triggers(child.pipeline, child.keys)

@@ -3,7 +3,7 @@
 import re
 import zoneinfo
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field
@@ -22,6 +22,14 @@ from batch_assets.settings.timing import MergeWhen, Schedule
 PIPELINE_NAME = re.compile(r"[a-z][a-z0-9_]{0,23}")
 FOLDER = "folder"
 """The `merge_by` that means the source's folders, not a column."""
+
+
+ParityMode = Literal["block", "warn", "off"]
+_OrOff = pydantic.BeforeValidator(
+    # What YAML makes of a plain `off`.
+    lambda value: "off" if value is False else value,
+    json_schema_input_type=Literal["block", "warn", "off", False],
+)
 
 
 class ShardSettings(Settings):
@@ -96,6 +104,12 @@ class PipelineSettings(Settings):
     automation: bool = Field(
         default=False, description="Let the sensors plan new files, start shards and merge by themselves."
     )
+    parity: Annotated[ParityMode, _OrOff] | None = Field(
+        default=None,
+        description="What becomes of a merged version where a sample of it is not what the model's own library makes "
+        "of the same records, or cannot be compared. block: nothing is published; warn: published, exit code 3; off: "
+        "nothing is compared. By default block for gpu and ray; other executors' models are not here to be asked.",
+    )
     deps: list[AssetName] = Field(
         default_factory=list,
         description="Keys of the assets that write the source, such as raw/articles. With automation, each time that "
@@ -112,6 +126,21 @@ class PipelineSettings(Settings):
         """What computes a record's result, as people call it: a service names its models itself."""
         named = getattr(self.executor, "model_id", None) or getattr(self.executor, "model_name", None)
         return named or self.model.id
+
+    @property
+    def parity_mode(self) -> ParityMode:
+        """`parity`, or its default for the executor."""
+        return self.parity or ("block" if self.executor.in_place else "off")
+
+    @pydantic.field_validator("parity")
+    @classmethod
+    def _has_a_reference(cls, parity: ParityMode | None, info: pydantic.ValidationInfo) -> ParityMode | None:
+        executor = info.data.get("executor")
+        if parity in ("block", "warn") and executor is not None and not executor.in_place:
+            raise ValueError(
+                f"executor {executor.type} computes elsewhere, and its model is not here to compare with; leave it out"
+            )
+        return parity
 
     @pydantic.field_validator("merge_by")
     @classmethod

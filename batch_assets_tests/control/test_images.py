@@ -8,10 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch_assets.control.estimate import estimate
-from batch_assets.control.parity import measure_parity
+from batch_assets.control.parity import measure_parity as measure
 from batch_assets.control.pipeline import Pipeline
 from batch_assets.encoders.patches import patches
+from batch_assets.errors import NotReady
 from batch_assets.executors.gpu import GpuMachine
+from batch_assets.merge.parity import ParityOutcome
+from batch_assets.merge.publishing import open_current
 from batch_assets.settings.model import ModelSettings
 from batch_assets.settings.pipeline import PipelineSettings, parse_pipeline
 from batch_assets_tests.builders import make_tiny_clip
@@ -50,17 +53,34 @@ def embedded(settings: PipelineSettings, folder: Path) -> Pipeline:
     return run(settings, open_ledger(folder), GpuMachine(device="cpu"))  # type: ignore[arg-type]
 
 
+def measure_parity(pipeline: Pipeline) -> ParityOutcome:
+    """What is found of the published version."""
+    manifest = open_current(pipeline.storage)
+    assert manifest is not None
+    return measure(pipeline, manifest)
+
+
 @pytest.mark.parametrize("urls", [False, True])
 def test_published_images_are_what_transformers_makes_of_them(urls: bool, tmp_path: Path) -> None:
     write_images(tmp_path, urls=urls)
     pipeline = embedded(make_settings(tmp_path, make_tiny_clip(tmp_path / "clip")), tmp_path)
     found = measure_parity(pipeline)
     assert found.passed
-    assert found.sampled == ROWS - 1  # the broken one is not published
-    assert found.lowest_cosine > 0.9995
-    if urls:  # what is gone since is not compared
-        (tmp_path / "0.jpg").unlink()
-        assert measure_parity(pipeline).sampled == ROWS - 2
+    assert found.compared == ROWS - 1  # the broken one is not published
+    assert found.lowest_cosine and found.lowest_cosine > 0.9995
+    if not urls:
+        return
+    # What is gone since, or no image any more, is no fault of the vectors.
+    (tmp_path / "0.jpg").unlink()
+    (tmp_path / "1.jpg").write_bytes(b"<html>")
+    found = measure_parity(pipeline)
+    assert found.passed
+    assert found.compared == ROWS - 3
+    assert "2 records of the sample cannot be read again: an image cannot be fetched" in found.message
+    for number in range(ROWS):
+        (tmp_path / f"{number}.jpg").unlink(missing_ok=True)
+    with pytest.raises(NotReady, match=r"none of the 11 records of v000001-.* can be read again"):
+        measure_parity(pipeline)
 
 
 def test_a_users_own_model_is_called_again_for_each(tmp_path: Path) -> None:

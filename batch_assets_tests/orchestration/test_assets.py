@@ -10,16 +10,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from batch_assets.control.parity import Parity
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.states import State
 from batch_assets.merge import checks
-from batch_assets.orchestration import checks as orchestrated_checks
 from batch_assets.orchestration.metadata import COLLECT_TAG, RECOMPUTE_TAG
 from batch_assets.orchestration.run import runs_of_order
 from batch_assets.sharding.plan import Shard
 from batch_assets_tests.command import published
-from batch_assets_tests.fakes import fake_vector
+from batch_assets_tests.fakes import fake_vector, find_parity
 from batch_assets_tests.ledger.helpers import holds
 from batch_assets_tests.orchestration.deployments import (
     SHARD_ASSETS,
@@ -36,9 +34,7 @@ MATERIALIZED, FAILED = "MATERIALIZED", "FAILED"
 @pytest.fixture
 def deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
     """Five shards, planned. Parity is measured in a test of its own."""
-    monkeypatch.setattr(
-        orchestrated_checks, "measure_parity", lambda pipeline: Parity(1.0, 0.99999, 8, "float32")
-    )
+    find_parity(monkeypatch)
     write_shards(tmp_path, 5)
     with deploy(tmp_path) as deployment:
         deployment.plan()
@@ -225,9 +221,7 @@ def test_merging_too_early_names_the_missing_shards(deployment: Deployment) -> N
 
 
 def test_merge_when_any_merges_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        orchestrated_checks, "measure_parity", lambda pipeline: Parity(1.0, 0.99999, 8, "float32")
-    )
+    find_parity(monkeypatch)
     write_shards(tmp_path, 3)
     with deploy(tmp_path, make_settings(tmp_path, merge_when="any")) as deployment:
         keys = deployment.plan()
@@ -310,32 +304,6 @@ def refuse(*_: object) -> None:
     from batch_assets.errors import AccountingError
 
     raise AccountingError("5 of 20 records failed")
-
-
-def test_parity_below_its_threshold_fails_its_check_but_not_the_publishing(
-    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    embed_all(deployment)
-    monkeypatch.setattr(
-        orchestrated_checks, "measure_parity", lambda pipeline: Parity(0.98, 0.9995, 64, "bfloat16")
-    )
-    result = deployment.materialize("merged_embeddings")
-    assert result.success
-    parity = next(found for found in result.get_asset_check_evaluations() if found.check_name == "parity")
-    assert not parity.passed
-    assert parity.severity is dg.AssetCheckSeverity.ERROR
-    assert parity.metadata["lowest_cosine"].value == 0.98
-    assert (deployment.root / "merged" / "CURRENT").exists()
-
-
-def test_parity_can_be_measured_again_by_itself(deployment: Deployment) -> None:
-    embed_all(deployment)
-    assert deployment.materialize("merged_embeddings").success
-    key = dg.AssetCheckKey(dg.AssetKey(["texts", "merged_embeddings"]), "parity")
-    job = dg.define_asset_job("again", selection=dg.AssetSelection.checks(key))
-    definitions = dg.Definitions.merge(deployment.definitions, dg.Definitions(jobs=[job]))
-    again = definitions.resolve_job_def("again").execute_in_process(instance=deployment.instance)
-    assert [found.check_name for found in again.get_asset_check_evaluations()] == ["parity"]
 
 
 def test_metadata_keys_are_the_same_each_time(deployment: Deployment) -> None:

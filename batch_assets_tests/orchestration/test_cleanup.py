@@ -6,10 +6,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from batch_assets.control.parity import Parity
 from batch_assets.errors import ConfigurationError
-from batch_assets.orchestration import checks
 from batch_assets.orchestration.pipeline import build_pipeline_definitions
+from batch_assets_tests.fakes import find_parity
 from batch_assets_tests.orchestration.deployments import (
     SHARD_ASSETS,
     Deployment,
@@ -49,7 +48,7 @@ def asked_by_schedule(deployment: Deployment) -> list[str]:
 
 
 def test_the_check_shows_and_the_asset_removes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "measure_parity", lambda pipeline: Parity(1.0, 0.99999, 8, "float32"))
+    find_parity(monkeypatch)
     write_shards(tmp_path, 1)
     with deploy(tmp_path, make_settings(tmp_path, retention=RETENTION)) as deployment:
         assert "does not know" in failure_of(deployment.materialize("cleanup"))

@@ -5,12 +5,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from batch_assets.control.parity import Parity
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.triggers import TriggerState
-from batch_assets.orchestration import checks
 from batch_assets_tests.command import published
-from batch_assets_tests.fakes import FakeHost
+from batch_assets_tests.fakes import FakeHost, find_parity
 from batch_assets_tests.orchestration.deployments import Deployment, make_settings, write_shards
 
 ROUNDS = 6
@@ -53,7 +51,7 @@ def state_of(ledger: Ledger, key: str) -> TriggerState:
 def test_each_location_brings_its_own_pipeline_to_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checks, "measure_parity", lambda pipeline: Parity(1.0, 0.99999, 8, "float32"))
+    find_parity(monkeypatch)
     ledger = Ledger.open(f"sqlite:///{tmp_path}/ledger.db")
     cursors: dict[tuple[str, str], str | None] = {}
     with dg.DagsterInstance.ephemeral() as instance:

@@ -13,8 +13,7 @@ import pytest
 from PIL import Image
 
 from batch_assets.control.contact_sheet import GAP, LABEL, MOST_BYTES, NEIGHBOURS, QUERIES, SIDE
-from batch_assets.control.parity import Parity
-from batch_assets.orchestration import checks
+from batch_assets_tests.fakes import find_parity
 from batch_assets_tests.orchestration.deployments import SHARD_ASSETS, Deployment, deploy, make_settings
 
 COLOURS = {"red": (200, 30, 30), "green": (30, 160, 60), "blue": (40, 60, 210), "gold": (220, 180, 20)}
@@ -34,7 +33,7 @@ def deployment(
 
     They are bytes, or where files are if the test is given `url`.
     """
-    monkeypatch.setattr(checks, "measure_parity", lambda pipeline: Parity(1.0, 0.99999, 8, "float32"))
+    find_parity(monkeypatch)
     names = [list(COLOURS)[number // 3] for number in range(12)]
     table: dict[str, Any] = {
         "caption": names,

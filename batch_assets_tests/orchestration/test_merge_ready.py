@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from batch_assets.control.parity import Parity
 from batch_assets.notifications.events import publishing_blocked
-from batch_assets.orchestration import checks
 from batch_assets.orchestration.sensors import merge_ready
+from batch_assets_tests.fakes import find_parity
 from batch_assets_tests.orchestration.deployments import (
     SHARD_ASSETS,
     Deployment,
@@ -20,7 +19,7 @@ from batch_assets_tests.orchestration.deployments import (
 
 @pytest.fixture
 def deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
-    monkeypatch.setattr(checks, "measure_parity", lambda pipeline: Parity(1.0, 0.99999, 8, "float32"))
+    find_parity(monkeypatch)
     write_shards(tmp_path, 2)
     with deploy(tmp_path, make_settings(tmp_path, automation=True)) as deployment:
         deployment.plan()

@@ -8,14 +8,13 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from batch_assets.control.parity import Parity
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.triggers import start_lease
 from batch_assets.notifications.base import Notification
-from batch_assets.orchestration import checks
 from batch_assets.orchestration.metadata import START_TAG
 from batch_assets.orchestration.schedules import build_schedules
 from batch_assets_tests.command import write_records
+from batch_assets_tests.fakes import find_parity
 from batch_assets_tests.orchestration.deployments import (
     SHARD_ASSETS,
     Deployment,
@@ -43,7 +42,7 @@ class Inbox:
 
 @pytest.fixture
 def deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
-    monkeypatch.setattr(checks, "measure_parity", lambda pipeline: Parity(1.0, 0.99999, 8, "float32"))
+    find_parity(monkeypatch)
     write_shards(tmp_path, 2)
     settings = make_settings(tmp_path, schedule="0 6 * * 1-6", timezone="Europe/Berlin")
     with deploy(tmp_path, settings) as deployment:

@@ -8,12 +8,11 @@ import dagster as dg
 import pytest
 
 from batch_assets.components.attributes import load_folder
-from batch_assets.control.parity import Parity
 from batch_assets.ledger.states import State
-from batch_assets.orchestration import checks
 from batch_assets.orchestration.partitions import RANGE_END, RANGE_START
 from batch_assets_tests.command import published, some_records, write_records
 from batch_assets_tests.components.test_embedding_pipeline import declare
+from batch_assets_tests.fakes import find_parity
 from batch_assets_tests.orchestration.deployments import (
     SHARD_ASSETS,
     Deployment,
@@ -28,7 +27,7 @@ RECORDS = some_records(16)
 @pytest.fixture
 def deployments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Deployment, Deployment]]:
     """The upstream with twelve records in three shards, and the downstream; one ledger, one instance."""
-    monkeypatch.setattr(checks, "measure_parity", lambda pipeline: Parity(1.0, 0.99999, 8, "float32"))
+    find_parity(monkeypatch)
     write_records(tmp_path / "in" / "a.jsonl", RECORDS[:12])
     first = {"source": {"uri": f"{tmp_path}/in", "id_column": "id"}, "shards": {"records": 4}}
     second = {"source": {"pipeline": "first"}, "shards": {"records": 5}, "automation": True}

@@ -70,3 +70,25 @@ def test_shards_of_another_pipeline_make_no_groups_by_folder() -> None:
         ConfigurationError, match="the shards of pipeline captions lie in no folders; name a column"
     ):
         parse_pipeline(values, "texts", "a test")
+
+
+@pytest.mark.parametrize(
+    ("written", "executor", "mode"),
+    [
+        ({}, EXECUTORS[0], "block"),
+        ({"parity": "warn"}, EXECUTORS[1], "warn"),
+        ({"parity": False}, EXECUTORS[0], "off"),  # what YAML makes of a plain off
+        ({}, EXECUTORS[2], "off"),
+        ({"parity": "off"}, EXECUTORS[4], "off"),
+    ],
+)
+def test_parity_blocks_by_default_where_there_is_a_model_to_ask(
+    written: dict[str, Any], executor: dict[str, Any], mode: str
+) -> None:
+    values = {**BASE, "executor": executor, **written}
+    assert parse_pipeline(values, "texts", "a test").parity_mode == mode
+
+
+def test_parity_needs_a_model_to_ask() -> None:
+    with pytest.raises(ConfigurationError, match="parity: 'warn' cannot be used: executor bedrock computes"):
+        parse_pipeline({**BASE, "executor": EXECUTORS[2], "parity": "warn"}, "texts", "a test")

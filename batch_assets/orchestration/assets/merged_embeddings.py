@@ -8,63 +8,64 @@ import dagster as dg
 from batch_assets import paths
 from batch_assets.control.contact_sheet import make_contact_sheet
 from batch_assets.control.leases import exclusive
-from batch_assets.control.merging import merge_shards, publish_merge, shard_rates
+from batch_assets.control.merging import CheckedMerge, merge_shards, publish_merge, shard_rates
+from batch_assets.control.parity import check_parity, refusal
+from batch_assets.control.pipeline import Pipeline
 from batch_assets.errors import AccountingError
 from batch_assets.merge.base import CheckOutcome
 from batch_assets.orchestration import metadata
+from batch_assets.orchestration.checks import (
+    ACCOUNTING,
+    VECTORS,
+    check_published,
+    check_result,
+    check_specs,
+    parity_result,
+)
 from batch_assets.orchestration.orders import announce, publishing
 from batch_assets.orchestration.run import opened
-from batch_assets.plain_text import plain_text
 from batch_assets.settings.pipeline import FOLDER, PipelineSettings
 from batch_assets.settings.project import LEDGER, NOTIFICATIONS, executor_key
 
+Results = Iterator[dg.MaterializeResult | dg.AssetCheckResult]
+
 
 def build_merged_embeddings(settings: PipelineSettings) -> dg.AssetsDefinition:
-    """The unpartitioned asset that is `settings`' result; its two checks block the publishing."""
+    """The unpartitioned asset that is `settings`' result, with its checks, which can be executed by themselves."""
     key = dg.AssetKey([settings.name, "merged_embeddings"])
-
-    @dg.asset(
-        key=key,
+    spec = dg.AssetSpec(
+        key,
         group_name=settings.name,
         tags={metadata.OWN_TAG: ""},
         deps=[dg.AssetKey([settings.name, "embedding_outputs"])],
-        check_specs=[
-            dg.AssetCheckSpec(
-                "accounting",
-                asset=key,
-                blocking=True,
-                description="planned = embedded + rejected + failed, counted in the merged files.",
-            ),
-            dg.AssetCheckSpec(
-                "vectors",
-                asset=key,
-                blocking=True,
-                description="Every vector has the dimension, is finite, and has the length it should have.",
-            ),
-        ],
         description=f"All committed shards {_outputs(settings.merge_by)} under `merged/<version>`, in source order. "
-        "Published by naming the version in `merged/CURRENT`, after the checks `accounting` and `vectors` have passed.",
-        required_resource_keys={LEDGER, NOTIFICATIONS, executor_key(settings.executor.type)},
+        "Published by naming the version in `merged/CURRENT`, after its checks.",
         kinds={"parquet"},
+        skippable=True,
     )
-    def merged_embeddings(
-        context: dg.AssetExecutionContext,
-    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+
+    @dg.multi_asset(
+        name=key.to_python_identifier(),
+        specs=[spec],
+        check_specs=check_specs(settings, key),
+        can_subset=True,
+        required_resource_keys={LEDGER, NOTIFICATIONS, executor_key(settings.executor.type)},
+    )
+    def merged_embeddings(context: dg.AssetExecutionContext) -> Results:
         started = time.perf_counter()
         with opened(context, settings) as pipeline:
+            if key not in context.selected_asset_keys:
+                checks = {check.name for check in context.selected_asset_check_keys}
+                yield from check_published(pipeline, key, checks)
+                return
             lease = exclusive(pipeline.ledger, f"merge:{settings.name}", pipeline.holder, context.log.info)
             with lease, publishing(context, pipeline):
                 try:
                     merged = merge_shards(pipeline)
                 except AccountingError as error:
-                    yield _check_result(key, "accounting", CheckOutcome(False, str(error)))
+                    yield check_result(key, ACCOUNTING, CheckOutcome(False, str(error)))
                     raise
-                checks = {"accounting": merged.accounting, "vectors": merged.vectors}
-                for name, outcome in checks.items():
-                    yield _check_result(key, name, outcome)
-                failed = [outcome.message for outcome in checks.values() if not outcome.passed]
-                if failed:
-                    raise AccountingError(f"{merged.manifest.version} is not published: {'; '.join(failed)}")
+                yield from _checked(pipeline, merged, key)
                 rates = shard_rates(pipeline, merged.manifest)
                 manifest = publish_merge(pipeline, merged)
             uri = f"{pipeline.storage.uri}/{paths.merged_folder(manifest.version)}"
@@ -72,9 +73,27 @@ def build_merged_embeddings(settings: PipelineSettings) -> dg.AssetsDefinition:
             seconds = time.perf_counter() - started
             sheet = make_contact_sheet(pipeline, manifest) if settings.source.images else None
             found = metadata.merge_metadata(manifest, uri, seconds, rates, sheet)
-            yield dg.MaterializeResult(metadata=found, data_version=dg.DataVersion(manifest.digest))
+            yield dg.MaterializeResult(
+                asset_key=key, metadata=found, data_version=dg.DataVersion(manifest.digest)
+            )
 
     return merged_embeddings
+
+
+def _checked(pipeline: Pipeline, merged: CheckedMerge, key: dg.AssetKey) -> Iterator[dg.AssetCheckResult]:
+    """What the checks find. Raises AccountingError where that blocks publishing."""
+    checks = {ACCOUNTING: merged.accounting, VECTORS: merged.vectors}
+    for name, outcome in checks.items():
+        yield check_result(key, name, outcome)
+    failed = [outcome.message for outcome in checks.values() if not outcome.passed]
+    if failed:
+        raise AccountingError(f"{merged.manifest.version} is not published: {'; '.join(failed)}")
+    if pipeline.settings.parity_mode != "off":
+        parity = check_parity(pipeline, merged.manifest)
+        refused = refusal(pipeline, merged, parity)
+        yield parity_result(key, parity, blocks=refused is not None)
+        if refused is not None:
+            raise AccountingError(refused)
 
 
 def _outputs(merge_by: str | None) -> str:
@@ -82,14 +101,4 @@ def _outputs(merge_by: str | None) -> str:
         return "as one dataset"
     return (
         f"as a dataset for each {'source folder' if merge_by == FOLDER else f'value of column `{merge_by}`'}"
-    )
-
-
-def _check_result(key: dg.AssetKey, name: str, outcome: CheckOutcome) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(
-        asset_key=key,
-        check_name=name,
-        passed=outcome.passed,
-        description=plain_text(outcome.message),
-        metadata=outcome.metadata,
     )

@@ -45,12 +45,14 @@ def build_merge_ready() -> dg.SensorDefinition:
             if key is None:
                 continue
             merged = dg.AssetKey([settings.name, "merged_embeddings"])
-            # What blocks publishing is mended by a change alone, and an order fails of it.
+            # What blocks publishing is mended by a change alone, of the shards or the settings; an order fails of it.
             if begun or not is_blocked(ledger, settings.name):
                 if merged in assets_under_way(context.instance):
                     continue
                 after = ASKED_AGAIN_BY_ORDER_SECONDS if begun else ASKED_AGAIN_SECONDS
                 key += f":{int(time.time() // after)}"
+            else:
+                key += f":{settings.max_failed_fraction:g}:{settings.parity_mode}"
             requests.append(dg.RunRequest(run_key=key, asset_selection=[merged]))
         if not requests:
             return dg.SkipReason(
