@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-UUID_EXTENSION, JSON_EXTENSION = "arrow.uuid", "arrow.json"
+UUID_EXTENSION, JSON_EXTENSION, BOOL_EXTENSION = "arrow.uuid", "arrow.json", "arrow.bool8"
 MOST_DIGITS = 38  # of a decimal128
 _MOST_NESTED = 32  # levels
 _SIMPLE: dict[str, pa.DataType] = {
@@ -101,9 +101,11 @@ def _declared(found: Any, level: int) -> Any:
     if level > _MOST_NESTED:
         return "json"
     if isinstance(found, pa.BaseExtensionType):
-        if found.extension_name == UUID_EXTENSION:
-            return "string"
-        return "json" if found.extension_name == JSON_EXTENSION else _declared(found.storage_type, level)
+        is_json = found.extension_name == JSON_EXTENSION and not level
+        stands_for = {UUID_EXTENSION: pa.string(), BOOL_EXTENSION: pa.bool_()}
+        return (
+            "json" if is_json else _declared(stands_for.get(found.extension_name, found.storage_type), level)
+        )
     if pa.types.is_dictionary(found):
         return _declared(found.value_type, level)
     if pa.types.is_null(found):
@@ -139,10 +141,9 @@ def _declared_nested(found: Any, level: int) -> Any:
         return "json"
     if pa.types.is_struct(found):
         return {"struct": dict(zip(names, parts, strict=True))}
-    if pa.types.is_fixed_size_list(found):
+    if pa.types.is_fixed_size_list(found) and found.list_size:
         return {"list": parts[0], "size": found.list_size}
-    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_list_view, pa.types.is_large_list_view)
-    return {"list": parts[0]} if any(is_one(found) for is_one in lists) else "json"
+    return {"list": parts[0]}
 
 
 def is_text(data_type: pa.DataType) -> bool:
@@ -152,6 +153,11 @@ def is_text(data_type: pa.DataType) -> bool:
         or pa.types.is_large_string(data_type)
         or pa.types.is_string_view(data_type)
     )
+
+
+def is_list_view(data_type: pa.DataType) -> bool:
+    """Whether it is one of Arrow's two types of lists that name a place and a length each."""
+    return pa.types.is_list_view(data_type) or pa.types.is_large_list_view(data_type)
 
 
 def is_bytes(data_type: pa.DataType) -> bool:

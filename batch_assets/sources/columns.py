@@ -272,6 +272,19 @@ def stored_names(
     return result
 
 
+def distinct_names(names: Iterable[str]) -> list[str]:
+    """The same names, of which a repeated one gets a number: a, a_2, a_3."""
+    found: dict[str, None] = {}
+    numbers: dict[str, int] = {}  # the last one that each name was given
+    for base in names:
+        name = base
+        while name in found:
+            numbers[base] = numbers.get(base, 1) + 1
+            name = f"{base}_{numbers[base]}"
+        found[name] = None
+    return list(found)
+
+
 def _look(kinds: Kinds, values: Sequence[Any]) -> None:
     types = set(map(type, values))
     types.discard(type(None))

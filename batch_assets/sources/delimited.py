@@ -13,6 +13,7 @@ import orjson
 
 from batch_assets.errors import SourceError
 from batch_assets.sources.base import Fault
+from batch_assets.sources.columns import distinct_names
 from batch_assets.sources.json_values import too_large
 from batch_assets.sources.lines import LineBlock, line_blocks, lines_of
 from batch_assets.sources.spool import SpoolRow
@@ -143,15 +144,7 @@ def _checked(cells: list[str], text: bytes) -> tuple[list[str] | Fault, str]:
 
 def _column_names(cells: Sequence[str]) -> list[str]:
     """Names of the columns: one without a name is called by its place, a repeated one gets a number."""
-    names: dict[str, None] = {}
-    numbers: dict[str, int] = {}  # the last one that each name was given
-    for place, cell in enumerate(cells, 1):
-        base = name = cell.strip() or f"column_{place}"
-        while name in names:
-            numbers[base] = numbers.get(base, 1) + 1
-            name = f"{base}_{numbers[base]}"
-        names[name] = None
-    return list(names)
+    return distinct_names([cell.strip() or f"column_{place}" for place, cell in enumerate(cells, 1)])
 
 
 def _json_line(names: Sequence[str], cells: Sequence[str], raw: str, delimiter: str) -> bytes | Fault:

@@ -115,10 +115,12 @@ def _value_type(data_type: pa.DataType) -> pa.DataType:
 
 
 def valid_text(array: pa.Array, name: str, as_text: bool, faults: dict[int, Fault]) -> pa.Array:
-    """The column, decoded; where a string is no UTF-8 (Parquet does not see to it), null and a fault."""
+    """The column, decoded; where text, nested or not, is no UTF-8 (Parquet does not see to it), null and a fault."""
     if isinstance(array, pa.ExtensionArray) and array.type.extension_name == JSON_EXTENSION:
         return pa.ExtensionArray.from_storage(array.type, valid_text(array.storage, name, as_text, faults))
     array = plain_array(array)
+    if pa.types.is_nested(array.type):
+        return _valid_nested(array, name, faults)
     if not as_text and not is_text(array.type):
         return array
     if not as_text:
@@ -137,6 +139,22 @@ def valid_text(array: pa.Array, name: str, as_text: bool, faults: dict[int, Faul
                 "invalid_utf8", f"column {name!r}: byte {error.start} is no UTF-8 ({error.reason})"
             )
     return pa.array(values, pa.string())
+
+
+def _valid_nested(array: pa.Array, name: str, faults: dict[int, Fault]) -> pa.Array:
+    try:
+        array.validate(full=True)
+        return array
+    except pa.ArrowInvalid:
+        pass
+    rows: list[int | None] = list(range(len(array)))
+    for index in range(len(array)):
+        try:
+            array.take(pa.array([index], pa.int64())).validate(full=True)
+        except pa.ArrowInvalid as error:
+            rows[index] = None
+            faults[index] = Fault("invalid_utf8", f"column {name!r} holds text that is no UTF-8 ({error})")
+    return array.take(pa.array(rows, pa.int64()))
 
 
 def find_overlong(

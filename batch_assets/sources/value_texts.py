@@ -8,12 +8,20 @@ base64, lists, structs and maps as JSON. NaN and the infinities, which JSON lack
 import base64
 import math
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute
 
-from batch_assets.sources.column_types import UUID_EXTENSION, is_bytes, is_text
+from batch_assets.sources.column_types import (
+    BOOL_EXTENSION,
+    UUID_EXTENSION,
+    is_bytes,
+    is_list_view,
+    is_text,
+)
+from batch_assets.sources.columns import distinct_names
 from batch_assets.sources.json_values import json_text
 from batch_assets.sources.temporal import temporal_text, text_of_each
 
@@ -23,12 +31,26 @@ _EXACT = 2**53
 
 
 def plain_array(array: Any) -> pa.Array:
-    """The column without dictionary or extension: UUIDs as text, what else is stored as it is."""
+    """The column without dictionaries, extensions and views of lists, however deep they are nested.
+
+    UUIDs become text, what else an extension stands for is what it is stored as.
+    """
     if isinstance(array, pa.ExtensionArray):
         if array.type.extension_name == UUID_EXTENSION:
             return text_of_each(array.storage, lambda value: str(uuid.UUID(bytes=value)))
+        if array.type.extension_name == BOOL_EXTENSION:
+            return array.storage.cast(pa.bool_())
         return plain_array(array.storage)
-    return plain_array(array.dictionary_decode()) if isinstance(array, pa.DictionaryArray) else array
+    if isinstance(array, pa.DictionaryArray):
+        return plain_array(array.dictionary_decode())
+    return array if _is_plain(array.type) else _with_children(array, plain_array)
+
+
+def _is_plain(found: Any) -> bool:
+    if isinstance(found, pa.BaseExtensionType) or pa.types.is_dictionary(found) or is_list_view(found):
+        return False
+    nested = pa.types.is_nested(found) and not pa.types.is_union(found)
+    return not nested or all(_is_plain(found.field(place).type) for place in range(found.num_fields))
 
 
 def text_array(array: pa.Array) -> pa.Array:
@@ -107,8 +129,10 @@ def json_ready(array: Any) -> pa.Array:
     """The same column with what JSON lacks replaced, however deep it is nested."""
     array = plain_array(array)
     found = array.type
+    if pa.types.is_union(found):
+        return text_of_each(array, lambda value: value if isinstance(value, str) else repr(value))
     if pa.types.is_nested(found):
-        return _nested(array)
+        return _with_children(array, json_ready)
     if pa.types.is_temporal(found) or pa.types.is_interval(found):
         return temporal_text(array)
     if pa.types.is_decimal(found):
@@ -121,29 +145,31 @@ def json_ready(array: Any) -> pa.Array:
     return array
 
 
-def _nested(array: Any) -> pa.Array:
+def _with_children(array: Any, convert: Callable[[Any], pa.Array]) -> pa.Array:
+    """A nested column with the columns inside it converted. A name that a struct has twice gets a number."""
     found = array.type
-    if pa.types.is_union(found):
-        return text_of_each(array, lambda value: value if isinstance(value, str) else repr(value))
     nulls = array.is_null()
     if isinstance(array, pa.StructArray):
-        names = [field.name for field in found]
-        children = [json_ready(array.field(place)) for place in range(len(names))]
+        children = [convert(array.field(place)) for place in range(found.num_fields)]
+        names = distinct_names([field.name for field in found])
         fields = [pa.field(name, child.type) for name, child in zip(names, children, strict=True)]
         return pa.StructArray.from_arrays(children, fields=fields, mask=nulls)
+    if is_list_view(found) or (isinstance(array, pa.FixedSizeListArray) and not found.list_size):
+        # A cast would take views for offsets, and Arrow makes no lists of no items.
+        lengths = _compute.list_value_length(array).fill_null(0).cast(pa.int64())
+        offsets = pa.concat_arrays([pa.array([0], pa.int64()), _compute.cumulative_sum(lengths)])
+        return pa.LargeListArray.from_arrays(offsets, convert(array.flatten()), mask=nulls)
     if isinstance(array, pa.FixedSizeListArray):
         size = found.list_size
         values = array.values.slice(array.offset * size, len(array) * size)
-        return pa.FixedSizeListArray.from_arrays(json_ready(values), size, mask=nulls)
-    if isinstance(array, (pa.ListViewArray, pa.LargeListViewArray)):
-        return json_ready(array.cast(pa.large_list(found.value_type)))
+        return pa.FixedSizeListArray.from_arrays(convert(values), size, mask=nulls)
     # Of a slice only what it refers to is written.
     first, last = array.offsets[0].as_py(), array.offsets[-1].as_py()
     offsets = _compute.subtract(array.offsets, pa.scalar(first, array.offsets.type))
     if isinstance(array, pa.MapArray):
-        keys, items = (json_ready(part.slice(first, last - first)) for part in (array.keys, array.items))
+        keys, items = (convert(part.slice(first, last - first)) for part in (array.keys, array.items))
         return pa.MapArray.from_arrays(offsets, keys, items, mask=nulls)
-    values = json_ready(array.values.slice(first, last - first))
+    values = convert(array.values.slice(first, last - first))
     return type(array).from_arrays(offsets, values, mask=nulls)
 
 
