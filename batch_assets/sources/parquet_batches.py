@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from batch_assets.sources.base import BATCH_BYTES
 from batch_assets.sources.decoded import batch_bytes, longest_value, parts
+from batch_assets.sources.parquet_columns import columns_marked, with_text_of_intervals
 from batch_assets.sources.parquet_groups import overlapped
 
 Reopen = Callable[[Sequence[str]], pq.ParquetFile]
@@ -66,10 +67,11 @@ def batches(
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
     """The file's rows from `first_row` to before `last_row`, in batches of at most `most`, each with its first row.
 
-    A batch takes at most BATCH_BYTES decoded, or is a single row. Raises pa.ArrowException where the
-    file is damaged, one of ARROW_LIMITS where Arrow cannot decode even one of its rows.
+    A batch takes at most BATCH_BYTES decoded, or is a single row. Intervals come as text. Raises
+    pa.ArrowException where the file is damaged, one of ARROW_LIMITS where Arrow cannot decode even one of its rows.
     """
     pace = _Pace(most)
+    intervals = columns_marked(parquet.metadata, "INTERVAL").intersection(columns)
     for group, start, end in overlapped(parquet.metadata, first_row, last_row):
         row, last = max(start, first_row), min(end, last_row)
         if not columns:
@@ -80,7 +82,7 @@ def batches(
         pace.enter(end - start, sum(map(_least_bytes, leaves)), careful)
         pieces = _pieces(parquet, reopen, group, columns, pace, row - start, last - start)
         for batch in _joined(pieces, most):
-            yield row, batch
+            yield row, with_text_of_intervals(batch, intervals)
             row += len(batch)
         if row < last:
             raise pa.ArrowInvalid(

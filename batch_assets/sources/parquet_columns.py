@@ -1,7 +1,8 @@
 """Single columns of Parquet files: what they declare to hold, and text that may be none."""
 
 import codecs
-from collections.abc import Mapping
+import struct
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +14,10 @@ from batch_assets.sources.column_types import JSON_EXTENSION, declared_type, is_
 from batch_assets.sources.columns import Kinds
 from batch_assets.sources.decoded import decoded_bytes
 from batch_assets.sources.json_values import too_large
+from batch_assets.sources.temporal import text_of_each
 from batch_assets.sources.value_texts import plain_array
 
+_MARKED_TEXT = ("ENUM", "INTERVAL")
 _BOUND_BYTES = 48  # what writers leave of a bound at least
 
 
@@ -48,6 +51,26 @@ def _range(place: int | None, metadata: pq.FileMetaData, possible: tuple[int, in
         lowest.append(statistics.min)
         highest.append(statistics.max)
     return min(lowest, default=0), max(highest, default=0)
+
+
+def columns_marked(metadata: pq.FileMetaData, kind: str) -> frozenset[str]:
+    """Flat columns that Parquet marks as of a kind, ENUM or INTERVAL, and Arrow takes for bytes."""
+    found = map(metadata.schema.column, range(metadata.num_columns))
+    return frozenset(column.path for column in found if column.converted_type == kind)
+
+
+def with_text_of_intervals(batch: pa.RecordBatch, names: Collection[str]) -> pa.RecordBatch:
+    """The batch with its columns of `names` as durations of ISO 8601: P1M2DT3.500S."""
+    for place, name in enumerate(batch.schema.names):
+        if name in names:
+            batch = batch.set_column(place, name, text_of_each(batch.column(place), _interval_text))
+    return batch
+
+
+def _interval_text(value: bytes) -> str:
+    """Parquet's INTERVAL: unsigned integers of 4 bytes, months, days and milliseconds."""
+    months, days, milliseconds = struct.unpack("<3I", value)
+    return f"P{months}M{days}DT{milliseconds // 1000}.{milliseconds % 1000:03}S"
 
 
 def binary_columns(metadata: pq.FileMetaData) -> frozenset[str]:
@@ -92,13 +115,13 @@ class TextColumns:
     id_column: str | None = None
 
     def read_as_text(self, parquet: pq.ParquetFile) -> frozenset[str]:
-        """The columns of bytes in this file that are to be read as UTF-8, whose faults reject a record."""
+        """The columns of bytes in this file that are to be read as text, whose faults reject a record."""
         schema = parquet.schema_arrow
         found = {name for name in self.texts & set(schema.names) if is_bytes(_values(schema, name))}
         if self.template:
             found = {name for name in found if not pa.types.is_fixed_size_binary(_values(schema, name))}
             found -= binary_columns(parquet.metadata)
-        return frozenset(found)
+        return frozenset(found).union(*(columns_marked(parquet.metadata, kind) for kind in _MARKED_TEXT))
 
     def declared(self, field: pa.Field, as_text: frozenset[str]) -> pa.Field:
         """A field as what passes through: text where it is read as such, and where it is an id of bytes."""

@@ -1,0 +1,51 @@
+"""Parquet columns that are marked as of a type that Arrow takes for bytes: ENUM and INTERVAL."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batch_assets_tests.sharding.planning import plan
+
+
+def write_enum(path: Path, values: pa.Array) -> None:
+    """A column `color` marked as ENUM, as Java's parquet-avro writes it and no library here."""
+    pq.write_table(pa.table({"text": ["x", "y"], "color": values}), path, store_schema=False)
+    # In the footer behind the name: what it was converted from, and its logical type.
+    text, enum = b"color\x25\x00\x4c\x1c\x00\x00", b"color\x25\x08\x4c\x4c\x00\x00"
+    data = path.read_bytes()
+    assert data.count(text) == 1
+    path.write_bytes(data.replace(text, enum))
+    assert pq.read_schema(path).field("color").type == pa.binary()
+
+
+def test_enums_are_text(tmp_path: Path) -> None:
+    write_enum(tmp_path / "a.parquet", pa.array(["red", None]))
+    planned = plan(tmp_path / "a.parquet", tmp_path / "root", text_template="{text} {color}")
+    assert planned.summary.columns == {"text": "string", "color": "string"}
+    assert planned.columns()["color"] == ["red"]
+    assert planned.texts() == ["x red"]
+    as_ids = plan(tmp_path / "a.parquet", tmp_path / "root2", text_column="color", id_column="color")
+    assert (as_ids.texts(), as_ids.ids()) == (["red"], ["red"])
+
+
+def test_an_enum_that_is_no_utf_8_rejects_its_record(tmp_path: Path) -> None:
+    write_enum(tmp_path / "a.parquet", pa.array([b"red", b"\xff"]).view(pa.string()))
+    planned = plan(tmp_path / "a.parquet", tmp_path / "root")
+    assert planned.columns()["color"] == ["red"]
+    assert [(one.source_row, one.code) for one in planned.rejections()] == [(1, "invalid_utf8")]
+
+
+@pytest.mark.parametrize("columns", [{"id_column": "v", "text_template": "{v}"}, {"text_column": "v"}])
+def test_intervals_are_durations_of_iso_8601(tmp_path: Path, columns: dict[str, Any]) -> None:
+    import duckdb
+
+    rows = "select interval '14 month 2 days 3.5 seconds' as v union all select interval '1 hour'"
+    duckdb.sql(f"copy ({rows}) to '{tmp_path}/a.parquet'")
+    planned = plan(tmp_path / "a.parquet", tmp_path / "root", **columns)
+    assert planned.summary.columns == {"v": "string"}
+    texts = ["P14M2DT3.500S", "P0M0DT3600.000S"]
+    assert planned.columns() == {"v": texts}
+    assert planned.texts() == texts
