@@ -15,7 +15,8 @@ import numpy.typing as npt
 from batch_assets.encoders.cpu import accelerate
 from batch_assets.encoders.devices import pick_dtype
 from batch_assets.encoders.loading import require
-from batch_assets.encoders.weights import weight_bytes
+from batch_assets.encoders.saved_model.made_up import made_up_weights, unread_names
+from batch_assets.encoders.weights import locate_model, weight_bytes
 from batch_assets.errors import ModelError
 from batch_assets.plain_text import plain_logger
 from batch_assets.settings.model import ModelSettings
@@ -62,21 +63,30 @@ def load_in_best_dtype(settings: ModelSettings, device: str, load: Callable[[str
     return exact
 
 
-def refuse_made_up(settings: ModelSettings, parameters: dict[str, Any], encoder: Probed) -> None:
-    """Raise ModelError where vectors depend on `parameters`, which the model's files do not hold."""
-    if not parameters:
+def refuse_made_up(settings: ModelSettings, model: Any, encoder: Probed) -> None:
+    """Raise ModelError where vectors depend on weights of `model`, a torch module, that its files do not hold.
+
+    Many a model has some that nobody uses, such as a pooler's; whether they matter, only the vectors tell.
+    """
+    folder = locate_model(settings)
+    weights = made_up_weights(model, folder)
+    if not weights:
         return
     import torch
 
     own = encoder.probe()
     with torch.no_grad():
-        for parameter in parameters.values():
-            parameter.copy_(torch.randn_like(parameter))
-    if lowest_cosine(own, encoder.probe()) < LEAST_COSINE["bfloat16"]:
-        raise ModelError(
-            f"model {settings.id!r}: its files lack {len(parameters)} of its parameters, such as "
-            f"{min(parameters)}; copy the model's files completely"
-        )
+        for weight in weights.values():
+            weight.copy_(torch.randn_like(weight))
+    if lowest_cosine(own, encoder.probe()) >= LEAST_COSINE["bfloat16"]:
+        return
+    others = sorted(unread_names(model, folder))
+    held = f", but {len(others)} by other names, such as {others[0]}" if others else ""
+    raise ModelError(
+        f"model {settings.id!r}: its files lack {len(weights)} of its parameters, such as {min(weights)}{held}; what "
+        "is missing would be random numbers. Copy the model's files completely, or load the checkpoint where it was "
+        "trained, and save the model itself, not what wraps it: model.save_pretrained(directory)"
+    )
 
 
 def accelerate_if_same(settings: ModelSettings, model: Any, batch_tokens: int, encoder: Probed) -> None:

@@ -25,7 +25,7 @@ from batch_assets.encoders.guards import (
 )
 from batch_assets.encoders.image_files import BadImage, Opened, open_image, set_up
 from batch_assets.encoders.image_loading import LOADED_BY, ImageModel, load_image_model
-from batch_assets.encoders.loading import loading_errors, made_up_parameters
+from batch_assets.encoders.loading import loading_errors
 from batch_assets.encoders.nvjpeg import DeviceJpegs, jpegs_if_same
 from batch_assets.encoders.preprocessing import Pixels, choose_pixels, probe_images
 from batch_assets.encoders.vectors import finished
@@ -104,7 +104,7 @@ class ImageEncoder:
         with loading_errors(settings, LOADED_BY):
             encoder = cls(model, choose_pixels(model.processor), settings, device, dtype, cores)
             encoder._refuse_random()
-            refuse_made_up(settings, made_up_parameters(model.model, settings), encoder)
+            refuse_made_up(settings, model.model, encoder)
         return encoder
 
     def prepare(self, items: Sequence[ImageItem]) -> Prepared:

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batch_assets.encoders.loading import loading_errors, made_up_parameters, no_progress_bars, require
+from batch_assets.encoders.loading import loading_errors, loading_quietly, require
+from batch_assets.encoders.saved_model.made_up import made_up_weights, renaming
 from batch_assets.encoders.weights import locate_model, model_folder
 from batch_assets.errors import ModelError
 from batch_assets.module_loading import load_modules
@@ -64,26 +65,35 @@ def load_image_model(settings: ModelSettings, device: str, dtype: str) -> ImageM
             "model for images (CLIP, SigLIP, DINOv2, ViT, …), or copy its files completely"
         )
     load_modules("torch", "transformers")
-    import torch
 
-    with loading_errors(settings, LOADED_BY), no_progress_bars():
-        model = _model_class(folder).from_pretrained(
-            str(folder),
-            dtype=getattr(torch, dtype),
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=settings.trust_remote_code,
-        )
+    with loading_errors(settings, LOADED_BY), loading_quietly():
+        model = _load(folder, settings, dtype)
+        if names := renaming(model, folder):
+            model = _load(folder, settings, dtype, names)
         two_towers = hasattr(model, "get_image_features") and hasattr(model, "get_text_features")
         if two_towers:
             for name in _TEXT_PARTS:
                 if getattr(model, name, None) is not None:
                     setattr(model, name, None)
         loaded = ImageModel(model.to(device).eval(), load_processor(folder, settings), two_towers)
-        made_up = made_up_parameters(model, settings)
+        made_up = made_up_weights(model, folder)
         if not two_towers and made_up and all("pooler" in name for name in made_up):
             loaded.pooled = False
         return loaded
+
+
+def _load(folder: Path, settings: ModelSettings, dtype: str, names: dict[str, str] | None = None) -> Any:
+    """What the directory holds; `names` are patterns in the names of its weights, and what takes their place."""
+    import torch
+
+    return _model_class(folder).from_pretrained(
+        str(folder),
+        dtype=getattr(torch, dtype),
+        use_safetensors=True,
+        local_files_only=True,
+        trust_remote_code=settings.trust_remote_code,
+        **({"key_mapping": names} if names else {}),
+    )
 
 
 def load_processor(folder: Path, settings: ModelSettings) -> Any:

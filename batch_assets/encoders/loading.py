@@ -5,15 +5,20 @@ The parity check's reference goes through the same door, so that both truncate a
 
 import contextlib
 import importlib.util
+import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from batch_assets.encoders.saved_model.made_up import renaming
 from batch_assets.encoders.text_tower import keep_text_tower, pad_as_trained
 from batch_assets.encoders.texts_only import take_texts_only
-from batch_assets.encoders.weights import locate_model, model_files
+from batch_assets.encoders.weights import locate_model
 from batch_assets.errors import ModelError
 from batch_assets.module_loading import load_modules
 from batch_assets.settings.model import ModelSettings
+
+_REPORTING = "transformers.modeling_utils"
 
 
 def load_model(settings: ModelSettings, device: str, dtype: str) -> Any:
@@ -21,17 +26,11 @@ def load_model(settings: ModelSettings, device: str, dtype: str) -> Any:
     folder = locate_model(settings)
     require_libraries(settings)
     load_modules("torch", "sentence_transformers")
-    import torch
-    from sentence_transformers import SentenceTransformer
 
-    with loading_errors(settings), no_progress_bars():
-        model = SentenceTransformer(
-            str(folder),
-            device=device,
-            trust_remote_code=settings.trust_remote_code,
-            local_files_only=True,
-            model_kwargs={"dtype": getattr(torch, dtype), "use_safetensors": True},
-        )
+    with loading_errors(settings), loading_quietly():
+        model = _load(folder, settings, device, dtype)
+        if names := renaming(model, folder):
+            model = _load(folder, settings, device, dtype, names)
         _refuse_without_texts(model, settings)
         take_texts_only(model, settings)
         keep_text_tower(model)
@@ -40,6 +39,23 @@ def load_model(settings: ModelSettings, device: str, dtype: str) -> Any:
         _set_limit(model, settings)
         pad_as_trained(model)
         return model.eval()
+
+
+def _load(
+    folder: Path, settings: ModelSettings, device: str, dtype: str, names: dict[str, str] | None = None
+) -> Any:
+    """What the directory holds; `names` are patterns in the names of its weights, and what takes their place."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    renamed = {"key_mapping": names} if names else {}
+    return SentenceTransformer(
+        str(folder),
+        device=device,
+        trust_remote_code=settings.trust_remote_code,
+        local_files_only=True,
+        model_kwargs={"dtype": getattr(torch, dtype), "use_safetensors": True, **renamed},
+    )
 
 
 def require_libraries(settings: ModelSettings) -> None:
@@ -79,36 +95,15 @@ def loading_errors(settings: ModelSettings, by: str = "SentenceTransformer(direc
                 "(--trust-remote-code)"
             ) from error
         raise ModelError(
-            f"model {settings.id!r} cannot be loaded: {type(error).__name__}: {text.splitlines()[0]}; "
+            f"model {settings.id!r} cannot be loaded: {type(error).__name__}: {_in_one_line(text)}; "
             f"check that {by} loads it and encodes with the installed versions"
         ) from error
 
 
-def made_up_parameters(transformer: Any, settings: ModelSettings) -> dict[str, Any]:
-    """Parameters of a transformers model that its files do not hold: random numbers, another time others.
-
-    Many a model has some that nobody uses, such as a pooler's; whether they matter, only the vectors tell.
-    """
-    if transformer is None:
-        return {}
-    parameters = dict(transformer.named_parameters())
-    # transformers marks what it has loaded. Where it marked nothing, it loaded nothing, or is too old to mark.
-    made_up = {name: each for name, each in parameters.items() if not hasattr(each, "_is_hf_initialized")}
-    if len(made_up) == len(parameters) and _stored_names(settings) & made_up.keys():
-        return {}
-    return made_up
-
-
-def _stored_names(settings: ModelSettings) -> set[str]:
-    """Names of the tensors in a model's files, each also without what stands before its first dot."""
-    from safetensors import safe_open
-
-    names: set[str] = set()
-    for file in model_files(locate_model(settings)):
-        if file.suffix == ".safetensors":
-            with safe_open(file, "np") as tensors:
-                names.update(tensors.keys())
-    return names | {name.partition(".")[2] for name in names}
+def _in_one_line(text: str) -> str:
+    """The first line, and the second where the first only announces it, as of weights that do not fit."""
+    first, *others = text.splitlines()
+    return f"{first} {others[0].strip()}" if first.endswith(":") and others else first
 
 
 def _refuse_without_texts(model: Any, settings: ModelSettings) -> None:
@@ -170,14 +165,23 @@ def _positions(model: Any) -> int | None:
 
 
 @contextlib.contextmanager
-def no_progress_bars() -> Iterator[None]:
-    """Keep transformers' bars, one for each load, off the terminal."""
+def loading_quietly() -> Iterator[None]:
+    """Keep off the terminal what transformers shows of each load: bars, and a table of weights it made up or left.
+
+    Weights that are made up are refused in words, where they matter.
+    """
     from transformers.utils import logging as transformers_logging
 
-    shown = transformers_logging.is_progress_bar_enabled()
+    shown, reporting = transformers_logging.is_progress_bar_enabled(), logging.getLogger(_REPORTING)
     transformers_logging.disable_progress_bar()
+    reporting.addFilter(_is_no_report)
     try:
         yield
     finally:
+        reporting.removeFilter(_is_no_report)
         if shown:
             transformers_logging.enable_progress_bar()
+
+
+def _is_no_report(record: logging.LogRecord) -> bool:
+    return "LOAD REPORT" not in record.getMessage()

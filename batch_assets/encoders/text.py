@@ -23,7 +23,7 @@ from batch_assets.encoders.guards import (
     refuse_made_up,
     refuse_missing_dimensions,
 )
-from batch_assets.encoders.loading import load_model, loading_errors, made_up_parameters, prompt_of
+from batch_assets.encoders.loading import load_model, loading_errors, prompt_of
 from batch_assets.encoders.vectors import finished
 from batch_assets.errors import ModelError
 from batch_assets.settings.model import ModelSettings
@@ -84,7 +84,7 @@ class TextEncoder:
             feed = choose_feed(model, prompt_of(model, settings))
             _refuse_without_room(feed, settings)
             encoder = cls(model, feed, settings, device, dtype, cores)
-            refuse_made_up(settings, made_up_parameters(getattr(model[0], "model", None), settings), encoder)
+            refuse_made_up(settings, model, encoder)
         return encoder
 
     def prepare(self, items: Sequence[str]) -> Prepared:

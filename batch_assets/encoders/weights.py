@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from batch_assets.encoders.saved_model.json_files import read_modules
 from batch_assets.errors import ModelError
 from batch_assets.settings.model import ModelSettings
 
@@ -74,10 +75,8 @@ def locate_model(model: ModelSettings) -> Path:
 
 def model_folder(folder: Path) -> Path:
     """Where a model directory keeps the transformers model: itself, or its first module's folder."""
-    if (folder / "config.json").is_file() or not (folder / "modules.json").is_file():
-        return folder
-    modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
-    return folder / modules[0]["path"]
+    modules = [] if (folder / "config.json").is_file() else read_modules(folder)
+    return folder / str(modules[0].get("path", "")) if modules else folder
 
 
 def weight_bytes(model: ModelSettings) -> int:

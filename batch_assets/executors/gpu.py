@@ -122,16 +122,20 @@ class GpuExecutor(InPlace):
 
     def check(self) -> None:
         """Load the model; on a CPU it stays loaded. A CUDA device may be another's: there it is not touched."""
+        from batch_assets.encoders.registry import load_encoder
+
         if self.exclusive_device() is None:
             self.machine.encoder(self.settings)
         elif self.settings.source.images or is_user_model(self.settings.model):
-            from batch_assets.encoders.registry import load_encoder
-
             load_encoder(self.settings, device="cpu")
         else:
             from batch_assets.encoders.loading import load_model
+            from batch_assets.encoders.saved_model.made_up import made_up_weights
+            from batch_assets.encoders.weights import locate_model
 
-            load_model(self.settings.model, "cpu", "bfloat16")
+            model = self.settings.model
+            if made_up_weights(load_model(model, "cpu", "bfloat16"), locate_model(model)):
+                load_encoder(self.settings, device="cpu")  # which tries whether they matter
 
     def cancel(self, handle: JobHandle) -> None:
         """Nothing runs outside `collect`; whoever iterates over it stops by not going on."""

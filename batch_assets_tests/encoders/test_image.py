@@ -238,6 +238,37 @@ def test_weights_that_are_not_all_there_are_refused(tmp_path: Path) -> None:
         load(folder)
 
 
+@pytest.mark.parametrize(
+    ("kind", "prefix"), [("clip", "module."), ("dinov2", "model."), ("siglip", "0.auto_model.")]
+)
+def test_a_prefix_before_every_weights_name_is_taken_off(
+    kind: str, prefix: str, tmp_path: Path, items: list[ImageItem]
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder, contents = make_tiny_clip(tmp_path, kind=kind), [item.content for item in items]
+    expected = encode(load(folder), contents)
+    file = folder / "model.safetensors"
+    save_file({prefix + name: value for name, value in load_file(file).items()}, file, {"format": "pt"})
+    assert lowest_cosine(encode(load(folder), contents), expected) > 0.99999
+    save_file(
+        {f"{part}.{name}": value.clone() for name, value in load_file(file).items() for part in "ab"}, file
+    )
+    with pytest.raises(ModelError, match=r"lack \d+ of its parameters.*by other names, such as a\."):
+        load(folder)
+
+
+def test_statistics_that_are_not_all_there_are_refused(tmp_path: Path) -> None:
+    """A batch norm's are no parameters; without them, an image's vector is another."""
+    from safetensors.torch import load_file, save_file
+
+    file = _resnet(tmp_path) / "model.safetensors"
+    kept = {name: value for name, value in load_file(file).items() if "running_var" not in name}
+    save_file(kept, file, {"format": "pt"})
+    with pytest.raises(ModelError, match=r"lack \d+ of its parameters, such as .*running_var"):
+        load(tmp_path)
+
+
 def test_a_model_that_loses_too_much_computes_in_float32(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,11 +1,13 @@
 """The executor in place, on whatever this machine has."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
-from batch_assets.errors import ConfigurationError
+from batch_assets.errors import ConfigurationError, ModelError
 from batch_assets.executors.base import Executor
 from batch_assets.executors.gpu import GpuMachine
 from batch_assets.settings.model import ModelSettings
@@ -44,3 +46,22 @@ def test_a_pipeline_of_images_is_searched_by_texts_and_by_images(tmp_path: Path)
     texts = images.model_copy(update={"source": SourceSettings(uri=str(tmp_path / "in.jsonl"))})
     with pytest.raises(ConfigurationError, match="embeds texts"):
         machine.embed_query_image(texts, image_file(0))
+
+
+def test_a_model_that_is_not_whole_is_found_before_the_gpu_is_touched(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    tensors = load_file(folder / "model.safetensors")
+    kept = {name: value for name, value in tensors.items() if "layer.1." not in name}
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
+    pipeline = PipelineSettings(
+        name="texts",
+        source=SourceSettings(uri=str(tmp_path / "in.jsonl")),
+        model=ModelSettings(id=str(folder)),
+        output=OutputSettings(root=str(tmp_path / "out")),
+    )
+    executor = GpuMachine("cpu").executor(pipeline)
+    monkeypatch.setattr(executor, "exclusive_device", lambda: "cuda:0")
+    with pytest.raises(ModelError, match="lack 16 of its parameters"):
+        executor.check()
