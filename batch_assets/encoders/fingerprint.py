@@ -8,6 +8,7 @@ import hashlib
 import json
 from typing import Any
 
+from batch_assets.encoders.saved_model.kinds import refuse_other_kinds
 from batch_assets.encoders.weights import (
     digest_file,
     is_local,
@@ -44,9 +45,10 @@ def fingerprint(settings: PipelineSettings) -> str:
     Raises ModelError where the model is not to be had.
     """
     source, model = settings.source, settings.model
+    refuse_other_kinds(model, images=source.images)
     parts: dict[str, Any] = {
         "version": VERSION,
-        "model": model.model_dump(exclude={"id", "revision", "trust_remote_code"}),
+        "model": _deciding(model),
         "name": None if is_local(model) else [model.id, model.revision],
         "files": _digests(model),
         "text": source.text_template or [*source.text_columns],
@@ -58,6 +60,13 @@ def fingerprint(settings: PipelineSettings) -> str:
         parts["text"] = parts["text"] if is_user_model(model) else None
     canonical = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _deciding(model: ModelSettings) -> dict[str, Any]:
+    """The settings that decide a vector."""
+    left_out = {"id", "revision", "trust_remote_code"}
+    # Fields that came later count where they are set, so that what was embedded before stays what it is.
+    return model.model_dump(exclude=left_out | ({"pooling"} if model.pooling is None else set()))
 
 
 def _digests(model: ModelSettings) -> dict[str, str]:

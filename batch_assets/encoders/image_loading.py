@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from batch_assets.encoders.loading import loading_errors, loading_quietly, require
+from batch_assets.encoders.saved_model.kinds import refuse_other_kinds
 from batch_assets.encoders.saved_model.made_up import made_up_weights, renaming
 from batch_assets.encoders.weights import locate_model, model_folder
 from batch_assets.errors import ModelError
@@ -58,6 +59,7 @@ class ImageModel:
 def load_image_model(settings: ModelSettings, device: str, dtype: str) -> ImageModel:
     """The model on `device` in `dtype`, with every weight that its vectors depend on. Raises ModelError."""
     folder = model_folder(locate_model(settings))
+    refuse_other_kinds(settings, images=True)
     require(settings, "torch", "transformers", "PIL")
     if not any((folder / name).is_file() for name in _PROCESSOR_FILES):
         raise ModelError(

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from batch_assets.encoders.saved_model.kinds import refuse_other_kinds
 from batch_assets.encoders.saved_model.made_up import renaming
+from batch_assets.encoders.saved_model.pooling import set_pooling
 from batch_assets.encoders.text_tower import keep_text_tower, pad_as_trained
 from batch_assets.encoders.texts_only import take_texts_only
 from batch_assets.encoders.weights import locate_model
@@ -24,6 +26,7 @@ _REPORTING = "transformers.modeling_utils"
 def load_model(settings: ModelSettings, device: str, dtype: str) -> Any:
     """A SentenceTransformer in evaluation mode, its transformer in `dtype`. Raises ModelError."""
     folder = locate_model(settings)
+    refuse_other_kinds(settings, images=False)
     require_libraries(settings)
     load_modules("torch", "sentence_transformers")
 
@@ -33,6 +36,7 @@ def load_model(settings: ModelSettings, device: str, dtype: str) -> Any:
             model = _load(folder, settings, device, dtype, names)
         _refuse_without_texts(model, settings)
         take_texts_only(model, settings)
+        set_pooling(model, settings)
         keep_text_tower(model)
         _check_vocabulary(model, settings)
         _set_padding(model)

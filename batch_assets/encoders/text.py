@@ -24,6 +24,7 @@ from batch_assets.encoders.guards import (
     refuse_missing_dimensions,
 )
 from batch_assets.encoders.loading import load_model, loading_errors, prompt_of
+from batch_assets.encoders.saved_model.pooling import note_mean
 from batch_assets.encoders.vectors import finished
 from batch_assets.errors import ModelError
 from batch_assets.settings.model import ModelSettings
@@ -72,6 +73,7 @@ class TextEncoder:
                 accelerate_if_same(settings, transformer, encoder.batch_tokens, encoder)
         encoder._cores.forget()  # this thread computes with its own number of cores again
         refuse_missing_dimensions(settings, encoder.dimensions)
+        note_mean(encoder._model, settings)
         return encoder
 
     @classmethod
@@ -102,6 +104,12 @@ class TextEncoder:
             try:
                 for module in self._model.children():
                     features = _in_float32(module(features))
+                if "sentence_embedding" not in features:
+                    modules = ", ".join(type(module).__name__ for module in self._model.children())
+                    raise ModelError(
+                        f"model {self._settings.id!r} makes no vector of a text: its modules ({modules}) pool "
+                        "nothing; copy its files completely (1_Pooling), or set model.pooling"
+                    )
                 return finished(features["sentence_embedding"], self._settings)
             except torch.OutOfMemoryError:
                 torch.cuda.empty_cache()

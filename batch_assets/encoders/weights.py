@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from batch_assets.encoders.saved_model.json_files import read_modules
+from batch_assets.encoders.saved_model.json_files import read_modules, read_object
 from batch_assets.errors import ModelError
 from batch_assets.settings.model import ModelSettings
 
@@ -194,6 +194,7 @@ def _check_trust(folder: Path, model: ModelSettings) -> None:
 
 def _check_weights(folder: Path, model_id: str) -> None:
     """Refuse a directory that holds no model, or weights in files that could run code when loaded."""
+    _refuse_adapters(folder, model_id)
     if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
         raise ModelError(
             f"model {model_id!r}: {folder} holds neither config.json nor modules.json; "
@@ -218,6 +219,18 @@ def _check_weights(folder: Path, model_id: str) -> None:
             f"model {model_id!r}: {folder} holds no *.safetensors weights; copy the model's files completely"
         )
     _check_index(folder, model_id)
+
+
+def _refuse_adapters(folder: Path, model_id: str) -> None:
+    """Refuse weights that are but changes to another model's, which would be loaded as it is without them."""
+    for file in model_files(folder):
+        if file.name == "adapter_config.json":
+            base = read_object(file).get("base_model_name_or_path", "another model")
+            raise ModelError(
+                f"model {model_id!r}: {file.relative_to(folder)} makes it an adapter (PEFT, such as LoRA) of {base}, "
+                "whose own files decide the vectors too; merge the two once, and name the directory that is saved: "
+                "PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(new_directory)"
+            )
 
 
 def _check_index(folder: Path, model_id: str) -> None:

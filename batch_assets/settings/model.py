@@ -16,6 +16,10 @@ class ModelSettings(Settings):
     )
     revision: str | None = Field(default=None, description="The hub's revision: branch, tag or commit.")
     prompt: str | None = Field(default=None, description='Text put before every record, such as "query: ".')
+    pooling: Literal["mean", "cls", "max", "last_token"] | None = Field(
+        default=None,
+        description="How the vectors of a text's tokens become one; by default as the model's own files say.",
+    )
     dimensions: int | None = Field(
         default=None, ge=1, description="Keep only the first so many dimensions (Matryoshka models)."
     )

@@ -34,7 +34,11 @@ class TestSageMakerExecutor(ExecutorContract):
         self, settings: PipelineSettings
     ) -> None:
         self.make(settings).check()
-        for model, field in (({"revision": "main"}, "model.revision"), ({"dtype": "float16"}, "model.dtype")):
+        for model, field in (
+            ({"revision": "main"}, "model.revision"),
+            ({"dtype": "float16"}, "model.dtype"),
+            ({"pooling": "mean"}, "model.pooling: 'mean' means nothing to SageMaker"),
+        ):
             other = settings.model_copy(update={"model": settings.model.model_copy(update=model)})
             with pytest.raises(ConfigurationError, match=field):
                 self.make(other).check()

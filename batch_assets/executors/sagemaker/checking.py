@@ -10,8 +10,9 @@ def check_settings(settings: PipelineSettings, task: Task) -> None:
     model = settings.model
     if settings.source.images:
         raise ConfigurationError("executor.type: sagemaker takes texts; images need gpu, ray or aws_batch")
-    if model.revision is not None or model.max_tokens is not None:
-        field = "revision" if model.revision is not None else "max_tokens"
+    of_the_container = ("revision", "max_tokens", "pooling")
+    field = next((name for name in of_the_container if getattr(model, name) is not None), None)
+    if field is not None:
         raise ConfigurationError(
             f"model.{field}: {getattr(model, field)!r} means nothing to SageMaker, it is for the container to know; "
             "leave it out, and tell it by executor.environment where it takes that"

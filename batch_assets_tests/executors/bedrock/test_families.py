@@ -90,6 +90,7 @@ def test_another_chat_model_is_asked_by_converse_when_told_so() -> None:
         (TITAN, {"model": {"dimensions": 768}}, "model.dimensions: 768 .* use 1024, 512 or 256"),
         (TITAN, {"model": {"revision": "main"}}, "model.revision"),
         (TITAN, {"model": {"dtype": "bfloat16"}}, "model.dtype"),
+        (TITAN, {"model": {"pooling": "mean"}}, "model.pooling: 'mean'"),
         (TITAN, {"model": {"max_tokens": 99}}, "model.max_tokens: 99"),
         (TITAN, {"model": {"id": "some/model"}}, "model.id: 'some/model'"),
         (TITAN, {"task": "generate"}, "task: 'generate' .* write task: embed"),

@@ -78,6 +78,10 @@ class Family(ABC):
                 f"model.revision: {model.revision!r} means nothing to Bedrock; executor.model_id names the version, "
                 "so leave it out"
             )
+        if model.pooling is not None:
+            raise ConfigurationError(
+                f"model.pooling: {model.pooling!r} cannot be asked for, the model decides; leave it out"
+            )
         if model.dtype not in ("auto", "float32"):
             raise ConfigurationError(
                 f"model.dtype: {model.dtype!r} cannot be asked for, Bedrock decides; use auto or float32 "
