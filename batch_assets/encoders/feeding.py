@@ -45,11 +45,11 @@ class Feed(Protocol):
         ...
 
 
-def choose_feed(model: Any, prompt: str | None) -> Feed:
-    """The way to feed `model`, a SentenceTransformer whose limits are set."""
+def choose_feed(model: Any, prompt: str | None, task: str | None = None) -> Feed:
+    """The way to feed `model`, a SentenceTransformer whose limits are set; `task` is for its Router, if it has one."""
     from sentence_transformers.base.modules import Transformer
 
-    library, first = LibraryFeed(model, prompt), model[0]
+    library, first = LibraryFeed(model, prompt, task), model[0]
     fast = isinstance(first, Transformer) and getattr(first.tokenizer, "is_fast", False)
     if not fast or "message" in first.modality_config:
         return library
@@ -107,8 +107,9 @@ class LibraryFeed:
 
     parallel = False
 
-    def __init__(self, model: Any, prompt: str | None) -> None:
+    def __init__(self, model: Any, prompt: str | None, task: str | None) -> None:
         self._model, self._prompt = model, prompt
+        self._task = {} if task is None else {"task": task}
         self._lock = threading.Lock()
 
     def prepare(self, texts: Sequence[str]) -> Prepared:
@@ -123,7 +124,8 @@ class LibraryFeed:
 
     def features(self, inputs: Sequence[str]) -> dict[str, Any]:
         with self._lock:
-            return self._model.preprocess(list(inputs), prompt=self._prompt)
+            # A Router behind the first module is told the task by the features.
+            return self._task | self._model.preprocess(list(inputs), prompt=self._prompt, **self._task)
 
     @cached_property
     def _invisible(self) -> InvisibleTexts | None:

@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 from batch_assets.encoders.saved_model.kinds import refuse_other_kinds
+from batch_assets.encoders.saved_model.sides import as_saved, route_differs
 from batch_assets.encoders.weights import (
     digest_file,
     is_local,
@@ -48,12 +49,14 @@ def fingerprint(settings: PipelineSettings) -> str:
     refuse_other_kinds(model, images=source.images)
     parts: dict[str, Any] = {
         "version": VERSION,
-        "model": _deciding(model),
+        "model": _deciding(model, images=source.images),
         "name": None if is_local(model) else [model.id, model.revision],
         "files": _digests(model),
         "text": source.text_template or [*source.text_columns],
         "stored": settings.output.dtype,
     }
+    if not source.images and route_differs(model):
+        parts["route"] = "document"
     if source.images:
         # A user's own model is given the caption too; other models see the image alone.
         parts["records"] = "images"
@@ -62,11 +65,14 @@ def fingerprint(settings: PipelineSettings) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def _deciding(model: ModelSettings) -> dict[str, Any]:
-    """The settings that decide a vector."""
-    left_out = {"id", "revision", "trust_remote_code"}
+def _deciding(model: ModelSettings, *, images: bool) -> dict[str, Any]:
+    """The settings that decide a vector, with what the model's own directory says where they do not."""
+    resolved = as_saved(model)
+    if images:  # of which only a text beside them may have a prompt
+        resolved = resolved.model_copy(update={"prompt": model.prompt})
+    left_out = {"id", "revision", "trust_remote_code", "query_prompt"}
     # Fields that came later count where they are set, so that what was embedded before stays what it is.
-    return model.model_dump(exclude=left_out | ({"pooling"} if model.pooling is None else set()))
+    return resolved.model_dump(exclude=left_out | ({"pooling"} if model.pooling is None else set()))
 
 
 def _digests(model: ModelSettings) -> dict[str, str]:

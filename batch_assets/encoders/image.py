@@ -28,6 +28,7 @@ from batch_assets.encoders.image_loading import LOADED_BY, ImageModel, load_imag
 from batch_assets.encoders.loading import loading_errors
 from batch_assets.encoders.nvjpeg import DeviceJpegs, jpegs_if_same
 from batch_assets.encoders.preprocessing import Pixels, choose_pixels, probe_images
+from batch_assets.encoders.saved_model.sides import as_saved
 from batch_assets.encoders.vectors import finished
 from batch_assets.errors import ModelError
 from batch_assets.settings.model import ModelSettings
@@ -79,10 +80,11 @@ class ImageEncoder:
 
         An image of more than `most_pixels` is a fault. Raises ModelError.
         """
+        resolved = as_saved(settings)
         with cores_kept(settings):
             place, number = pick_device(device), cores or available_cores()
             encoder = load_in_best_dtype(
-                settings, place, lambda dtype: cls._load(settings, place, dtype, number)
+                resolved, place, lambda dtype: cls._load(resolved, place, dtype, number)
             )
             if place == "cpu":
                 accelerate_if_same(settings, encoder._model.model, encoder.batch_tokens, encoder)

@@ -121,29 +121,43 @@ def _refuse_without_texts(model: Any, settings: ModelSettings) -> None:
 
 def _check_vocabulary(model: Any, settings: ModelSettings) -> None:
     """Refuse a tokenizer of special tokens only: transformers makes one up where the files are missing."""
-    tokenizer: Any = getattr(model[0], "tokenizer", None)
-    if hasattr(tokenizer, "all_special_tokens") and len(tokenizer) <= len(set(tokenizer.all_special_tokens)):
-        raise ModelError(
-            f"model {settings.id!r}: {locate_model(settings)} holds no vocabulary, so that every word would be "
-            "the same to it; copy the tokenizer's files too (tokenizer.json)"
-        )
+    for tokenizer in _tokenizers(model):
+        if hasattr(tokenizer, "all_special_tokens") and len(tokenizer) <= len(
+            set(tokenizer.all_special_tokens)
+        ):
+            raise ModelError(
+                f"model {settings.id!r}: {locate_model(settings)} holds no vocabulary, so that every word would be "
+                "the same to it; copy the tokenizer's files too (tokenizer.json)"
+            )
 
 
 def _set_padding(model: Any) -> None:
     """Give a tokenizer without a padding token one, as decoders need; what fills the padding is masked."""
-    tokenizer = getattr(model[0], "tokenizer", None)
-    if tokenizer is not None and getattr(tokenizer, "pad_token", "") is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
+    for tokenizer in _tokenizers(model):
+        if getattr(tokenizer, "pad_token", "") is None:
+            tokenizer.pad_token = (
+                tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
+            )
 
 
 def _set_limit(model: Any, settings: ModelSettings) -> None:
     """Set the truncation: `max_tokens`, else the model's own limit, never beyond its table of positions."""
-    table, wanted, own = _positions(model), settings.max_tokens, getattr(model, "max_seq_length", None)
+    heeded = [_limited(module, settings) for module in _first_modules(model)]
+    if settings.max_tokens is not None and not any(heeded):
+        raise ModelError(
+            f"model.max_tokens: {settings.max_tokens} cannot be had of {settings.id!r}, which takes texts whole "
+            f"({type(model[0]).__name__}); leave it out"
+        )
+
+
+def _limited(module: Any, settings: ModelSettings) -> bool:
+    """Set the truncation of one module that takes texts; False where it has none."""
+    table, wanted, own = _positions(module), settings.max_tokens, getattr(module, "max_seq_length", None)
     if wanted is not None and table is not None and wanted > table:
         raise ModelError(
             f"model.max_tokens: {wanted} is more than the {table} that {settings.id!r} can take; use at most that"
         )
-    tokenizer: Any = getattr(model[0], "tokenizer", None)
+    tokenizer: Any = getattr(module, "tokenizer", None)
     special = tokenizer.num_special_tokens_to_add() if hasattr(tokenizer, "model_input_names") else 0
     if wanted is not None and wanted <= special:
         raise ModelError(
@@ -152,18 +166,33 @@ def _set_limit(model: Any, settings: ModelSettings) -> None:
         )
     limits = [limit for limit in (wanted if wanted is not None else own, table) if limit is not None]
     if limits and min(limits) != own:
-        model.max_seq_length = min(limits)
+        try:
+            module.max_seq_length = min(limits)
+        except AttributeError:  # static embeddings take texts of any length
+            return False
+    return True
 
 
-def _positions(model: Any) -> int | None:
+def _first_modules(model: Any) -> list[Any]:
+    """The modules of a SentenceTransformer that take texts: its first, or the first of each route of a Router."""
+    routes = getattr(model[0], "sub_modules", None)
+    return [model[0]] if routes is None else [route[0] for route in routes.values()]
+
+
+def _tokenizers(model: Any) -> list[Any]:
+    found = [getattr(module, "tokenizer", None) for module in _first_modules(model)]
+    return [tokenizer for tokenizer in found if tokenizer is not None]
+
+
+def _positions(module: Any) -> int | None:
     """How many tokens fit into a learned table of positions; None where the model has none."""
     import torch
 
-    for module in model.modules():
-        positions = getattr(module, "position_embeddings", getattr(module, "position_embedding", None))
+    for part in module.modules():
+        positions = getattr(part, "position_embeddings", getattr(part, "position_embedding", None))
         if isinstance(positions, torch.nn.Embedding):
             # RoBERTa and its kin count positions from padding_idx + 1, and then only so many are left.
-            padding = getattr(module, "padding_idx", None)
+            padding = getattr(part, "padding_idx", None)
             return positions.num_embeddings - (padding + 1 if isinstance(padding, int) else 0)
     return None
 

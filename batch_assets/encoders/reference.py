@@ -15,6 +15,7 @@ from batch_assets.encoders.base import ImageItem
 from batch_assets.encoders.image_files import known_formats
 from batch_assets.encoders.image_loading import load_image_model
 from batch_assets.encoders.loading import load_model
+from batch_assets.encoders.saved_model.sides import as_saved, task_of
 from batch_assets.encoders.user_model import UserModelEncoder
 from batch_assets.encoders.weights import is_user_model
 from batch_assets.settings.model import ModelSettings
@@ -24,6 +25,8 @@ def reference_vectors(model: ModelSettings, texts: Sequence[str]) -> npt.NDArray
     """Vectors (n, dimensions) of `texts` as `SentenceTransformer.encode` makes them on the CPU."""
     if is_user_model(model):
         return _one_by_one(UserModelEncoder.load(model, "text"), texts)
+    task = task_of(model, "document")
+    model = as_saved(model)
     return load_model(model, "cpu", "float32").encode(
         list(texts),
         prompt=model.prompt,
@@ -31,6 +34,7 @@ def reference_vectors(model: ModelSettings, texts: Sequence[str]) -> npt.NDArray
         normalize_embeddings=model.normalize,
         convert_to_numpy=True,
         show_progress_bar=False,
+        **({} if task is None else {"task": task}),
     )
 
 
@@ -45,6 +49,7 @@ def reference_image_vectors(model: ModelSettings, items: Sequence[ImageItem]) ->
     from PIL import Image
     from transformers.image_utils import load_image
 
+    model = as_saved(model)
     loaded = load_image_model(model, "cpu", "float32")
     rows: list[torch.Tensor] = []
     with torch.inference_mode():

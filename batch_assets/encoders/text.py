@@ -25,6 +25,7 @@ from batch_assets.encoders.guards import (
 )
 from batch_assets.encoders.loading import load_model, loading_errors, prompt_of
 from batch_assets.encoders.saved_model.pooling import note_mean
+from batch_assets.encoders.saved_model.sides import Side, as_saved, note_unused_prompt, task_of
 from batch_assets.encoders.vectors import finished
 from batch_assets.errors import ModelError
 from batch_assets.settings.model import ModelSettings
@@ -60,13 +61,22 @@ class TextEncoder:
 
     @classmethod
     def load(
-        cls, settings: ModelSettings, *, device: str = "auto", cores: int | None = None
+        cls,
+        settings: ModelSettings,
+        *,
+        device: str = "auto",
+        cores: int | None = None,
+        side: Side = "document",
     ) -> "TextEncoder":
-        """Load the model on `device`: auto, cpu, cuda, cuda:N; `cores` are all by default. Raises ModelError."""
+        """Load the model on `device`: auto, cpu, cuda, cuda:N; `cores` are all by default. Raises ModelError.
+
+        Of a model that embeds records otherwise than what they are searched by, `side` says which are meant.
+        """
+        resolved, task = as_saved(settings, side), task_of(settings, side)
         with cores_kept(settings):
             place, number = pick_device(device), cores or available_cores()
             encoder = load_in_best_dtype(
-                settings, place, lambda dtype: cls._load(settings, place, dtype, number)
+                resolved, place, lambda dtype: cls._load(resolved, place, dtype, number, task)
             )
             transformer = getattr(encoder._model[0], "model", None)
             if place == "cpu" and encoder._feed.parallel and transformer is not None:
@@ -74,16 +84,20 @@ class TextEncoder:
         encoder._cores.forget()  # this thread computes with its own number of cores again
         refuse_missing_dimensions(settings, encoder.dimensions)
         note_mean(encoder._model, settings)
+        if side == "document":
+            note_unused_prompt(settings)
         return encoder
 
     @classmethod
-    def _load(cls, settings: ModelSettings, device: str, dtype: str, cores: int) -> "TextEncoder":
+    def _load(
+        cls, settings: ModelSettings, device: str, dtype: str, cores: int, task: str | None
+    ) -> "TextEncoder":
         model = load_model(settings, device, dtype)
         for number, module in enumerate(model.children()):
             if number or not hasattr(module, "model"):
                 module.float()
         with loading_errors(settings):
-            feed = choose_feed(model, prompt_of(model, settings))
+            feed = choose_feed(model, prompt_of(model, settings), task)
             _refuse_without_room(feed, settings)
             encoder = cls(model, feed, settings, device, dtype, cores)
             refuse_made_up(settings, model, encoder)

@@ -67,11 +67,10 @@ class GpuMachine:
 
     def embed_query(self, settings: PipelineSettings, text: str) -> npt.NDArray[np.float32]:
         """The vector (dimensions,) of a text to be looked for. Raises ModelError where the model embeds no texts."""
-        if not settings.source.images:
-            return _only_vector(self.encoder(settings), text)
         from batch_assets.encoders.registry import load_query_encoder
 
         key, device = self._key(settings)
+        key = f"{key}?{settings.model.query_prompt!r}"
         with self._lock:
             if self._loaded_for_queries is None or self._loaded_for_queries[0] != key:
                 self._loaded_for_queries = (key, load_query_encoder(settings, device=device))

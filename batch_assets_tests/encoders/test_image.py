@@ -12,6 +12,7 @@ import pytest
 import torch
 import transformers
 from PIL import Image
+from sentence_transformers import SentenceTransformer
 from transformers.image_utils import load_image
 
 from batch_assets.encoders import guards
@@ -267,6 +268,18 @@ def test_statistics_that_are_not_all_there_are_refused(tmp_path: Path) -> None:
     save_file(kept, file, {"format": "pt"})
     with pytest.raises(ModelError, match=r"lack \d+ of its parameters, such as .*running_var"):
         load(tmp_path)
+
+
+def test_saved_dimensions_and_settings_for_texts(tmp_path: Path, items: list[ImageItem]) -> None:
+    """A directory that sentence-transformers saved: images are cut as the texts that they share a space with."""
+    SentenceTransformer(str(make_tiny_clip(tmp_path / "clip")), device="cpu", truncate_dim=8).save(
+        str(folder := tmp_path / "saved")
+    )
+    contents = [item.content for item in items]
+    assert encode(load(folder), contents).shape == (len(items), 8)
+    assert reference_image_vectors(ModelSettings(id=str(folder)), items).shape == (len(items), 8)
+    with pytest.raises(ModelError, match=r"model.pooling: 'mean' pools .* and the records are images"):
+        load(folder, pooling="mean")
 
 
 def test_a_model_that_loses_too_much_computes_in_float32(

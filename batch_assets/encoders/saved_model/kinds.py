@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from batch_assets.encoders.saved_model.json_files import read_modules, read_object
+from batch_assets.encoders.saved_model.sides import MODEL_TYPE
 from batch_assets.encoders.weights import is_user_model, locate_model, model_folder
 from batch_assets.errors import ModelError
 from batch_assets.settings.model import ModelSettings
 
-MODEL_TYPE = "SentenceTransformer"
 _LATE_TYPES, _LATE_MODULES = ("MultiVectorEncoder", "ColBERT"), ("MultiVectorMask", "TokenPooling")
 _LATE_KEYS = ("query_prefix", "document_prefix", "attend_to_expansion_tokens", "skiplist_words")
 """What PyLate has written into config_sentence_transformers.json since its first release."""

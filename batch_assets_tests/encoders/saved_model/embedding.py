@@ -17,9 +17,9 @@ def made(make: Make, tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-def vectors(folder: Path, **changes: Any) -> np.ndarray:
+def vectors(folder: Path, side: Any = "document", **changes: Any) -> np.ndarray:
     model = ModelSettings(id=str(folder), dtype="float32", normalize=False, **changes)
-    encoder = TextEncoder.load(model, device="cpu")
+    encoder = TextEncoder.load(model, device="cpu", side=side)
     return encoder.encode(encoder.prepare(TEXTS).inputs)
 
 
