@@ -31,6 +31,9 @@ def search(
         str, typer.Argument(help="What to look for: a text; among images also an image's file or URL.")
     ],
     k: Annotated[int, typer.Option("-k", "--top", min=1, help="How many records.")] = 10,
+    prompt: Annotated[
+        str | None, typer.Option(help="Text put before the query; by default the model's own for queries.")
+    ] = None,
     defs: options.Defs = None,
     trust_remote_code: options.TrustRemoteCode = False,
     allow_private_addresses: options.AllowPrivateAddresses = False,
@@ -51,7 +54,7 @@ def search(
             markup=False,
             soft_wrap=True,
         )
-    hits = search_root(storage, _embed(host, local, query), k)
+    hits = search_root(storage, _embed(host, local, query, prompt), k)
     describe = _columns if settings.source.images else _excerpt
     # Made plain before it is cut to its width, which only then is the width that is shown.
     told = [(plain_text(hit.record_id), plain_text(describe(hit, settings)), hit.score) for hit in hits]
@@ -61,12 +64,18 @@ def search(
         out.print(_short(line, out.width).rstrip(), no_wrap=True)
 
 
-def _embed(host: ExecutorHost, settings: PipelineSettings, query: str) -> npt.NDArray[np.float32]:
+def _embed(
+    host: ExecutorHost, settings: PipelineSettings, query: str, prompt: str | None
+) -> npt.NDArray[np.float32]:
     """The query's vector: of a text, or where records are images and it names a file or URL, of that image."""
     is_file = os.path.isfile(query)  # of a long text Path.is_file would raise
     if not settings.source.images or not (is_file or PLACE.match(query)):
+        settings = _with_prompt(settings, prompt)
+        _note_prompt(settings)
         # Where the locale is not UTF-8, Python has left undecoded what is none of its characters.
         return host.embed_query(settings, os.fsencode(query).decode("utf-8", "replace"))
+    if prompt is not None:
+        raise ConfigurationError(f"--prompt {prompt!r}: goes before a text, and {query!r:.100} is an image")
     location = os.path.abspath(query) if is_file else query
     try:
         content = fetch(
@@ -77,6 +86,25 @@ def _embed(host: ExecutorHost, settings: PipelineSettings, query: str) -> npt.ND
     except NotFetched as error:
         raise ConfigurationError(f"the image to look for: {error}; name a file, or an image's URL") from None
     return host.embed_query_image(settings, content)
+
+
+def _with_prompt(settings: PipelineSettings, prompt: str | None) -> PipelineSettings:
+    """The pipeline with what the command line puts before the query, where it says so."""
+    if prompt is None:
+        return settings
+    return settings.model_copy(update={"model": settings.model.model_copy(update={"query_prompt": prompt})})
+
+
+def _note_prompt(settings: PipelineSettings) -> None:
+    """Say that a prompt that a person chose for the records is not put before the query."""
+    model = settings.model
+    if model.prompt and model.query_prompt is None and not settings.source.images:
+        errors.print(
+            f"note: model.prompt, {model.prompt!r}, is put before records and not before what they are searched by, "
+            "which gets the model's own for queries, if it has one; --prompt or model.query_prompt names another",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _on_the_cpu(settings: PipelineSettings) -> PipelineSettings:

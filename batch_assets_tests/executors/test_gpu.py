@@ -1,15 +1,20 @@
 """The executor in place, on whatever this machine has."""
 
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
+from sentence_transformers import SentenceTransformer
 
 from batch_assets.errors import ConfigurationError, ModelError
+from batch_assets.executors.aws_batch.account import AwsBatchAccount
 from batch_assets.executors.base import Executor
 from batch_assets.executors.gpu import GpuMachine
+from batch_assets.executors.ray.cluster import RayCluster
+from batch_assets.executors.registry import ExecutorHost
 from batch_assets.settings.model import ModelSettings
 from batch_assets.settings.pipeline import OutputSettings, PipelineSettings
 from batch_assets.settings.source import SourceSettings
@@ -65,3 +70,27 @@ def test_a_model_that_is_not_whole_is_found_before_the_gpu_is_touched(
     monkeypatch.setattr(executor, "exclusive_device", lambda: "cuda:0")
     with pytest.raises(ModelError, match="lack 16 of its parameters"):
         executor.check()
+
+
+@pytest.mark.parametrize("host", [GpuMachine("cpu"), RayCluster(), AwsBatchAccount()])
+def test_a_query_gets_the_models_prompt_for_queries_or_a_persons(
+    host: ExecutorHost, tiny_model: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    prompts = {"query": "find: ", "document": "the text: "}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts}))
+    pipeline = PipelineSettings(
+        name="texts",
+        source=SourceSettings(uri=str(tmp_path / "in.jsonl")),
+        model=ModelSettings(id=str(folder), dtype="float32"),
+        output=OutputSettings(root=str(tmp_path / "out")),
+    )
+    model = SentenceTransformer(str(folder), device="cpu")
+    for prompt, expected in (
+        (None, model.encode_query("read a file", normalize_embeddings=True)),
+        ("key: ", model.encode("key: read a file", normalize_embeddings=True)),
+        ("", model.encode("read a file", normalize_embeddings=True)),
+    ):
+        asked = pipeline.model.model_copy(update={"query_prompt": prompt})
+        vector = host.embed_query(pipeline.model_copy(update={"model": asked}), "read a file")
+        assert vector @ expected > 0.99999

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,16 +91,16 @@ def ask(executor: "BedrockExecutor", client: Any, request: dict[str, Any]) -> An
 
 
 def embed_text(executor: "BedrockExecutor", client: Any, text: str) -> npt.NDArray[np.float32]:
-    """The vector (dimensions,) of a text. Raises SubmissionRefused where the model cannot be called."""
-    fitted = fit(text, executor.family)
+    """The vector (dimensions,) of a query. Raises SubmissionRefused where the model cannot be called."""
+    family = replace(executor.family, prompt=executor.settings.model.query_prompt or "")
     try:
-        output = ask(executor, client, executor.family.request(fitted or text))
+        output = ask(executor, client, family.query(fit(text, family) or text))
     except Exception as error:
         model = executor.options.model_id
         raise SubmissionRefused(
             f"the text cannot be embedded by {model}: {error_message(error)}; allow bedrock:InvokeModel on it"
         ) from error
-    vector = executor.family.answer(output).vector
+    vector = family.answer(output).vector
     if vector is None:
         raise SubmissionRefused(
             f"{executor.options.model_id} makes answers, not vectors; there is nothing to search"

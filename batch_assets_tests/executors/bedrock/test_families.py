@@ -1,5 +1,6 @@
 """Families: what each model is asked, what of its answer is taken, and what no model can do."""
 
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,20 @@ import pytest
 import simdjson
 
 from batch_assets.errors import ConfigurationError
+from batch_assets.executors.bedrock.account import BedrockAccount
 from batch_assets.executors.bedrock.families.base import BadAnswer
 from batch_assets.executors.bedrock.families.registry import family_for
 from batch_assets.executors.bedrock.model_ids import base_model_id, model_name
-from batch_assets_tests.executors.bedrock.builders import CLAUDE, NOVA_CHAT, TITAN, family, pipeline, unit
+from batch_assets.executors.bedrock.on_demand import embed_text
+from batch_assets_tests.executors.bedrock.builders import (
+    CLAUDE,
+    DIMENSIONS,
+    NOVA_CHAT,
+    TITAN,
+    family,
+    pipeline,
+    unit,
+)
 
 IMAGE, NOVA = "amazon.titan-embed-image-v1", "amazon.nova-2-multimodal-embeddings-v1:0"
 
@@ -39,6 +50,30 @@ def test_nova_multimodal(too_long: str, mode: str) -> None:
             "text": {"truncationMode": mode, "value": "text"},
         },
     }
+
+
+def test_a_query_is_asked_with_its_own_prompt_and_purpose() -> None:
+    asked: list[dict[str, Any]] = []
+
+    class Runtime:
+        """The one call of the service that a query takes."""
+
+        def invoke_model(self, body: bytes, **_: Any) -> dict[str, Any]:
+            asked.append(orjson.loads(body))
+            answer = {"embedding": unit(1), "embeddings": [{"embedding": unit(1)}]}
+            return {"body": BytesIO(orjson.dumps(answer))}
+
+    account = BedrockAccount("us-east-1")
+    for model_id, model in (
+        (TITAN, {"prompt": "text: "}),
+        (TITAN, {"prompt": "text: ", "query_prompt": "find: "}),
+        (NOVA, {"query_prompt": "find: "}),
+    ):
+        settings = pipeline(model_id, model={"dimensions": DIMENSIONS, **model})
+        assert embed_text(account.executor(settings), Runtime(), "cat").shape == (DIMENSIONS,)
+    assert [request.get("inputText") for request in asked] == ["cat", "find: cat", None]
+    nova = asked[2]["singleEmbeddingParams"]
+    assert (nova["embeddingPurpose"], nova["text"]["value"]) == ("TEXT_RETRIEVAL", "find: cat")
 
 
 def test_claude() -> None:

@@ -107,6 +107,10 @@ class Family(ABC):
     def request(self, text: str) -> dict[str, Any]:
         """The `modelInput` for a text, which has the prompt already."""
 
+    def query(self, text: str) -> dict[str, Any]:
+        """The `modelInput` for a text to be looked for among the vectors, which has the query's prompt already."""
+        return self.request(text)
+
     @abstractmethod
     def answer(self, output: Any) -> Answer:
         """What is in a `modelOutput`: a dict, or simdjson's view of one. Raises BadAnswer."""

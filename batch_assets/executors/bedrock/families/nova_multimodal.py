@@ -13,7 +13,7 @@ from batch_assets.executors.bedrock.families.base import (
 
 
 class NovaMultimodal(EmbeddingFamily):
-    """One text a request, embedded for an index. The model itself truncates, or refuses, by tokens."""
+    """One text a request, for an index or to search it. The model itself truncates, or refuses, by tokens."""
 
     name = "nova_multimodal"
     prefixes = ("amazon.nova-2-multimodal-embeddings",)
@@ -22,11 +22,17 @@ class NovaMultimodal(EmbeddingFamily):
     max_tokens = 8172
 
     def request(self, text: str) -> dict[str, Any]:
+        return self._request(text, "GENERIC_INDEX")
+
+    def query(self, text: str) -> dict[str, Any]:
+        return self._request(text, "TEXT_RETRIEVAL")
+
+    def _request(self, text: str, purpose: str) -> dict[str, Any]:
         return {
             "schemaVersion": "nova-multimodal-embed-v1",
             "taskType": "SINGLE_EMBEDDING",
             "singleEmbeddingParams": {
-                "embeddingPurpose": "GENERIC_INDEX",
+                "embeddingPurpose": purpose,
                 "embeddingDimension": self.dimensions,
                 "text": {"truncationMode": "END" if self.truncate else "NONE", "value": text},
             },
