@@ -20,7 +20,9 @@ DATA: dict[type[Settings], set[str]] = {
         "columns", "limit", "ids",
     },
     # A directory as `id` holds data, too: safetensors and JSON, as long as its code is not trusted.
-    ModelSettings: {"id", "revision", "prompt", "dimensions", "dtype", "max_tokens", "normalize"},
+    ModelSettings: {
+        "id", "revision", "prompt", "query_prompt", "pooling", "dimensions", "dtype", "max_tokens", "normalize",
+    },
     GpuExecutorSettings: {"type", "device", "batch_tokens", "batch_records", "max_attempts"},
     RayExecutorSettings: {
         "type", "workers", "gpus_per_worker", "cpus_per_worker", "batch_tokens", "batch_records", "max_attempts",

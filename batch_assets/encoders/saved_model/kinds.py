@@ -108,7 +108,8 @@ def _refuse_heads(model: ModelSettings, config: dict[str, Any], architectures: l
                 f"vectors of tokens (there is no modules.json); name a model for embeddings, {_POOLING}"
             )
         head = re.search(r"For([A-Z]\w+)$", name)
-        if head and head[1] not in _HEADS_OF_ENCODERS and not _WRITERS.search(name):
+        embeds = head is None or head[1] in _HEADS_OF_ENCODERS or "Embedding" in head[1]
+        if head and not embeds and not _WRITERS.search(name):
             raise ModelError(
                 f"model {model.id!r} is a {name}: what it was trained for is its head, which makes no vector of a "
                 f"text; name a model for embeddings, {_POOLING}"

@@ -199,10 +199,15 @@ def as_type(kind: str) -> Make:
     return pooled(BERT, model_type=kind)
 
 
-def colbert(folder: Path) -> None:
-    BERT(folder)
-    config = json.loads((folder / "config.json").read_text())
-    write(folder / "config.json", {**config, "architectures": ["HF_ColBERT"]})
+def named(architecture: str) -> Make:
+    """A bare BERT whose config calls it otherwise."""
+
+    def make(folder: Path) -> None:
+        BERT(folder)
+        config = json.loads((folder / "config.json").read_text())
+        write(folder / "config.json", {**config, "architectures": [architecture]})
+
+    return make
 
 
 def adapter(make: Make) -> Make:
