@@ -1,5 +1,6 @@
-"""Parquet columns that are marked as of a type that Arrow takes for bytes: ENUM and INTERVAL."""
+"""Parquet columns of types that Arrow has in part or not at all: ENUM, INTERVAL, INT96."""
 
+import datetime
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batch_assets.errors import SourceError
 from batch_assets_tests.sharding.planning import plan
 
 
@@ -49,3 +51,32 @@ def test_intervals_are_durations_of_iso_8601(tmp_path: Path, columns: dict[str, 
     texts = ["P14M2DT3.500S", "P0M0DT3600.000S"]
     assert planned.columns() == {"v": texts}
     assert planned.texts() == texts
+
+
+FAR = [datetime.datetime(9999, 12, 31, 23, 59, 59, 999999), None, datetime.datetime(1, 1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("array", "plan_type"),
+    [
+        (pa.array(FAR, pa.timestamp("us")), "timestamp[us]"),
+        (pa.array([1, None, 2**62], pa.timestamp("ns")), "timestamp[ns]"),
+        (pa.array([1_000, None, 5_000], pa.timestamp("ns")), "timestamp[us]"),
+        (pa.array([{"t": FAR[0]}, None, {"t": None}]), '{"struct":{"t":"timestamp[us]"}}'),
+        (pa.array([FAR[:1], None, FAR]), '{"list":"timestamp[us]"}'),
+    ],
+)
+def test_timestamps_of_96_bits_are_what_spark_means(tmp_path: Path, array: pa.Array, plan_type: str) -> None:
+    table = pa.table({"text": pa.array(["x", "y", "z"]).dictionary_encode(), "v": array})
+    pq.write_table(table, tmp_path / "a.parquet", use_deprecated_int96_timestamps=True, row_group_size=2)
+    planned = plan(tmp_path / "a.parquet", tmp_path / "root", {"records": 1})
+    assert planned.summary.columns["v"] == plan_type
+    assert planned.columns()["v"] == array.to_pylist()
+
+
+def test_timestamps_of_96_bits_that_no_type_holds_together_are_refused(tmp_path: Path) -> None:
+    near, far = pa.array([1], pa.timestamp("ns")), pa.array(FAR[:1], pa.timestamp("us"))
+    table = pa.table({"text": ["x"], "near": near, "far": far})
+    pq.write_table(table, tmp_path / "a.parquet", use_deprecated_int96_timestamps=True)
+    with pytest.raises(SourceError, match=r"a\.parquet: has INT96 timestamps \(near, far\), some with nano"):
+        plan(tmp_path / "a.parquet", tmp_path / "root")
