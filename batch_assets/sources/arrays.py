@@ -45,7 +45,7 @@ def arrow_array(array: pa.Array, plan_type: str) -> pa.Array:
         return json_array(array)
     if declared == "json":
         return _stored_json(array, plan_type)
-    if declared != plan_type and plan_type == "string":
+    if plan_type == "string":
         if widest({declared, "string"}) != "string":
             raise pa.ArrowInvalid(f"{declared} values in a column of text")
         return text_array(array)

@@ -8,13 +8,14 @@ get into a type in `arrays.py`.
 
 import functools
 import re
+import zoneinfo
 from typing import Any
 
 import orjson
 import pyarrow as pa
 
 UUID_EXTENSION, JSON_EXTENSION, BOOL_EXTENSION = "arrow.uuid", "arrow.json", "arrow.bool8"
-MOST_DIGITS = 38  # of a decimal128
+MOST_DIGITS = 38  # of a decimal128; Polars gives up a file that has more, DuckDB rounds them
 _MOST_NESTED = 32  # levels
 _SIMPLE: dict[str, pa.DataType] = {
     "bool": pa.bool_(),
@@ -90,7 +91,8 @@ def declared_type(data_type: pa.DataType) -> str | None:
     """The plan's type for what a Parquet column declares; None for a column of nothing but nulls.
 
     Text and bytes of any form are `string` and `binary`, what a dictionary or an extension stands for is
-    its own type, except that UUIDs are text. What Parquet or its readers cannot hold is JSON text.
+    its own type, except that UUIDs are text, and so are decimals of more than 38 digits. What else Parquet or
+    its readers cannot hold is JSON text.
     """
     found = _declared(data_type, 0)
     return None if found == "null" else found if isinstance(found, str) else orjson.dumps(found).decode()
@@ -118,16 +120,24 @@ def _declared(found: Any, level: int) -> Any:
         return "date32"
     if pa.types.is_timestamp(found):
         unit = "ms" if found.unit == "s" else found.unit  # Parquet has no seconds
-        name = f"timestamp[{unit}]" if found.tz is None else f"timestamp[{unit}, {found.tz}]"
-        return name if name in _SIMPLE or _ZONED.fullmatch(name) else f"timestamp[{unit}, UTC]"
+        return f"timestamp[{unit}]" if found.tz is None else f"timestamp[{unit}, {_zone(found.tz)}]"
     if found == pa.time32("s"):
         return "time32[ms]"
-    if pa.types.is_decimal(found) and 0 <= found.scale <= found.precision:
-        bits = 128 if found.precision <= MOST_DIGITS else 256
-        return f"decimal{bits}({found.precision}, {found.scale})"
+    if pa.types.is_decimal(found) and 0 <= found.scale <= found.precision <= MOST_DIGITS:
+        return f"decimal128({found.precision}, {found.scale})"
     if pa.types.is_nested(found):
         return _declared_nested(found, level)
     return _NAMES.get(found, "string")
+
+
+@functools.lru_cache
+def _zone(name: str) -> str:
+    """A time zone by its name, where readers know it: Polars gives up a whole file for "+05:30"."""
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (KeyError, ValueError, OSError):  # not there, no name, a folder of names
+        return "UTC"
+    return name
 
 
 def _declared_nested(found: Any, level: int) -> Any:

@@ -1,6 +1,7 @@
-"""Parquet columns of types that Arrow has in part or not at all: ENUM, INTERVAL, INT96."""
+"""Parquet columns of types that Arrow or other readers have in part or not at all: ENUM, INT96, long decimals."""
 
 import datetime
+import decimal
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def test_intervals_are_durations_of_iso_8601(tmp_path: Path, columns: dict[str, 
     assert planned.texts() == texts
 
 
+EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 FAR = [datetime.datetime(9999, 12, 31, 23, 59, 59, 999999), None, datetime.datetime(1, 1, 1)]
 
 
@@ -80,3 +82,32 @@ def test_timestamps_of_96_bits_that_no_type_holds_together_are_refused(tmp_path:
     pq.write_table(table, tmp_path / "a.parquet", use_deprecated_int96_timestamps=True)
     with pytest.raises(SourceError, match=r"a\.parquet: has INT96 timestamps \(near, far\), some with nano"):
         plan(tmp_path / "a.parquet", tmp_path / "root")
+
+
+def test_decimals_of_more_than_38_digits_are_text(tmp_path: Path) -> None:
+    digits = decimal.Decimal("1234567890123456789012345678901234567890.50")
+    array = pa.array([digits, None, decimal.Decimal(1).scaleb(60), -1], pa.decimal256(76, 2))
+    pq.write_table(pa.table({"text": ["w", "x", "y", "z"], "v": array}), tmp_path / "a.parquet")
+    planned = plan(tmp_path / "a.parquet", tmp_path / "root")
+    assert planned.summary.columns["v"] == "string"
+    assert planned.columns()["v"] == [str(digits), None, f"1{'0' * 60}.00", "-1.00"]
+
+
+@pytest.mark.parametrize(
+    ("zone", "kept"),
+    [
+        ("Asia/Kathmandu", "Asia/Kathmandu"),
+        ("UTC", "UTC"),
+        ("+05:30", "UTC"),
+        ("Nowhere/Known", "UTC"),
+    ],
+)
+def test_time_zones_that_readers_do_not_know_become_utc(tmp_path: Path, zone: str, kept: str) -> None:
+    array = pa.array([0], pa.timestamp("us")).cast(pa.timestamp("us", "UTC")).cast(pa.timestamp("us", zone))
+    pq.write_table(
+        pa.table({"text": ["x"], "v": array, "list": pa.array([[0]], pa.list_(array.type))}),
+        tmp_path / "a.parquet",
+    )
+    planned = plan(tmp_path / "a.parquet", tmp_path / "root")
+    assert planned.summary.columns["v"] == f"timestamp[us, {kept}]"
+    assert planned.columns() == {"text": ["x"], "v": [EPOCH], "list": [[EPOCH]]}
