@@ -13,7 +13,7 @@ from batch_assets.cli.console import errors
 from batch_assets.control.ownership import adhoc_name, read_owner
 from batch_assets.errors import ConfigurationError, SourceError
 from batch_assets.settings.pipeline import PipelineSettings, parse_pipeline
-from batch_assets.sources.listing import first_of_format, guess_format
+from batch_assets.sources.format_guess import first_of_format, guess_format
 from batch_assets.sources.parquet_files import open_parquet, parquet_errors
 from batch_assets.storage import is_local, normalize_uri, open_storage
 

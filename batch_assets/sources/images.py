@@ -4,12 +4,10 @@ Here an image is a whole file, or where one is to be fetched from. What is insid
 the fetching, are the business of whoever does the work.
 """
 
-import base64
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote
 
 import pyarrow as pa
 
@@ -17,7 +15,6 @@ from batch_assets.errors import ConfigurationError
 from batch_assets.sources.base import Fault, RecordRules
 from batch_assets.sources.column_types import is_bytes, is_text
 from batch_assets.sources.image_metadata import JSON_OWN
-from batch_assets.sources.json_values import json_text, shown
 from batch_assets.sources.shards import is_shards
 from batch_assets.sources.value_texts import text_array
 from batch_assets.storage import is_local
@@ -63,12 +60,7 @@ class ImageColumns:
         found = schema.field(column).type
         whole = holds_files(found) or pa.types.is_null(found)
         others = frozenset(field.name for field in schema if is_made_of_files(field.type)) - {column}
-        return FileImages(column, whole, self.downloads, _folder(uri), others)
-
-    def of_objects(self, uri: str) -> "ObjectImages":
-        """The images of the JSON or CSV records of a file."""
-        assert self.named is not None, "only a name tells which column of a text file has images"
-        return ObjectImages(self.named, _folder(uri))
+        return FileImages(column, whole, self.downloads, folder_of(uri), others)
 
     def _column(self, schema: pa.Schema, uri: str) -> str:
         names = schema.names
@@ -149,52 +141,6 @@ class FileImages:
         return absolute_place(image, self.folder) if isinstance(image, str) else image
 
 
-@dataclass(frozen=True)
-class ObjectImages:
-    """The images of JSON or CSV records: places in `column`, or the files themselves as data: URLs."""
-
-    column: str
-    folder: str | None
-
-    def read(
-        self, objects: Sequence[Mapping[str, Any] | Fault], rules: RecordRules
-    ) -> tuple[list[bytes | str | None] | None, dict[int, Fault]]:
-        """The images of some records, None where only their structure is asked for; and what is wrong with some."""
-        images: list[bytes | str | None] = [None] * len(objects)
-        faults: dict[int, Fault] = {}
-        for index, item in enumerate(objects):
-            if isinstance(item, Fault):
-                continue
-            found = self._found(item.get(self.column))
-            fault = found if isinstance(found, Fault) else image_fault(found, rules.longest)
-            if fault is not None:
-                faults[index] = fault
-            elif not isinstance(found, Fault):
-                images[index] = found
-        return images if rules.contents else None, faults
-
-    def _found(self, value: Any) -> bytes | str | Fault | None:
-        if value is None:
-            return None
-        if not isinstance(value, str):
-            holds = json_text(value)
-            return Fault(
-                "bad_url", f"column {self.column!r} holds {holds[:60]}, which is no text; write a path or URL"
-            )
-        return _data_url(value) if value[:5].lower() == "data:" else absolute_place(value, self.folder)
-
-
-def _data_url(url: str) -> bytes | Fault:
-    """The file in a data: URL (RFC 2397)."""
-    head, comma, data = url.partition(",")
-    try:
-        if not comma or not head.endswith(";base64"):
-            raise ValueError("it is not in base64")
-        return base64.b64decode(unquote(data), validate=True)
-    except ValueError as error:
-        return Fault("bad_url", f"the data: URL {shown(url[:100].encode())} cannot be read: {error}")
-
-
 def holds_files(data_type: pa.DataType) -> bool:
     """Whether a column's values are whole files: bytes, or a struct with them, as Hugging Face writes it.
 
@@ -266,7 +212,7 @@ def download_fault(status: Any, message: Any) -> Fault | None:
     return Fault("not_downloaded", f"status {status!r}" + (f": {str(message)[:300]}" if message else ""))
 
 
-def _folder(uri: str) -> str | None:
+def folder_of(uri: str) -> str | None:
     """What relative places in a file may be relative to, if it is a folder of this machine."""
     return os.path.dirname(uri) if is_local(uri) and not is_shards(uri) else None
 

@@ -10,9 +10,6 @@ import orjson
 from batch_assets.errors import SourceError
 from batch_assets.sources.base import (
     BATCH_BYTES,
-    BATCH_RECORDS,
-    FETCHED_BYTES,
-    Fault,
     RecordRules,
     Records,
     Segment,
@@ -20,13 +17,14 @@ from batch_assets.sources.base import (
 )
 from batch_assets.sources.columns import ColumnScan
 from batch_assets.sources.files import open_stream
-from batch_assets.sources.images import ImageColumns, ObjectImages
+from batch_assets.sources.image_objects import ObjectImages, build_objects, images_of, most_records
+from batch_assets.sources.images import ImageColumns
 from batch_assets.sources.json_values import long_number_lines, parse_object, too_large
 from batch_assets.sources.lines import find_records, line_blocks, lines_of
 from batch_assets.sources.partitions import FileValues, Partitions, no_values
 from batch_assets.sources.record_ids import REJECTED, Hashes, id_hashes
 from batch_assets.sources.records import RecordBuilder, id_of
-from batch_assets.storage import FileInfo, Storage, join_uri
+from batch_assets.storage import FileInfo, Storage
 
 _SCAN_LINES = 4096  # parsed at once: all of a block's objects would take many times its size
 
@@ -126,29 +124,6 @@ def _build(
 ) -> Records:
     longest = builder.rules.longest
     return build_objects(builder, rows, [parse_object(line, longest, careful) for line in lines], images)
-
-
-def images_of(columns: ImageColumns | None, storage: Storage, path: str) -> ObjectImages | None:
-    """The images of a file's records; None where records are texts."""
-    return None if columns is None else columns.of_objects(join_uri(storage.uri, path))
-
-
-def most_records(images: ObjectImages | None) -> int:
-    """How many records a batch has at most: an image that is still to be fetched has its size, too."""
-    return BATCH_RECORDS if images is None else BATCH_BYTES // FETCHED_BYTES
-
-
-def build_objects(
-    builder: RecordBuilder,
-    rows: Sequence[int],
-    objects: Sequence[dict[str, Any] | Fault],
-    images: ObjectImages | None,
-) -> Records:
-    """Records from parsed JSON objects; of `images`, with where each is."""
-    if images is None:
-        return builder.from_objects(rows, objects)
-    found, faults = images.read(objects, builder.rules)
-    return builder.from_objects(rows, objects, faults, found)
 
 
 class ObjectScan(Protocol):

@@ -2,15 +2,14 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from batch_assets import paths
 from batch_assets.errors import ConfigurationError, SourceError
 from batch_assets.sources.folder import counted, look
 from batch_assets.sources.foreign import FileRules
-from batch_assets.sources.formats import COMPRESSED_TARS, EXTENSIONS, format_of, is_of_format
+from batch_assets.sources.formats import COMPRESSED_TARS, EXTENSIONS, format_of
 from batch_assets.sources.image_listing import TABLES, image_files, is_image, stem
 from batch_assets.sources.image_metadata import CAPTION, METADATA
 from batch_assets.sources.tables.markers import (
@@ -22,10 +21,9 @@ from batch_assets.sources.tables.markers import (
 )
 from batch_assets.sources.tables.reading import live_files, read_table
 from batch_assets.sources.tables.snapshot import TableSnapshot
-from batch_assets.sources.visibility import paths_below, real_uri, visible
+from batch_assets.sources.visibility import paths_below, real_uri
 from batch_assets.storage import FileInfo, Storage, is_local, join_uri, normalize_uri, open_storage
 
-_NAMES_LOOKED_AT = 1_000
 _ALL_FILES = FileRules()
 
 
@@ -66,47 +64,7 @@ def locate(uri: str) -> Location:
     return Location(open_storage(uri), None)
 
 
-def guess_format(uri: str, leave_out: Sequence[str] = (), *, tables: bool = False) -> str | None:
-    """The format of images that a file or folder seems to hold: webdataset, img2dataset, imagefolder, or None.
-
-    Its first names tell: tars; Parquet files with img2dataset's statistics beside one; images, in the folder of
-    a Parquet file's name or with nothing else that could be meant. With `tables`, any Parquet files come
-    before images elsewhere. Files under the URIs in `leave_out` are no part of it.
-    """
-    try:
-        names = {info.path for info in _first_files(uri, leave_out)}
-    except PermissionError:  # told when the source is listed
-        return None
-    if any(format_of(name) == "webdataset" for name in names):
-        return "webdataset"
-    images = [name for name in names if is_image(name)]
-    # img2dataset's `files`: the images of 00000.parquet lie in 00000/.
-    if any(f"{os.path.dirname(name)}.parquet" in names for name in images):
-        return "imagefolder"
-    known = any(os.path.splitext(name)[0] + "_stats.json" in names for name in names if ".parquet" in name)
-    if known or (tables and any(format_of(name) == "parquet" for name in names)):
-        return "img2dataset"
-    return "imagefolder" if images and _belong_to({stem(name) for name in images}, names) else None
-
-
-def first_of_format(uri: str, format: str, leave_out: Sequence[str] = ()) -> tuple[Storage, str] | None:
-    """The first file of a format in a source, with its storage; None where its first files are of others."""
-    for info in _first_files(uri, leave_out):
-        if is_of_format(info.path, format):
-            return locate(uri).storage, info.path
-    return None
-
-
-def _first_files(uri: str, leave_out: Sequence[str]) -> Iterator[FileInfo]:
-    location = locate(uri)
-    storage, single = location.storage, location.single
-    infos = storage.list() if single is None else filter(None, [storage.info(single)])
-    for info in islice(visible(infos, storage, leave_out, [], "imagefolder"), _NAMES_LOOKED_AT):
-        if is_image(info.path) or not any(part.startswith("_") for part in info.path.split("/")):
-            yield info
-
-
-def _belong_to(images: set[str], names: Iterable[str]) -> bool:
+def belong_to_images(images: set[str], names: Iterable[str]) -> bool:
     """Whether all that could be records stands beside an image, or is a table of images. `images` are stems."""
     return all(
         format_of(name) is None
@@ -236,7 +194,7 @@ def _refuse_unnamed(files: Mapping[str, Sequence[FileInfo]], images: set[str], u
     statistics = {os.path.splitext(info.path)[0] + "_stats.json" for info in tables}
     folders = {os.path.dirname(path) for path in images}
     beside = folders & {stem(info.path) for info in tables}  # as img2dataset writes its `files`
-    if beside or (images and others and not (tars or tables) and _belong_to(images, others)):
+    if beside or (images and others and not (tars or tables) and belong_to_images(images, others)):
         raise _unnamed(uri, f"holds {len(images):,} images with files beside them", "imagefolder")
     if tars and all(path.lower().endswith(".json") for path in others):
         raise _unnamed(uri, f"holds {len(tars):,} tars", "webdataset")

@@ -23,9 +23,10 @@ from batch_assets.sources.base import (
 )
 from batch_assets.sources.columns import ColumnScan
 from batch_assets.sources.files import decompressed
-from batch_assets.sources.images import ImageColumns, ObjectImages
+from batch_assets.sources.image_objects import ObjectImages, build_objects, images_of, most_records
+from batch_assets.sources.images import ImageColumns
 from batch_assets.sources.json_values import long_number_lines, parse_object, too_large
-from batch_assets.sources.jsonl import build_objects, cut, images_of, most_records, scan_lines
+from batch_assets.sources.jsonl import cut, scan_lines
 from batch_assets.sources.lines import line_blocks, lines_of
 from batch_assets.sources.partitions import FileValues, Partitions, no_values
 from batch_assets.sources.records import RecordBuilder

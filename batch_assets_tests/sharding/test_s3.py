@@ -15,7 +15,7 @@ from batch_assets.errors import ConfigurationError, SourceError
 from batch_assets.sharding.changes import compare_source
 from batch_assets.sharding.manifest import prepare_input
 from batch_assets.sharding.reading import read_rows, read_shard
-from batch_assets.sources.listing import guess_format
+from batch_assets.sources.format_guess import guess_format
 from batch_assets.worker.fetching import fetch
 from batch_assets_tests.object_store import s3_server, use_s3
 from batch_assets_tests.sharding.planning import plan

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from batch_assets.errors import ConfigurationError, SourceError
-from batch_assets.sources.listing import format_of, guess_format, list_source
+from batch_assets.sources.format_guess import guess_format
+from batch_assets.sources.listing import format_of, list_source
 
 
 def make(folder: Path, *names: str) -> None:
