@@ -20,7 +20,7 @@ from batch_assets.encoders.base import ImageItem
 from batch_assets.encoders.image_files import BadImage, open_image, set_up
 from batch_assets.encoders.reference import reference_image_vectors, reference_vectors
 from batch_assets.encoders.weights import is_user_model
-from batch_assets.errors import NotReady, SourceError, StorageError
+from batch_assets.errors import ModelError, NotReady, SourceError, StorageError
 from batch_assets.merge.base import Manifest
 from batch_assets.merge.parity import ParityOutcome, read_parity, write_parity
 from batch_assets.settings.model import ModelSettings
@@ -55,7 +55,7 @@ def check_parity(pipeline: Pipeline, manifest: Manifest, *, anew: bool = False) 
                 f"parity of {manifest.version} cannot be checked: {error}; run again"
             ) from error
         kind = "" if isinstance(error, NotReady) else f"{type(error).__name__}: "
-        outcome = ParityOutcome(False, f"could not be checked: {kind}{error}")
+        outcome = ParityOutcome(False, f"could not be checked: {kind}{' '.join(str(error).split())}")
     write_parity(pipeline.storage, manifest.version, outcome)
     return outcome
 
@@ -98,7 +98,12 @@ def measure_parity(pipeline: Pipeline, manifest: Manifest) -> ParityOutcome:
             f"from the source{sample.why}"
         )
     model = pipeline.settings.model
-    cosines = _cosines(np.stack(sample.vectors), _reference(model, sample.items))
+    ours, theirs = np.stack(sample.vectors), _reference(model, sample.items)
+    if ours.shape != theirs.shape:
+        raise ModelError(
+            f"the model's own library makes vectors of {theirs.shape[1]} dimensions, and ours have {ours.shape[1]}"
+        )
+    cosines = _cosines(ours, theirs)
     exact = dtypes == {"float32"} and not is_user_model(model)
     threshold = LEAST_COSINE_FLOAT32 if exact else LEAST_COSINE_REDUCED
     lowest, dtype = float(cosines.min()), ", ".join(sorted(dtypes))

@@ -113,6 +113,14 @@ def test_a_model_that_cannot_be_loaded_is_no_pass(tmp_path: Path, monkeypatch: p
     )
 
 
+def test_vectors_of_another_length_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline, manifest = pipeline_of(tmp_path)
+    monkeypatch.setattr(parity, "reference_vectors", lambda model, texts: np.zeros((len(texts), 384)))
+    found = check_parity(pipeline, manifest)
+    assert not found.passed
+    assert "vectors of 384 dimensions, and ours have 8" in found.message
+
+
 def test_vectors_without_a_direction_are_alike(tmp_path: Path) -> None:
     zeros = np.zeros((1, 8), np.float32)
     assert parity._cosines(zeros, zeros).tolist() == [1.0]

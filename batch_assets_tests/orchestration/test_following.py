@@ -30,7 +30,7 @@ from batch_assets_tests.control.chains import (
     second_settings,
     write_input,
 )
-from batch_assets_tests.fakes import FakeHost
+from batch_assets_tests.fakes import FakeHost, find_parity
 from batch_assets_tests.rehearsed import DIMENSIONS, ROLE, TITAN, Rehearsal
 from batch_assets_tests.waiting import PATIENCE_SECONDS
 
@@ -114,8 +114,11 @@ def test_what_the_upstream_has_given_up_is_told_and_not_waited_for(
         driver.merge()
 
 
-def test_the_upstream_is_killed_in_the_middle_and_goes_on(chain: Chain, instance: dg.DagsterInstance) -> None:
+def test_the_upstream_is_killed_in_the_middle_and_goes_on(
+    chain: Chain, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By kill -9 while it holds its second shard; somebody starts it again, and the second stage ends."""
+    find_parity(monkeypatch)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([run_first.__module__])
     hung = context.Event()

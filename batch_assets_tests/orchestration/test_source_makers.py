@@ -8,6 +8,7 @@ import pytest
 
 from batch_assets.orchestration import under_way
 from batch_assets.orchestration.sensors import new_input
+from batch_assets_tests.fakes import find_parity
 from batch_assets_tests.orchestration.deployments import (
     PER_SHARD,
     SHARD_ASSETS,
@@ -51,8 +52,9 @@ def asked(result: dg.SensorResult) -> list[tuple[list[str], dict[str, str]]]:
 
 
 def test_each_materialization_is_planned_once_changed_files_included(
-    deployment: Deployment, tmp_path: Path
+    deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    find_parity(monkeypatch)
     first = deployment.tick("new_input")
     assert asked(first) == []
     write_shards(tmp_path, 2, "b")
