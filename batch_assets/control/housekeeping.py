@@ -66,13 +66,17 @@ def read_source_news(settings: PipelineSettings, ledger: Ledger, after: str | No
     if is_chained(settings):
         return _upstream_news(settings, ledger, storage, after)
     try:
-        format = read_summary(storage, row.generation).format if row is not None and row.generation else None
+        summary = read_summary(storage, row.generation) if row is not None and row.generation else None
     except FileNotFoundError:
-        format = None
-    if row is None or format is None:
+        summary = None
+    if row is None or summary is None:
         return SourceNews(_has_files(settings), [], [], [], None)
     changes = compare_source(
-        settings, lambda first, last: ledger.files_between(settings.name, first, last), format, after
+        settings,
+        lambda first, last: ledger.files_between(settings.name, first, last),
+        summary.format,
+        after,
+        table=summary.table,
     )
     if not changes.waits:
         ledger.mark_files(settings.name, changes.touched, "touched")

@@ -9,12 +9,14 @@ from itertools import islice
 
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.opening import file_rules
+from batch_assets.sharding.plan import PlannedTable
 from batch_assets.sharding.planner import source_uri
 from batch_assets.sources.foreign import FileRules, is_metadata, may_be_metadata, roots_around
 from batch_assets.sources.formats import is_of_format
 from batch_assets.sources.image_listing import PlannedImage
 from batch_assets.sources.listing import list_source, locate
-from batch_assets.sources.tables.markers import TABLE_FORMATS, table_at
+from batch_assets.sources.tables.markers import TABLE_FORMATS, is_table
+from batch_assets.sources.tables.reading import table_version
 from batch_assets.sources.visibility import excluding, visible
 from batch_assets.storage import Storage
 
@@ -41,22 +43,30 @@ def compare_source(
     format: str,
     after: str | None = None,
     pages: int = 1,
+    table: PlannedTable | None = None,
 ) -> SourceChanges:
     """Compare the next `pages` thousand listed files, those behind path `after`, with the planned ones.
 
     `planned(after, until)` gives the versions of the planned files with a path behind `after`
-    and not behind `until` (None: no bound); `format` is that of the plan.
+    and not behind `until` (None: no bound); `format` is that of the plan, and `table` what its
+    newest generation is of. A table is compared as a whole, but only where its version is another one.
     """
     location = locate(source_uri(settings))
     storage = location.storage
-    if format in TABLE_FORMATS or (location.single is None and table_at(storage) is not None):
-        return _compare_table(settings, planned(None, None))
+    if format in TABLE_FORMATS:
+        known = planned(None, None)
+        alike = table if table is not None and len(known) == table.data_files else None
+        if alike is not None and table_version(format, storage) == alike.version:
+            return SourceChanges([], [], [], None)
+        return _compare_table(settings, known, format)
     last = None
     if location.single is not None:
         infos = [info for info in [storage.info(location.single)] if info is not None]
     else:
         infos = list(islice(storage.list(after=after), pages * FILES_PER_PAGE))
         last = infos[-1].path if len(infos) == pages * FILES_PER_PAGE else None
+        if is_table(infos):  # by now: files that are planned one by one are not its rows
+            return _compare_table(settings, planned(None, None), None)
     found = {
         info.path: info.version
         for info in visible(
@@ -87,9 +97,9 @@ def _records(new: Sequence[str], storage: Storage, rules: FileRules) -> list[str
     return [path for path, info in infos if info is None or not is_metadata(storage, info, rules)]
 
 
-def _compare_table(settings: PipelineSettings, known: Mapping[str, str]) -> SourceChanges:
+def _compare_table(settings: PipelineSettings, known: Mapping[str, str], format: str | None) -> SourceChanges:
     """All that differs in the table's current version. Where it waits for `plan --replace`, nothing is new."""
-    found = {info.path: info.version for info in list_source(source_uri(settings), None, []).files}
+    found = {info.path: info.version for info in list_source(source_uri(settings), format, []).files}
     touched = [path for path, version in found.items() if path in known and known[path] != version]
     removed = [path for path in known if path not in found]
     waits = bool(touched or removed)

@@ -19,8 +19,8 @@ class KnownSource:
     """All that is planned of one source, by the newest word on each file.
 
     `files` maps paths to files, `shards` has the shards that no later generation supersedes.
-    `columns` is None where there is no generation yet, of whatever source. `partitions` are the newest
-    generation's of this source. Where the generations
+    `columns` is None where there is no generation yet, of whatever source. `partitions` and `format` are the
+    newest generation's of this source. Where the generations
     up to `snapshot` come from a snapshot, their shards are not in `shards`, and `earlier_records`
     is how many records these have.
     """
@@ -29,6 +29,7 @@ class KnownSource:
     generation: int = 0
     columns: Sequence[Column] | None = None
     partitions: Mapping[str, str] = field(default_factory=dict)
+    format: str | None = None
     files: dict[str, SourceFile] = field(default_factory=dict)
     shards: dict[str, Shard] = field(default_factory=dict)
     snapshot: int = 0
@@ -54,7 +55,8 @@ def read_known(storage: Storage, base_uri: str, *, with_shards: bool = True) -> 
             known.files, known.snapshot, known.earlier_records = start.files, start.generation, start.records
             known.generation = start.generation
             known.columns = newest.source_columns
-            known.partitions = newest.partitions if newest.base_uri == base_uri else {}
+            if newest.base_uri == base_uri:
+                known.partitions, known.format = newest.partitions, newest.format
     for generation in planned:
         if generation <= known.snapshot:
             continue
@@ -64,7 +66,7 @@ def read_known(storage: Storage, base_uri: str, *, with_shards: bool = True) -> 
         known.generation = generation
         known.columns = summary.source_columns
         if summary.base_uri == base_uri:
-            known.partitions = summary.partitions
+            known.partitions, known.format = summary.partitions, summary.format
             _add(known, summary, shards)
     return known
 

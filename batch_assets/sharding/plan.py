@@ -30,10 +30,14 @@ class Shard:
 
 @dataclass(frozen=True)
 class PlannedTable:
-    """The version of a table that a generation was planned from, and the digest (hex) of what it says of the files."""
+    """The version of a table that a generation was planned from, and how many data files that version has.
+
+    `files` is the digest (hex) of what it says of those that the generation has planned.
+    """
 
     version: str
     files: str
+    data_files: int
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from batch_assets.sources.listing import Listing, list_source
 from batch_assets.sources.record_ids import IdCounter
 from batch_assets.sources.shards import normalize_source
 from batch_assets.sources.spool_files import Spools
+from batch_assets.sources.tables.markers import NAMES, TABLE_FORMATS
 from batch_assets.sources.tables.snapshot import TableSnapshot, write_table_files
 from batch_assets.storage import FileInfo, Storage
 
@@ -58,6 +59,11 @@ def plan_generation(
     source = settings.source
     listing = list_source(uri, source.format, [settings.output.root, root.uri], file_rules(settings))
     known = read_known(root, listing.location.storage.uri, with_shards=replace)
+    if known.format in TABLE_FORMATS and listing.table is None:
+        raise SourceError(
+            f"{uri}: is planned as {NAMES[known.format]}, and has no log now that tells its rows; put it back, or give "
+            "what is there now an output root of its own"
+        )
     spools = spools or Spools(root)
     listed = {info.path: info for info in listing.files}
     touched = [
@@ -133,7 +139,7 @@ def _planned_table(
     wanted = {file.path for file in files} | {s.path for shard in shards for s in shard.segments}
     if not wanted:
         return None
-    return PlannedTable(table.version, write_table_files(spools, table, wanted))
+    return PlannedTable(table.version, write_table_files(spools, table, wanted), len(table.files))
 
 
 def source_uri(settings: PipelineSettings) -> str:

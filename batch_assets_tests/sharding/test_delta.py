@@ -186,6 +186,16 @@ def test_a_table_without_rows_has_nothing_to_embed(table: Path, tmp_path: Path) 
         plan(table, tmp_path / "root", id_column="id")
 
 
+def test_a_table_that_has_lost_its_log_is_never_read_file_by_file(table: Path, tmp_path: Path) -> None:
+    append(table, rows(0, 4))
+    first = plan(table, tmp_path / "root", id_column="id")
+    shutil.rmtree(table / "_delta_log")
+    with pytest.raises(SourceError, match="is planned as a Delta table, and has no log now"):
+        plan(table, tmp_path / "root", id_column="id")
+    with pytest.raises(ConfigurationError, match="is not a Delta table's folder"):
+        compare_source(first.settings, lambda *_: versions(first), "delta")
+
+
 def test_a_live_file_that_is_gone_is_named(table: Path, tmp_path: Path) -> None:
     append(table, rows(0, 4))
     [file] = table.glob("*.parquet")

@@ -1,6 +1,7 @@
 """A Delta table's current version, by its log, as the library deltalake reads it."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -22,19 +23,12 @@ def read_delta(uri: str) -> TableSnapshot:
     Raises SourceError where the log cannot be read, ConfigurationError for a table that needs more of its
     reader than is known here.
     """
-    import deltalake
-    from deltalake.exceptions import DeltaError
-
-    try:
-        table = deltalake.DeltaTable(uri, storage_options=library_options(uri))
+    with _explained(uri):
+        table = _open(uri)
         _refuse_unknown(uri, table)
         added = pa.table(table.get_add_actions())
         deleted = _deleted_rows(uri, table)
-    except (DeltaError, OSError, ValueError) as error:
-        reason = str(error).split("\n", 1)[0]
-        raise SourceError(f"{uri}: deltalake cannot read this Delta table ({reason}); {EXPORT}") from error
     types = _partition_types(added.schema)
-    # A column of the table that is null in every row of a file has no values to tell.
     columns = _partition_columns(added, types)
     files: dict[str, TableFile] = {}
     for index, encoded in enumerate(added.column("path").to_pylist()):
@@ -46,6 +40,29 @@ def read_delta(uri: str) -> TableSnapshot:
             f"{uri}: the log deletes rows of {min(deleted)!r}, which is no file of it; {EXPORT}"
         )
     return TableSnapshot(str(table.version()), files, types)
+
+
+def delta_version(uri: str) -> str:
+    """The table's current version."""
+    with _explained(uri):
+        return str(_open(uri).version())
+
+
+def _open(uri: str) -> Any:
+    import deltalake
+
+    return deltalake.DeltaTable(uri, storage_options=library_options(uri))
+
+
+@contextlib.contextmanager
+def _explained(uri: str) -> Iterator[None]:
+    from deltalake.exceptions import DeltaError
+
+    try:
+        yield
+    except (DeltaError, OSError, ValueError) as error:
+        reason = str(error).split("\n", 1)[0]
+        raise SourceError(f"{uri}: deltalake cannot read this Delta table ({reason}); {EXPORT}") from error
 
 
 def _refuse_unknown(uri: str, table: Any) -> None:

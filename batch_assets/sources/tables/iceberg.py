@@ -4,8 +4,9 @@ No catalog is asked: current is what the folder's own metadata say, by version-h
 there is one, else by the highest number in the names of the metadata files.
 """
 
+import contextlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -29,8 +30,21 @@ def read_iceberg(storage: Storage) -> TableSnapshot:
     to be had by reading its files under the names of their columns.
     """
     path = _current_metadata(storage)
-    try:
+    with _explained(storage, path):
         return _read(storage, path)
+
+
+def iceberg_version(storage: Storage) -> str:
+    """The table's current snapshot, without reading what files it has."""
+    path = _current_metadata(storage)
+    with _explained(storage, path):
+        return _version(_metadata(storage, path))
+
+
+@contextlib.contextmanager
+def _explained(storage: Storage, path: str) -> Iterator[None]:
+    try:
+        yield
     except (SourceError, ConfigurationError):
         raise
     except Exception as error:  # of many kinds: pydantic's, avro's, its own
@@ -71,19 +85,16 @@ def _current_metadata(storage: Storage) -> str:
 
 def _read(storage: Storage, path: str) -> TableSnapshot:
     from pyiceberg.catalog.noop import NoopCatalog
-    from pyiceberg.serializers import Compressor, FromByteStream
     from pyiceberg.table import StaticTable
 
     from batch_assets.sources.tables.iceberg_files import TableFiles
 
-    compression = Compressor.get_compressor(path)
-    metadata = FromByteStream.table_metadata(pa.BufferReader(storage.read(path)), compression=compression)
+    metadata = _metadata(storage, path)
     files = TableFiles(storage, metadata.location)
     dropped = _dropped_columns(storage.uri, metadata)
     table = StaticTable(("table",), metadata, path, cast("Any", files), NoopCatalog("none"))
-    snapshot = table.current_snapshot()
-    if snapshot is None:
-        return TableSnapshot("none", {}, {})
+    if table.current_snapshot() is None:
+        return TableSnapshot(_version(metadata), {}, {})
     found: dict[str, TableFile] = {}
     types = _identity_types(metadata)
     vectors: dict[str, Mapping[str, npt.NDArray[np.int64]]] = {}
@@ -101,7 +112,18 @@ def _read(storage: Storage, path: str) -> TableSnapshot:
         rows = np.unique(np.concatenate(deleted)) if deleted else np.array([], np.int64)
         place = files.relative(file.file_path)
         found[place] = TableFile(place, _identity_values(metadata, file, types), rows)
-    return TableSnapshot(str(snapshot.snapshot_id), found, types, dropped)
+    return TableSnapshot(_version(metadata), found, types, dropped)
+
+
+def _metadata(storage: Storage, path: str) -> Any:
+    from pyiceberg.serializers import Compressor, FromByteStream
+
+    compression = Compressor.get_compressor(path)
+    return FromByteStream.table_metadata(pa.BufferReader(storage.read(path)), compression=compression)
+
+
+def _version(metadata: Any) -> str:
+    return "of no snapshot" if metadata.current_snapshot_id is None else str(metadata.current_snapshot_id)
 
 
 def _dropped_columns(uri: str, metadata: Any) -> frozenset[str]:

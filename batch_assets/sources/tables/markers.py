@@ -49,6 +49,11 @@ def table_at(storage: Storage) -> str | None:
     return None
 
 
+def is_table(infos: Iterable[FileInfo]) -> bool:
+    """Whether some of a folder's files say that the folder itself is a table."""
+    return any(found["folder"] is None for info in infos if (found := _MARKERS.fullmatch(info.path)))
+
+
 def note_tables(infos: Iterable[FileInfo], tables: dict[str, str]) -> Iterator[FileInfo]:
     """The files as they come; the folders among them that are tables go into `tables`, each with its kind."""
     for info in infos:

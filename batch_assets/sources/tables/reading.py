@@ -14,7 +14,30 @@ _LIBRARIES = {DELTA: "deltalake", ICEBERG: "pyiceberg"}
 
 def read_table(kind: str, storage: Storage) -> TableSnapshot:
     """The table's current version. Raises ConfigurationError where nothing reads its kind; SourceError."""
-    uri, library = storage.uri, _LIBRARIES.get(kind)
+    _demand_library(kind, storage.uri)
+    if kind == DELTA:
+        from batch_assets.sources.tables.delta import read_delta
+
+        return read_delta(storage.uri)
+    from batch_assets.sources.tables.iceberg import read_iceberg
+
+    return read_iceberg(storage)
+
+
+def table_version(kind: str, storage: Storage) -> str:
+    """The table's current version without its files: as cheap as it can be had. Raises as `read_table` does."""
+    _demand_library(kind, storage.uri)
+    if kind == DELTA:
+        from batch_assets.sources.tables.delta import delta_version
+
+        return delta_version(storage.uri)
+    from batch_assets.sources.tables.iceberg import iceberg_version
+
+    return iceberg_version(storage)
+
+
+def _demand_library(kind: str, uri: str) -> None:
+    library = _LIBRARIES.get(kind)
     if library is None:
         raise ConfigurationError(f"source.uri: {uri} is {NAMES[kind]}, which is not read; {EXPORT}")
     if importlib.util.find_spec(library) is None:
@@ -22,13 +45,6 @@ def read_table(kind: str, storage: Storage) -> TableSnapshot:
             f"source.uri: {uri} is {NAMES[kind]}, which {library} reads, and that is not installed; "
             f"pip install 'batch-assets[{kind}]', or {EXPORT}"
         )
-    if kind == DELTA:
-        from batch_assets.sources.tables.delta import read_delta
-
-        return read_delta(uri)
-    from batch_assets.sources.tables.iceberg import read_iceberg
-
-    return read_iceberg(storage)
 
 
 def live_files(table: TableSnapshot, storage: Storage) -> tuple[Sequence[FileInfo], int]:
