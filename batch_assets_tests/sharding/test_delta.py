@@ -262,3 +262,12 @@ def test_image_columns_of_a_table(table: Path, tmp_path: Path) -> None:
     deltalake.DeltaTable(table).delete("id = 'a'")
     planned = plan(table, tmp_path / "root", id_column="id", image_column="image")
     assert [image for records in planned.records() for image in records.images or []] == [b"2"]
+
+
+def test_a_folder_that_the_library_takes_for_another_is_refused(table: Path, tmp_path: Path) -> None:
+    append(table, rows(0, 4))
+    for name in ("a b#ü", "a%41"):
+        shutil.copytree(table, tmp_path / name)
+    assert ids(plan(tmp_path / "a b#ü", tmp_path / "root", id_column="id")) == ["k0", "k1", "k2", "k3"]
+    with pytest.raises(ConfigurationError, match=r"with '%' in its path.*rename the folder"):
+        plan(tmp_path / "a%41", tmp_path / "other")

@@ -51,6 +51,11 @@ def delta_version(uri: str) -> str:
 def _open(uri: str) -> Any:
     import deltalake
 
+    if "%" in uri:  # its kernel decodes the path, and looks into another folder
+        raise ConfigurationError(
+            f"source.uri: {uri} is a Delta table in a folder with '%' in its path, which deltalake takes for another "
+            "folder; rename the folder"
+        )
     return deltalake.DeltaTable(uri, storage_options=library_options(uri))
 
 
