@@ -14,6 +14,7 @@ from pathlib import Path
 
 from batch_assets import paths
 from batch_assets.control.chaining import is_chained
+from batch_assets.control.earlier_ids import refuse_earlier_ids
 from batch_assets.control.ownership import read_owner, refuse_remains
 from batch_assets.control.pipeline import Pipeline, register_plans, take_root
 from batch_assets.control.upstream_changes import begin_anew, find_touched
@@ -72,6 +73,7 @@ def plan_source(pipeline: Pipeline, *, replace: bool = False) -> PlanningResult:
         )
         for result in results:
             check_merge_by(pipeline.settings.merge_by, result.summary.columns, task)
+            refuse_earlier_ids(pipeline, result)
     except (ConfigurationError, SourceError):
         if read_owner(pipeline.storage) is None:
             _remove(pipeline.storage, spools.written, folders)

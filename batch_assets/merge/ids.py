@@ -4,7 +4,7 @@ A record without an id of its own has its place as one, `<shard>:<ordinal>`. Wha
 refused there already (`sharding/unique_ids.py`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -34,12 +34,13 @@ def count_ids(storage: Storage, shards: Sequence[Input], ids: Ids) -> IdCount:
     is not what was committed.
     """
     counter = IdCounter(exact=ids == UNIQUE)
-    for hashes in map_in_order(partial(_hashes, storage), shards, threads_for(storage)):
-        counter.add(hashes)
+    files = [(shard.shard, shard.embeddings.path) for shard in shards]
+    add_files(counter, storage, files)
     counted = counter.count()
     if ids != UNIQUE or counted.unique:
         return counted
-    examples = _find_examples(storage, shards, IdExamples(counter.duplicates(MOST_SUSPECTS)))
+    examples = IdExamples(counter.duplicates(MOST_SUSPECTS))
+    look_at_files(storage, files, examples)
     if examples:
         raise AccountingError(
             f"source.ids: unique, but {' and '.join(counted.describe())}: {examples}; nothing is published. Mend the "
@@ -48,36 +49,41 @@ def count_ids(storage: Storage, shards: Sequence[Input], ids: Ids) -> IdCount:
     return replace(counted, duplicates=0, records=0)  # two ids of one hash
 
 
-def _hashes(storage: Storage, shard: Input) -> Hashes:
-    found = [np.array(id_hashes(_own_ids(shard, batch)), np.int64) for batch in _batches(storage, shard, [])]
+def add_files(counter: IdCounter, storage: Storage, files: Iterable[tuple[str, str]]) -> None:
+    """Count the ids of embedded records; `files` are (shard's key, path of its embeddings file)."""
+    for hashes in map_in_order(partial(_hashes, storage), files, threads_for(storage)):
+        counter.add(hashes)
+
+
+def _hashes(storage: Storage, file: tuple[str, str]) -> Hashes:
+    found = [np.array(id_hashes(_own_ids(file[0], batch)), np.int64) for batch in _batches(storage, file, [])]
     return np.concatenate([np.empty(0, np.int64), *found])
 
 
-def _find_examples(storage: Storage, shards: Sequence[Input], examples: IdExamples) -> IdExamples:
-    for shard in shards:
-        for batch in _batches(storage, shard, _PLACE):
-            files, rows = (batch.column(name).to_pylist() for name in _PLACE)
-            if examples.look(_own_ids(shard, batch), files, rows):
-                return examples
-    return examples
+def look_at_files(storage: Storage, files: Iterable[tuple[str, str]], examples: IdExamples) -> bool:
+    """Show embedded records to `examples`, until it is enough (True)."""
+    for file in files:
+        for batch in _batches(storage, file, _PLACE):
+            paths, rows = (batch.column(name).to_pylist() for name in _PLACE)
+            if examples.look(_own_ids(file[0], batch), paths, rows):
+                return True
+    return False
 
 
-def _batches(storage: Storage, shard: Input, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    path = shard.embeddings.path
-    with open_parquet(storage, path) as file:
-        if (
-            not file.schema_arrow.get_all_field_indices(_ID)
-            or file.schema_arrow.field(_ID).type != pa.string()
-        ):
+def _batches(storage: Storage, file: tuple[str, str], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    path = file[1]
+    with open_parquet(storage, path) as parquet:
+        schema = parquet.schema_arrow
+        if not schema.get_all_field_indices(_ID) or schema.field(_ID).type != pa.string():
             raise AccountingError(f"{path}: has no column {_ID!r} of text; embed its shard again")
-        yield from file.iter_batches(_ROWS_AT_ONCE, columns=[_ID, *columns], use_threads=False)
+        yield from parquet.iter_batches(_ROWS_AT_ONCE, columns=[_ID, *columns], use_threads=False)
 
 
-def _own_ids(shard: Input, batch: pa.RecordBatch) -> list[str | None]:
+def _own_ids(shard: str, batch: pa.RecordBatch) -> list[str | None]:
     """The ids, None where a record is named by its place."""
     column: Any = batch.column(_ID)
     places = pc.call_function(
-        "match_substring_regex", [column], pc.MatchSubstringOptions(f"^{shard.shard}:[0-9]+$")
+        "match_substring_regex", [column], pc.MatchSubstringOptions(f"^{shard}:[0-9]+$")
     )
     ids = column.to_pylist()
     for index in np.flatnonzero(places.to_numpy(zero_copy_only=False)).tolist():

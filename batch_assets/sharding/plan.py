@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from batch_assets.embeddings.schema import Task
 from batch_assets.sources.base import Segment, SourceFile
 from batch_assets.sources.columns import Column
-from batch_assets.sources.record_ids import NO_IDS, IdCount
+from batch_assets.sources.record_ids import NO_IDS, IdCount, IdCounter
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +90,8 @@ class PlanResult:
     `touched` and `removed` are paths of planned files that have changed or gone; without
     `replace` they are only named. `unchanged` are those that are listed as they were planned. `notes`
     say what a person should know of the files' contents. `ids` are those of the records that this
-    generation reads, rejected ones among them. `table_version` is the table's that was looked at, of
-    which nothing new is planned where it `waits`.
+    generation reads, rejected ones among them; `counter` has counted them. `table_version` is the table's
+    that was looked at, of which nothing new is planned where it `waits`.
     """
 
     summary: PlanSummary
@@ -101,6 +101,7 @@ class PlanResult:
     unchanged: frozenset[str] = frozenset()
     notes: Sequence[str] = ()
     ids: IdCount = NO_IDS
+    counter: IdCounter | None = None
     table_version: str | None = None
     waits: bool = False
 

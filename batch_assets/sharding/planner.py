@@ -119,6 +119,7 @@ def plan_generation(
         unchanged,
         walk.columns.notes(),
         ids,
+        walk.ids,
         table.version if table is not None else None,
         waits,
     )

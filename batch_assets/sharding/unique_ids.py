@@ -3,13 +3,14 @@
 How ids are counted is in `sources/record_ids.py`; what is seen only when all shards come together, in `merge/ids.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from batch_assets.errors import ConfigurationError
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import PlanSummary, Shard
 from batch_assets.sharding.reading import record_rules
+from batch_assets.sources.base import Records
 from batch_assets.sources.id_examples import MOST_SUSPECTS, IdExamples
 from batch_assets.sources.record_ids import IdCounter
 from batch_assets.sources.registry import Sources
@@ -24,28 +25,27 @@ def refuse_ids(
     are read until there are some examples.
     """
     examples = IdExamples(ids.duplicates(MOST_SUSPECTS))
-    _look(settings, sources, plan, shards, examples)
+    for shard in shards:
+        rules = replace(record_rules(settings, shard, plan, contents=False), columns=())
+        if look_at(shard, sources.read(shard.segments, rules), examples):
+            break
+    raise_for(examples, ids)
+
+
+def look_at(shard: Shard, batches: Iterable[Records], examples: IdExamples) -> bool:
+    """Show a shard's valid records to `examples`, until it is enough (True)."""
+    for records in batches:
+        named = zip(records.ordinals, records.record_ids, strict=True)
+        ids = [None if one == f"{shard.key}:{number}" else one for number, one in named]
+        if examples.look(ids, records.source_files, records.source_rows):
+            return True
+    return False
+
+
+def raise_for(examples: IdExamples, ids: IdCounter) -> None:
+    """Raise ConfigurationError where there are examples."""
     if examples:
         raise ConfigurationError(
             f"source.ids: unique, but {' and '.join(ids.count().describe())}: {examples}; mend the source, or "
             "leave `ids` out, and they are embedded as they are"
         )
-
-
-def _look(
-    settings: PipelineSettings,
-    sources: Sources,
-    plan: PlanSummary,
-    shards: Sequence[Shard],
-    examples: IdExamples,
-) -> None:
-    for shard in shards:
-        rules = replace(record_rules(settings, shard, plan, contents=False), columns=())
-        ordinal = 0
-        for segment in shard.segments:
-            for records in sources.of(segment.path).read(segment, rules, ordinal):
-                named = zip(records.ordinals, records.record_ids, strict=True)
-                ids = [None if one == f"{shard.key}:{number}" else one for number, one in named]
-                if examples.look(ids, records.source_files, records.source_rows):
-                    return
-            ordinal += segment.records
