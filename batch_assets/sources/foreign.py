@@ -12,6 +12,8 @@ from fnmatch import fnmatchcase
 import orjson
 
 from batch_assets import paths
+from batch_assets.sources.base import Fault
+from batch_assets.sources.json_values import parse_object
 from batch_assets.storage import FileInfo, Storage
 
 _METADATA = re.compile(
@@ -95,9 +97,8 @@ def is_metadata(storage: Storage, info: FileInfo, rules: FileRules) -> bool:
     for chunk in storage.stream(info.path, 0, min(info.size, _LOOKED_AT)):
         beginning += chunk
     line = beginning.lstrip().split(b"\n", 1)[0]
-    try:
-        value = orjson.loads(line)
-    except orjson.JSONDecodeError:
+    value = parse_object(line, _LOOKED_AT, frozenset())
+    if isinstance(value, Fault):
         # Longer than what was looked at, it may be anything: the plan will tell.
         return not (len(beginning) == _LOOKED_AT and line == beginning.lstrip())
-    return not isinstance(value, dict) or not all(column in value for column in rules.required)
+    return not all(column in value for column in rules.required)

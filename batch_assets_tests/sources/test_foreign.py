@@ -111,6 +111,12 @@ def test_a_file_of_such_a_name_that_holds_records_is_data(tmp_path: Path) -> Non
     assert paths(list_source(str(tmp_path), None, rules=TEXTS)) == ["a.jsonl", "metadata.json"]
 
 
+def test_a_record_with_nan_is_a_record_here_too(tmp_path: Path) -> None:
+    put(tmp_path, "a.jsonl")
+    put(tmp_path, "words_stats.json", {"text": "x", "score": float("nan")})
+    assert paths(list_source(str(tmp_path), None, rules=TEXTS)) == ["a.jsonl", "words_stats.json"]
+
+
 def test_the_only_file_is_data(tmp_path: Path) -> None:
     put(tmp_path, "metadata.json", {"anything": 1}, indent=2)
     assert paths(list_source(str(tmp_path), None, rules=TEXTS)) == ["metadata.json"]
