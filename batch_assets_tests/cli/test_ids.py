@@ -22,7 +22,7 @@ def test_ids_are_told_of_or_refused(tmp_path: Path, tiny_model: Path) -> None:
 
     write_records(source / "a.jsonl", [{"id": 1, "text": "a"}, {"text": "b"}, {"id": 1, "text": "c"}])
     declare("unique")
-    refused = machine.run("run", "-f", file)
+    refused = machine.run("plan", "-f", file)
     assert refused.returncode == 2
     assert "'1' in a.jsonl row 0 and a.jsonl row 2; none in a.jsonl row 1" in refused.stderr
     assert not root.exists()
