@@ -24,7 +24,7 @@ from batch_assets.sharding.plan import PlanResult, PlanSummary, Shard
 from batch_assets.sharding.plan_files import generations, read_plan, read_summary
 from batch_assets.sharding.upstream import upstream_root
 from batch_assets.sources.base import Segment, SourceFile
-from batch_assets.sources.columns import Column, Kinds
+from batch_assets.sources.column_kinds import Column, Kinds
 from batch_assets.sources.shards import RECORD_ID, normalize_source, shard_file
 from batch_assets.storage import Storage
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 
 from batch_assets.errors import ConfigurationError
-from batch_assets.sources.columns import Column
+from batch_assets.sources.column_kinds import Column
 from batch_assets.sources.foreign import matches
 
 _NAMED = 5

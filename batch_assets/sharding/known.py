@@ -7,7 +7,7 @@ from batch_assets.sharding.plan import PlanSummary, Shard
 from batch_assets.sharding.plan_files import generations, read_plan, read_summary
 from batch_assets.sharding.snapshot import Snapshot, plans_named, read_snapshot, write_snapshot
 from batch_assets.sources.base import SourceFile
-from batch_assets.sources.columns import Column
+from batch_assets.sources.column_kinds import Column
 from batch_assets.storage import Storage
 
 GENERATIONS_APART = 64

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.settings.source import IMAGE_FORMATS
-from batch_assets.sources.columns import Column, ColumnScan
+from batch_assets.sources.column_kinds import Column
+from batch_assets.sources.columns import ColumnScan
 from batch_assets.sources.foreign import FileRules
 from batch_assets.sources.images import ImageColumns, meta_name
 from batch_assets.sources.parquet_columns import TextColumns

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from batch_assets.embeddings.schema import Task
 from batch_assets.sources.base import Segment, SourceFile
-from batch_assets.sources.columns import Column
+from batch_assets.sources.column_kinds import Column
 from batch_assets.sources.record_ids import NO_IDS, IdCount, IdCounter
 
 

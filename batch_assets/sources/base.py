@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from batch_assets.sources.columns import Column, ColumnScan
+from batch_assets.sources.column_kinds import Column
+from batch_assets.sources.columns import ColumnScan
 from batch_assets.storage import FileInfo
 
 BATCH_RECORDS = 2048

@@ -6,56 +6,17 @@ arrays in `arrays.py`.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from operator import itemgetter
 from types import MappingProxyType
 from typing import Any
 
 from batch_assets.errors import ConfigurationError
-from batch_assets.sources.widening import holds, widest
+from batch_assets.sources.column_kinds import Column, Kinds
+from batch_assets.sources.stored_names import stored_names
 
-RESERVED = frozenset(
-    {"record_id", "source_file", "source_row", "embedding", "token_count", "response",
-     "input_tokens", "output_tokens"}
-)  # fmt: skip
 MOST_COLUMNS = 1_000
 _SHOWN = 30  # names of columns in a message
-_JSON_TYPES = {int: "int64", float: "float64", bool: "bool", str: "string", dict: "json", list: "json"}
-
-
-@dataclass(frozen=True)
-class Column:
-    """A passed-through column: its name in the output, its name in the source, its type."""
-
-    stored: str
-    source: str
-    type: str
-
-
-@dataclass
-class Kinds:
-    """The types of what a column has held so far; nulls are of every type and not counted.
-
-    `lowest` and `highest` bound its integers.
-    """
-
-    types: set[str] = field(default_factory=set)
-    lowest: int = 0
-    highest: int = 0
-
-    def add(self, found: str, lowest: int = 0, highest: int = 0) -> None:
-        self.types.add(found)
-        self.lowest = min(self.lowest, lowest)
-        self.highest = max(self.highest, highest)
-
-    def type(self) -> str:
-        """The narrowest type that holds every value; `string` where there was none."""
-        return widest(self.types, self.lowest, self.highest)
-
-    def type_beside(self, earlier: str) -> str:
-        """The type in a generation behind one of `earlier`: that one, if it holds every value."""
-        return earlier if holds(earlier, self.types, self.lowest, self.highest) else self.type()
 
 
 class ColumnScan:
@@ -139,7 +100,7 @@ class ColumnScan:
                     rows = [row for row in rows if type(get(row)) is str]  # noqa: PLW2901
             for name, values in zip(names, zip(*rows, strict=True), strict=False):  # no rows: no values
                 if (kinds := self._of(name)) is not None:
-                    _look(kinds, values)
+                    kinds.look(values)
 
     def add_kinds(self, name: str, seen: Kinds) -> None:
         """Take the kinds of a whole column, where the file itself declares them."""
@@ -227,69 +188,9 @@ class ColumnScan:
             if name in before and planned != before[name]:
                 found.append(
                     f"column {name!r} is {before[name]} in the shards planned so far and {planned} in the new ones; "
-                    f"the merge makes {_merged(before[name], kinds)} of both"
+                    f"the merge makes {kinds.merged_with(before[name])} of both"
                 )
             elif len(kinds.types) > 1 and (name in self._declared or planned == "json"):
                 kept = "JSON text" if planned == "json" else planned
-                found.append(
-                    f"column {name!r} is {_listed(kinds.types)} in the source; it is stored as {kept}"
-                )
+                found.append(f"column {name!r} is {kinds.listed} in the source; it is stored as {kept}")
         return found
-
-
-def _merged(before: str, kinds: Kinds) -> str:
-    found = widest({before, *kinds.types}, kinds.lowest, kinds.highest)
-    return "JSON text" if found == "json" else found
-
-
-def _listed(types: Iterable[str]) -> str:
-    *others, last = sorted(types)
-    return f"{', '.join(others)} and {last}"
-
-
-def stored_names(
-    names: Sequence[str], taken: Iterable[str] = (), rename: Callable[[str], str] = str
-) -> dict[str, str]:
-    """The output's name of each source column: what `rename` says, or `user_<name>` where the output needs that.
-
-    Output names differ in more than upper and lower case: SQL engines do not tell those apart. The name
-    that comes first keeps it.
-    """
-    renamed = {name: rename(name) for name in names}
-    used = {name.casefold() for name in taken}
-    result: dict[str, str] = {}
-    for name, stored in renamed.items():
-        if stored.casefold() not in RESERVED | used:
-            used.add(stored.casefold())
-            result[name] = stored
-    for name, stored in renamed.items():
-        if name not in result:
-            candidate, number = f"user_{stored}", 2
-            while candidate.casefold() in used:
-                candidate, number = f"user_{stored}_{number}", number + 1
-            used.add(candidate.casefold())
-            result[name] = candidate
-    return result
-
-
-def distinct_names(names: Iterable[str]) -> list[str]:
-    """The same names, of which a repeated one gets a number: a, a_2, a_3."""
-    found: dict[str, None] = {}
-    numbers: dict[str, int] = {}  # the last one that each name was given
-    for base in names:
-        name = base
-        while name in found:
-            numbers[base] = numbers.get(base, 1) + 1
-            name = f"{base}_{numbers[base]}"
-        found[name] = None
-    return list(found)
-
-
-def _look(kinds: Kinds, values: Sequence[Any]) -> None:
-    types = set(map(type, values))
-    types.discard(type(None))
-    for found in types:
-        kinds.types.add(_JSON_TYPES[found])
-    if int in types:
-        integers = values if len(types) == 1 and None not in values else [v for v in values if type(v) is int]
-        kinds.add("int64", min(integers), max(integers))

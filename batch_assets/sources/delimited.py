@@ -13,10 +13,10 @@ import orjson
 
 from batch_assets.errors import SourceError
 from batch_assets.sources.base import Fault
-from batch_assets.sources.columns import distinct_names
 from batch_assets.sources.json_values import too_large
 from batch_assets.sources.lines import LineBlock, line_blocks, lines_of
 from batch_assets.sources.spool import SpoolRow
+from batch_assets.sources.stored_names import distinct_names
 
 _MOST_COLUMNS = 100_000
 

@@ -1,12 +1,11 @@
 """Parquet files: a segment is a range of rows, of which only the row groups it overlaps are read."""
 
 import contextlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice, repeat
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -21,26 +20,20 @@ from batch_assets.sources.base import (
     Segment,
     Stretch,
 )
-from batch_assets.sources.column_types import arrow_type, is_bytes, is_text
 from batch_assets.sources.columns import ColumnScan
-from batch_assets.sources.decoded import decoded_bytes
 from batch_assets.sources.files import explained, touched
 from batch_assets.sources.images import FileImages, ImageColumns
-from batch_assets.sources.json_values import too_large
 from batch_assets.sources.parquet_batches import batches
-from batch_assets.sources.parquet_columns import TextColumns, declared_kinds, find_overlong, valid_text
+from batch_assets.sources.parquet_columns import TextColumns, declared_kinds, valid_text
 from batch_assets.sources.parquet_files import open_parquet, parquet_errors, reopener
 from batch_assets.sources.parquet_groups import bytes_of, check_rows, narrow, stretches
+from batch_assets.sources.parquet_records import records_of, with_values
 from batch_assets.sources.partitions import Partitions, declare, no_values, repeated
 from batch_assets.sources.record_ids import NO_ID, id_hashes
-from batch_assets.sources.records import RecordBuilder, planned_array
+from batch_assets.sources.records import RecordBuilder
 from batch_assets.sources.tables.snapshot import DeletedRows, kept_rows, no_deleted_rows, stored_version
-from batch_assets.sources.texts import check_text, not_a_string
-from batch_assets.sources.value_texts import id_array, plain_array, text_array
+from batch_assets.sources.value_texts import id_array
 from batch_assets.storage import FileInfo, Storage, join_uri
-
-# A value of more than so many times a record's bytes is too long in any form: a number of 8 bytes takes two of JSON.
-_FORM_BYTES = 4
 
 
 class ParquetSource:
@@ -192,63 +185,9 @@ class ParquetSource:
                 if len(numbers) < len(batch) and used.num_columns:
                     used = used.take(pa.array(numbers - row))
                 if len(numbers):
-                    used = _with_values(used, beside, len(numbers))
-                    yield self._records(builder, numbers, used, images, as_text)
+                    used = with_values(used, beside, len(numbers))
+                    yield records_of(builder, numbers, used, images, as_text)
             self._check(segment.path, segment.version)
-
-    def _records(
-        self,
-        builder: RecordBuilder,
-        rows: npt.NDArray[np.int64],
-        batch: pa.RecordBatch,
-        images: FileImages | None,
-        as_text: frozenset[str],
-    ) -> Records:
-        rules = builder.rules
-        count = len(rows)
-        present = set(batch.schema.names)
-        if images is not None and images.whole:
-            present.discard(images.column)
-        faults: dict[int, Fault] = {}
-        readable: dict[str, pa.Array] = {}
-        for name in present:
-            found = batch.column(name)
-            if count == 1 and (size := decoded_bytes(found)) > max(_FORM_BYTES * rules.longest, BATCH_BYTES):
-                faults[0] = too_large(size, rules.longest)
-                readable[name] = pa.nulls(1)
-                continue
-            readable[name] = valid_text(found, name, name in as_text, faults)
-        ids: list[str | None] = [None] * count
-        if rules.id_column in readable:
-            found = id_array(readable[rules.id_column])
-            ids = found.to_pylist()
-            if is_bytes(readable[rules.id_column].type):
-                readable[rules.id_column] = found
-        arrays: list[pa.Array] = []
-        for column in rules.columns:
-            if column.source in present:
-                arrays.append(planned_array(readable[column.source], column))
-            else:
-                arrays.append(pa.nulls(count, arrow_type(column.type)))
-        texts = [builder.caption(text) for text in self._texts(builder, readable, count)]
-        find_overlong(texts, ids, arrays, rules.longest)
-        values: list[bytes | str | None] | None = None
-        if images is not None:
-            values, unfit = images.read(batch, readable, rules)
-            faults = {**faults, **unfit}
-        for index, fault in faults.items():
-            texts[index] = fault
-        return builder.build(rows.tolist(), texts, ids, arrays, values)
-
-    def _texts(self, builder: RecordBuilder, readable: dict[str, pa.Array], count: int) -> list[str | Fault]:
-        names = builder.text_rule.columns
-        if builder.rules.text_template is None and names[0] in readable:
-            return _texts_of(readable[names[0]], names[0])
-        values = {name: text_array(readable[name]).to_pylist() for name in names if name in readable}
-        rows = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)] or [
-            {}
-        ] * count
-        return [builder.text_rule(values_of_row) for values_of_row in rows]
 
     @contextlib.contextmanager
     def _open(self, path: str, version: str | None) -> Iterator[pq.ParquetFile]:
@@ -271,19 +210,3 @@ class ParquetSource:
             raise FileNotFoundError(path)
         if info.version != stored_version(version):
             raise touched(self._storage, path)
-
-
-def _with_values(batch: pa.RecordBatch, values: Mapping[str, pa.Scalar], count: int) -> pa.RecordBatch:
-    """The rows of a file with its partition columns; a column that the file has itself stays."""
-    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-    added = {name: repeated(value, count) for name, value in values.items() if name not in columns}
-    return pa.RecordBatch.from_pydict(columns | added) if added else batch
-
-
-def _texts_of(array: pa.Array, name: str) -> list[str | Fault]:
-    """The texts of the text column, or what is wrong with each value."""
-    array = plain_array(array)
-    if is_text(array.type) or pa.types.is_null(array.type):
-        return [check_text(value, name) for value in array.to_pylist()]
-    valid = array.is_valid().to_pylist()
-    return [not_a_string(array.type, name) if one else check_text(None, name) for one in valid]

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_assets.sources.base import Fault
+from batch_assets.sources.column_kinds import Kinds
 from batch_assets.sources.column_types import JSON_EXTENSION, declared_type, is_bytes, is_text
-from batch_assets.sources.columns import Kinds
 from batch_assets.sources.decoded import decoded_bytes
 from batch_assets.sources.json_values import too_large
 from batch_assets.sources.temporal import text_of_each

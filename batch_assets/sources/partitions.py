@@ -12,8 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute
 
+from batch_assets.sources.column_kinds import Kinds
 from batch_assets.sources.column_types import declared_type
-from batch_assets.sources.columns import ColumnScan, Kinds
+from batch_assets.sources.columns import ColumnScan
 from batch_assets.sources.value_texts import values_of
 
 _compute: Any = pyarrow.compute  # its functions are made when it is imported

@@ -13,8 +13,8 @@ import pyarrow as pa
 from batch_assets.errors import SourceError
 from batch_assets.sources.arrays import array_of, arrow_array
 from batch_assets.sources.base import FETCHED_BYTES, Fault, RecordRules, Records, Rejection
+from batch_assets.sources.column_kinds import Column
 from batch_assets.sources.column_types import arrow_type
-from batch_assets.sources.columns import Column
 from batch_assets.sources.json_values import json_text
 from batch_assets.sources.partitions import FileValues, repeated, where
 from batch_assets.sources.texts import TextRule

@@ -21,8 +21,8 @@ from batch_assets.sources.column_types import (
     is_list_view,
     is_text,
 )
-from batch_assets.sources.columns import distinct_names
 from batch_assets.sources.json_values import json_text
+from batch_assets.sources.stored_names import distinct_names
 from batch_assets.sources.temporal import temporal_text, text_of_each
 
 _compute: Any = pyarrow.compute  # its functions are made when it is imported

@@ -118,6 +118,15 @@ def test_new_files_may_hold_another_type(
     assert f"makes {merged} of both" in note
 
 
+def test_records_that_come_into_another_shard_keep_their_values(tmp_path: Path) -> None:
+    a = write_lines(tmp_path / "src/a.jsonl", ['{"text": "a", "n": 1}'])
+    write_lines(tmp_path / "src/b.jsonl", ['{"text": "b", "n": 2}'])
+    plan(tmp_path / "src", tmp_path / "root")
+    write_lines(a, ['{"text": "longer", "n": "word"}'])
+    second = plan(tmp_path / "src", tmp_path / "root", replace=True)
+    assert second.columns() == {"text": ["longer", "b"], "n": ['"word"', "2"]}
+
+
 def test_a_column_that_is_asked_for_no_more_is_written_no_more(tmp_path: Path) -> None:
     write_lines(tmp_path / "src/a.jsonl", ['{"id": "a", "text": "x", "price": 1}'])
     plan(tmp_path / "src", tmp_path / "root")

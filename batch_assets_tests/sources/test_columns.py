@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from batch_assets.errors import ConfigurationError
-from batch_assets.sources.columns import stored_names
+from batch_assets.sources.stored_names import stored_names
 from batch_assets_tests.sharding.planning import plan, write_lines
 
 

@@ -1,0 +1,139 @@
+"""The walk over a source's files that a plan makes: what is due is read, its records are cut into shards.
+
+Which files there are is told by the listing; what becomes of the result is in `planner.py`.
+"""
+
+from collections.abc import Callable, Sequence
+
+from batch_assets.settings.pipeline import FOLDER, PipelineSettings
+from batch_assets.settings.source import UNIQUE
+from batch_assets.sharding.cutting import ShardCutter
+from batch_assets.sharding.files_alike import FilesAlike
+from batch_assets.sharding.known import KnownSource
+from batch_assets.sharding.opening import column_scan, open_sources, text_columns
+from batch_assets.sources.base import Segment, SourceFile, Stretch
+from batch_assets.sources.hive import HivePartitions
+from batch_assets.sources.listing import Listing
+from batch_assets.sources.record_ids import IdCounter
+from batch_assets.sources.spool_files import Spools
+from batch_assets.storage import FileInfo
+
+
+class SourceWalk:
+    """One walk over the source's files."""
+
+    def __init__(
+        self,
+        settings: PipelineSettings,
+        spools: Spools,
+        listing: Listing,
+        known: KnownSource,
+        partitions: HivePartitions,
+        *,
+        min_records: int,
+        on_progress: Callable[[int, int], None] | None,
+    ) -> None:
+        shards = settings.shards
+        self.files: list[SourceFile] = []
+        self.columns = column_scan(settings, listing.format, known.columns)
+        self.ids = IdCounter(exact=settings.source.ids == UNIQUE)
+        self.sources = open_sources(
+            settings,
+            listing.format,
+            listing.location.storage,
+            spools,
+            shards.max_record_bytes,
+            partitions.values,
+            listing.table,
+        )
+        self.cutter = ShardCutter(
+            known.generation + 1,
+            records=shards.records,
+            bytes=shards.bytes,
+            min_records=min_records,
+            split=self._split,
+            by_folder=settings.merge_by == FOLDER,
+        )
+        self.alike = FilesAlike(known.columns or (), text_columns(settings), partitions.types)
+        self._listing = listing
+        self._known = known
+        self._limit = settings.source.limit
+        self._on_progress = on_progress
+        self._total = self._done = 0
+
+    def _split(self, segment: Segment, records: int) -> tuple[Segment, Segment]:
+        return self.sources.of(segment.path).split(segment, records)
+
+    def plan(self, touched: frozenset[str], superseded: Sequence[str]) -> None:
+        """Walk over what is new, touched (if it is to be replaced) or left over, in the order of paths."""
+        listed = {info.path for info in self._listing.files}
+        kept: dict[str, list[Segment]] = {}
+        for key in superseded:
+            for segment in self._known.shards[key].segments:
+                if segment.path in listed and segment.path not in touched:
+                    kept.setdefault(segment.path, []).append(segment)
+        planned = self._known.records - sum(self._known.shards[key].records for key in superseded)
+        planned += sum(segment.records for segments in kept.values() for segment in segments)
+        left = None if self._limit is None else max(self._limit - planned, 0)
+        self._total = sum(info.size for info in self._listing.files)
+        self.sources.expect([info for info in self._listing.files if self._is_due(info, touched)])
+        for info in self._listing.files:
+            for segment in kept.get(info.path, ()):
+                self.cutter.add_segment(segment)
+            if self._is_due(info, touched):
+                start = self._known.files.get(info.path) if info.path not in touched else None
+                if left is None or left > 0:
+                    taken = self._plan_file(info, start, left)
+                    left = None if left is None else left - taken
+            self._done += info.size
+            self._tell(0)
+        for info in self._listing.files:
+            if info.path in kept and not self._is_due(info, touched):
+                self._look_again(info, kept[info.path][0].spool)
+
+    def _look_again(self, info: FileInfo, spool: str) -> None:
+        """Show a file's values to the columns: records of it come into this generation, whose types must hold them."""
+        for _ in self.sources.of(info.path).scan(info, spool, 0, 0, self.columns):
+            pass
+        self.columns.take_names()
+
+    def _is_due(self, info: FileInfo, touched: frozenset[str]) -> bool:
+        """Whether a file is new, or to be planned anew, or was planned up to a limit."""
+        before = self._known.files.get(info.path)
+        if before is None or info.path in touched:
+            return True
+        return before.version == info.version and not before.complete
+
+    def _tell(self, byte: int) -> None:
+        if self._on_progress is not None:
+            self._on_progress(min(self._done + byte, self._total), self._total)
+
+    def _plan_file(self, info: FileInfo, start: SourceFile | None, left: int | None) -> int:
+        """Cut one file, from where an earlier generation ended; returns the number of records taken."""
+        source = self.sources.of(info.path)
+        row, byte, earlier = (
+            (start.next_row, start.next_byte, start.records) if start is not None else (0, 0, 0)
+        )
+        # One record more than is wanted tells whether there are more.
+        spool = source.prepare(info, None if left is None else earlier + left + 1)
+        self.cutter.begin(info.path, info.version, spool, row, byte)
+        taken, complete = 0, True
+        for stretch in source.scan(info, spool, row, byte, self.columns):
+            room = None if left is None else left - taken
+            complete = room is None or len(stretch.rows) <= room
+            rows, ends = stretch.rows[:room], stretch.ends[:room]
+            if len(rows):
+                self.cutter.add(Stretch(rows, ends))
+                if stretch.ids is not None:
+                    self.ids.add(stretch.ids[:room])
+                row, byte = int(rows[-1]) + 1, int(ends[-1])
+                taken += len(rows)
+                self._tell(byte)
+            if not complete:
+                break
+        self.cutter.end()
+        self.alike.add(info.path, self.columns.take_names())
+        self.files.append(
+            SourceFile(info.path, info.size, info.version, earlier + taken, row, byte, complete)
+        )
+        return taken
