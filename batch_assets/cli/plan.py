@@ -17,6 +17,7 @@ from batch_assets.control.estimate import Estimate, called_singly, estimate, usd
 from batch_assets.control.preflight import check_configuration
 from batch_assets.control.preview import preview_plan
 from batch_assets.executors.registry import create_host
+from batch_assets.plain_text import plain_text
 from batch_assets.storage import open_storage
 
 
@@ -68,7 +69,7 @@ def plan(
             f"{least:,} records, and a job of {settings.executor.type} takes no fewer; cost has them at that price"
         )
     # Of what is planned by now, the preview knows only what it sees again.
-    for note in dict.fromkeys([*said, *(f"note: {note}" for note in preview.notes)]):
+    for note in dict.fromkeys(map(plain_text, [*said, *(f"note: {note}" for note in preview.notes)])):
         errors.print(note, markup=False, soft_wrap=True)
     rate = ledger.recent_rate(settings.name, 20)
     found = estimate(

@@ -107,7 +107,7 @@ class LibraryFeed:
 
     parallel = False
 
-    def __init__(self, model: Any, prompt: str | None, task: str | None) -> None:
+    def __init__(self, model: Any, prompt: str | None, task: str | None = None) -> None:
         self._model, self._prompt = model, prompt
         self._task = {} if task is None else {"task": task}
         self._lock = threading.Lock()

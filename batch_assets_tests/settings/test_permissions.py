@@ -17,7 +17,7 @@ from batch_assets.settings.source import SourceSettings
 DATA: dict[type[Settings], set[str]] = {
     SourceSettings: {
         "uri", "pipeline", "format", "id_column", "text_column", "image_column", "max_image_pixels", "text_template",
-        "columns", "limit", "ids",
+        "columns", "limit", "ids", "exclude", "always_include",
     },
     # A directory as `id` holds data, too: safetensors and JSON, as long as its code is not trusted.
     ModelSettings: {
@@ -34,7 +34,7 @@ DATA: dict[type[Settings], set[str]] = {
     # `retention` removes only what lies under a root that this ledger works on, by the ledger's own configuration.
     PipelineSettings: {
         "name", "task", "source", "model", "executor", "shards", "output", "max_failed_fraction", "merge_when",
-        "merge_by", "schedule", "timezone", "calls_per_second", "retention", "automation", "deps",
+        "merge_by", "schedule", "timezone", "calls_per_second", "retention", "automation", "parity", "deps",
         "resources",
     },
 }  # fmt: skip
