@@ -4,7 +4,6 @@ Each ledger that comes to a root gets an epoch of its own, and with it its own r
 What lies under the root otherwise is told to the ledger by `pipeline.py`.
 """
 
-import contextlib
 import hashlib
 import itertools
 import secrets
@@ -24,15 +23,12 @@ from batch_assets.sharding.plan_files import generations, read_plan
 from batch_assets.sharding.planner import source_uri
 from batch_assets.sources.shards import normalize_source
 from batch_assets.storage import Storage, normalize_uri
+from batch_assets.storage.owner import parse_owner
 
 ATTACH_TRIES = 10
 NAMES_LOOKED_AT = 1_000
 UNTAKEN = 0
 """The epoch of a root that is not taken yet."""
-MOST_EPOCHS = 2**32
-"""Fences grow with the epoch; a larger one would not fit into the ledger's columns."""
-OWNER = {"pipeline": str, "epoch": int, "source": list, "configuration": dict}
-"""The fields of `pipeline.json`."""
 
 
 def adhoc_name(root: str) -> str:
@@ -47,15 +43,8 @@ def read_owner(storage: Storage) -> dict[str, Any] | None:
 
 
 def _parse_owner(storage: Storage, data: bytes) -> dict[str, Any]:
-    with contextlib.suppress(orjson.JSONDecodeError):
-        owner = orjson.loads(data)
-        if (
-            isinstance(owner, dict)
-            and all(isinstance(owner.get(name), kind) for name, kind in OWNER.items())
-            and all(isinstance(source, str) for source in owner["source"])
-            and 0 <= owner["epoch"] <= MOST_EPOCHS
-        ):
-            return owner
+    if (owner := parse_owner(data)) is not None:
+        return owner
     raise ConfigurationError(
         f"{storage.uri}/{paths.PIPELINE} is not what this program writes; name another output root"
     )

@@ -9,19 +9,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-import orjson
-
 from batch_assets import paths
 from batch_assets.sources.base import Fault
 from batch_assets.sources.json_values import parse_object
 from batch_assets.storage import FileInfo, Storage
+from batch_assets.storage.owner import parse_owner
 
 _METADATA = re.compile(
     r"(?:metadata|manifest|state|dataset_infos?|dataset_dict|pipeline|shard|input|job|attempt|.*_stats)\.json"
 )
 # pipeline.json is no rare name; with a plan beside it, it is this program's.
 _PLAN = re.compile(r"(?:(.*)/)?plan/g\d{4,}\.(?:parquet|json)")
-_ROOT = {"pipeline": str, "epoch": int, "source": list, "configuration": dict}
 _LOOKED_AT = 64 * 2**10
 
 
@@ -60,17 +58,8 @@ def plan_folder(path: str) -> str | None:
 def owner_of(storage: Storage, folder: str) -> str | None:
     """The pipeline whose output root a folder is; None where it is none."""
     found = storage.read_versioned(f"{folder}/{paths.PIPELINE}" if folder else paths.PIPELINE)
-    if found is None:
-        return None
-    try:
-        content = orjson.loads(found[0])
-    except orjson.JSONDecodeError:
-        return None
-    if not isinstance(content, dict) or not all(
-        isinstance(content.get(k), kind) for k, kind in _ROOT.items()
-    ):
-        return None
-    return content["pipeline"]
+    owner = parse_owner(found[0]) if found is not None else None
+    return None if owner is None else owner["pipeline"]
 
 
 def roots_around(storage: Storage, found: Iterable[str]) -> set[str]:
