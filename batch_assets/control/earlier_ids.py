@@ -10,8 +10,9 @@ from batch_assets.merge.ids import add_files, look_at_files
 from batch_assets.settings.source import UNIQUE
 from batch_assets.sharding.plan import PlanResult
 from batch_assets.sharding.reading import read_shard
-from batch_assets.sharding.unique_ids import look_at, raise_for
+from batch_assets.sharding.unique_ids import look_at_shards, raise_for
 from batch_assets.sources.id_examples import MOST_SUSPECTS, IdExamples
+from batch_assets.storage.threads import map_in_order, threads_for
 
 
 def refuse_earlier_ids(pipeline: Pipeline, new: PlanResult) -> None:
@@ -24,19 +25,22 @@ def refuse_earlier_ids(pipeline: Pipeline, new: PlanResult) -> None:
         return
     examples = IdExamples(new.counter.duplicates(MOST_SUSPECTS))
     if not look_at_files(pipeline.storage, files, examples):
-        for shard in new.shards:
-            records = read_shard(pipeline.settings, shard, new.summary, pipeline.storage, contents=False)
-            if look_at(shard, records, examples):
-                break
+        look_at_shards(
+            lambda shard: read_shard(pipeline.settings, shard, new.summary, pipeline.storage, contents=False),
+            new.shards,
+            examples,
+        )
     raise_for(examples, new.counter)
 
 
 def _embedded(pipeline: Pipeline, superseded: frozenset[str]) -> list[tuple[str, str]]:
     """(key, embeddings file) of each shard that is collected and stays."""
-    found: list[tuple[str, str]] = []
-    for row in pipeline.ledger.shards(pipeline.name):
-        if row.state is State.COLLECTED and row.key not in superseded:
-            marker = read_marker(pipeline.storage, row.key)
-            if marker is not None:
-                found.append((row.key, marker[0].embeddings.path))
-    return found
+    rows = pipeline.ledger.shards(pipeline.name, states=[State.COLLECTED])
+    keys = [row.key for row in rows if row.key not in superseded]
+    storage = pipeline.storage
+    markers = map_in_order(lambda key: read_marker(storage, key), keys, threads_for(storage))
+    return [
+        (key, marker[0].embeddings.path)
+        for key, marker in zip(keys, markers, strict=True)
+        if marker is not None
+    ]

@@ -5,6 +5,8 @@ Which files there are is told by the listing; what becomes of the result is in `
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from batch_assets.settings.pipeline import FOLDER, PipelineSettings
 from batch_assets.settings.source import UNIQUE
 from batch_assets.sharding.cutting import ShardCutter
@@ -88,13 +90,17 @@ class SourceWalk:
             self._done += info.size
             self._tell(0)
         for info in self._listing.files:
-            if info.path in kept and not self._is_due(info, touched):
-                self._look_again(info, kept[info.path][0].spool)
+            if info.path in kept:
+                self._look_again(info, kept[info.path])
 
-    def _look_again(self, info: FileInfo, spool: str) -> None:
-        """Show a file's values to the columns: records of it come into this generation, whose types must hold them."""
-        for _ in self.sources.of(info.path).scan(info, spool, 0, 0, self.columns):
-            pass
+    def _look_again(self, info: FileInfo, segments: Sequence[Segment]) -> None:
+        """Look at records that an earlier generation hands over: this one's types must hold them, their ids count."""
+        for stretch in self.sources.of(info.path).scan(info, segments[0].spool, 0, 0, self.columns):
+            if stretch.ids is None:
+                continue
+            for segment in segments:
+                first, last = np.searchsorted(stretch.rows, [segment.first_row, segment.last_row])
+                self.ids.add(stretch.ids[first:last])
         self.columns.take_names()
 
     def _is_due(self, info: FileInfo, touched: frozenset[str]) -> bool:

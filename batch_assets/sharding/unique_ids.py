@@ -3,7 +3,7 @@
 How ids are counted is in `sources/record_ids.py`; what is seen only when all shards come together, in `merge/ids.py`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from batch_assets.errors import ConfigurationError
@@ -25,21 +25,25 @@ def refuse_ids(
     are read until there are some examples.
     """
     examples = IdExamples(ids.duplicates(MOST_SUSPECTS))
-    for shard in shards:
+
+    def read(shard: Shard) -> Iterable[Records]:
         rules = replace(record_rules(settings, shard, plan, contents=False), columns=())
-        if look_at(shard, sources.read(shard.segments, rules), examples):
-            break
+        return sources.read(shard.segments, rules)
+
+    look_at_shards(read, shards, examples)
     raise_for(examples, ids)
 
 
-def look_at(shard: Shard, batches: Iterable[Records], examples: IdExamples) -> bool:
-    """Show a shard's valid records to `examples`, until it is enough (True)."""
-    for records in batches:
-        named = zip(records.ordinals, records.record_ids, strict=True)
-        ids = [None if one == f"{shard.key}:{number}" else one for number, one in named]
-        if examples.look(ids, records.source_files, records.source_rows):
-            return True
-    return False
+def look_at_shards(
+    read: Callable[[Shard], Iterable[Records]], shards: Sequence[Shard], examples: IdExamples
+) -> None:
+    """Show the shards' valid records to `examples`, until it is enough."""
+    for shard in shards:
+        for records in read(shard):
+            named = zip(records.ordinals, records.record_ids, strict=True)
+            ids = [None if one == f"{shard.key}:{number}" else one for number, one in named]
+            if examples.look(ids, records.source_files, records.source_rows):
+                return
 
 
 def raise_for(examples: IdExamples, ids: IdCounter) -> None:

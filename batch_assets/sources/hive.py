@@ -40,25 +40,33 @@ def find_partitions(paths: Iterable[str], earlier: Mapping[str, str]) -> tuple[H
     names: tuple[str, ...] | None = tuple(earlier) or None
     kinds = {name: {kind} for name, kind in earlier.items()}
     odd: str | None = None
+    more: str | None = None
     some = False
     for path in paths:
         named = _named(path)
         some = some or bool(named)
         if names is None:
             names = tuple(named)
-        if tuple(named) != names:
+        if not earlier and tuple(named) != names:
             odd = odd or path
+        if earlier and set(names) - named.keys():
+            odd = odd or path
+        if earlier and named.keys() - set(names):
+            more = more or path
         for name, value in named.items():
             if value is not None:
                 kinds.setdefault(name, set()).add(_kind(value))
     if odd is not None and not earlier:
         told = f"the names of folders such as key=value are no columns: not all files lie in the same keys, see {odd}"
         return HivePartitions({}), told if some else None
-    told = (
-        f"files that do not lie in folders of {', '.join(earlier)}, such as {odd}: null there"
-        if odd
-        else None
-    )
+    sentences: list[str] = []
+    if odd:
+        sentences.append(
+            f"files that do not lie in folders of {', '.join(earlier)}, such as {odd}: null there"
+        )
+    if more:
+        sentences.append(f"keys of folders that are no columns of the plans before, such as those of {more}")
+    told = "; ".join(sentences) or None
     return HivePartitions({name: _widest(kinds.get(name, set())) for name in names or ()}), told
 
 

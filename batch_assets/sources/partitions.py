@@ -70,7 +70,8 @@ class FileValues:
         # They are there, but their types are declared already; only a text must be seen to be one.
         there = {name: value if isinstance(value, str) else None for name, value in self.plain.items()}
         there |= {name: None for name, value in self.values.items() if not pa.types.is_string(value.type)}
-        columns.add_objects([{**there, **item} for item in objects])
+        # Behind the file's own, as in Parquet.
+        columns.add_objects([item | {k: v for k, v in there.items() if k not in item} for item in objects])
 
 
 def declare(columns: ColumnScan, name: str, value: pa.Scalar) -> None:

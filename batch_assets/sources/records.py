@@ -66,9 +66,10 @@ class RecordBuilder:
         arrays: list[pa.Array] = []
         # A rejected record's values had no say in the columns' types, and may be of any other.
         valid = [{} if isinstance(text, Fault) else item for item, text in zip(known, texts, strict=True)]
+        of_valid = [item for item, text in zip(own, texts, strict=True) if not isinstance(text, Fault)]
         for column in self.rules.columns:
             beside = self._beside.values.get(column.source)
-            if beside is not None and not any(item.get(column.source) is not None for item in own):
+            if beside is not None and all(item.get(column.source) is None for item in of_valid):
                 lacking = pa.array([column.source not in item for item in own])
                 arrays.append(planned_array(where(lacking, repeated(beside, len(own))), column))
                 continue

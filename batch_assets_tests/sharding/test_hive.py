@@ -159,3 +159,24 @@ def test_nothing_new_is_nothing_to_plan(tmp_path: Path) -> None:
     put(tmp_path / "in" / "n=1" / "p.jsonl", [{"text": "a"}])
     planned = plan(tmp_path / "in", tmp_path / "root")
     assert not plan_generation(planned.settings, planned.root).changes
+
+
+def test_a_rejected_record_with_the_key_of_a_folder_costs_no_other(tmp_path: Path) -> None:
+    put(tmp_path / "in" / "dt=2024-01-01" / "p.jsonl", [{"text": "hello"}, {"dt": "whatever", "n": 1}])
+    planned = plan(tmp_path / "in", tmp_path / "root")
+    assert planned.texts() == ["hello"]
+    assert [str(day) for day in planned.columns()["dt"]] == ["2024-01-01"]
+    assert [one.source_row for one in planned.rejections()] == [1]
+
+
+def test_more_keys_than_are_planned_are_told(tmp_path: Path) -> None:
+    source, root = tmp_path / "in", tmp_path / "root"
+    put(source / "n=1" / "p.jsonl", [{"text": "a"}])
+    plan(source, root)
+    put(source / "n=2" / "hour=3" / "q.jsonl", [{"text": "b"}])
+    again = plan(source, root)
+    assert again.columns()["n"] == [2]
+    [told] = again.summary.left_out
+    assert (
+        told == "keys of folders that are no columns of the plans before, such as those of n=2/hour=3/q.jsonl"
+    )

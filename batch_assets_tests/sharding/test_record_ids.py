@@ -135,3 +135,15 @@ def test_few_examples_are_shown_of_many(tmp_path: Path) -> None:
 def test_unique_ids_need_a_column(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="ids: unique needs id_column"):
         plan(tmp_path / "src", tmp_path / "root", ids="unique")
+
+
+@KINDS
+def test_records_that_a_replaced_plan_takes_over_are_counted(tmp_path: Path, kind: str) -> None:
+    source = write_source(tmp_path / "src", kind, [("1", "a"), ("2", "b")])
+    write_source(source, kind, [("3", "c")], "b")
+    plan(source, tmp_path / "root", id_column="name", ids="unique")
+    write_source(source, kind, [("1", "longer than before")], "b")
+    with pytest.raises(
+        ConfigurationError, match=r"source.ids: unique, but 1 ids occur more than once \(2 records\)"
+    ):
+        plan(source, tmp_path / "root", replace=True, id_column="name", ids="unique")
