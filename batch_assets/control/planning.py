@@ -72,7 +72,7 @@ def plan_source(pipeline: Pipeline, *, replace: bool = False) -> PlanningResult:
             on_progress=_SpokenProgress(pipeline.name),
         )
         for result in results:
-            check_merge_by(pipeline.settings.merge_by, result.summary.columns, task)
+            check_merge_by(pipeline.settings.merge_by, result.merged or result.summary.columns, task)
             refuse_earlier_ids(pipeline, result)
     except (ConfigurationError, SourceError):
         if read_owner(pipeline.storage) is None:
@@ -210,7 +210,7 @@ def describe(result: PlanResult, *, replace: bool) -> list[str]:
     """What a person should know of a planning round, a sentence each."""
     notes = [f"left out: {kind}" for kind in result.summary.left_out]
     notes += result.notes
-    for source, stored in ((source, stored) for stored, source in result.summary.renamed.items()):
+    for stored, source in result.summary.renamed.items():
         if stored != meta_name(source):  # which is the rule for images, and nothing to tell of each
             notes.append(
                 f"column {source!r} is stored as {stored!r}: an output column has that name already, or one that "

@@ -137,15 +137,25 @@ def group_values(by: str, found: "pa.ChunkedArray | pa.Array") -> Any:
     return pc.call_function("replace_substring_regex", [found], from_last_slash)
 
 
-def count_values(storage: Storage, shards: Sequence[Input], column: str) -> ColumnGroups:
-    """Count a column's values in all shards, whose files are checked on the way.
+def merged_values(by: str, found: Any, schema: pa.Schema) -> Any:
+    """What `group_values` gives of a shard's own column, once its values are what they are in the merged `schema`.
+
+    One time in milliseconds and in microseconds, or 1.5 and 1.50, are one value, but two texts.
+    """
+    kind = schema.field(grouped_column(by)).type
+    values = group_values(by, found.cast(kind) if _grouped_by_text(kind) else found)
+    return values.cast(values_type(by, schema)) if by != FOLDER else values
+
+
+def count_values(storage: Storage, shards: Sequence[Input], column: str, schema: pa.Schema) -> ColumnGroups:
+    """Count a column's values in all shards, whose files are checked on the way; `schema` is the merged rows'.
 
     Raises ConfigurationError where they are too many, AccountingError for a file that is not the
     committed one.
     """
     groups = ColumnGroups(column)
     numbers: dict[Value, int] = {}
-    counted = map_in_order(partial(_count, storage, column), shards, threads_for(storage))
+    counted = map_in_order(partial(_count, storage, column, schema), shards, threads_for(storage))
     for done, counts in enumerate(counted, 1):
         members = 0
         for value, rows in counts.items():
@@ -157,7 +167,7 @@ def count_values(storage: Storage, shards: Sequence[Input], column: str) -> Colu
     return groups
 
 
-def _count(storage: Storage, column: str, shard: Input) -> dict[Value, int]:
+def _count(storage: Storage, column: str, schema: pa.Schema, shard: Input) -> dict[Value, int]:
     check_committed(storage, shard.embeddings)
     counts: dict[Value, int] = {}
     with open_parquet(storage, shard.embeddings.path) as file:
@@ -168,7 +178,8 @@ def _count(storage: Storage, column: str, shard: Input) -> dict[Value, int]:
             counts = {None: rows} if rows else {}
         else:
             for batch in file.iter_batches(VALUES_AT_ONCE, columns=[name], use_threads=False):
-                for entry in group_values(column, batch.column(name)).value_counts().to_pylist():
+                values = merged_values(column, batch.column(name), schema)
+                for entry in values.value_counts().to_pylist():
                     counts[entry["values"]] = counts.get(entry["values"], 0) + entry["counts"]
     if sum(counts.values()) != shard.embeddings.rows:
         raise AccountingError(

@@ -168,7 +168,9 @@ def _choose(
         of_shard = {one.shard: groups[grouping.folder_of[one.shard]] for one in inputs.shards}
         return partial(write_whole, storage, schema, inputs, of_shard)
     check_column(grouped_column(grouping.by), schema)
-    return partial(write_split, storage, schema, inputs, count_values(storage, inputs.shards, grouping.by))
+    return partial(
+        write_split, storage, schema, inputs, count_values(storage, inputs.shards, grouping.by, schema)
+    )
 
 
 def _find_finished(

@@ -24,8 +24,8 @@ from batch_assets.merge.groups import (
     ColumnGroups,
     Value,
     group_folders,
-    group_values,
     grouped_column,
+    merged_values,
     name_of,
     values_type,
 )
@@ -176,7 +176,7 @@ def _find_rows(
         name = grouped_column(column)
         if name in file.schema_arrow.names:
             read = file.read_row_group(number, columns=[name], use_threads=False)
-            found = group_values(column, read.column(name)).cast(known.type)
+            found = merged_values(column, read.column(name), schema)
         # Null is a value like the others: the place of the one in `known`, where there is one.
         places = pc.index_in(found, value_set=known)  # pyright: ignore[reportAttributeAccessIssue]
         if places.null_count == len(places):

@@ -5,8 +5,9 @@ The rules lose nothing: a column that an older generation lacks is null there; i
 where every one of them is exact as a float; what no other type holds becomes JSON text, value by value.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,12 +16,15 @@ import pyarrow.parquet as pq
 from batch_assets.embeddings.parquet_files import open_parquet
 from batch_assets.embeddings.schema import Task, data_schema, plan_columns
 from batch_assets.errors import AccountingError
-from batch_assets.merge.inputs import Input, Inputs
+from batch_assets.merge.inputs import Inputs
 from batch_assets.sources.arrays import arrow_array
 from batch_assets.sources.column_types import arrow_type
 from batch_assets.sources.value_texts import json_array
-from batch_assets.sources.widening import widest
+from batch_assets.sources.widening import is_integer, widest
 from batch_assets.storage import Storage
+from batch_assets.storage.threads import map_in_order, threads_for
+
+Found = TypeVar("Found")
 
 
 def unified_schema(storage: Storage, inputs: Inputs) -> tuple[pa.Schema, str]:
@@ -52,19 +56,25 @@ def _unified_type(storage: Storage, inputs: Inputs, name: str, types: set[str]) 
     if len(types) == 1:
         return next(iter(types))
     # A column without a value has no say: it is text because nothing was known of it.
-    of_text = _shards_with(inputs, name, "string")
-    if "string" in types and all(_is_empty(storage, shard.embeddings.path, name) for shard in of_text):
+    if "string" in types and all(_of_shards(storage, inputs, name, "string", _is_empty)):
         types = types - {"string"}
     bounds = [0]
     for plan_type in types if len(types) > 1 else ():
-        if plan_type.removeprefix("u").startswith("int"):
-            for shard in _shards_with(inputs, name, plan_type):
-                bounds += _range(storage, shard.embeddings.path, name, plan_type)
+        if is_integer(plan_type):
+            bounds += chain.from_iterable(_of_shards(storage, inputs, name, plan_type, _range))
     return widest(types, min(bounds), max(bounds))
 
 
-def _shards_with(inputs: Inputs, name: str, plan_type: str) -> Iterator[Input]:
-    return (shard for shard in inputs.shards if (name, plan_type) in shard.layout.columns)
+def _of_shards(
+    storage: Storage,
+    inputs: Inputs,
+    name: str,
+    plan_type: str,
+    look: Callable[[Storage, str, str, str], Found],
+) -> Iterator[Found]:
+    """What `look` says of a column of each shard in which it has this type; many footers are asked for at a time."""
+    paths = [s.embeddings.path for s in inputs.shards if (name, plan_type) in s.layout.columns]
+    return map_in_order(lambda path: look(storage, path, name, plan_type), paths, threads_for(storage))
 
 
 def _range(storage: Storage, path: str, name: str, plan_type: str) -> list[int]:
@@ -83,7 +93,7 @@ def _range(storage: Storage, path: str, name: str, plan_type: str) -> list[int]:
     return bounds
 
 
-def _is_empty(storage: Storage, path: str, name: str) -> bool:
+def _is_empty(storage: Storage, path: str, name: str, plan_type: str) -> bool:
     """Whether a column has no value, by the statistics in the footer."""
     with open_parquet(storage, path) as file:
         groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]

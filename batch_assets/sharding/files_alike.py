@@ -11,35 +11,36 @@ _SHOWN = 6  # columns of a file
 
 
 class FilesAlike:
-    """The columns of each file of a planning round, kept once for all files that have the same.
+    """The columns of the files of a planning round: those of files with a text together, of the others by themselves.
 
     `earlier` are the columns that are planned already, `texts` those without which a record is a bad one,
     `partitions` those that every file has by its place.
     """
 
     def __init__(self, earlier: Sequence[Column], texts: Sequence[str], partitions: Collection[str]) -> None:
-        self._earlier = {column.source for column in earlier}
+        self._common = {column.source for column in earlier}
         self._texts = frozenset(texts)
         self._partitions = frozenset(partitions)
-        self._files: dict[frozenset[str], list[str]] = {}
+        self._others: dict[frozenset[str], list[str]] = {}
 
     def add(self, path: str, names: frozenset[str]) -> None:
         """Take a file with the names of its columns; of one without, nothing can be said."""
         own = names - self._partitions
-        if own and self._texts:
-            # Of files that have the text only their columns count; the others may be named.
-            paths = self._files.setdefault(own, [])
-            if own.isdisjoint(self._texts):
-                paths.append(path)
+        if not own or not self._texts:
+            return
+        if own.isdisjoint(self._texts):
+            self._others.setdefault(own, []).append(path)
+        else:
+            self._common |= own
 
     def refuse_strangers(self, uri: str, always_include: Iterable[str]) -> None:
         """Raise ConfigurationError where files without a text have nothing in common with those that have one."""
-        common = self._earlier.union(*(names for names in self._files if not names.isdisjoint(self._texts)))
+        common = self._common
         if not common:
             return  # no file has a text: that is said of the text column
         strange = {
             path: names
-            for names, paths in self._files.items()
+            for names, paths in self._others.items()
             if names.isdisjoint(common)
             for path in paths
             if not matches(path, always_include)

@@ -30,14 +30,13 @@ class Shard:
 
 @dataclass(frozen=True)
 class PlannedTable:
-    """The version of a table that a generation was planned from, and how many data files that version has.
+    """The version of a table that a generation was planned from.
 
-    `files` is the digest (hex) of what it says of those that the generation has planned.
+    `files` is the digest (hex) of what it says of the data files that the generation has planned.
     """
 
     version: str
     files: str
-    data_files: int
 
 
 @dataclass(frozen=True)
@@ -89,9 +88,10 @@ class PlanResult:
 
     `touched` and `removed` are paths of planned files that have changed or gone; without
     `replace` they are only named. `unchanged` are those that are listed as they were planned. `notes`
-    say what a person should know of the files' contents. `ids` are those of the records that this
-    generation reads, rejected ones among them; `counter` has counted them. `table_version` is the table's
-    that was looked at, of which nothing new is planned where it `waits`.
+    say what a person should know of the files' contents, `merged` has the columns' types beside the
+    generation before. `ids` are those of the records that this generation reads, rejected ones among
+    them. `table_version` is the table's that was looked at, of which nothing new is planned where it
+    `waits`.
     """
 
     summary: PlanSummary
@@ -100,6 +100,7 @@ class PlanResult:
     removed: Sequence[str] = ()
     unchanged: frozenset[str] = frozenset()
     notes: Sequence[str] = ()
+    merged: Mapping[str, str] = field(default_factory=dict)
     ids: IdCount = NO_IDS
     counter: IdCounter | None = None
     table_version: str | None = None

@@ -117,6 +117,7 @@ def plan_generation(
         sorted(removed),
         unchanged,
         walk.columns.notes(),
+        walk.columns.merged(),
         ids,
         walk.ids,
         table.version if table is not None else None,
@@ -139,7 +140,7 @@ def _planned_table(
     wanted = {file.path for file in files} | {s.path for shard in shards for s in shard.segments}
     if not wanted:
         return None
-    return PlannedTable(table.version, write_table_files(spools, table, wanted), len(table.files))
+    return PlannedTable(table.version, write_table_files(spools, table, wanted))
 
 
 def source_uri(settings: PipelineSettings) -> str:

@@ -54,10 +54,9 @@ class Kinds:
             )
             self.add("int64", min(integers), max(integers))
 
-    def merged_with(self, earlier: str) -> str:
-        """What a merge makes of the column, as a person is told, beside shards in which it is `earlier`."""
-        found = widest({earlier, *self.types}, self.lowest, self.highest)
-        return "JSON text" if found == "json" else found
+    def type_merged_with(self, earlier: str) -> str:
+        """The type that a merge gives the column beside shards in which it is `earlier`."""
+        return widest({earlier, *self.types}, self.lowest, self.highest)
 
     @property
     def listed(self) -> str:

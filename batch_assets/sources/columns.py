@@ -179,6 +179,19 @@ class ColumnScan:
         for name in names:
             yield Column(stored[name], name, self._kinds[name].type())
 
+    def merged(self) -> dict[str, str]:
+        """The types that a merge gives the columns, by their stored names, beside the generation before.
+
+        What was text before may have been nothing but nulls, which have no say.
+        """
+        before = {one.source: one.type for one in self._earlier or () if one.type != "string"}
+        return {
+            column.stored: self._kinds[column.source].type_merged_with(before[column.source])
+            if column.source in before and column.source in self._kinds
+            else column.type
+            for column in self.columns()
+        }
+
     def notes(self) -> list[str]:
         """A sentence for each column whose files differ, or that is not as it was planned before."""
         before = {column.source: column.type for column in self._earlier or ()}
@@ -188,9 +201,14 @@ class ColumnScan:
             if name in before and planned != before[name]:
                 found.append(
                     f"column {name!r} is {before[name]} in the shards planned so far and {planned} in the new ones; "
-                    f"the merge makes {kinds.merged_with(before[name])} of both"
+                    f"the merge makes {_in_words(kinds.type_merged_with(before[name]))} of both"
                 )
             elif len(kinds.types) > 1 and (name in self._declared or planned == "json"):
-                kept = "JSON text" if planned == "json" else planned
-                found.append(f"column {name!r} is {kinds.listed} in the source; it is stored as {kept}")
+                found.append(
+                    f"column {name!r} is {kinds.listed} in the source; it is stored as {_in_words(planned)}"
+                )
         return found
+
+
+def _in_words(plan_type: str) -> str:
+    return "JSON text" if plan_type == "json" else "text" if plan_type == "string" else plan_type

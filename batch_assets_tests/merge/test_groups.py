@@ -1,6 +1,7 @@
 """Merges in groups: every record in its group, in order, once; checked, verified and searched like one dataset."""
 
 import datetime
+import decimal
 import itertools
 import os
 from pathlib import Path
@@ -309,3 +310,31 @@ def test_a_merge_that_fails_half_way_leaves_nothing_that_counts(
     manifest = publish_groups(storage, shards)
     assert manifest.version.startswith("v000002")
     assert {info.path.split("/")[1] for info in storage.list("merged")} == {"CURRENT", manifest.version}
+
+
+@pytest.mark.parametrize(
+    ("kinds", "values", "names"),
+    [
+        (
+            ("timestamp[ms]", "timestamp[us]"),
+            [datetime.datetime(2024, 1, 1)] * 2,
+            ["2024-01-01T00:00:00.000000"],
+        ),
+        (
+            ("decimal128(3, 1)", "decimal128(4, 2)"),
+            [decimal.Decimal("1.5"), decimal.Decimal("1.50")],
+            ["1.50"],
+        ),
+        (("date32", "string"), [datetime.date(2024, 1, 1), "2024-01-01"], ["2024-01-01"]),
+    ],
+)
+def test_one_value_of_two_types_is_one_group(
+    storage: Storage, kinds: tuple[str, str], values: list[Any], names: list[str]
+) -> None:
+    planned = plan(storage, 1, [1, 1])
+    for base, (shard, kind, value) in enumerate(zip(planned, kinds, values, strict=True)):
+        columns, stored = {"topic": kind}, {"topic": [value]}
+        write_shard(storage, shard.key, "e", base=100 * base, columns=columns, values=stored)
+    manifest = publish_groups(storage, [(shard.key, shard.records) for shard in planned])
+    assert [(group.name, group.rows) for group in manifest.groups] == [(name, 2) for name in names]
+    assert verify(storage).ok
