@@ -71,20 +71,19 @@ def read_source_news(settings: PipelineSettings, ledger: Ledger, after: str | No
         summary = None
     if row is None or summary is None:
         return SourceNews(_has_files(settings), [], [], [], None)
+    limit = settings.source.limit
     changes = compare_source(
         settings,
         lambda first, last: ledger.files_between(settings.name, first, last),
         summary.format,
         after,
-        table=summary.table,
+        # What lies behind a limit is no news: planning would leave it out again.
+        full=limit is not None and row.planned >= limit,
     )
     if not changes.waits:
         ledger.mark_files(settings.name, changes.touched, "touched")
         ledger.mark_files(settings.name, changes.removed, "removed")
-    limit = settings.source.limit
-    # What lies behind a limit is no news: planning would leave it out again.
-    new = [] if limit is not None and row.planned >= limit else changes.new
-    return SourceNews(False, new, changes.touched, changes.removed, changes.cursor)
+    return SourceNews(False, changes.new, changes.touched, changes.removed, changes.cursor)
 
 
 def _upstream_news(

@@ -4,23 +4,23 @@ Finding is cheap and decides nothing: new files are planned by `planner.py` when
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.opening import file_rules
-from batch_assets.sharding.plan import PlannedTable
 from batch_assets.sharding.planner import source_uri
-from batch_assets.sources.foreign import FileRules, is_metadata, may_be_metadata, roots_around
+from batch_assets.sources.foreign import FileRules, is_metadata, roots_around
 from batch_assets.sources.formats import is_of_format
 from batch_assets.sources.image_listing import PlannedImage
 from batch_assets.sources.listing import list_source, locate
 from batch_assets.sources.tables.markers import TABLE_FORMATS, is_table
 from batch_assets.sources.tables.reading import table_version
 from batch_assets.sources.visibility import excluding, visible
-from batch_assets.storage import Storage
+from batch_assets.storage import FileInfo, Storage
 
 FILES_PER_PAGE = 1_000
+_VERSION = "\0version "  # a cursor that begins so is no path
 
 
 @dataclass(frozen=True)
@@ -43,22 +43,26 @@ def compare_source(
     format: str,
     after: str | None = None,
     pages: int = 1,
-    table: PlannedTable | None = None,
+    *,
+    full: bool = False,
 ) -> SourceChanges:
     """Compare the next `pages` thousand listed files, those behind path `after`, with the planned ones.
 
     `planned(after, until)` gives the versions of the planned files with a path behind `after`
-    and not behind `until` (None: no bound); `format` is that of the plan, and `table` what its
-    newest generation is of. A table is compared as a whole, but only where its version is another one.
+    and not behind `until` (None: no bound); `format` is that of the plan. Where the plan is `full`, by a
+    limit, nothing is new. A table is compared as a whole; where nothing is new in it, the cursor is
+    its version, and while it has that one it is not looked at again.
     """
     location = locate(source_uri(settings))
     storage = location.storage
     if format in TABLE_FORMATS:
-        known = planned(None, None)
-        alike = table if table is not None and len(known) == table.data_files else None
-        if alike is not None and table_version(format, storage) == alike.version:
-            return SourceChanges([], [], [], None)
-        return _compare_table(settings, known, format)
+        looked_at = f"{_VERSION}{table_version(format, storage)}"
+        if after == looked_at:
+            return SourceChanges([], [], [], looked_at)
+        changes = _compare_table(settings, planned(None, None), format, full=full)
+        return changes if changes.new else replace(changes, cursor=looked_at)
+    if after is not None and after.startswith(_VERSION):
+        after = None
     last = None
     if location.single is not None:
         infos = [info for info in [storage.info(location.single)] if info is not None]
@@ -66,42 +70,42 @@ def compare_source(
         infos = list(islice(storage.list(after=after), pages * FILES_PER_PAGE))
         last = infos[-1].path if len(infos) == pages * FILES_PER_PAGE else None
         if is_table(infos):  # by now: files that are planned one by one are not its rows
-            return _compare_table(settings, planned(None, None), None)
+            return _compare_table(settings, planned(None, None), None, full=full)
+    seen = visible(excluding(infos, settings.source.exclude, []), storage, [settings.output.root], [], format)
     found = {
-        info.path: info.version
-        for info in visible(
-            excluding(infos, settings.source.exclude, []), storage, [settings.output.root], [], format
-        )
-        if location.single is not None or is_of_format(info.path, format)
+        info.path: info for info in seen if location.single is not None or is_of_format(info.path, format)
     }
     known = planned(after, last)
-    new = [path for path in found if path not in known]
+    new = [info for path, info in found.items() if path not in known] if not full else []
+    if location.single is None:
+        new = _records(new, storage, file_rules(settings))
     return SourceChanges(
-        new=_records(new, storage, file_rules(settings)) if location.single is None else new,
+        new=[info.path for info in new],
         # Of an image only its own file is compared: what stands beside it may be on another page.
         touched=[
             path
-            for path, version in found.items()
-            if path in known and PlannedImage.of(known[path]).version != version
+            for path, info in found.items()
+            if path in known and PlannedImage.of(known[path]).version != info.version
         ],
         removed=[path for path in known if path not in found] if location.single is None else [],
         cursor=last,
     )
 
 
-def _records(new: Sequence[str], storage: Storage, rules: FileRules) -> list[str]:
+def _records(new: Sequence[FileInfo], storage: Storage, rules: FileRules) -> list[FileInfo]:
     """Those of the files that planning would not leave out as another pipeline's, or as metadata."""
-    roots = tuple(f"{folder}/" for folder in roots_around(storage, new))
-    kept = [path for path in new if not roots or not path.startswith(roots)]
-    infos = ((path, storage.info(path) if may_be_metadata(path) else None) for path in kept)
-    return [path for path, info in infos if info is None or not is_metadata(storage, info, rules)]
+    roots = tuple(f"{folder}/" for folder in roots_around(storage, [info.path for info in new]))
+    kept = [info for info in new if not roots or not info.path.startswith(roots)]
+    return [info for info in kept if not is_metadata(storage, info, rules)]
 
 
-def _compare_table(settings: PipelineSettings, known: Mapping[str, str], format: str | None) -> SourceChanges:
+def _compare_table(
+    settings: PipelineSettings, known: Mapping[str, str], format: str | None, *, full: bool
+) -> SourceChanges:
     """All that differs in the table's current version. Where it waits for `plan --replace`, nothing is new."""
     found = {info.path: info.version for info in list_source(source_uri(settings), format, []).files}
     touched = [path for path, version in found.items() if path in known and known[path] != version]
     removed = [path for path in known if path not in found]
     waits = bool(touched or removed)
-    new = [path for path in found if path not in known] if not waits else []
+    new = [path for path in found if path not in known] if not (waits or full) else []
     return SourceChanges(new, touched, removed, None, waits)

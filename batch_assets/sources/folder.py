@@ -81,7 +81,8 @@ def look(storage: Storage, format: str | None, leave_out: Sequence[str], rules: 
         seen.files[format], unused = image_files(images)
         seen.others.update(map(extension_of, unused))
     _leave_out_roots(storage, seen, plans)
-    _leave_out_metadata(storage, seen, rules)
+    if format in (None, "jsonl"):
+        _leave_out_metadata(storage, seen, rules)
     return seen
 
 
@@ -94,6 +95,7 @@ def _leave_out_roots(storage: Storage, seen: FolderContents, plans: Iterable[str
         )
     if seen.roots:
         inside = tuple(f"{folder}/" for folder in seen.roots)
+        seen.tables = {path: kind for path, kind in seen.tables.items() if not f"{path}/".startswith(inside)}
         seen.files = {
             kind: kept
             for kind, infos in seen.files.items()

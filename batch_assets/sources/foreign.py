@@ -73,14 +73,10 @@ def roots_around(storage: Storage, found: Iterable[str]) -> set[str]:
     return {folder for folder in folders if owner_of(storage, folder) is not None}
 
 
-def may_be_metadata(path: str) -> bool:
-    """Whether a file has a name that tools give to metadata."""
-    return _METADATA.fullmatch(path.rpartition("/")[2]) is not None
-
-
 def is_metadata(storage: Storage, info: FileInfo, rules: FileRules) -> bool:
     """Whether a file has a name that tools give to metadata, and its first line is no record."""
-    if not may_be_metadata(info.path) or matches(info.path, rules.always_include):
+    named = _METADATA.fullmatch(info.path.rpartition("/")[2])
+    if named is None or matches(info.path, rules.always_include):
         return False
     beginning = b""
     for chunk in storage.stream(info.path, 0, min(info.size, _LOOKED_AT)):

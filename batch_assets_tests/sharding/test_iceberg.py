@@ -15,6 +15,8 @@ from pyiceberg.types import StringType
 from batch_assets.errors import ConfigurationError, SourceError
 from batch_assets.sharding.changes import compare_source
 from batch_assets.sharding.planner import plan_generation
+from batch_assets.sources.tables.reading import table_version
+from batch_assets.storage import open_storage
 from batch_assets_tests.sharding.planning import Planned, plan
 from batch_assets_tests.sources.tables.delta import rows
 from batch_assets_tests.sources.tables.iceberg import create, delete_rows
@@ -192,3 +194,8 @@ def test_a_table_of_no_snapshot_has_nothing_to_embed(folder: Path, tmp_path: Pat
     create(folder, rows(0, 1).schema)
     with pytest.raises(SourceError, match="hold no records"):
         plan(folder, tmp_path / "root")
+
+
+def test_a_table_that_is_gone_is_said_in_words(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="holds no Iceberg metadata file any more"):
+        table_version("iceberg", open_storage(str(tmp_path)))

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch_assets.errors import ConfigurationError, SourceError
+from batch_assets.errors import BatchAssetsError, ConfigurationError, SourceError
 from batch_assets.sources.tables.markers import EXPORT
 from batch_assets.sources.tables.snapshot import TableFile, TableSnapshot
 from batch_assets.storage import Storage
@@ -45,7 +45,7 @@ def iceberg_version(storage: Storage) -> str:
 def _explained(storage: Storage, path: str) -> Iterator[None]:
     try:
         yield
-    except (SourceError, ConfigurationError):
+    except BatchAssetsError:
         raise
     except Exception as error:  # of many kinds: pydantic's, avro's, its own
         reason = str(error).split("\n", 1)[0]
@@ -63,6 +63,11 @@ def _current_metadata(storage: Storage) -> str:
         if found is not None:
             hadoop = hadoop or bool(found[1])
             there.setdefault(int(found[2]), []).append(info.path)
+    if not there:
+        raise SourceError(
+            f"{storage.uri}/metadata: holds no Iceberg metadata file any more; put the table back, or name another "
+            "source"
+        )
     number = max(there)
     hint = storage.read_versioned(_HINT)
     if hint is not None:
@@ -216,7 +221,11 @@ def _positions(storage: Storage, path: str, entry: Any) -> Mapping[str, npt.NDAr
             vector.referenced_data_file: vector.to_vector().to_numpy().astype(np.int64) for vector in vectors
         }
     with storage.open_input(path) as file:
-        table = pq.read_table(file, columns=["file_path", "pos"])
-    places = table.column("file_path").cast(pa.string()).to_numpy()
-    rows = table.column("pos").to_numpy().astype(np.int64)
-    return {place: rows[places == place] for place in np.unique(places)}
+        table = pq.read_table(file, columns=["file_path", "pos"], read_dictionary=["file_path"])
+    if not table.num_rows:
+        return {}
+    places: Any = table.combine_chunks().column("file_path").chunk(0)
+    codes, rows = places.indices.to_numpy(), table.column("pos").to_numpy().astype(np.int64)
+    order = np.argsort(codes, kind="stable")
+    cuts = np.flatnonzero(np.diff(codes[order])) + 1
+    return {places.dictionary[int(codes[one[0]])].as_py(): rows[one] for one in np.split(order, cuts)}

@@ -11,7 +11,7 @@ from itertools import islice
 
 from batch_assets.errors import BatchAssetsError, ConfigurationError, SourceError
 from batch_assets.paths import is_inside
-from batch_assets.sources.visibility import real_uri
+from batch_assets.sources.visibility import is_hidden, real_uri
 from batch_assets.storage import FileInfo, Storage, open_storage
 
 DELTA, ICEBERG = "delta", "iceberg"
@@ -41,8 +41,9 @@ _SHOWN = 3
 
 def table_at(storage: Storage) -> str | None:
     """The kind of table that has its folder exactly here, by a look into the folders that would say so."""
-    for folder in _FOLDERS:
-        for info in islice(storage.list(folder), _LOOKED_AT):
+    # Of a long history, an Iceberg table's v7.metadata.json comes behind all the other files of that folder.
+    for folder, after in (*((folder, None) for folder in _FOLDERS), ("metadata", "metadata/v")):
+        for info in islice(storage.list(folder, after), _LOOKED_AT):
             found = _MARKERS.fullmatch(info.path)
             if found is not None and found["folder"] is None:
                 return found.lastgroup
@@ -58,7 +59,7 @@ def note_tables(infos: Iterable[FileInfo], tables: dict[str, str]) -> Iterator[F
     """The files as they come; the folders among them that are tables go into `tables`, each with its kind."""
     for info in infos:
         found = _MARKERS.fullmatch(info.path)
-        if found is not None and found.lastgroup is not None:
+        if found is not None and found.lastgroup is not None and not is_hidden(found["folder"] or ""):
             tables[found["folder"] or ""] = found.lastgroup
         yield info
 
@@ -76,7 +77,7 @@ def refuse_tables(uri: str, tables: Mapping[str, str]) -> None:
         return
     by_kind: dict[str, list[str]] = defaultdict(list)
     for folder, kind in sorted(tables.items()):
-        by_kind[NAMES[kind]].append(folder)
+        by_kind[NAMES[kind]].append(folder or "the folder itself")
     named = "; ".join(
         f"{', '.join(folders[:_SHOWN])}{', …' if len(folders) > _SHOWN else ''}: {name}"
         for name, folders in by_kind.items()
@@ -103,9 +104,9 @@ def refuse_inside(uri: str) -> None:
 
 
 def _above(uri: str) -> Iterator[str]:
-    """The next few folders above; the roots of a file system and of a bucket are not looked at."""
+    """The next few folders above, a bucket among them; the root of a file system is not looked at."""
     for _ in range(_LEVELS):
         uri = uri.rpartition("/")[0]
-        if uri.count("/") < 2 or uri.endswith("//"):
+        if not uri or uri.endswith(":/"):
             return
         yield uri

@@ -8,6 +8,8 @@ import pytest
 
 from batch_assets.errors import ConfigurationError
 from batch_assets.sources.listing import list_source
+from batch_assets.sources.tables.markers import _above, table_at
+from batch_assets.storage import open_storage
 from batch_assets_tests.sources.tables.delta import append, rows
 
 MARKERS = {
@@ -78,3 +80,25 @@ def test_a_plain_folder_beside_a_table(tmp_path: Path) -> None:
     append(tmp_path / "table", rows(0, 1))
     put(tmp_path / "plain" / "a.parquet")
     assert len(list_source(str(tmp_path / "plain"), None).files) == 1
+
+
+def test_a_long_history_hides_no_table(tmp_path: Path) -> None:
+    put(tmp_path / "t" / "data" / "a.parquet")
+    (tmp_path / "t" / "metadata").mkdir()
+    for number in range(1_100):
+        (tmp_path / "t" / "metadata" / f"snap-{number}.avro").touch()
+    put(tmp_path / "t" / "metadata" / "v7.metadata.json")
+    with pytest.raises(ConfigurationError, match=r"lies inside .*an Iceberg table"):
+        list_source(str(tmp_path / "t" / "data"), None)
+    assert table_at(open_storage(str(tmp_path / "t"))) == "iceberg"
+
+
+def test_what_lies_above_is_looked_at_up_to_the_root() -> None:
+    assert list(_above("/data/dt=1")) == ["/data"]
+    assert list(_above("s3://bucket/table/dt=1")) == ["s3://bucket/table", "s3://bucket"]
+
+
+def test_a_table_that_is_not_read_anyway_refuses_nothing(tmp_path: Path) -> None:
+    put(tmp_path / ".trash" / "t" / MARKERS["Delta table"])
+    put(tmp_path / "a.parquet")
+    assert [info.path for info in list_source(str(tmp_path), None).files] == ["a.parquet"]
