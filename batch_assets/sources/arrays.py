@@ -26,11 +26,11 @@ def array_of(values: Sequence[Any], plan_type: str) -> pa.Array:
         # Arrow itself would cut 7.5 to 7, and make a number of a boolean.
         strange = next(v for v in values if v is not None and type(v) not in _PYTHON_TYPES.get(plan_type, ()))
         raise pa.ArrowInvalid(f"{strange!r} in a column of {plan_type}")
-    if plan_type == "float64" and int in found:
-        integers = [value for value in values if type(value) is int]
-        if any(int(float(value)) != value for value in integers):
-            raise pa.ArrowInvalid(f"{max(integers, key=abs)} is no exact float64")
     try:
+        if plan_type == "float64" and int in found:
+            integers = [value for value in values if type(value) is int]
+            if any(int(float(value)) != value for value in integers):
+                raise pa.ArrowInvalid(f"{max(integers, key=abs)} is no exact float64")
         return pa.array(values, arrow_type(plan_type))
     except OverflowError as error:
         raise pa.ArrowInvalid(str(error)) from None

@@ -66,6 +66,7 @@ class ImageFolderSource:
         self._longest = longest
         self._tables = ImageTables(storage, longest)
         self._ahead: Iterator[tuple[str, _Found]] = iter(())
+        self._expected: set[str] = set()
 
     def prepare(self, file: FileInfo, most: int | None) -> str:
         return ""
@@ -73,6 +74,7 @@ class ImageFolderSource:
     def expect(self, files: Sequence[FileInfo]) -> None:
         """Say which files will be scanned, in this order: what stands beside them is read ahead, many at once."""
         self._ahead = self._found_ahead(files)
+        self._expected = {file.path for file in files}
 
     def _found_ahead(self, files: Sequence[FileInfo]) -> Iterator[tuple[str, _Found]]:
         def find(file: FileInfo) -> tuple[str, _Found]:
@@ -94,7 +96,9 @@ class ImageFolderSource:
             return
         ids = None
         if not columns.finished or columns.id_column is not None:
-            found = next((one for path, one in self._ahead if path == file.path), None)
+            # What is not expected would drain what is.
+            ahead = self._ahead if file.path in self._expected else ()
+            found = next((one for path, one in ahead if path == file.path), None)
             found = found or self._find(file.path, PlannedImage.of(file.version))
             if not isinstance(found.values, Fault):
                 ImageScan(columns).add_objects([found.values])

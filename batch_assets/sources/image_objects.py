@@ -8,8 +8,9 @@ from urllib.parse import unquote
 
 from batch_assets.sources.base import BATCH_BYTES, BATCH_RECORDS, FETCHED_BYTES, Fault, RecordRules, Records
 from batch_assets.sources.images import ImageColumns, absolute_place, folder_of, image_fault
-from batch_assets.sources.json_values import json_text, shown
+from batch_assets.sources.json_values import shown
 from batch_assets.sources.records import RecordBuilder
+from batch_assets.sources.texts import kind_of
 from batch_assets.storage import Storage, join_uri
 
 
@@ -41,9 +42,9 @@ class ObjectImages:
         if value is None:
             return None
         if not isinstance(value, str):
-            holds = json_text(value)
             return Fault(
-                "bad_url", f"column {self.column!r} holds {holds[:60]}, which is no text; write a path or URL"
+                "bad_url",
+                f"column {self.column!r} holds {kind_of(value)}, which is no text; write a path or URL",
             )
         return _data_url(value) if value[:5].lower() == "data:" else absolute_place(value, self.folder)
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 from itertools import chain, islice, repeat
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_assets.errors import SourceError
@@ -27,7 +26,7 @@ from batch_assets.sources.parquet_batches import batches
 from batch_assets.sources.parquet_columns import TextColumns, declared_kinds, valid_text
 from batch_assets.sources.parquet_files import open_parquet, parquet_errors, reopener
 from batch_assets.sources.parquet_groups import bytes_of, check_rows, narrow, stretches
-from batch_assets.sources.parquet_records import records_of, with_values
+from batch_assets.sources.parquet_records import records_of, rows_of, with_values
 from batch_assets.sources.partitions import Partitions, declare, no_values, repeated
 from batch_assets.sources.record_ids import NO_ID, id_hashes
 from batch_assets.sources.records import RecordBuilder
@@ -183,7 +182,7 @@ class ParquetSource:
                 used = batch if selected is present else batch.select(present)
                 numbers = kept_rows(np.arange(row, row + len(batch)), deleted)
                 if len(numbers) < len(batch) and used.num_columns:
-                    used = used.take(pa.array(numbers - row))
+                    used = rows_of(used, numbers - row)
                 if len(numbers):
                     used = with_values(used, beside, len(numbers))
                     yield records_of(builder, numbers, used, images, as_text)

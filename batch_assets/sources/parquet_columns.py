@@ -16,6 +16,7 @@ from batch_assets.sources.decoded import decoded_bytes
 from batch_assets.sources.json_values import too_large
 from batch_assets.sources.temporal import text_of_each
 from batch_assets.sources.value_texts import plain_array
+from batch_assets.sources.widening import is_integer
 
 _MARKED_TEXT = ("ENUM", "INTERVAL")
 _BOUND_BYTES = 48  # what writers leave of a bound at least
@@ -30,7 +31,7 @@ def declared_kinds(field: pa.Field, metadata: pq.FileMetaData, places: Mapping[s
     plan_type = declared_type(field.type)
     if plan_type is not None:
         kinds.add(plan_type)
-        if plan_type.removeprefix("u").startswith("int"):
+        if is_integer(plan_type):
             limits = np.iinfo(plan_type)
             possible = int(limits.min), int(limits.max)
             kinds.add(plan_type, *_range(places.get(field.name), metadata, possible))

@@ -34,7 +34,7 @@ def _open(
 ) -> pq.ParquetFile:
     file = _open_as("us", storage, path, metadata, dictionaries)
     leaves = map(file.metadata.schema.column, range(file.metadata.num_columns))
-    int96 = [leaf.path for leaf in leaves if leaf.physical_type == "INT96" and not leaf.max_repetition_level]
+    int96 = [leaf.path for leaf in leaves if leaf.physical_type == "INT96"]
     info = storage.info(path) if int96 else None
     if info is not None and _int96_unit(storage.uri, path, info.version, tuple(int96)) == "ns":
         return _open_as("ns", storage, path, file.metadata, dictionaries)
@@ -86,12 +86,19 @@ def _int96_unit(uri: str, path: str, version: str, leaves: tuple[str, ...]) -> s
 
 
 def _flat_columns(batch: pa.RecordBatch) -> list[pa.Array]:
-    """A batch's columns, those inside of structs in place of the structs."""
+    """A batch's columns, those inside of structs, lists and maps in place of these."""
     columns: list[Any] = batch.columns
-    while any(isinstance(column, pa.StructArray) for column in columns):
-        parts = [column.flatten() if isinstance(column, pa.StructArray) else [column] for column in columns]
-        columns = list(chain.from_iterable(parts))
+    while any(pa.types.is_nested(column.type) for column in columns):
+        columns = list(chain.from_iterable(map(_inside, columns)))
     return columns
+
+
+def _inside(column: Any) -> list[Any]:
+    if isinstance(column, pa.StructArray):
+        return column.flatten()
+    if isinstance(column, pa.MapArray):
+        return [column.keys, column.items]
+    return [column.flatten()] if pa.types.is_nested(column.type) else [column]
 
 
 @contextlib.contextmanager

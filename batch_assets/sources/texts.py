@@ -58,8 +58,13 @@ def check_text(value: Any, column: str) -> str | Fault:
         return Fault("no_text", f"there is no column {column!r}")
     if value is None:
         return Fault("no_text", f"column {column!r} is null")
+    return _not_string(column, kind_of(value))
+
+
+def kind_of(value: Any) -> str:
+    """What a value of JSON that is no string is, in words."""
     kinds = {bool: "a boolean", int: "a number", float: "a number", list: "an array", dict: "an object"}
-    return _not_string(column, kinds.get(type(value), type(value).__name__))
+    return kinds.get(type(value), type(value).__name__)
 
 
 def not_a_string(data_type: pa.DataType, column: str) -> Fault:

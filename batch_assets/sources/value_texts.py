@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
@@ -139,9 +140,11 @@ def json_ready(array: Any) -> pa.Array:
         return text_of_each(array, lambda value: format(value, "f"))
     if is_bytes(found):
         return text_of_each(array, lambda value: base64.b64encode(value).decode())
-    if found in (pa.float16(), pa.float32()):
-        # The shortest digits that mean this value: 0.1, not 0.10000000149011612.
+    # The shortest digits that mean this value: 0.1, not 0.10000000149011612.
+    if found == pa.float32():
         return array.cast(pa.string()).cast(pa.float64())
+    if found == pa.float16():
+        return text_of_each(array, lambda value: str(np.float16(value))).cast(pa.float64())
     return array
 
 

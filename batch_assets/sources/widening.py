@@ -48,7 +48,7 @@ def _within(lowest: int, highest: int, least: int, most: int) -> bool:
 
 
 def _wider(one: str, other: str, lowest: int, highest: int) -> str:
-    """The type for values of two types, which are not the same kind of JSON."""
+    """The type that holds the values of two types."""
     if one == other:
         return one
     if _is_number(one) and _is_number(other):
@@ -65,21 +65,22 @@ def _wider(one: str, other: str, lowest: int, highest: int) -> str:
         precision = max(int(each[2]) - int(each[3]) for each in decimals if each) + scale
         if precision <= MOST_DIGITS:
             return f"decimal128({precision}, {scale})"
-    if {one, other} == {"binary", _fixed(one, other)}:
+    if all(name == "binary" or FIXED_BINARY.fullmatch(name) for name in (one, other)):
         return "binary"
     return "string" if written_as_text(one) and written_as_text(other) else "json"
 
 
 def _is_number(name: str) -> bool:
-    return name in _FLOATS or _is_integer(name)
+    return name in _FLOATS or is_integer(name)
 
 
-def _is_integer(name: str) -> bool:
+def is_integer(name: str) -> bool:
+    """Whether it is a type of integers."""
     return name.removeprefix("u").startswith("int")
 
 
 def _wider_number(one: str, other: str, lowest: int, highest: int) -> str:
-    if _is_integer(one) != _is_integer(other):
+    if is_integer(one) != is_integer(other):
         return "float64" if _within(lowest, highest, *_EXACT) else "json"
     wide = max(one, other, key=_bits)
     if one in _FLOATS or (one.startswith("u") and other.startswith("u")):
@@ -92,10 +93,6 @@ def _wider_number(one: str, other: str, lowest: int, highest: int) -> str:
 
 def _bits(name: str) -> int:
     return int(re.sub("[a-z]", "", name))
-
-
-def _fixed(one: str, other: str) -> str:
-    return next((name for name in (one, other) if FIXED_BINARY.fullmatch(name)), "")
 
 
 def _wider_timestamp(one: str, other: str) -> str | None:

@@ -14,7 +14,7 @@ from batch_assets.errors import ConfigurationError
 from batch_assets.sharding.manifest import prepare_input
 from batch_assets.sharding.reading import read_rows, read_shard, sample_texts
 from batch_assets.sources.base import BATCH_BYTES
-from batch_assets_tests.sharding.planning import Planned, plan
+from batch_assets_tests.sharding.planning import Planned, plan, write_lines
 
 
 def write(path: Path, columns: dict[str, Any], **options: Any) -> Path:
@@ -193,7 +193,9 @@ def test_images_within_json_lines(tmp_path: Path) -> None:
     planned = plan(tmp_path / "a.jsonl", tmp_path / "root", image_column="image", columns=[])
     assert images(planned) == [b"image"]
     assert [r.code for r in planned.rejections()] == ["bad_url", "bad_url", "bad_url", "bad_url", "not_json"]
-    assert "column 'image' holds 7, which is no text" in "; ".join(r.message for r in planned.rejections())
+    assert "column 'image' holds a number, which is no text" in "; ".join(
+        r.message for r in planned.rejections()
+    )
     with pytest.raises(ConfigurationError, match=r"source\.image_column: 'photo' is in no record"):
         plan(tmp_path / "a.jsonl", tmp_path / "other", image_column="photo")
 
@@ -261,3 +263,13 @@ def test_rows_of_a_source_of_texts(tmp_path: Path) -> None:
         ("a.jsonl", 0): (None, "a"),
         ("a.jsonl", 3): (None, "d"),
     }
+
+
+def test_a_value_of_any_depth_costs_its_own_record(tmp_path: Path) -> None:
+    deep = "[" * 1_000 + "]" * 1_000
+    write_lines(
+        tmp_path / "in" / "a.jsonl", [f'{{"image": {deep}}}', '{"image": "https://example.org/a.jpg"}']
+    )
+    planned = plan(tmp_path / "in", tmp_path / "root", image_column="image", columns=[])
+    assert [(one.source_row, one.code) for one in planned.rejections()] == [(0, "bad_url")]
+    assert "holds an array, which is no text" in planned.rejections()[0].message

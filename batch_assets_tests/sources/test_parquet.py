@@ -6,11 +6,13 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from batch_assets.errors import SourceError
+from batch_assets.sources.parquet_records import rows_of
 from batch_assets_tests.sharding.planning import plan
 
 TEXTS = ["a", "b", None, " ", "e"]
@@ -241,3 +243,10 @@ def test_a_footer_that_contradicts_itself(tmp_path: Path) -> None:
         ):
             plan(tmp_path / "a.parquet", tmp_path / f"root{number}")
     assert len(found) == 3
+
+
+def test_rows_are_taken_from_views_of_text() -> None:
+    batch = pa.record_batch({"v": pa.array(["a", "b", "c", "d"], pa.string_view()), "n": range(4)})
+    taken = rows_of(batch, np.array([0, 2, 3]))
+    assert taken.to_pydict() == {"v": ["a", "c", "d"], "n": [0, 2, 3]}
+    assert rows_of(batch, np.array([], np.int64)).num_rows == 0

@@ -111,3 +111,17 @@ def test_time_zones_that_readers_do_not_know_become_utc(tmp_path: Path, zone: st
     planned = plan(tmp_path / "a.parquet", tmp_path / "root")
     assert planned.summary.columns["v"] == f"timestamp[us, {kept}]"
     assert planned.columns() == {"text": ["x"], "v": [EPOCH], "list": [[EPOCH]]}
+
+
+def test_nanoseconds_in_lists_of_int96_are_kept(tmp_path: Path) -> None:
+    times = pa.array([[1_000_000_001], [None], None], pa.list_(pa.timestamp("ns")))
+    table = pa.table({"text": ["x"] * 3, "v": times})
+    pq.write_table(table, tmp_path / "a.parquet", use_deprecated_int96_timestamps=True)
+    planned = plan(tmp_path / "a.parquet", tmp_path / "root")
+    assert planned.summary.columns["v"] == '{"list":"timestamp[ns]"}'
+    [[records]] = [planned.read(shard) for shard in planned.shards]
+    assert records.columns.column("v").cast(pa.list_(pa.int64())).to_pylist() == [
+        [1_000_000_001],
+        [None],
+        None,
+    ]

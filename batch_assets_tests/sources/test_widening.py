@@ -30,6 +30,7 @@ SAMPLES: dict[str, list[Any]] = {
     "string": ["a", '"'],
     "binary": [b"\xff", b""],
     "fixed_size_binary[2]": [b"\xff\x00", b"ab"],
+    "fixed_size_binary[3]": [b"\xff\x00\x01"],
     "date32": [DAY.date(), datetime.date(1, 1, 1)],
     "time32[ms]": [datetime.time(1, 2, 3, 4000), datetime.time()],
     "time64[us]": [datetime.time(1, 2, 3, 4), datetime.time()],
