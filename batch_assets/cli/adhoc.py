@@ -98,10 +98,10 @@ def _older_id(source: str, output: str, format: str | None) -> str | None:
         return owner["configuration"].get("source", {}).get("id_column")
     if format in ("webdataset", "imagefolder"):
         return KEY
-    first = first_of_format(source, format, [output]) if format == "img2dataset" else None
-    if first is None:
-        return None
     try:
+        first = first_of_format(source, format, [output]) if format == "img2dataset" else None
+        if first is None:
+            return None
         with parquet_errors(*first), open_parquet(*first) as file:
             return KEY if KEY in file.schema_arrow.names else None
     except (SourceError, OSError):  # told when the source is planned

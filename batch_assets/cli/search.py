@@ -11,6 +11,7 @@ import typer
 from batch_assets.cli import options
 from batch_assets.cli.console import errors, open_ledger, out
 from batch_assets.cli.target import find_pipeline
+from batch_assets.encoders.weights import is_user_model
 from batch_assets.errors import ConfigurationError
 from batch_assets.executors.registry import ExecutorHost, create_host
 from batch_assets.merge.search import Hit, open_published
@@ -98,7 +99,10 @@ def _with_prompt(settings: PipelineSettings, prompt: str | None) -> PipelineSett
 def _note_prompt(settings: PipelineSettings) -> None:
     """Say that a prompt that a person chose for the records is not put before the query."""
     model = settings.model
-    if model.prompt and model.query_prompt is None and not settings.source.images:
+    own = settings.source.images or is_user_model(
+        model
+    )  # of which the first has no prompt, the second one for both
+    if model.prompt and model.query_prompt is None and not own:
         errors.print(
             f"note: model.prompt, {model.prompt!r}, is put before records and not before what they are searched by, "
             "which gets the model's own for queries, if it has one; --prompt or model.query_prompt names another",

@@ -42,11 +42,11 @@ def check_parity(pipeline: Pipeline, manifest: Manifest, *, anew: bool = False) 
 
     A version that has passed is not compared again, unless `anew`. One that has not is: what kept it
     from passing, such as a library that was missing, may be mended since. What cannot be compared
-    has not passed. Raises StorageError only, where publishing waits for a store that may answer
-    another time.
+    has not passed, but takes no pass back. Raises StorageError only: where publishing waits for a store
+    that may answer another time, and where what was found cannot be kept.
     """
-    found = None if anew else read_parity(pipeline.storage, manifest.version)
-    if found is not None and found.passed:
+    found = read_parity(pipeline.storage, manifest.version)
+    if found is not None and found.passed and not anew:
         return found
     try:
         outcome = measure_parity(pipeline, manifest)
@@ -57,7 +57,8 @@ def check_parity(pipeline: Pipeline, manifest: Manifest, *, anew: bool = False) 
             ) from error
         kind = "" if isinstance(error, NotReady) else f"{type(error).__name__}: "
         outcome = ParityOutcome(False, f"could not be checked: {kind}{' '.join(str(error).split())}")
-    write_parity(pipeline.storage, manifest.version, outcome)
+    if outcome.compared or found is None or not found.passed:
+        write_parity(pipeline.storage, manifest.version, outcome)
     return outcome
 
 
@@ -75,8 +76,10 @@ def refusal(pipeline: Pipeline, merged: CheckedMerge, outcome: ParityOutcome) ->
         return None
     fate = "stays published, as it was before" if published else "is not published"
     return (
-        f"{version} {fate}: {outcome.sentence}. What may be the reason is in docs/operations.md, Parity; to publish it "
-        "all the same, set `parity: warn` in the pipeline's defs.yaml (`run … --save NAME` writes one), and run again"
+        f"{version} {fate}: {outcome.sentence}. What may be the reason is in docs/operations.md, Parity. If an earlier release "
+        f"has embedded the records wrongly, `batch-assets retry {pipeline.name} --recompute` embeds them again. "
+        "To publish it all the same, set `parity: warn` in the pipeline's defs.yaml (`run … --save NAME` writes one), "
+        "and run again"
     )
 
 

@@ -102,7 +102,7 @@ def _refuse_late_interaction(
 def _refuse_heads(model: ModelSettings, config: dict[str, Any], architectures: list[str]) -> None:
     """Refuse a bare transformers model that was trained for something else than its token vectors."""
     for name in architectures:
-        if _WRITERS.search(name) and not _reads_both_ways(config):
+        if _WRITERS.search(name) and not reads_both_ways(config):
             raise ModelError(
                 f"model {model.id!r} is a {name}: it writes texts, and its directory says nothing of how to pool the "
                 f"vectors of tokens (there is no modules.json); name a model for embeddings, {_POOLING}"
@@ -116,7 +116,8 @@ def _refuse_heads(model: ModelSettings, config: dict[str, Any], architectures: l
             )
 
 
-def _reads_both_ways(config: dict[str, Any]) -> bool:
+def reads_both_ways(config: dict[str, Any]) -> bool:
+    """Whether a token knows those behind it, too, by the model's configuration."""
     return (
         config.get("model_type") in _ENCODER_OF_TWO
         or config.get("is_causal") is False

@@ -22,6 +22,7 @@ def made_up_weights(module: Any, folder: Path) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for transformer in transformers_in(module):
+        buffers = dict(transformer.named_buffers())
         weights = {
             name: weight
             for name, weight in transformer.state_dict(keep_vars=True).items()
@@ -33,6 +34,14 @@ def made_up_weights(module: Any, folder: Path) -> dict[str, Any]:
             for name, weight in weights.items()
             if not getattr(weight, "_is_hf_initialized", False)
         }
+        if not buffers.keys().isdisjoint(unmarked):
+            # A buffer that was moved to another device is a new one, without the mark.
+            ends = {
+                end for names in _names_by_folder(folder).values() for key in names for end in _endings(key)
+            }
+            unmarked = {
+                name: one for name, one in unmarked.items() if name not in buffers or name not in ends
+            }
         # Where it marked nothing, it read nothing that fits; or code of the model's own read it, past transformers.
         found |= _without_stored(unmarked, folder) if len(unmarked) == len(weights) else unmarked
     return found

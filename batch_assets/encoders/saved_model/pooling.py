@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from batch_assets.encoders.saved_model.kinds import reads_both_ways
 from batch_assets.encoders.weights import locate_model
 from batch_assets.errors import ModelError
 from batch_assets.plain_text import plain_logger
@@ -58,10 +59,7 @@ def _refuse_decoder(model: Any, settings: ModelSettings) -> None:
     kind = getattr(config, "model_type", None)
     writes = kind in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     fills = kind in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    both_ways = getattr(config, "is_causal", True) is False or getattr(
-        config, "use_bidirectional_attention", False
-    )
-    if writes and not fills and not both_ways:
+    if writes and not fills and not reads_both_ways(config.to_dict()):
         raise ModelError(
             f"model {settings.id!r} is a decoder ({kind}), whose tokens know only those before them, and its "
             "directory says nothing of how to pool them (there is no modules.json); set model.pooling (last_token is "

@@ -11,7 +11,7 @@ from batch_assets.control.leases import exclusive
 from batch_assets.control.merging import CheckedMerge, merge_shards, publish_merge, shard_rates
 from batch_assets.control.parity import check_parity, refusal
 from batch_assets.control.pipeline import Pipeline
-from batch_assets.errors import AccountingError
+from batch_assets.errors import AccountingError, NotReady
 from batch_assets.merge.base import CheckOutcome
 from batch_assets.orchestration import metadata
 from batch_assets.orchestration.checks import (
@@ -93,7 +93,8 @@ def _checked(pipeline: Pipeline, merged: CheckedMerge, key: dg.AssetKey) -> Iter
         refused = refusal(pipeline, merged, parity)
         yield parity_result(key, parity, blocks=refused is not None)
         if refused is not None:
-            raise AccountingError(refused)
+            # What could not be compared may be by the next time, without any change of the shards.
+            raise (AccountingError if parity.compared else NotReady)(refused)
 
 
 def _outputs(merge_by: str | None) -> str:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from sentence_transformers.base.modules import Dense
-from transformers import BertConfig, BertModel
+from transformers import BertConfig, BertModel, ResNetConfig, ResNetModel
 
 from batch_assets.encoders.saved_model.made_up import made_up_weights
 from batch_assets.errors import ModelError
@@ -82,3 +82,13 @@ def test_weights_that_are_made_up_are_refused_by_name(damage: str, tmp_path: Pat
     make, says = DAMAGED[damage]
     with pytest.raises(ModelError, match=says):
         vectors(made(make, tmp_path))
+
+
+def test_buffers_that_were_moved_are_not_made_up(tmp_path: Path) -> None:
+    config = ResNetConfig(
+        num_channels=3, embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], layer_type="basic"
+    )
+    ResNetModel(config).save_pretrained(tmp_path)
+    model = ResNetModel.from_pretrained(tmp_path)
+    # As to another device: parameters stay the objects that they are, buffers do not.
+    assert made_up_weights(model.to(torch.float64), tmp_path) == {}
