@@ -9,8 +9,9 @@ from typing import Any, cast
 
 import pyarrow as pa
 
-from batch_assets.errors import BatchAssetsError, ConfigurationError
+from batch_assets.errors import BatchAssetsError
 from batch_assets.storage.base import CHUNK_BYTES, FileInfo, Output, VersionMismatch, join_uri, refuse_large
+from batch_assets.storage.credentials import s3_access
 from batch_assets.storage.object_errors import explain
 from batch_assets.storage.object_files import ObjectInput, ObjectOutput
 
@@ -194,30 +195,16 @@ def _open_bucket(scheme: str, bucket: str, _process: int, _environment: tuple[tu
         return GCSStore(bucket, retry_config=cast("Any", _RETRY))
     if scheme == "az":
         return AzureStore(bucket, retry_config=cast("Any", _RETRY))
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    access = s3_access(bucket)
     options: dict[str, Any] = {"retry_config": _RETRY}
-    if endpoint and not endpoint.startswith(("http://", "https://")):
-        raise ConfigurationError(
-            f"AWS_ENDPOINT_URL: {endpoint!r} is no URL; write http://host:port or https://host"
-        )
-    if endpoint:
-        options["endpoint"] = endpoint
-    if endpoint.startswith("http://"):
+    if access.endpoint:
+        options["endpoint"] = access.endpoint
+    if access.allows_http:
         options["client_options"] = {"allow_http": True}
-    if not os.environ.get("AWS_ACCESS_KEY_ID") and not os.environ.get("AWS_SKIP_SIGNATURE"):
-        # Profiles, SSO and roles are botocore's business; obstore alone knows only the environment.
-        import boto3
+    if access.session is not None:
         from obstore.auth.boto3 import Boto3CredentialProvider
 
-        session = boto3.Session()
-        if session.get_credentials() is None:
-            raise ConfigurationError(
-                f"s3://{bucket}: no AWS credentials were found; set AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE (AWS_SKIP_SIGNATURE=true for a public bucket)"
-            )
-        options["credential_provider"] = Boto3CredentialProvider(session)
-        region = region or session.region_name
-    if region:
-        options["region"] = region
+        options["credential_provider"] = Boto3CredentialProvider(access.session)
+    if access.region:
+        options["region"] = access.region
     return S3Store(bucket, **options)
