@@ -76,8 +76,9 @@ def refusal(pipeline: Pipeline, merged: CheckedMerge, outcome: ParityOutcome) ->
         return None
     fate = "stays published, as it was before" if published else "is not published"
     return (
-        f"{version} {fate}: {outcome.sentence}. What may be the reason is in docs/operations.md, Parity. If an earlier release "
-        f"has embedded the records wrongly, `batch-assets retry {pipeline.name} --recompute` embeds them again. "
+        f"{version} {fate}: {outcome.sentence}. What may be the reason is in docs/operations.md, Parity. If an earlier "
+        "release has embedded the records wrongly, "
+        f"`batch-assets retry {pipeline.name} --recompute` embeds them again. "
         "To publish it all the same, set `parity: warn` in the pipeline's defs.yaml (`run … --save NAME` writes one), "
         "and run again"
     )
