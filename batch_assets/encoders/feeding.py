@@ -120,9 +120,7 @@ class LibraryFeed:
             counts.append(_count_tokens(features))
             if self._invisible is not None:
                 ids.append(_ids(features))
-        found = self._invisible.find(ids) if self._invisible is not None else {}
-        # What has no token at all is told by that.
-        return _prepared(texts, counts, {place: fault for place, fault in found.items() if counts[place]})
+        return _prepared(texts, counts, self._invisible.find(ids) if self._invisible is not None else {})
 
     def features(self, inputs: Sequence[str]) -> dict[str, Any]:
         with self._lock:
@@ -134,8 +132,9 @@ class LibraryFeed:
         """None where the library makes no ids of texts, or can make nothing of an empty one."""
         unknown = getattr(getattr(self._model[0], "tokenizer", None), "unk_token_id", None)
         try:
-            if not _count_tokens(self.features([""])):
-                return None  # its ids are a filling, which the id of a word may be, too
+            empty = self.features([""])
+            if len(_ids(empty)) and not _count_tokens(empty):
+                return None  # these ids are a filling, which the id of a word may be, too
             return InvisibleTexts(lambda text: _ids(self.features([text])), unknown)
         except Exception:  # whatever a model's own code raises: its texts are taken as they are
             return None

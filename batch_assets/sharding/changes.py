@@ -14,7 +14,7 @@ from batch_assets.sources.foreign import FileRules, is_metadata, roots_around
 from batch_assets.sources.formats import is_of_format
 from batch_assets.sources.image_listing import PlannedImage
 from batch_assets.sources.listing import list_source, locate
-from batch_assets.sources.tables.markers import TABLE_FORMATS, is_table
+from batch_assets.sources.tables.markers import TABLE_FORMATS, is_table, table_at
 from batch_assets.sources.tables.reading import table_version
 from batch_assets.sources.visibility import excluding, visible
 from batch_assets.storage import FileInfo, Storage
@@ -56,8 +56,9 @@ def compare_source(
     location = locate(source_uri(settings))
     storage = location.storage
     if format in TABLE_FORMATS:
-        looked_at = f"{_VERSION}{table_version(format, storage)}"
-        if after == looked_at:
+        # Of a folder that is such a table no more, the comparison says so.
+        looked_at = f"{_VERSION}{table_version(format, storage)}" if table_at(storage) == format else None
+        if looked_at is not None and after == looked_at:
             return SourceChanges([], [], [], looked_at)
         changes = _compare_table(settings, planned(None, None), format, full=full)
         return changes if changes.new else replace(changes, cursor=looked_at)
