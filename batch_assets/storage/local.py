@@ -6,7 +6,6 @@ import fcntl
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +14,7 @@ from typing import Self
 import pyarrow as pa
 
 from batch_assets.storage.base import CHUNK_BYTES, FileInfo, Output, VersionMismatch, refuse_large
-from batch_assets.storage.local_files import explained, open_regular, refuse_irregular
+from batch_assets.storage.local_files import explained, open_regular, open_temporary, refuse_irregular
 
 _READ_BYTES = 2**20  # more is no faster here, and twice as much waits in memory
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK}
@@ -149,7 +148,7 @@ class _LocalOutput:
         self._target = target
         with explained(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            handle, self._temporary = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
+            handle, self._temporary = open_temporary(target)
         self._file = os.fdopen(handle, "wb")
 
     @property
@@ -173,7 +172,6 @@ class _LocalOutput:
         try:
             with explained(self._target):
                 self._file.flush()
-                os.fchmod(self._file.fileno(), 0o644)
                 os.fsync(self._file.fileno())
                 self._file.close()
                 os.replace(self._temporary, self._target)
@@ -217,12 +215,11 @@ def _demand(path: str, status: os.stat_result, version: str | None) -> None:
 def _temporary_with(target: Path, data: bytes) -> Iterator[str]:
     """A synced file with `data` beside `target`; removed at the end if it is still there."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
+    handle, temporary = open_temporary(target)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
-            os.fchmod(file.fileno(), 0o644)
             os.fsync(file.fileno())
         yield temporary
     finally:
