@@ -26,6 +26,10 @@ class StorageError(BatchAssetsError):
     """A store does not answer as it should: no network, a refused request, a broken object."""
 
 
+class StoreUnavailable(StorageError):
+    """A store gives no answer, or asks to wait: the same request may succeed later."""
+
+
 class ModelError(BatchAssetsError):
     """A model cannot be found, loaded or trusted."""
 

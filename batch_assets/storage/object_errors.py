@@ -1,40 +1,173 @@
-"""What object stores say, in one sentence with the bucket, the reason and the next step."""
+"""What the answers of object stores mean: the store's own words first, then the step that fits.
 
-from batch_assets.errors import ConfigurationError, StorageError
+Whether to try again is in the error's class: StoreUnavailable is the one that time may mend. How
+an answer is read is in `object_answers.py`.
+"""
 
-# What an answer contains → what to say of it. The first match counts.
-_CONFIGURATION = (
-    ("NoSuchBucket", "there is no such bucket; create it, or correct its name"),
-    ("InvalidAccessKeyId", "the access key is unknown; check AWS_ACCESS_KEY_ID or AWS_PROFILE"),
-    ("SignatureDoesNotMatch", "the secret key does not fit the access key; check AWS_SECRET_ACCESS_KEY"),
-    ("ExpiredToken", "the credentials have expired; renew them"),
-    ("redirect", "the bucket lies in another region; set AWS_REGION to the bucket's"),
-    ("401 Unauthorized", "the credentials were refused; check the credentials in use"),
-    ("403 Forbidden", "access is denied; it takes s3:ListBucket, s3:GetObject and s3:PutObject there"),
-    ("credential", "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"),
-)  # fmt: skip
+from dataclasses import dataclass
+
+from batch_assets.errors import BatchAssetsError, ConfigurationError, StorageError, StoreUnavailable
+from batch_assets.storage.object_answers import Answer, parse_answer
+
+
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    kind: type[BatchAssetsError]
+    step: str
+
+
+def _meanings(kind: type[BatchAssetsError], step: str, *codes: str) -> dict[str, _Meaning]:
+    return dict.fromkeys(codes, _Meaning(kind, step))
+
+
+_AWAY = _Meaning(StoreUnavailable, "the store cannot serve this now; go on with the same command in a while")
+_REFUSED = _Meaning(StorageError, "the store refuses this request; correct what it names")
+_REGION = _Meaning(ConfigurationError, "the bucket lies in another region; set AWS_REGION to the bucket's")
+_CHECKSUM = _Meaning(
+    ConfigurationError,
+    "where the bucket wants checksums (Object Lock does), set AWS_CHECKSUM_ALGORITHM=SHA256",
+)
+_KMS = _Meaning(
+    ConfigurationError,
+    "allow kms:Decrypt and kms:GenerateDataKey on the bucket's KMS key, and see that the key is enabled",
+)
+_NO_SUCH_REQUEST = _Meaning(
+    ConfigurationError,
+    "the store does not know this request; use one that takes conditional writes (If-None-Match, If-Match) and "
+    "deletes many objects at once",
+)
+_CREDENTIALS = {
+    "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or AWS_PROFILE",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS",
+    "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or AZURE_STORAGE_SAS_TOKEN",
+}
+_ALLOWED = {
+    "s3": "allow s3:ListBucket on the bucket, and s3:GetObject, s3:PutObject and s3:DeleteObject on what is in it",
+    "gs": "allow storage.objects.list, .get, .create and .delete there (Storage Object User)",
+    "az": "give access to the container's blobs (Storage Blob Data Contributor)",
+}
+_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
+_MISSING = ("NoSuchKey", "BlobNotFound", "CannotVerifyCopySource")
+_MEANINGS = {
+    **_meanings(ConfigurationError, "there is no such bucket; create it, or correct its name", *_NO_BUCKET),
+    **_meanings(
+        ConfigurationError,
+        "set this machine's clock, best by NTP",
+        "RequestTimeTooSkewed",
+        "RequestExpired",
+        "RequestInTheFuture",
+    ),
+    **_meanings(
+        ConfigurationError,
+        "the credentials have expired; renew them",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "TokenRefreshRequired",
+    ),
+    **_meanings(
+        ConfigurationError,
+        "the access key is unknown; check AWS_ACCESS_KEY_ID or AWS_PROFILE",
+        "InvalidAccessKeyId",
+    ),
+    **_meanings(
+        ConfigurationError,
+        "the secret key does not fit the access key; check AWS_SECRET_ACCESS_KEY",
+        "SignatureDoesNotMatch",
+    ),
+    **_meanings(
+        StorageError,
+        "the object is archived; restore it (on S3 `aws s3api restore-object`), then go on with the same command",
+        "InvalidObjectState",
+        "BlobArchived",
+        "BlobBeingRehydrated",
+    ),
+    **_meanings(
+        StorageError, "the upload was ended by somebody else; go on with the same command", "NoSuchUpload"
+    ),
+    **dict.fromkeys(
+        ("PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed", "IncorrectEndpoint"),
+        _REGION,
+    ),
+    **dict.fromkeys(
+        (
+            *("RequestTimeout", "SlowDown", "ServiceUnavailable", "InternalError", "RequestLimitExceeded"),
+            *("OperationAborted", "ConditionalRequestConflict", "ServerBusy", "OperationTimedOut"),
+        ),
+        _AWAY,
+    ),
+    **dict.fromkeys(("NotImplemented", "501 Not Implemented"), _NO_SUCH_REQUEST),
+}
 
 
 def explain(uri: str, error: Exception) -> Exception:
-    """The error to raise in place of obstore's; the same one where callers know what to do with it."""
+    """The error to raise in place of obstore's; the same one where it is none of a store."""
     from obstore.exceptions import BaseError, InvalidPathError
 
-    text = str(error)
-    if "NoSuchBucket" in text:
-        return ConfigurationError(f"{uri}: {_CONFIGURATION[0][1]}")
-    if isinstance(error, FileNotFoundError):
-        return FileNotFoundError(uri)
     # obstore's writer says the same as a plain OSError.
     if not isinstance(error, BaseError | OSError):
         return error
+    answer = parse_answer(error)
+    if isinstance(error, FileNotFoundError) and _is_missing_object(answer):
+        return FileNotFoundError(uri)
     if isinstance(error, InvalidPathError):
         return StorageError(
-            f"{uri}: a key there has an empty part, '.' or '..'; rename that object ({text.splitlines()[0]})"
+            f"{uri}: a key there has an empty part, '.' or '..'; rename that object ({answer.message})"
         )
-    if type(error).__name__ in ("AlreadyExistsError", "PreconditionError"):
-        return error
-    for mark, sentence in _CONFIGURATION:
-        if mark in text:
-            return ConfigurationError(f"{uri}: {sentence}")
-    reason = text.split("\n", 1)[0].removeprefix("Generic S3 error: ")
-    return StorageError(f"{uri}: {reason[:300]}; check the network and AWS_ENDPOINT_URL, then try again")
+    meaning = _meaning(answer, uri.partition("://")[0])
+    return meaning.kind(f"{uri}: {answer}; {meaning.step}")
+
+
+def refused_settings(uri: str, error: Exception) -> ConfigurationError:
+    """What it means that a store cannot even be named: nothing has been sent yet."""
+    return ConfigurationError(
+        f"{uri}: {parse_answer(error)}; correct the environment variables of the store (AWS_…, GOOGLE_…, AZURE_…)"
+    )
+
+
+def is_taken(error: Exception) -> bool:
+    """Whether a refused `create` proves that the object is there: 409 has other reasons, too."""
+    answer = parse_answer(error)
+    return answer.status in (304, 412) or answer.code in ("BlobAlreadyExists", "409 Conflict")
+
+
+def is_bucket_missing(error: Exception) -> bool:
+    return parse_answer(error).code in _NO_BUCKET
+
+
+def is_silent_refusal(error: Exception) -> bool:
+    """Whether the request was a HEAD that was refused: its answer has no room for a reason."""
+    answer = parse_answer(error)
+    return answer.method == "HEAD" and 400 <= answer.status < 500 and answer.status not in (404, 408, 429)
+
+
+def _is_missing_object(answer: Answer) -> bool:
+    """Whether a 404 is about the object. Who writes needs none there: then it is about something else."""
+    if answer.code in _NO_BUCKET:
+        return False
+    return answer.code in _MISSING or answer.method not in ("PUT", "POST")
+
+
+def _meaning(answer: Answer, scheme: str) -> _Meaning:
+    code, status, words = answer.code, answer.status, answer.message.lower()
+    if code.startswith("KMS.") or "kms:" in words:
+        return _KMS
+    if code == "InvalidRequest" and ("checksum" in words or "content-md5" in words):
+        return _CHECKSUM
+    if code in _MEANINGS:
+        return _MEANINGS[code]
+    if "redirect without location" in words or 300 <= status < 400:
+        return _REGION
+    if status in (408, 429) or status >= 500:
+        return _AWAY
+    if status == 401:
+        return _Meaning(ConfigurationError, f"check {_CREDENTIALS[scheme]}")
+    if status == 403 or code == "AccessDenied":
+        return _Meaning(ConfigurationError, _ALLOWED[scheme])
+    if status == 404:
+        return _Meaning(ConfigurationError, "check the bucket's name and the store's endpoint")
+    if status:
+        return _REFUSED
+    if "credential" in words or "token" in words:
+        return _Meaning(StoreUnavailable, f"check the network, and set {_CREDENTIALS[scheme]}")
+    endpoint = " and AWS_ENDPOINT_URL" if scheme == "s3" else ""
+    return _Meaning(StoreUnavailable, f"check the network{endpoint}, then try again")

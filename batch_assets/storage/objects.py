@@ -12,7 +12,13 @@ import pyarrow as pa
 from batch_assets.errors import BatchAssetsError
 from batch_assets.storage.base import CHUNK_BYTES, FileInfo, Output, VersionMismatch, join_uri, refuse_large
 from batch_assets.storage.credentials import s3_access
-from batch_assets.storage.object_errors import explain
+from batch_assets.storage.object_errors import (
+    explain,
+    is_bucket_missing,
+    is_silent_refusal,
+    is_taken,
+    refused_settings,
+)
 from batch_assets.storage.object_files import ObjectInput, ObjectOutput
 
 _TOLD_BY = ("AWS_", "GOOGLE_", "AZURE_")
@@ -27,8 +33,12 @@ class ObjectStorage:
         scheme, _, rest = uri.partition("://")
         bucket, _, self._prefix = rest.partition("/")
         self._bucket = f"{scheme}://{bucket}"
-        with self._explained(""):
+        try:
             self._store = _bucket(scheme, bucket)
+        except BatchAssetsError:
+            raise
+        except Exception as error:
+            raise refused_settings(uri, error) from error
 
     def _path(self, path: str) -> str:
         return "/".join(part for part in (self._prefix, path) if part)
@@ -38,13 +48,24 @@ class ObjectStorage:
         """Put what the store says into one sentence; a missing object stays FileNotFoundError."""
         try:
             yield
-        except BatchAssetsError:
+        except (BatchAssetsError, VersionMismatch):
             raise
         except Exception as error:
-            explained = explain(f"{self._bucket}/{self._path(path)}", error)
+            told = self._reason(path) or error if is_silent_refusal(error) else error
+            explained = explain(f"{self._bucket}/{self._path(path)}", told)
             if explained is error:
                 raise
             raise explained from error
+
+    def _reason(self, path: str) -> Exception | None:
+        """What the store says to a GET where a HEAD was refused; None where it does not refuse that."""
+        import obstore
+
+        try:
+            obstore.get(self._store, self._path(path), options={"range": (0, 1)})
+        except Exception as error:
+            return error
+        return None
 
     def read(self, path: str) -> bytes:
         import obstore
@@ -102,8 +123,10 @@ class ObjectStorage:
         with self._explained(path):
             try:
                 obstore.put(self._store, self._path(path), data, mode="create", use_multipart=False)
-            except AlreadyExistsError:
-                return False
+            except AlreadyExistsError as error:
+                if is_taken(error):
+                    return False
+                raise
             return True
 
     def replace(self, path: str, data: bytes, version: str) -> bool:
@@ -113,8 +136,13 @@ class ObjectStorage:
         mode = cast("Any", {"e_tag": version})
         try:
             with self._explained(path):
-                obstore.put(self._store, self._path(path), data, mode=mode, use_multipart=False)
-        except (PreconditionError, FileNotFoundError):
+                try:
+                    obstore.put(self._store, self._path(path), data, mode=mode, use_multipart=False)
+                except PreconditionError as error:
+                    if is_bucket_missing(error):
+                        raise
+                    return False
+        except FileNotFoundError:
             return False
         return True
 
