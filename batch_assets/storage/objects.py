@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 
-from batch_assets.errors import BatchAssetsError
+from batch_assets.errors import BatchAssetsError, StoreUnavailable
 from batch_assets.storage.base import CHUNK_BYTES, FileInfo, Output, VersionMismatch, join_uri, refuse_large
 from batch_assets.storage.credentials import s3_access
 from batch_assets.storage.object_errors import (
@@ -20,8 +20,11 @@ from batch_assets.storage.object_errors import (
     refused_settings,
 )
 from batch_assets.storage.object_files import ObjectInput, ObjectOutput
+from batch_assets.storage.threads import map_in_order, threads_for
 
 _TOLD_BY = ("AWS_", "GOOGLE_", "AZURE_")
+MOST_COPIED_BY_S3 = 5 * 2**30
+"""More it copies in parts only, which obstore does not ask for: such bytes go through this machine."""
 _RETRY = {"max_retries": 8, "retry_timeout": timedelta(seconds=60)}
 
 
@@ -33,6 +36,7 @@ class ObjectStorage:
         scheme, _, rest = uri.partition("://")
         bucket, _, self._prefix = rest.partition("/")
         self._bucket = f"{scheme}://{bucket}"
+        self._scheme = scheme
         try:
             self._store = _bucket(scheme, bucket)
         except BatchAssetsError:
@@ -79,7 +83,7 @@ class ObjectStorage:
         try:
             with self._explained(path):
                 result = obstore.get(self._store, self._path(path))
-                return self._whole(path, result), _version(result.meta)
+                return self._whole(path, result), self._replaceable(result.meta)
         except FileNotFoundError:
             return None
 
@@ -133,7 +137,7 @@ class ObjectStorage:
         import obstore
         from obstore.exceptions import PreconditionError
 
-        mode = cast("Any", {"e_tag": version})
+        mode = cast("Any", {"version" if self._scheme == "gs" else "e_tag": version})
         try:
             with self._explained(path):
                 try:
@@ -145,6 +149,10 @@ class ObjectStorage:
         except FileNotFoundError:
             return False
         return True
+
+    def _replaceable(self, meta: Any) -> str:
+        """By what `replace` tells a store which content it was: Google's takes a generation, others the entity tag."""
+        return str(meta["version"]) if self._scheme == "gs" else _version(meta)
 
     def write(self, path: str, data: bytes) -> None:
         import obstore
@@ -188,15 +196,39 @@ class ObjectStorage:
     def copy(self, source: str, target: str) -> None:
         import obstore
 
-        with self._explained(source):
-            obstore.copy(self._store, self._path(source), self._path(target))
+        try:
+            with self._explained(source):
+                obstore.copy(self._store, self._path(source), self._path(target))
+        except BatchAssetsError as refused:
+            info = None
+            if self._scheme == "s3" and not isinstance(refused, StoreUnavailable):
+                with contextlib.suppress(BatchAssetsError):  # what was said first is the reason
+                    info = self.info(source)
+            if info is None or info.size <= MOST_COPIED_BY_S3:
+                raise
+            with self.open_output(target) as output:
+                for chunk in self.stream(source, 0, info.size, info.version):
+                    output.write(chunk)
 
     def delete(self, paths: Sequence[str]) -> None:
+        for start in range(0, len(paths), 1000):
+            some = paths[start : start + 1000]
+            if self._delete(some) or len(some) == 1:
+                continue
+            # The first one that is gone has ended the deletion of others: Google's store takes one key at a time.
+            for _ in map_in_order(lambda path: self._delete([path]), some, threads_for(self)):
+                pass
+
+    def _delete(self, paths: Sequence[str]) -> bool:
+        """Delete objects; False where one is gone, and others may be left for that reason."""
         import obstore
 
-        for start in range(0, len(paths), 1000):
-            with contextlib.suppress(FileNotFoundError), self._explained(""):
-                obstore.delete(self._store, [self._path(path) for path in paths[start : start + 1000]])
+        try:
+            with self._explained(""):
+                obstore.delete(self._store, [self._path(path) for path in paths])
+        except FileNotFoundError:
+            return False
+        return True
 
 
 def _info(path: str, meta: Any) -> FileInfo:
