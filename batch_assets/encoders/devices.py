@@ -4,6 +4,7 @@ import functools
 import os
 from pathlib import Path
 
+from batch_assets.encoders.control_groups import cpu_quota
 from batch_assets.errors import ModelError
 from batch_assets.module_loading import load_modules
 
@@ -51,11 +52,8 @@ def split_cores(cores: int) -> tuple[int, int]:
 def available_cores() -> int:
     """Cores this process may use: its affinity, and its container's quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-    except (OSError, ValueError):
-        return cores
-    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
+    quota = cpu_quota()
+    return cores if quota is None else max(1, min(cores, int(quota)))
 
 
 def processor_peak(dtype: str) -> float:
