@@ -5,36 +5,78 @@ Loading imports neither torch nor boto3: heavy libraries are imported where they
 
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
+
+from batch_assets.plain_text import plain_logger
+
+if TYPE_CHECKING:
+    from batch_assets.components.declared import Declared
 
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 
+logger = plain_logger(__name__)
+
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """All pipelines of this deployment, its resources and sensors. Raises ConfigurationError."""
-    import batch_assets.defs
-    from batch_assets.components.attributes import DEFAULT_DEFS, defs_folder, load_folder
+    """All pipelines of this deployment, its resources and sensors.
+
+    Raises ConfigurationError for a folder that is not there, and where Dagster asks if all is right
+    for every pipeline that is not; otherwise such a pipeline shows itself as broken, and the others go on.
+    """
+    from batch_assets.components.declared import DEFAULT_DEFS, defs_folder, load_folder, validating
     from batch_assets.errors import ConfigurationError
-    from batch_assets.orchestration.pipeline import build_pipeline_definitions
-    from batch_assets.orchestration.shared import build_shared_definitions
 
     try:
         folder = defs_folder(None)
-        pipelines = load_folder(folder)
+        declared = load_folder(folder)
+        if declared.problems and validating():
+            raise ConfigurationError("; ".join(declared.problems))
     except ConfigurationError as error:
         raise error.with_traceback(None) from None  # a sentence, not a wall of our own frames
     # Most runs have one step, and a run is a process of its own already.
     executor = dg.Definitions(executor=dg.in_process_executor)
-    if folder == DEFAULT_DEFS:
-        tree = dg.ComponentTree.from_module(batch_assets.defs, project_root=Path(__file__).parent.parent)
+    found = (_of_own_folder(declared) if folder == DEFAULT_DEFS else None) or _alone(declared)
+    return dg.Definitions.merge(executor, found)
+
+
+def _of_own_folder(declared: "Declared") -> dg.Definitions | None:
+    """Everything under `defs/`, by Dagster's own loader; None where that cannot load it as a whole."""
+    import batch_assets.defs
+    from batch_assets.components.declared import DEFAULT_DEFS
+
+    if not declared.pipelines or any(one.unreadable for one in declared.broken):
+        return None
+    tree = dg.ComponentTree.from_module(batch_assets.defs, project_root=Path(__file__).parent.parent)
+    try:
         # By its path: asked for as a whole, the tree would import every component of every
         # installed package, for the UI's list of component types, and boto3 with them.
-        found = [tree.build_defs(DEFAULT_DEFS)]
-    else:
-        found = [build_pipeline_definitions(settings) for settings in pipelines.values()]
-    if folder != DEFAULT_DEFS or not pipelines:
-        found.append(build_shared_definitions())
-    return dg.Definitions.merge(executor, *found)
+        return tree.build_defs(DEFAULT_DEFS)
+    except Exception:
+        logger.exception(
+            "what lies beside the pipelines in %s cannot be loaded, and is left out", DEFAULT_DEFS
+        )
+        return None
+
+
+def _alone(declared: "Declared") -> dg.Definitions:
+    """The pipelines and nothing else, each built by itself."""
+    from batch_assets.orchestration.broken import build_broken_definitions, name_shown
+    from batch_assets.orchestration.pipeline import build_pipeline_definitions
+    from batch_assets.orchestration.shared import build_shared_definitions
+
+    found = [build_pipeline_definitions(settings) for settings in declared.pipelines.values()]
+    reasons: dict[str, list[str]] = {}
+    for one in declared.broken:
+        logger.error("left out: %s", one.reason)
+        # Another one may have the name of the folder of a file that cannot be read.
+        name = name_shown(one.name if one.name not in declared.pipelines else f"_{one.name}")
+        reasons.setdefault(name, []).append(one.reason)
+    found += [build_broken_definitions(name, why) for name, why in reasons.items()]
+    for sentence in declared.shared_roots:
+        logger.warning("%s", sentence)
+    project = {key for settings in declared.pipelines.values() for key in settings.resources}
+    return dg.Definitions.merge(build_shared_definitions(project), *found)

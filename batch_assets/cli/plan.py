@@ -12,7 +12,7 @@ from batch_assets.cli import options
 from batch_assets.cli.console import emit_json, errors, open_ledger, out
 from batch_assets.cli.saving import save_pipeline
 from batch_assets.cli.target import choose_pipeline
-from batch_assets.components.attributes import defs_folder
+from batch_assets.components.declared import defs_folder
 from batch_assets.control.estimate import Estimate, called_singly, estimate, usd_per_record
 from batch_assets.control.preflight import check_configuration
 from batch_assets.control.preview import preview_plan

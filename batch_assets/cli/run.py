@@ -12,7 +12,7 @@ from batch_assets.cli.console import emit, errors, open_ledger
 from batch_assets.cli.progress import EmbeddingProgress
 from batch_assets.cli.saving import save_pipeline
 from batch_assets.cli.target import choose_pipeline
-from batch_assets.components.attributes import defs_folder
+from batch_assets.components.declared import defs_folder
 from batch_assets.control.preflight import check_configuration, check_model
 from batch_assets.control.status import Status, read_status
 from batch_assets.embeddings.accounting import Accounting

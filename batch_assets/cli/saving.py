@@ -5,7 +5,8 @@ from pathlib import Path
 import yaml
 
 from batch_assets.cli.console import errors
-from batch_assets.components.attributes import COMPONENT_TYPE, load_folder
+from batch_assets.components.attributes import COMPONENT_TYPE
+from batch_assets.components.declared import load_folder
 from batch_assets.errors import ConfigurationError
 from batch_assets.settings.pipeline import PIPELINE_NAME, PipelineSettings
 from batch_assets.storage import normalize_uri
@@ -19,7 +20,12 @@ def check_savable(settings: PipelineSettings, folder: Path) -> None:
     file = _file(settings, folder)
     if file.exists() and file.read_text(encoding="utf-8") != _text(settings):
         raise ConfigurationError(f"--save {name}: {file} exists and says something else; choose another name")
-    for other in load_folder(folder).values():
+    declared = load_folder(folder)
+    if declared.why_broken(name) is not None and not file.exists():
+        raise ConfigurationError(
+            f"--save {name}: that may be a pipeline's in {folder} already: {declared.why_broken(name)}"
+        )
+    for other in declared.pipelines.values():
         same_root = normalize_uri(other.output.root) == normalize_uri(settings.output.root)
         if other.name == name and not file.exists():
             raise ConfigurationError(

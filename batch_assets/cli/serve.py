@@ -9,7 +9,8 @@ import typer
 
 from batch_assets.cli import options
 from batch_assets.cli.console import emit, errors, open_ledger
-from batch_assets.components.attributes import defs_folder, load_folder
+from batch_assets.cli.target import warn_of_others
+from batch_assets.components.declared import defs_folder, load_folder
 from batch_assets.errors import ConfigurationError
 from batch_assets.home import dagster_home
 from batch_assets.notifications.registry import create_notifiers
@@ -33,7 +34,7 @@ def serve(
 
     token = _token()
     folder = defs_folder(defs)
-    load_folder(folder)
+    warn_of_others(load_folder(folder))
     ledger, notifiers = open_ledger(), create_notifiers()
     with _listening(host, port) as listening:
         address = listening.getsockname()

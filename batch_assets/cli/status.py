@@ -23,7 +23,7 @@ def status(
 ) -> None:
     """Show how far a pipeline is."""
     ledger = open_ledger()
-    found = read_status(find_pipeline(pipeline, ledger, defs, executor_acts=False), ledger)
+    found = read_status(find_pipeline(pipeline, ledger, defs, executor_acts=False, as_it_ran=True), ledger)
     if json:
         values = asdict(found)
         emit_json({name: values[name] for name in JSON_FIELDS})

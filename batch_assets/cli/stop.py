@@ -13,7 +13,7 @@ from batch_assets.executors.registry import create_host
 def stop(pipeline: options.Target, defs: options.Defs = None) -> None:
     """Stop a pipeline: nothing more is started, runs end after their present batch, jobs at a service are stopped."""
     ledger = open_ledger()
-    settings = find_pipeline(pipeline, ledger, defs)
+    settings = find_pipeline(pipeline, ledger, defs, as_it_ran=True)
     refuse_namesake(pipeline, settings, ledger)
     executor = create_host(settings.executor.type).executor(settings)
     known = known_pipeline(settings, ledger, executor)

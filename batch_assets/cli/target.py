@@ -4,6 +4,7 @@ What a pipeline may do was said on this machine: on the command line, in a YAML 
 ledger ran it. An output root says what it holds, and allows nothing.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import orjson
 
 from batch_assets import paths
 from batch_assets.cli.adhoc import adhoc_settings
+from batch_assets.cli.console import errors
 from batch_assets.cli.saving import check_savable
-from batch_assets.components.attributes import default_name, defs_folder, load_file, load_folder
+from batch_assets.components.attributes import default_name, load_file
+from batch_assets.components.declared import Declared, defs_folder, load_folder
 from batch_assets.control.ownership import read_owner
 from batch_assets.errors import ConfigurationError
 from batch_assets.ledger.ledger import Ledger
@@ -30,29 +33,54 @@ def find_pipeline(
     allowed: Permissions = NOTHING,
     *,
     executor_acts: bool = True,
+    as_it_ran: bool = False,
 ) -> PipelineSettings:
     """Settings of the pipeline named `target`, or of the one that owns the output root `target`.
 
     Declared pipelines come first, then what the ledger knows them by, then what `pipeline.json` under
     the root says. The last is data: what it allows does not count, but only what is `allowed` here.
     `executor_acts` says that the verb has the executor do something, which a root may order in place
-    only. Raises ConfigurationError, naming what there is.
+    only; `as_it_ran`, that where the declaration is broken, the verb goes by what the ledger ran last:
+    what is at work must be seen, and stopped. Raises ConfigurationError, naming what there is.
     """
     name = _name_in(target)
     if PIPELINE_NAME.fullmatch(name):
         declared = load_folder(defs_folder(defs))
-        if name in declared:
-            return allowed.given_to(declared[name])
-        row = ledger.pipeline(name)
+        if name in declared.pipelines:
+            warn_of_others(declared, name)
+            return allowed.given_to(declared.pipelines[name])
+        row, broken = ledger.pipeline(name), declared.why_broken(name)
+        if broken is not None and (row is None or not as_it_ran):
+            raise ConfigurationError(broken)
+        warn_of_others(declared, name)
         if row is not None:
+            if broken is not None:
+                warn(f"{broken}; this goes by what the ledger ran last")
             return allowed.given_to(_of_root(row.root, name, target, ledger, executor_acts))
         if not Path(target).exists():
-            known = ", ".join(sorted({*declared, *(row.name for row in ledger.pipelines())})) or "none"
+            names = {*declared.pipelines, *(row.name for row in ledger.pipelines())}
             raise ConfigurationError(
-                f"there is no pipeline {target!r} in {defs_folder(defs)} or in the ledger (known: {known}); "
+                f"there is no pipeline {target!r} in {defs_folder(defs)} or in the ledger (known: {_listed(names)}); "
                 "an output root is given as a path or URI"
             )
     return allowed.given_to(_of_root(target, None, target, ledger, executor_acts))
+
+
+def warn_of_others(declared: Declared, name: str | None = None) -> None:
+    """Say on stderr what is wrong with pipelines other than `name`: they are left out."""
+    for one in declared.broken:
+        if name is None or not one.may_be(name):
+            warn(f"left out: {one.reason}")
+    for sentence in declared.shared_roots:
+        warn(sentence)
+
+
+def warn(sentence: str) -> None:
+    errors.print(f"warning: {sentence}", style="yellow", markup=False, soft_wrap=True)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
 
 
 def _name_in(target: str) -> str:
@@ -91,8 +119,11 @@ def choose_pipeline(
         settings = find_pipeline(pipeline, ledger, defs, allowed)
         refuse_namesake(pipeline, settings, ledger)
         return settings
-    known = ", ".join(sorted(load_folder(defs_folder(defs)))) or "none"
-    raise ConfigurationError(f"name a PIPELINE (known: {known}), or give --input and --output")
+    declared = load_folder(defs_folder(defs))
+    warn_of_others(declared)
+    raise ConfigurationError(
+        f"name a PIPELINE (known: {_listed(declared.pipelines)}), or give --input and --output"
+    )
 
 
 def load_one(file: str) -> PipelineSettings:

@@ -12,7 +12,7 @@ from batch_assets.storage import open_storage
 def verify(pipeline: options.Target, defs: options.Defs = None) -> None:
     """Recount a pipeline's records in its files and check every digest."""
     ledger = open_ledger()
-    settings = find_pipeline(pipeline, ledger, defs, executor_acts=False)
+    settings = find_pipeline(pipeline, ledger, defs, executor_acts=False, as_it_ran=True)
     report = verify_root(open_storage(settings.output.root))
     for problem in report.problems:
         errors.print(f"not true: {problem}", style="red", markup=False, soft_wrap=True)

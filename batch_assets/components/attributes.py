@@ -1,18 +1,19 @@
 """From a `defs.yaml` to settings: rendering `{{ env.X }}`, resolving relative paths, checking.
 
-The one way from YAML to `PipelineSettings`, for the component in Dagster and for the command.
+The one way from YAML to `PipelineSettings`, for the component in Dagster and for the command. What a
+whole folder of them declares, broken ones included, is in `declared.py`.
 """
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dagster import ResolutionContext
 
-from batch_assets.components.documents import load_documents
-from batch_assets.components.project_folder import defs_of_project, project_folder
+from batch_assets.components.documents import read_documents
+from batch_assets.components.project_folder import project_folder
 from batch_assets.components.templates import render
 from batch_assets.errors import ConfigurationError
 from batch_assets.plain_text import quoted
@@ -21,12 +22,12 @@ from batch_assets.settings.source import SHARDS_SCHEME
 from batch_assets.sources.shards import RECORD_ID
 from batch_assets.storage import normalize_uri
 
-COMPONENT_TYPE = "batch_assets.components.EmbeddingPipeline"
-DEFAULT_DEFS = Path(__file__).parent.parent / "defs"
+PACKAGE = "batch_assets."
+COMPONENT_TYPE = PACKAGE + "components.EmbeddingPipeline"
 
 
 def parse_attributes(
-    attributes: Mapping[str, Any],
+    attributes: object,
     file: Path,
     context: ResolutionContext | None = None,
     defs: Path | None = None,
@@ -42,15 +43,15 @@ def parse_attributes(
     return _with_shards(settings, file, defs or _folder_of_pipelines(file))
 
 
-def _parse(
-    attributes: Mapping[str, Any], file: Path, context: ResolutionContext | None = None
-) -> PipelineSettings:
+def _parse(attributes: object, file: Path, context: ResolutionContext | None = None) -> PipelineSettings:
     """Settings whose source may still be the bare name of another pipeline."""
+    if not isinstance(attributes, Mapping):
+        raise ConfigurationError(f"{file}: attributes: {quoted(attributes)}: should be the pipeline's fields")
     rendered = {
         field: render(value, context or ResolutionContext.default(), f"{file}: {field}")
         for field, value in attributes.items()
     }
-    settings = parse_pipeline(rendered, _default_name(file), str(file))
+    settings = parse_pipeline(rendered, folder_name(file), str(file))
     base = project_folder(file)
     source = settings.source
     if source.uri is not None and source.pipeline is not None:
@@ -85,7 +86,10 @@ def _with_shards(settings: PipelineSettings, file: Path, defs: Path) -> Pipeline
                 f"{where}: pipelines read each other in a circle ({' → '.join(chain)}); "
                 "let one of them read files, by source.uri"
             )
-        upstream, place = _find_upstream(upstream, place, defs)
+        try:
+            upstream, place = _find_upstream(upstream, place, defs)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{where} cannot be loaded: {error}") from None
     found = {
         "uri": SHARDS_SCHEME + normalize_uri(other.output.root),
         "id_column": settings.source.id_column or RECORD_ID,
@@ -96,21 +100,26 @@ def _with_shards(settings: PipelineSettings, file: Path, defs: Path) -> Pipeline
 def _find_upstream(settings: PipelineSettings, file: Path, defs: Path) -> tuple[PipelineSettings, Path]:
     """The pipeline that the source of `settings`, which `file` declares, names, and its own file.
 
-    It lies under the defs folder; its source is not resolved.
+    It lies under the defs folder; its source is not resolved. Others there may be broken.
     """
     name = settings.source.pipeline
+    where = f"{file}: source.pipeline: {name!r}"
     known: list[str] = []
+    broken: list[str] = []
     # The folder of that name first: usually it is the only one to be read.
     for other in sorted(defs.rglob("defs.yaml"), key=lambda other: (other.parent.name != name, other)):
-        for attributes in _declared(other):
-            declared = render(attributes.get("name"), ResolutionContext.default(), f"{other}: name")
-            known.append(str(declared or _default_name(other)))
-            if known[-1] == name:
-                return _parse(attributes, other), other
+        try:
+            for attributes in declarations(other):
+                known.append(written_name(attributes, other))
+                if known[-1] == name:
+                    return _parse(attributes, other), other
+        except ConfigurationError as error:
+            if name in (*known[-1:], folder_name(other)):
+                raise ConfigurationError(f"{where} cannot be loaded: {error}") from None
+            broken.append(str(other))
     others = ", ".join(sorted(set(known) - {settings.name})) or "none"
-    raise ConfigurationError(
-        f"{file}: source.pipeline: {name!r}: there is no such pipeline in {defs} (known: {others})"
-    )
+    unread = f"; cannot be read: {', '.join(broken)}" if broken else ""
+    raise ConfigurationError(f"{where}: there is no such pipeline in {defs} (known: {others}{unread})")
 
 
 def _folder_of_pipelines(file: Path) -> Path:
@@ -119,9 +128,18 @@ def _folder_of_pipelines(file: Path) -> Path:
     return next((folder for folder in above if any(folder.glob("*/defs.yaml"))), file.parent)
 
 
-def _default_name(file: Path) -> str:
+def folder_name(file: Path) -> str:
     """The folder's name, or that of a file which has one of its own; made of what a pipeline's name may hold."""
     return default_name(file.parent.name if file.name == "defs.yaml" else file.stem)
+
+
+def written_name(attributes: object, file: Path) -> str:
+    """What a pipeline is called by its attributes, as far as they can be read; else as its folder."""
+    written = attributes.get("name") if isinstance(attributes, Mapping) else None
+    try:
+        return str(render(written, ResolutionContext.default(), f"{file}: name") or folder_name(file))
+    except ConfigurationError:
+        return folder_name(file)
 
 
 def default_name(written: str) -> str:
@@ -131,58 +149,22 @@ def default_name(written: str) -> str:
 
 def load_file(file: Path, defs: Path | None = None) -> list[PipelineSettings]:
     """Every pipeline that one YAML file declares; `defs` as above. Raises ConfigurationError."""
-    return [parse_attributes(attributes, file, defs=defs) for attributes in _declared(file)]
+    return [parse_attributes(attributes, file, defs=defs) for attributes in declarations(file)]
 
 
-def load_folder(folder: Path) -> dict[str, PipelineSettings]:
-    """Every pipeline declared under a defs folder, by name.
-
-    Raises ConfigurationError, also where two have one name or one output root.
-    """
-    found: dict[str, PipelineSettings] = {}
-    files: dict[str, Path] = {}
-    roots: dict[str, str] = {}
-    for file in sorted(folder.rglob("defs.yaml")):
-        for settings in load_file(file, folder):
-            name, root = settings.name, normalize_uri(settings.output.root)
-            if name in found:
-                raise ConfigurationError(
-                    f"{file}: name: {name!r} is the name of the pipeline in {files[name]} already; "
-                    "name one of them otherwise"
-                )
-            if root in roots:
-                raise ConfigurationError(
-                    f"{file}: output.root: {root!r} belongs to pipeline {roots[root]!r} already, "
-                    f"which is in {files[roots[root]]}; give each pipeline a root of its own"
-                )
-            found[name], files[name], roots[root] = settings, file, name
-    return found
-
-
-def defs_folder(given: str | None) -> Path:
-    """`given` (--defs), else `$BATCH_ASSETS_DEFS`, else that of the project here or above, else the package's own."""
-    named = given or os.environ.get("BATCH_ASSETS_DEFS") or defs_of_project(Path.cwd())
-    folder = Path(named or DEFAULT_DEFS).expanduser().absolute()
-    if not folder.is_dir():
-        raise ConfigurationError(f"defs folder {folder} does not exist; name another by --defs")
-    return folder
-
-
-def _declared(file: Path) -> Iterator[Mapping[str, Any]]:
-    try:
-        documents = load_documents(file.read_text(encoding="utf-8"))
-    except Exception as error:  # a value that is not what its tag says may raise anything
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigurationError(f"{file}: cannot be read as YAML: {reason}") from None
-    for document in documents:
-        if not isinstance(document, Mapping) or document.get("type") != COMPONENT_TYPE:
-            continue
-        attributes = document.get("attributes")
-        if not isinstance(attributes, Mapping):
-            raise ConfigurationError(
-                f"{file}: attributes: {quoted(attributes)}: should be the pipeline's fields"
-            )
-        yield attributes
+def declarations(file: Path) -> list[Any]:
+    """The attributes of each pipeline that a YAML file declares, whatever they are. Raises ConfigurationError."""
+    documents = read_documents(file)
+    kinds = [document.get("type") if isinstance(document, Mapping) else None for document in documents]
+    for kind in kinds or [None]:
+        # Of another component its own package knows; what is none at all nobody would ever miss.
+        if not isinstance(kind, str) or (kind.startswith(PACKAGE) and kind != COMPONENT_TYPE):
+            raise ConfigurationError(f"{file}: type: {quoted(kind)}: for a pipeline write {COMPONENT_TYPE}")
+    return [
+        document.get("attributes")
+        for document, kind in zip(documents, kinds, strict=True)
+        if kind == COMPONENT_TYPE
+    ]
 
 
 def _absolute(uri: str, base: Path, where: str) -> str:

@@ -1,11 +1,35 @@
 """Reading YAML of which no one knows who wrote it: no deeper, and with no more in it, than a pipeline could need."""
 
+import io
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from batch_assets.errors import ConfigurationError
+from batch_assets.storage.local_files import open_regular
+
 DEPTH = 50
 NODES = 20_000
+MOST_BYTES = 2**20
+
+
+def read_documents(file: Path) -> list[Any]:
+    """Every document of a YAML file. Raises ConfigurationError, whatever lies under its name."""
+    try:
+        return load_documents(read_text(file))
+    except Exception as error:  # a value that is not what its tag says may raise anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigurationError(f"{file}: cannot be read as YAML: {reason}") from None
+
+
+def read_text(file: Path) -> str:
+    """What a file holds. Raises OSError, StorageError or ValueError where it is no text of a sensible size."""
+    with io.BufferedReader(open_regular(file)) as opened:
+        content = opened.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
+    return content.decode("utf-8")
 
 
 def load_documents(text: str) -> list[Any]:

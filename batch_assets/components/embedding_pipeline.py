@@ -1,10 +1,11 @@
 """The component: one `defs.yaml` becomes one pipeline's whole graph.
 
-Field descriptions and checks are in `settings/`; the assets, in `orchestration/`.
+Field descriptions and checks are in `settings/`; the assets, in `orchestration/`. A pipeline that cannot be loaded
+is an error for `dg check`, and elsewhere shows itself beside the others.
 """
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,37 @@ import dagster as dg
 import pydantic
 from dagster.components.core.component_tree import TestComponentTree
 
-from batch_assets.components.attributes import parse_attributes
+from batch_assets.components.attributes import parse_attributes, written_name
+from batch_assets.components.declared import namesakes, validating
 from batch_assets.components.scaffolding import PipelineScaffolder
+from batch_assets.errors import ConfigurationError
+from batch_assets.orchestration.broken import build_broken_definitions, name_shown
 from batch_assets.orchestration.pipeline import build_pipeline_definitions
 from batch_assets.orchestration.shared import build_shared_definitions
+from batch_assets.plain_text import plain_logger
 from batch_assets.settings.pipeline import PipelineSettings
+from batch_assets.settings.project import RESOURCE_KEYS
 
-_BUILT_FIRST: "weakref.WeakKeyDictionary[Any, tuple[str, str]]" = weakref.WeakKeyDictionary()
-"""Of each component tree, by its state, the pipeline that was built first: its file and name."""
+logger = plain_logger(__name__)
+
+
+class _Together:
+    """The pipelines of a component tree.
+
+    `first` is the place of the one that was built first, `files` where those of each name are declared,
+    `shown` the place of the one that shows a name which several have.
+    """
+
+    def __init__(self, first: str, pipelines: Iterable["EmbeddingPipeline"]) -> None:
+        self.first = first
+        self.files: dict[str, list[str]] = {}
+        self.shown: dict[str, str] = {}
+        for pipeline in pipelines:
+            self.files.setdefault(pipeline.name, []).append(pipeline.declared_in)
+
+
+_TOGETHER: "weakref.WeakKeyDictionary[Any, _Together]" = weakref.WeakKeyDictionary()
+"""Of each component tree, by its state."""
 
 
 class EmbeddingPipelineAttributes(pydantic.BaseModel):
@@ -46,6 +70,9 @@ class EmbeddingPipeline(dg.Component):
 
     def __init__(self, settings: PipelineSettings) -> None:
         self.settings = settings
+        self.name = settings.name
+        self.resources: Collection[str] = settings.resources
+        self.declared_in = "Python"
 
     @classmethod
     def get_model_cls(cls) -> type[pydantic.BaseModel]:
@@ -57,19 +84,60 @@ class EmbeddingPipeline(dg.Component):
     ) -> "EmbeddingPipeline":
         written: Mapping[str, Any] = attributes.model_dump() if attributes else {}
         file = Path(context.path) / "defs.yaml"
-        return cls(parse_attributes(written, file, context.resolution_context, context.defs_module_path))
+        try:
+            found = cls(parse_attributes(written, file, context.resolution_context, context.defs_module_path))
+        except ConfigurationError as error:
+            if validating():
+                raise
+            logger.error("left out: %s", error)
+            found = _BrokenPipeline(written_name(written, file), str(error), written.get("resources"))
+        found.declared_in = str(file)
+        return found
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        own, tree = build_pipeline_definitions(self.settings), context.component_tree
+        tree = context.component_tree
         if isinstance(tree, TestComponentTree):  # stands for none: `build_defs_for_component`
-            return own
+            return self.own_definitions()
+        place = f"{context.component_path} {self.name}"
+        together = _TOGETHER.get(tree.state_tracker)
+        if together is None:
+            together = _Together(place, tree.get_all_components(EmbeddingPipeline))
+            _TOGETHER[tree.state_tracker] = together
+        files = together.files.get(self.name, [])
+        own = self._among_namesakes(together, place) if len(files) > 1 else self.own_definitions()
         # Dagster takes a sensor once, so the first pipeline that is built brings what all of them share.
-        place = (str(context.component_path), self.settings.name)
-        if _BUILT_FIRST.setdefault(tree.state_tracker, place) != place:
+        if together.first != place:
             return own
         pipelines = [self, *tree.get_all_components(EmbeddingPipeline)]
-        project = {key for pipeline in pipelines for key in pipeline.settings.resources}
+        project = {key for pipeline in pipelines for key in pipeline.resources}
         return dg.Definitions.merge(build_shared_definitions(project), own)
+
+    def own_definitions(self) -> dg.Definitions:
+        """Its assets, checks and schedules."""
+        return build_pipeline_definitions(self.settings)
+
+    def _among_namesakes(self, together: _Together, place: str) -> dg.Definitions:
+        """What is shown of several pipelines of this name: that none of them is loaded, once."""
+        if together.shown.setdefault(self.name, place) != place:
+            return dg.Definitions()
+        reason = namesakes(self.name, together.files[self.name])
+        if validating():
+            raise ConfigurationError(reason)
+        logger.error("left out: %s", reason)
+        return build_broken_definitions(self.name, [reason])
+
+
+class _BrokenPipeline(EmbeddingPipeline):
+    """One that cannot be loaded, and says so in Dagster; the rest of the code location goes on."""
+
+    def __init__(self, name: str, reason: str, resources: object) -> None:
+        self.name = name_shown(name)
+        # What the pipeline leaves to the project would else be there twice.
+        self.resources = [key for key in RESOURCE_KEYS if isinstance(resources, Mapping) and key in resources]
+        self._reason = reason
+
+    def own_definitions(self) -> dg.Definitions:
+        return build_broken_definitions(self.name, [self._reason])
 
 
 def _allow_templates(schema: Any) -> Any:

@@ -6,11 +6,11 @@ Who may ask is the gate's business, carrying orders out the starter's.
 import datetime
 import re
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from batch_assets.errors import ConfigurationError
+from batch_assets.components.declared import Declared
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.triggers import TriggerRow
 from batch_assets.plain_text import plain_text
@@ -23,11 +23,11 @@ KEY_HEADER = "Idempotency-Key"
 
 
 def create_application(
-    ledger: Ledger, pipelines: Callable[[], Collection[str]], ordered: Callable[[], None]
+    ledger: Ledger, pipelines: Callable[[], Declared], ordered: Callable[[], None]
 ) -> "FastAPI":
-    """The app. `pipelines` gives the names of those that may be started, `ordered` is called after an order.
+    """The app. `pipelines` gives those that may be started, `ordered` is called after an order.
 
-    `pipelines` may raise ConfigurationError: then it answers 503, and the next request asks again.
+    For one that cannot be loaded it answers 503, and the next request asks again.
     """
     from fastapi import FastAPI, HTTPException, Request
     from fastapi.responses import JSONResponse
@@ -56,12 +56,12 @@ def create_application(
         key = keys[0] if keys else secrets.token_hex(16)
         if len(keys) > 1 or not KEY.fullmatch(key):
             raise HTTPException(400, f"{KEY_HEADER}: write one key of 1 to 255 printable ASCII characters")
-        try:
-            known = pipelines()
-        except ConfigurationError as error:
-            raise HTTPException(503, str(error)) from None
-        if pipeline not in known:
-            raise HTTPException(404, f"there is no pipeline {pipeline!r} (known: {', '.join(sorted(known))})")
+        declared = pipelines()
+        if (broken := declared.why_broken(pipeline)) is not None:
+            raise HTTPException(503, plain_text(broken))
+        if pipeline not in declared.pipelines:
+            known = ", ".join(sorted(declared.pipelines))
+            raise HTTPException(404, f"there is no pipeline {pipeline!r} (known: {known})")
         row, created = ledger.open_trigger(pipeline, key, "webhook")
         if created:
             ordered()

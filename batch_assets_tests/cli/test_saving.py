@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from batch_assets.cli.saving import check_savable, save_pipeline
-from batch_assets.components.attributes import load_folder
+from batch_assets.components.declared import load_folder
 from batch_assets.errors import ConfigurationError
 from batch_assets.settings.pipeline import PipelineSettings, parse_pipeline
 
@@ -20,7 +20,7 @@ def test_what_is_saved_is_declared(tmp_path: Path) -> None:
     for _ in range(2):
         check_savable(settings, tmp_path / "defs")
         save_pipeline(settings, tmp_path / "defs")
-    assert load_folder(tmp_path / "defs") == {"mine": settings}
+    assert load_folder(tmp_path / "defs").pipelines == {"mine": settings}
 
 
 @pytest.mark.parametrize(
@@ -36,4 +36,4 @@ def test_what_would_clash_is_refused(tmp_path: Path, name: str, root: str, word:
     settings = pipeline(tmp_path, "mine", root).model_copy(update={"name": name})
     with pytest.raises(ConfigurationError, match=word):
         check_savable(settings, tmp_path / "defs")
-    assert list(load_folder(tmp_path / "defs")) == ["mine"]
+    assert list(load_folder(tmp_path / "defs").pipelines) == ["mine"]

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from batch_assets.components import EmbeddingPipeline
-from batch_assets.components.attributes import COMPONENT_TYPE, load_file, load_folder
+from batch_assets.components.attributes import COMPONENT_TYPE, load_file
 from batch_assets.errors import ConfigurationError
 
 SOURCE = {
@@ -113,7 +113,7 @@ def test_a_wrong_field_is_refused_with_its_value_and_what_would_be_right(
 ) -> None:
     file = declare(tmp_path, {"source": {"uri": "in/"}, "output": {"root": "out/"}, **change})
     with pytest.raises(ConfigurationError) as refused:
-        load_folder(tmp_path)
+        load_file(file)
     sentence = str(refused.value)
     assert sentence.startswith(f"{file}: ")
     assert field in sentence
@@ -216,25 +216,6 @@ def test_the_name_is_the_folders_unless_one_is_given(tmp_path: Path) -> None:
         load_file(declare(tmp_path, {**attributes, "name": "Wikipedia-EN"}, "wikipedia_en"))
     own = declare(tmp_path, attributes, "Wikipedia EN").rename(tmp_path / "My-Texts.yaml")
     assert load_file(own)[0].name == "my_texts"
-
-
-def test_pipelines_that_would_get_into_each_others_way_are_refused(tmp_path: Path) -> None:
-    def pipeline(root: str, **more: str) -> dict[str, Any]:
-        return {"source": {"uri": "/in"}, "output": {"root": root}, **more}
-
-    first = declare(tmp_path, pipeline("/out/a"), "first")
-    second = declare(tmp_path, pipeline("/out/b"), "second")
-    assert list(load_folder(tmp_path)) == ["first", "second"]
-    declare(tmp_path, pipeline("/out/b", name="first"), "second")
-    with pytest.raises(
-        ConfigurationError, match=f"^{second}: name: 'first' is the name of the pipeline in {first}"
-    ):
-        load_folder(tmp_path)
-    declare(tmp_path, pipeline("/out/c/../a/"), "second")
-    with pytest.raises(
-        ConfigurationError, match=f"^{second}: output.root: '/out/a' belongs to pipeline 'first'"
-    ):
-        load_folder(tmp_path)
 
 
 @pytest.fixture

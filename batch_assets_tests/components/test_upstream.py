@@ -10,7 +10,8 @@ import pytest
 from dagster.components.testing import create_defs_folder_sandbox
 
 from batch_assets.components import EmbeddingPipeline
-from batch_assets.components.attributes import COMPONENT_TYPE, load_file, load_folder
+from batch_assets.components.attributes import COMPONENT_TYPE, load_file
+from batch_assets.components.declared import load_folder
 from batch_assets.errors import ConfigurationError
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets_tests.components.test_embedding_pipeline import declare
@@ -28,7 +29,7 @@ def test_another_pipeline_becomes_the_uri_of_its_shards(tmp_path: Path) -> None:
     declare(tmp_path, files("s3://bucket/a/"), "a")
     declare(tmp_path / "group", files("out/", name="second"), "b")
     over_a = declare(tmp_path, shards_of("a"), "over_a")
-    found = load_folder(tmp_path)
+    found = load_folder(tmp_path).pipelines
     assert list(found) == ["a", "second", "over_a"]
     assert load_file(over_a) == [found["over_a"]]
     source = found["over_a"].source
@@ -38,7 +39,7 @@ def test_another_pipeline_becomes_the_uri_of_its_shards(tmp_path: Path) -> None:
     [settings] = load_file(nested)
     assert settings.source.uri == f"shards:{tmp_path}/group/b/out"
     assert settings.source.id_column == "doc"
-    assert load_folder(tmp_path)["over_b"] == settings
+    assert load_folder(tmp_path).pipelines["over_b"] == settings
 
 
 def test_what_a_pipeline_may_do_is_its_own_whatever_it_reads(tmp_path: Path) -> None:
@@ -50,7 +51,7 @@ def test_what_a_pipeline_may_do_is_its_own_whatever_it_reads(tmp_path: Path) -> 
     owner = {"pipeline": "a", "epoch": 1, "source": [], "configuration": upstream.model_dump(mode="json")}
     (root / "pipeline.json").write_text(json.dumps(owner))
     declare(tmp_path, shards_of("a"), "over_a")
-    found = load_folder(tmp_path)
+    found = load_folder(tmp_path).pipelines
     assert found["a"].model.trust_remote_code and found["a"].source.allow_private_addresses
     assert not found["over_a"].model.trust_remote_code
     assert not found["over_a"].source.allow_private_addresses
@@ -60,13 +61,13 @@ def test_a_pipeline_over_one_that_is_over_another(tmp_path: Path) -> None:
     declare(tmp_path, files("/out/a"), "a")
     declare(tmp_path, shards_of("a"), "b")
     declare(tmp_path, shards_of("b"), "c")
-    assert load_folder(tmp_path)["c"].source.uri == f"shards:{tmp_path}/b/out/a-again"
+    assert load_folder(tmp_path).pipelines["c"].source.uri == f"shards:{tmp_path}/b/out/a-again"
 
 
 def test_resolved_settings_are_read_back_as_they_were_written(tmp_path: Path) -> None:
     declare(tmp_path, files("/out/a"), "a")
     declare(tmp_path, shards_of("a"), "b")
-    settings = load_folder(tmp_path)["b"]
+    settings = load_folder(tmp_path).pipelines["b"]
     assert PipelineSettings.model_validate_json(settings.model_dump_json()) == settings
 
 
@@ -75,16 +76,19 @@ def test_what_cannot_be_resolved_is_refused_with_the_file(tmp_path: Path) -> Non
     second = declare(tmp_path, shards_of("c"), "b")
     declare(tmp_path, files("/out"), "other")
     refused = (
-        rf"^{second}: source\.pipeline: 'c': there is no such pipeline in {tmp_path} \(known: a, other\)$"
+        rf"{second}: source\.pipeline: 'c': there is no such pipeline in {tmp_path} \(known: a, other\)$"
     )
-    with pytest.raises(ConfigurationError, match=refused):
-        load_folder(tmp_path)
+    with pytest.raises(ConfigurationError, match="^" + refused):
+        load_file(second, tmp_path)
+    above = rf"^{first}: source\.pipeline: 'b' cannot be loaded: {refused}"
+    with pytest.raises(ConfigurationError, match=above):
+        load_file(first, tmp_path)
     declare(tmp_path, shards_of("a"), "c")
     with pytest.raises(ConfigurationError, match=rf"^{first}: .*in a circle \(a → b → c → a\)"):
-        load_folder(tmp_path)
+        load_file(first, tmp_path)
     declare(tmp_path, shards_of("b"), "b")
     with pytest.raises(ConfigurationError, match=rf"^{first}: .*in a circle \(a → b → b\)"):
-        load_folder(tmp_path)
+        load_file(first, tmp_path)
     with pytest.raises(
         ConfigurationError, match=rf"^{second}: source\.pipeline: 'b' is this pipeline itself"
     ):

@@ -14,6 +14,7 @@ from batch_assets.notifications.base import Notification
 from batch_assets.notifications.events import publishing_blocked
 from batch_assets.notifications.log import LogNotifier
 from batch_assets.notifications.webhook import WebhookNotifier
+from batch_assets.orchestration.broken import build_broken_definitions
 from batch_assets.orchestration.pipeline import build_pipeline_definitions
 from batch_assets.orchestration.resources import NotificationsResource
 from batch_assets.orchestration.sensors.failure_notification import build_failure_notification
@@ -74,7 +75,8 @@ class Watch:
             sensors=[build_failure_notification()],
             executor=dg.in_process_executor,
         )
-        self.definitions = dg.Definitions.merge(shared, *map(build_pipeline_definitions, pipelines))
+        broken = build_broken_definitions("broken", ["It cannot be loaded."])
+        self.definitions = dg.Definitions.merge(shared, broken, *map(build_pipeline_definitions, pipelines))
         self.job = self.definitions.resolve_implicit_global_asset_job_def()
         self.tick()  # the first one only notes where it begins
 
@@ -138,6 +140,12 @@ def test_a_failed_run_is_told_of_once_with_what_to_do(watch: Watch) -> None:
     assert (found.pipeline, found.severity) == ("texts", "error")
     for _ in range(3):
         assert watch.watch() == []
+
+
+def test_runs_of_a_pipeline_that_can_no_longer_be_loaded_are_told_of(watch: Watch) -> None:
+    watch.fail("broken/embedding_outputs", tags=BACKFILL)
+    [found] = watch.watch()
+    assert found.title == "broken: runs of backfill fyrwxqkb fail"
 
 
 def test_a_hundred_failed_runs_of_a_backfill_are_told_of_once(watch: Watch) -> None:

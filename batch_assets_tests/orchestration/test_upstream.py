@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from batch_assets.components.attributes import load_folder
+from batch_assets.components.declared import load_folder
 from batch_assets.ledger.states import State
 from batch_assets.orchestration.partitions import RANGE_END, RANGE_START
 from batch_assets_tests.command import published, some_records, write_records
@@ -33,7 +33,7 @@ def deployments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tup
     second = {"source": {"pipeline": "first"}, "shards": {"records": 5}, "automation": True}
     declare(tmp_path / "defs", {**first, "output": {"root": f"{tmp_path}/one"}}, "first")
     declare(tmp_path / "defs", {**second, "output": {"root": f"{tmp_path}/two"}}, "second")
-    pipelines = load_folder(tmp_path / "defs")
+    pipelines = load_folder(tmp_path / "defs").pipelines
     with deploy(tmp_path, pipelines["first"], pipelines["second"]) as upstream:
         yield upstream, dataclasses.replace(upstream, pipelines=[pipelines["second"], pipelines["first"]])
 

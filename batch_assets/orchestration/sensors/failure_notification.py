@@ -12,7 +12,7 @@ from batch_assets.ledger.ledger import Ledger
 from batch_assets.notifications.base import Notifier
 from batch_assets.notifications.delivery import notify
 from batch_assets.notifications.events import family_key, run_failed
-from batch_assets.orchestration.metadata import OWN_TAG, SETTINGS
+from batch_assets.orchestration.metadata import OWN_TAG
 from batch_assets.orchestration.schedules import SCHEDULE_TAG
 
 # Dagster's own tags.
@@ -75,9 +75,7 @@ def _pipelines_of(context: dg.RunFailureSensorContext) -> list[str]:
     graph = repository.asset_graph
     own = {key for key in keys if graph.has(key) and OWN_TAG in graph.get(key).tags}
     plans = {name: dg.AssetKey([name, "shard_plan"]) for name in {key.path[0] for key in own}}
-    return sorted(
-        name for name, plan in plans.items() if graph.has(plan) and SETTINGS in graph.get(plan).metadata
-    )
+    return sorted(name for name, plan in plans.items() if graph.has(plan) and OWN_TAG in graph.get(plan).tags)
 
 
 def _was_merging(context: dg.RunFailureSensorContext) -> bool:

@@ -1,0 +1,151 @@
+"""What a defs folder declares: the pipelines that can be loaded, and those that cannot, each with its reason.
+
+A file that cannot be read concerns its own pipeline alone. All others are loaded, and whoever loads
+them says which are left out.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from batch_assets.components.attributes import declarations, folder_name, parse_attributes, written_name
+from batch_assets.components.documents import read_text
+from batch_assets.components.project_folder import defs_of_project
+from batch_assets.errors import BatchAssetsError, ConfigurationError
+from batch_assets.settings.pipeline import PipelineSettings
+from batch_assets.storage import normalize_uri
+
+DEFAULT_DEFS = Path(__file__).parent.parent / "defs"
+
+
+@dataclass(frozen=True)
+class BrokenPipeline:
+    """A pipeline that cannot be loaded, and the reason: a sentence that begins with its file.
+
+    Of a file that is not even YAML (`unreadable`), the name is the folder's.
+    """
+
+    name: str
+    file: Path
+    reason: str
+    unreadable: bool = False
+
+    def may_be(self, name: str) -> bool:
+        """Whether this may be the declaration of the pipeline `name`."""
+        if self.name == name or not self.unreadable:
+            return self.name == name
+        try:
+            return re.search(rf"\b{re.escape(name)}\b", read_text(self.file)) is not None
+        except (BatchAssetsError, OSError, ValueError):
+            return False
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What a folder declares: pipelines by name, broken ones, and a sentence for each root that two of them have."""
+
+    pipelines: dict[str, PipelineSettings]
+    broken: Sequence[BrokenPipeline] = ()
+    shared_roots: Sequence[str] = ()
+
+    @property
+    def problems(self) -> list[str]:
+        """A sentence for each thing that is wrong."""
+        return [*(one.reason for one in self.broken), *self.shared_roots]
+
+    def why_broken(self, name: str) -> str | None:
+        """Why the pipeline `name` cannot be loaded; None where it can, or nobody declares it."""
+        if name in self.pipelines:
+            return None
+        return "; ".join(one.reason for one in self.broken if one.may_be(name)) or None
+
+
+def load_folder(folder: Path) -> Declared:
+    """Every pipeline declared under a defs folder.
+
+    Of several with one name none is loaded: which of them is meant, nobody can tell. Of several with one
+    root all are: the root is the pipeline's that comes to it first, and refuses the others.
+    """
+    loaded: list[tuple[PipelineSettings, Path]] = []
+    broken: list[BrokenPipeline] = []
+    for file in sorted(folder.rglob("defs.yaml")):
+        for found in _load(file, folder):
+            if isinstance(found, BrokenPipeline):
+                broken.append(found)
+            else:
+                loaded.append((found, file))
+    files: dict[str, list[Path]] = {}
+    named = [*((settings.name, file) for settings, file in loaded), *_readable(broken)]
+    for name, file in named:
+        files.setdefault(name, []).append(file)
+    unique = {settings.name: settings for settings, _ in loaded if len(files[settings.name]) == 1}
+    for name, others in files.items():
+        if len(others) > 1:
+            broken.append(BrokenPipeline(name, others[0], namesakes(name, others)))
+    while orphans := [one for one in unique.values() if one.source.pipeline not in (None, *unique)]:
+        for settings in orphans:
+            [file] = files[settings.name]
+            where = f"{file}: source.pipeline: {settings.source.pipeline!r} cannot be loaded"
+            broken.append(BrokenPipeline(settings.name, file, f"{where}; mend that one first"))
+            del unique[settings.name]
+    shared = shared_roots((settings, file) for settings, file in loaded if settings.name in unique)
+    return Declared(unique, broken, shared)
+
+
+def namesakes(name: str, files: Sequence[object]) -> str:
+    """What is wrong with the pipelines of these files, which have one name."""
+    first, *others = map(str, files)
+    return (
+        f"{first}: name: {name!r} is also the name of the pipeline in {', '.join(others)}, so that none of them is "
+        "loaded; name all but one otherwise"
+    )
+
+
+def validating() -> bool:
+    """Whether somebody asks if all is right (`dg check defs`), for whom a broken pipeline is an error."""
+    return bool(os.environ.get("DAGSTER_IS_DEFS_VALIDATION_CLI"))
+
+
+def shared_roots(pipelines: Iterable[tuple[PipelineSettings, Path]]) -> list[str]:
+    """A sentence for each pipeline whose root one before it has already."""
+    told: list[str] = []
+    first: dict[str, tuple[str, Path]] = {}
+    for settings, file in pipelines:
+        root = normalize_uri(settings.output.root)
+        name, other = first.setdefault(root, (settings.name, file))
+        if name != settings.name:
+            told.append(
+                f"{file}: output.root: {root!r} is also that of pipeline {name!r} in {other}; it is whose it became "
+                f"first, and {settings.name!r} or {name!r} is refused there: give each pipeline a root of its own"
+            )
+    return told
+
+
+def defs_folder(given: str | None) -> Path:
+    """`given` (--defs), else `$BATCH_ASSETS_DEFS`, else that of the project here or above, else the package's own."""
+    named = given or os.environ.get("BATCH_ASSETS_DEFS") or defs_of_project(Path.cwd())
+    folder = Path(named or DEFAULT_DEFS).expanduser().absolute()
+    if not folder.is_dir():
+        raise ConfigurationError(f"defs folder {folder} does not exist; name another by --defs")
+    return folder
+
+
+def _load(file: Path, folder: Path) -> Iterator[PipelineSettings | BrokenPipeline]:
+    """Each pipeline of one file."""
+    try:
+        found = declarations(file)
+    except ConfigurationError as error:
+        yield BrokenPipeline(folder_name(file), file, str(error), unreadable=True)
+        return
+    for attributes in found:
+        try:
+            yield parse_attributes(attributes, file, defs=folder)
+        except ConfigurationError as error:
+            yield BrokenPipeline(written_name(attributes, file), file, str(error))
+
+
+def _readable(broken: Iterable[BrokenPipeline]) -> list[tuple[str, Path]]:
+    """Names that are certain, and their files."""
+    return [(one.name, one.file) for one in broken if not one.unreadable]

@@ -1,0 +1,127 @@
+"""One bad neighbour in a defs folder: it is named with its reason, and all others are loaded."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batch_assets.components.attributes import COMPONENT_TYPE
+from batch_assets.components.declared import Declared, load_folder
+from batch_assets.components.documents import MOST_BYTES
+from batch_assets_tests.components.test_embedding_pipeline import declare
+
+TYPE = f"type: {COMPONENT_TYPE}\n"
+
+
+def files(root: str, **more: Any) -> dict[str, Any]:
+    return {"source": {"uri": "/in"}, "output": {"root": root}, **more}
+
+
+def write(file: Path, text: bytes) -> None:
+    file.parent.mkdir(parents=True)
+    file.write_bytes(text)
+
+
+def pipe(file: Path) -> None:
+    file.parent.mkdir(parents=True)
+    os.mkfifo(file)
+
+
+def fields(**changed: Any) -> Callable[[Path], object]:
+    return lambda file: declare(file.parents[1], files("/out/broken", **changed), "broken")
+
+
+KINDS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no YAML": (lambda file: write(file, b"a: ["), "cannot be read as YAML"),
+    "no UTF-8": (
+        lambda file: write(file, TYPE.encode() + b"# \xff"),
+        "cannot be read as YAML: 'utf-8' codec",
+    ),
+    "a pipe": (pipe, "is no regular file"),
+    "a folder": (lambda file: file.mkdir(parents=True), "is no regular file"),
+    "huge": (lambda file: write(file, b"#" * (MOST_BYTES + 1)), "it has more than 1,048,576 bytes"),
+    "no fields": (lambda file: write(file, TYPE.encode() + b"attributes: 5"), "attributes: 5: should be"),
+    "no type": (
+        lambda file: write(file, b"attributes: {}"),
+        "type: None: for a pipeline write batch_assets.",
+    ),
+    "empty": (lambda file: write(file, b""), "type: None: for a pipeline write batch_assets."),
+    "another type": (
+        lambda file: write(file, b"type: batch_assets.components.EmbedingPipeline"),
+        "type: 'batch_assets.components.EmbedingPipeline': for a pipeline write",
+    ),
+    "unknown field": (fields(sourse={}), "sourse: there is no such field"),
+    "wrong type": (fields(shards={"records": "many"}), "shards.records: 'many' cannot be used"),
+    "template": (fields(model={"id": "{{ 1 / 0 }}"}), "model.id: '{{ 1 / 0 }}' cannot be filled in"),
+    "variable": (fields(model={"id": "{{ env.NOT_SET }}"}), "environment variable NOT_SET is not set"),
+    "a name that is none": (fields(name="No Name"), "name: 'No Name' cannot be used"),
+    "over one that is not there": (fields(source={"pipeline": "none"}), "there is no such pipeline"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whatever_is_wrong_with_one_the_others_are_loaded(tmp_path: Path, kind: str) -> None:
+    make, told = KINDS[kind]
+    declare(tmp_path, files("/out/good"), "good")
+    file = tmp_path / "broken" / "defs.yaml"
+    make(file)
+    declare(tmp_path, {"source": {"pipeline": "good"}, "output": {"root": "/out/over"}}, "over_good")
+    declare(tmp_path, {"source": {"pipeline": "broken"}, "output": {"root": "/out/under"}}, "over_broken")
+    found = load_folder(tmp_path)
+    assert list(found.pipelines) == ["good", "over_good"]
+    broken = next(one for one in found.broken if one.file == file)
+    assert broken.reason.startswith(f"{file}: ") and told in broken.reason and "\n" not in broken.reason
+    named = "No Name" if kind == "a name that is none" else "broken"
+    assert broken.reason in (found.why_broken(named) or "")
+    # What reads its shards cannot be loaded either, and says why.
+    above = found.why_broken("over_broken") or ""
+    assert above.startswith(f"{tmp_path}/over_broken/defs.yaml: source.pipeline: 'broken'")
+    assert str(file) in above or named == "No Name"
+
+
+def test_of_several_in_one_file_the_good_ones_are_loaded(tmp_path: Path) -> None:
+    def document(name: str, more: str = "") -> str:
+        root = f"{{name: {name}, source: {{uri: /in}}, output: {{root: /out/{name}}}{more}}}"
+        return f"{TYPE}attributes: {root}\n"
+
+    texts = [document("first"), document("second", ", sourse: 1"), document("third")]
+    write(tmp_path / "all" / "defs.yaml", "---\n".join(texts).encode())
+    found = load_folder(tmp_path)
+    assert list(found.pipelines) == ["first", "third"]
+    assert [one.name for one in found.broken] == ["second"]
+
+
+def test_of_several_with_one_name_none_is_loaded(tmp_path: Path) -> None:
+    first = declare(tmp_path, files("/out/a"), "first")
+    second = declare(tmp_path, files("/out/b", name="first"), "second")
+    declare(tmp_path, {"source": {"pipeline": "first"}, "output": {"root": "/out/over"}}, "over")
+    declare(tmp_path, {"source": {"pipeline": "over"}, "output": {"root": "/out/top"}}, "top")
+    declare(tmp_path, files("/out/c"), "third")
+    found = load_folder(tmp_path)
+    assert list(found.pipelines) == ["third"]
+    told = (
+        f"{first}: name: 'first' is also the name of the pipeline in {second}, so that none of them is loaded"
+    )
+    assert (found.why_broken("first") or "").startswith(told)
+    assert "source.pipeline: 'first' cannot be loaded" in (found.why_broken("over") or "")
+    assert "source.pipeline: 'over' cannot be loaded" in (found.why_broken("top") or "")
+
+
+def test_two_with_one_root_are_named_and_loaded(tmp_path: Path) -> None:
+    """Whose the root is, the root says: `check_owner` refuses the other one, whichever that is."""
+    first = declare(tmp_path, files("/out/a"), "first")
+    second = declare(tmp_path, files("/out/c/../a/"), "second")
+    declare(tmp_path, files("/out/b"), "third")
+    found = load_folder(tmp_path)
+    assert list(found.pipelines) == ["first", "second", "third"]
+    [told] = found.shared_roots
+    assert told.startswith(f"{second}: output.root: '/out/a' is also that of pipeline 'first' in {first}")
+    assert found.problems == [told]
+
+
+def test_a_file_that_cannot_be_read_may_be_anybodys_whose_name_is_in_it(tmp_path: Path) -> None:
+    write(tmp_path / "folder" / "defs.yaml", b"name: texts\nattributes: [")
+    found: Declared = load_folder(tmp_path)
+    assert [bool(found.why_broken(name)) for name in ("folder", "texts", "text")] == [True, True, False]
