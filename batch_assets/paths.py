@@ -10,6 +10,7 @@ import re
 PIPELINE = "pipeline.json"
 CURRENT = "merged/CURRENT"
 SPOOLS = "spool"
+PROBES = "jobs/probes"
 FOLDERS = ("requests", "plan", SPOOLS, "jobs", "shards", "merged")
 """The folders of an output root that are the pipeline's own."""
 # Where `output.single_file` says so: copies for readers of one file.
@@ -141,6 +142,11 @@ def worker_error(shard: str, fence: int, run: int) -> str:
     return f"shards/{shard}/attempts/{fence}/error-{run}.json"
 
 
+def probe(digits: str) -> str:
+    """An object by which a store is tried out, and which is deleted at once; `digits` are 16, hexadecimal."""
+    return f"{PROBES}/{digits}"
+
+
 def merged_folder(version: str) -> str:
     return f"merged/{version}"
 
@@ -202,6 +208,7 @@ _OWN = re.compile(
             rf"jobs/{SHARD_KEY}/\d+/(?:job\.json|{_IN_JOB})",
             rf"jobs/pools/[0-9a-f]+-[0-9a-f]{{8}}/(?:{_IN_JOB})",
             r"jobs/manifests/[0-9A-Za-z-]+\.json",
+            r"jobs/probes/[0-9a-f]{16}",
             r"merged/v\d{6,}-[0-9a-f]{8}/(?:failures\.parquet|manifest\.json|metadata\.json)",
             # Older versions have no folder `data`.
             r"merged/v\d{6,}-[0-9a-f]{8}/(?:data/)?(?:[0-9A-Za-z_-]+/)?part-\d{5,}\.parquet",

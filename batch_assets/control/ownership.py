@@ -23,6 +23,7 @@ from batch_assets.sharding.plan_files import generations, read_plan
 from batch_assets.sharding.planner import source_uri
 from batch_assets.sources.shards import normalize_source
 from batch_assets.storage import Storage, normalize_uri
+from batch_assets.storage.conditions import require_conditions
 from batch_assets.storage.owner import parse_owner
 
 ATTACH_TRIES = 10
@@ -111,7 +112,8 @@ def attach(
     deleted. Each taking has a random id: a root that was removed and made anew is another one.
 
     Raises ConfigurationError where the name is at work on another root: the ledger would forget
-    that root's shards while they are embedded.
+    that root's shards while they are embedded; and where the root's store ignores conditions on writes, which is
+    found out before anything is written there.
     """
     _refuse_moving_at_work(settings.name, ledger, storage.uri)
     source = source_identity(settings)
@@ -124,6 +126,7 @@ def attach(
                 if row is None or not known or row.generation:  # what the ledger knew is gone with the root
                     ledger.attach(settings.name, storage.uri, known + 1 if known else UNTAKEN)
                 return False
+            require_conditions(storage)
             epoch, deployment = max(known, _epoch_in_use(storage)) + 1, secrets.token_hex(8)
             if storage.create(paths.PIPELINE, _owner(settings, epoch, [source], deployment)):
                 ledger.attach(settings.name, storage.uri, epoch, deployment=deployment)
@@ -135,6 +138,7 @@ def attach(
         changed = _owner(settings, epoch, list(dict.fromkeys([*owner["source"], source])), deployment)
         if changed == data:
             return False
+        require_conditions(storage)
         if storage.replace(paths.PIPELINE, changed, version):
             if fresh:
                 same = row is not None and row.deployment == deployment

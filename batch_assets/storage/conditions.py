@@ -1,0 +1,69 @@
+"""Whether an object store honours conditions on writes: all that is committed rests on them.
+
+Stores that call themselves S3 may take the headers and write all the same. That is found out by
+writing, once, before a root is used: into a small object of a random name, which is deleted again.
+"""
+
+import secrets
+from collections.abc import Sequence
+
+from batch_assets import paths
+from batch_assets.errors import BatchAssetsError, ConfigurationError
+from batch_assets.plain_text import plain_logger
+from batch_assets.storage.base import Storage, is_local
+
+logger = plain_logger(__name__)
+KEPT_SECONDS = 3600.0
+"""How old an object must be that another probe left behind: nobody is at work on it any more."""
+
+
+def require_conditions(storage: Storage) -> None:
+    """Raise ConfigurationError where the store ignores conditions, does not know them, or refuses what fulfils them."""
+    if is_local(storage.uri):
+        return
+    path = paths.probe(secrets.token_hex(8))
+    try:
+        fault = _find_fault(storage, path)
+        if not fault:
+            _delete_left_behind(storage, path)
+    finally:
+        _try_to_delete(storage, [path])
+    if fault:
+        raise ConfigurationError(
+            f"{storage.uri}: the store {fault}, so two writers would overwrite each other's commits without noticing; "
+            "name an output root on a store with conditional writes (docs/operations.md, Object stores)"
+        )
+
+
+def _find_fault(storage: Storage, path: str) -> str:
+    """What the store does wrong, in words that follow `the store`; empty where it does nothing wrong."""
+    # Where an answer was lost and the request sent again, the first one may have written.
+    if not storage.create(path, b"1") and storage.read(path) != b"1":
+        return "says of a new object that it is there already"
+    if storage.create(path, b"2"):
+        return "ignores the condition to create an object only where there is none (If-None-Match: *)"
+    found = storage.read_versioned(path)
+    if found is None:
+        return "does not return an object that was just written"
+    if not storage.replace(path, b"3", found[1]) and storage.read(path) != b"3":
+        return f"does not recognize an object's version ({found[1]}) in If-Match"
+    if storage.replace(path, b"4", found[1]):
+        return "ignores the condition to replace an object only if it is unchanged (If-Match)"
+    return ""
+
+
+def _delete_left_behind(storage: Storage, path: str) -> None:
+    """Delete what probes that were killed have left. The new one, at `path`, tells the store's time."""
+    listed = {info.path: info.modified for info in storage.list(paths.PROBES) if paths.is_own_name(info.path)}
+    now = listed.pop(path, None)
+    if now is not None:
+        old = [name for name, at in listed.items() if at is not None and now - at > KEPT_SECONDS]
+        _try_to_delete(storage, old)
+
+
+def _try_to_delete(storage: Storage, names: Sequence[str]) -> None:
+    """Delete objects where that is allowed: a pipeline can do its work without that right."""
+    try:
+        storage.delete(names)
+    except BatchAssetsError as error:
+        logger.warning("%s", error)
