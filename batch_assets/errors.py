@@ -26,8 +26,8 @@ class StorageError(BatchAssetsError):
     """A store does not answer as it should: no network, a refused request, a broken object."""
 
 
-class StoreUnavailable(StorageError):
-    """A store gives no answer, or asks to wait: the same request may succeed later."""
+class LastingStorageError(StorageError):
+    """One that waiting longer does not mend: a full disk, a store that has been waited for long enough."""
 
 
 class ModelError(BatchAssetsError):

@@ -59,7 +59,7 @@ class Storage(Protocol):
     """Files under `uri`; every path is relative to it. A missing file raises FileNotFoundError.
 
     What a person can mend (no access, no such bucket, no network) is a ConfigurationError or
-    a StorageError; where time may mend it, a StoreUnavailable.
+    a StorageError; where time does not mend the latter, a LastingStorageError.
     """
 
     uri: str

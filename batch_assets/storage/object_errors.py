@@ -1,12 +1,12 @@
 """What the answers of object stores mean: the store's own words first, then the step that fits.
 
-Whether to try again is in the error's class: StoreUnavailable is the one that time may mend. How
-an answer is read is in `object_answers.py`.
+Whether to try again is in the error's class: a StorageError may pass, a LastingStorageError and a
+ConfigurationError do not. How an answer is read is in `object_answers.py`.
 """
 
 from dataclasses import dataclass
 
-from batch_assets.errors import BatchAssetsError, ConfigurationError, StorageError, StoreUnavailable
+from batch_assets.errors import BatchAssetsError, ConfigurationError, LastingStorageError, StorageError
 from batch_assets.storage.object_answers import Answer, parse_answer
 
 
@@ -20,8 +20,8 @@ def _meanings(kind: type[BatchAssetsError], step: str, *codes: str) -> dict[str,
     return dict.fromkeys(codes, _Meaning(kind, step))
 
 
-_AWAY = _Meaning(StoreUnavailable, "the store cannot serve this now; go on with the same command in a while")
-_REFUSED = _Meaning(StorageError, "the store refuses this request; correct what it names")
+_AWAY = _Meaning(StorageError, "the store cannot serve this now; go on with the same command in a while")
+_REFUSED = _Meaning(LastingStorageError, "the store refuses this request; correct what it names")
 _REGION = _Meaning(ConfigurationError, "the bucket lies in another region; set AWS_REGION to the bucket's")
 _CHECKSUM = _Meaning(
     ConfigurationError,
@@ -75,14 +75,16 @@ _MEANINGS = {
         "SignatureDoesNotMatch",
     ),
     **_meanings(
-        StorageError,
+        LastingStorageError,
         "the object is archived; restore it (on S3 `aws s3api restore-object`), then go on with the same command",
         "InvalidObjectState",
         "BlobArchived",
         "BlobBeingRehydrated",
     ),
     **_meanings(
-        StorageError, "the upload was ended by somebody else; go on with the same command", "NoSuchUpload"
+        LastingStorageError,
+        "the upload was ended by somebody else; go on with the same command",
+        "NoSuchUpload",
     ),
     **dict.fromkeys(
         ("PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed", "IncorrectEndpoint"),
@@ -100,7 +102,7 @@ _MEANINGS = {
 
 
 def explain(uri: str, error: Exception) -> Exception:
-    """The error to raise in place of obstore's; the same one where it is none of a store."""
+    """The error to raise in place of obstore's; the same one where it says that a condition is not met."""
     from obstore.exceptions import BaseError, InvalidPathError
 
     # obstore's writer says the same as a plain OSError.
@@ -109,8 +111,10 @@ def explain(uri: str, error: Exception) -> Exception:
     answer = parse_answer(error)
     if isinstance(error, FileNotFoundError) and _is_missing_object(answer):
         return FileNotFoundError(uri)
+    if _is_unmet_condition(error, answer):
+        return error
     if isinstance(error, InvalidPathError):
-        return StorageError(
+        return LastingStorageError(
             f"{uri}: a key there has an empty part, '.' or '..'; rename that object ({answer.message})"
         )
     meaning = _meaning(answer, uri.partition("://")[0])
@@ -124,20 +128,18 @@ def refused_settings(uri: str, error: Exception) -> ConfigurationError:
     )
 
 
-def is_taken(error: Exception) -> bool:
-    """Whether a refused `create` proves that the object is there: 409 has other reasons, too."""
-    answer = parse_answer(error)
-    return answer.status in (304, 412) or answer.code in ("BlobAlreadyExists", "409 Conflict")
-
-
-def is_bucket_missing(error: Exception) -> bool:
-    return parse_answer(error).code in _NO_BUCKET
-
-
 def is_silent_refusal(error: Exception) -> bool:
     """Whether the request was a HEAD that was refused: its answer has no room for a reason."""
     answer = parse_answer(error)
     return answer.method == "HEAD" and 400 <= answer.status < 500 and answer.status not in (404, 408, 429)
+
+
+def _is_unmet_condition(error: Exception, answer: Answer) -> bool:
+    """Whether the object is there, or not as it was: 409 has other reasons, and so has 412 at Azure."""
+    if type(error).__name__ == "AlreadyExistsError":
+        return answer.status in (304, 412) or answer.code in ("BlobAlreadyExists", "409 Conflict")
+    unrelated = answer.code in _NO_BUCKET or answer.code.startswith("Lease")
+    return type(error).__name__ == "PreconditionError" and not unrelated
 
 
 def _is_missing_object(answer: Answer) -> bool:
@@ -168,6 +170,6 @@ def _meaning(answer: Answer, scheme: str) -> _Meaning:
     if status:
         return _REFUSED
     if "credential" in words or "token" in words:
-        return _Meaning(StoreUnavailable, f"check the network, and set {_CREDENTIALS[scheme]}")
+        return _Meaning(StorageError, f"check the network, and set {_CREDENTIALS[scheme]}")
     endpoint = " and AWS_ENDPOINT_URL" if scheme == "s3" else ""
-    return _Meaning(StoreUnavailable, f"check the network{endpoint}, then try again")
+    return _Meaning(StorageError, f"check the network{endpoint}, then try again")

@@ -9,16 +9,10 @@ from typing import Any, cast
 
 import pyarrow as pa
 
-from batch_assets.errors import BatchAssetsError, StoreUnavailable
+from batch_assets.errors import BatchAssetsError, ConfigurationError, LastingStorageError
 from batch_assets.storage.base import CHUNK_BYTES, FileInfo, Output, VersionMismatch, join_uri, refuse_large
 from batch_assets.storage.credentials import s3_access
-from batch_assets.storage.object_errors import (
-    explain,
-    is_bucket_missing,
-    is_silent_refusal,
-    is_taken,
-    refused_settings,
-)
+from batch_assets.storage.object_errors import explain, is_silent_refusal, refused_settings
 from batch_assets.storage.object_files import ObjectInput, ObjectOutput
 from batch_assets.storage.threads import map_in_order, threads_for
 
@@ -52,24 +46,24 @@ class ObjectStorage:
         """Put what the store says into one sentence; a missing object stays FileNotFoundError."""
         try:
             yield
-        except (BatchAssetsError, VersionMismatch):
+        except BatchAssetsError:
             raise
         except Exception as error:
-            told = self._reason(path) or error if is_silent_refusal(error) else error
-            explained = explain(f"{self._bucket}/{self._path(path)}", told)
+            explained = self._meaning(path, error)
             if explained is error:
                 raise
             raise explained from error
 
-    def _reason(self, path: str) -> Exception | None:
-        """What the store says to a GET where a HEAD was refused; None where it does not refuse that."""
+    def _meaning(self, path: str, error: Exception) -> Exception:
+        """What to raise in place of obstore's error. A HEAD that was refused is asked for its reason by a GET."""
         import obstore
 
-        try:
-            obstore.get(self._store, self._path(path), options={"range": (0, 1)})
-        except Exception as error:
-            return error
-        return None
+        if is_silent_refusal(error):
+            try:
+                obstore.get(self._store, self._path(path), options={"range": (0, 1)})
+            except Exception as told:
+                error = told
+        return explain(f"{self._bucket}/{self._path(path)}", error)
 
     def read(self, path: str) -> bytes:
         import obstore
@@ -124,14 +118,12 @@ class ObjectStorage:
         import obstore
         from obstore.exceptions import AlreadyExistsError
 
-        with self._explained(path):
-            try:
+        try:
+            with self._explained(path):
                 obstore.put(self._store, self._path(path), data, mode="create", use_multipart=False)
-            except AlreadyExistsError as error:
-                if is_taken(error):
-                    return False
-                raise
-            return True
+        except AlreadyExistsError:
+            return False
+        return True
 
     def replace(self, path: str, data: bytes, version: str) -> bool:
         import obstore
@@ -140,13 +132,8 @@ class ObjectStorage:
         mode = cast("Any", {"version" if self._scheme == "gs" else "e_tag": version})
         try:
             with self._explained(path):
-                try:
-                    obstore.put(self._store, self._path(path), data, mode=mode, use_multipart=False)
-                except PreconditionError as error:
-                    if is_bucket_missing(error):
-                        raise
-                    return False
-        except FileNotFoundError:
+                obstore.put(self._store, self._path(path), data, mode=mode, use_multipart=False)
+        except (PreconditionError, FileNotFoundError):
             return False
         return True
 
@@ -199,9 +186,9 @@ class ObjectStorage:
         try:
             with self._explained(source):
                 obstore.copy(self._store, self._path(source), self._path(target))
-        except BatchAssetsError as refused:
+        except (ConfigurationError, LastingStorageError):
             info = None
-            if self._scheme == "s3" and not isinstance(refused, StoreUnavailable):
+            if self._scheme == "s3":
                 with contextlib.suppress(BatchAssetsError):  # what was said first is the reason
                     info = self.info(source)
             if info is None or info.size <= MOST_COPIED_BY_S3:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from batch_assets.errors import BatchAssetsError, ConfigurationError, StorageError, StoreUnavailable
+from batch_assets.errors import BatchAssetsError, ConfigurationError, LastingStorageError, StorageError
 from batch_assets.storage import Storage, open_storage
 from batch_assets_tests.storage.stores import Store, Told, fault
 
@@ -31,15 +31,15 @@ REFUSALS = [
     (403, "RequestTimeTooSkewed", "The difference is too large.", ConfigurationError, "clock"),
     (403, "AccessDenied", "not authorized to perform: kms:Decrypt on it", ConfigurationError, "kms:GenerateDataKey"),
     (403, "AccessDenied", "Access Denied", ConfigurationError, "allow s3:ListBucket"),
-    (403, "InvalidObjectState", "The storage class forbids it", StorageError, "archived; restore it"),
+    (403, "InvalidObjectState", "The storage class forbids it", LastingStorageError, "archived; restore it"),
     (400, "ExpiredToken", "The token is old", ConfigurationError, "renew"),
     (400, "InvalidRequest", "Content-MD5 OR x-amz-checksum- is required", ConfigurationError, "CHECKSUM_ALGORITHM"),
     (400, "AuthorizationHeaderMalformed", "expecting 'eu-west-1'", ConfigurationError, "AWS_REGION"),
-    (400, "OddRequest", "5 &lt; 6", StorageError, "refuses this request"),
+    (400, "OddRequest", "5 &lt; 6", LastingStorageError, "refuses this request"),
     (401, "Unauthorized", "Who is it?", ConfigurationError, "AWS_ACCESS_KEY_ID"),
-    (409, "OperationAborted", "Another one is at work", StoreUnavailable, "in a while"),
+    (409, "OperationAborted", "Another one is at work", StorageError, "in a while"),
     (501, "NotImplemented", "A header is not implemented", ConfigurationError, "conditional writes"),
-    (503, "SlowDown", "Please reduce your rate", StoreUnavailable, "in a while"),
+    (503, "SlowDown", "Please reduce your rate", StorageError, "in a while"),
 ]  # fmt: skip
 
 
@@ -64,9 +64,7 @@ def test_code_and_message_come_before_the_step(
 
 def test_a_page_of_a_proxy_is_told_without_its_marks(store: Store) -> None:
     store.refuse = lambda asked: Told(502, b"<html><body><h1>Bad gateway</h1> no upstream</body></html>")
-    with pytest.raises(
-        StoreUnavailable, match=r"root/x: 502 Bad Gateway: Bad gateway no upstream; the store"
-    ):
+    with pytest.raises(StorageError, match=r"root/x: 502 Bad Gateway: Bad gateway no upstream; the store"):
         open_storage("s3://bucket/root").read("x")
 
 
@@ -89,7 +87,7 @@ def test_a_conflict_is_no_proof_that_an_object_is_there(store: Store) -> None:
     store.refuse = lambda asked: fault(409, "BlobAlreadyExists", "It is there")
     assert not storage.create("x", b"1")
     store.refuse = lambda asked: fault(409, "BlobImmutableDueToPolicy", "A policy holds it")
-    with pytest.raises(StorageError, match="BlobImmutableDueToPolicy: A policy holds it"):
+    with pytest.raises(LastingStorageError, match="BlobImmutableDueToPolicy: A policy holds it"):
         storage.create("x", b"1")
 
 
