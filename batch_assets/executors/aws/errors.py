@@ -18,8 +18,14 @@ NO_ANSWER = frozenset(
 )  # fmt: skip
 EXPIRED = frozenset(
     {"ExpiredTokenException", "ExpiredToken", "UnrecognizedClientException", "InvalidSignatureException"}
+    | {"InvalidClientTokenId", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 )
+CLOCK = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
 FORBIDDEN = frozenset({"AccessDeniedException", "AccessDenied"})
+# Raised by botocore itself, before anything is sent.
+NEVER_SENT = frozenset(
+    {"ParamValidationError", "InvalidRegionError", "UnknownEndpointError", "EndpointProviderError"}
+)
 NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "TokenRetrievalError", "SSOTokenLoadError")
 RENEW = "renew the AWS credentials, then `batch-assets run` goes on"
 
@@ -36,6 +42,24 @@ def error_message(error: Exception) -> str:
     return " ".join(str(response.get("Error", {}).get("Message") or error).split())
 
 
+def told(error: Exception) -> str:
+    """What AWS says: its code and its words."""
+    return ": ".join(part for part in (error_code(error), error_message(error)) if part)
+
+
+def common_step(error: Exception) -> str | None:
+    """What to do about a refusal whatever was asked of whichever service; None where that depends."""
+    code, message = error_code(error), error_message(error)
+    # Elsewhere than at S3 a wrong clock looks like a wrong signature.
+    if code in CLOCK or "Signature expired" in message or "Signature not yet current" in message:
+        return "set this machine's clock, best by NTP, then `batch-assets run` goes on"
+    if code in EXPIRED:
+        return RENEW
+    if code in FORBIDDEN and "kms:" in message:
+        return "allow that on the KMS key, in the key's policy too, then `batch-assets run` goes on"
+    return None
+
+
 def status_code(error: Exception) -> int:
     """The HTTP status of an error; 0 where there was no answer."""
     response: Any = getattr(error, "response", None) or {}
@@ -49,20 +73,20 @@ def is_slow_down(error: Exception) -> bool:
 
 def is_unanswered(error: Exception) -> bool:
     """Whether a call may or may not have been carried out."""
+    if type(error).__name__ in NEVER_SENT:
+        return False
     code, status = error_code(error), status_code(error)
     return not code or code in NO_ANSWER or status >= 500 or status == 0
 
 
 def cannot_ask(error: Exception, service: str, actions: str) -> Exception:
     """What a failed question means: Unanswered, or for a person to mend. `actions` are those to allow."""
-    if error_code(error) in FORBIDDEN | EXPIRED:
-        return SubmissionRefused(
-            f"{service} refuses to tell of its jobs: {error_code(error)}: {error_message(error)}; allow {actions}, or "
-            "renew the credentials"
-        )
-    if type(error).__name__ in NO_CREDENTIALS:
+    step = common_step(error) or (f"allow {actions}" if error_code(error) in FORBIDDEN else None)
+    if step is not None:
+        return SubmissionRefused(f"{service} refuses to tell of its jobs: {told(error)}; {step}")
+    if type(error).__name__ in (*NO_CREDENTIALS, *NEVER_SENT):
         return unreachable(error)
-    return Unanswered(error_message(error))
+    return Unanswered(told(error))
 
 
 def unreachable(error: Exception) -> BatchAssetsError:
@@ -71,6 +95,8 @@ def unreachable(error: Exception) -> BatchAssetsError:
         return ConfigurationError(
             f"AWS: {error}; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
+    if type(error).__name__ in NEVER_SENT:
+        return ConfigurationError(f"AWS: {error_message(error)}; correct the setting that it names")
     return StorageError(
         f"AWS: {error_message(error)}; check the network and AWS_ENDPOINT_URL, then try again"
     )

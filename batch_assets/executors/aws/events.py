@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from batch_assets.executors.aws.errors import error_message
+from batch_assets.executors.aws.errors import told
 from batch_assets.executors.deferred import Event, Unanswered
 from batch_assets.plain_text import plain_logger
 
@@ -37,7 +37,7 @@ def receive_events(sqs: Any, queue_url: str, most: int) -> list[Event]:
     except Exception as error:
         if events:  # what came is worth its turn; the rest comes again
             return events
-        raise Unanswered(f"queue {queue_url}: {error_message(error)}") from error
+        raise Unanswered(f"queue {queue_url}: {told(error)}") from error
     return events
 
 
@@ -49,7 +49,7 @@ def delete_events(sqs: Any, queue_url: str, events: Sequence[Event]) -> None:
         try:
             sqs.delete_message_batch(QueueUrl=queue_url, Entries=entries)
         except Exception as error:
-            logger.warning("queue %s: events not deleted: %s", queue_url, error_message(error))
+            logger.warning("queue %s: events not deleted: %s", queue_url, told(error))
 
 
 def _event(message: dict[str, Any]) -> Event:

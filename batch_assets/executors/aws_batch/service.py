@@ -10,15 +10,15 @@ from typing import Any
 
 from batch_assets.errors import ConfigurationError, SubmissionRefused
 from batch_assets.executors.aws.errors import (
-    EXPIRED,
     FORBIDDEN,
-    RENEW,
     cannot_ask,
+    common_step,
     error_code,
     error_message,
     is_slow_down,
     is_unanswered,
     status_code,
+    told,
     unreachable,
 )
 from batch_assets.executors.base import JobState
@@ -183,22 +183,22 @@ class AwsBatchService:
         """What a failed call that was to start something means."""
         code, message = error_code(error), error_message(error)
         if is_slow_down(error):
-            return SlotsFull(message)
+            return SlotsFull(told(error))
         if is_unanswered(error):
-            return Unanswered(message)
+            return Unanswered(told(error))
         next_step = "correct it, then `batch-assets run` goes on"
-        if code in FORBIDDEN:
+        if step := common_step(error):
+            next_step = step
+        elif code in FORBIDDEN:
             rights = f"batch:{call} on the queue {self.queue} and the job definition"
             if call == "RegisterJobDefinition":
                 rights = f"batch:{call}, and iam:PassRole on job_role_arn and execution_role_arn"
             next_step = f"allow {rights}"
-        elif code in EXPIRED:
-            next_step = RENEW
         elif "queue" in message.lower():
             next_step = "name a job queue that is ENABLED and VALID in executor.job_queue"
         elif "definition" in message.lower():
             next_step = "name an active job definition in executor.job_definition"
-        return SubmissionRefused(f"AWS Batch refuses jobs in {self.queue}: {code}: {message}; {next_step}")
+        return SubmissionRefused(f"AWS Batch refuses jobs in {self.queue}: {told(error)}; {next_step}")
 
 
 def service_job(answer: dict[str, Any]) -> ServiceJob:

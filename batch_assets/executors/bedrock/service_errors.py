@@ -6,13 +6,13 @@ in its documentation.
 
 from batch_assets.errors import SubmissionRefused
 from batch_assets.executors.aws.errors import (
-    EXPIRED,
     FORBIDDEN,
-    RENEW,
+    common_step,
     error_code,
     error_message,
     is_slow_down,
     is_unanswered,
+    told,
 )
 from batch_assets.executors.deferred import SlotsFull, Unanswered
 
@@ -23,11 +23,13 @@ def explain_refusal(error: Exception, model_id: str, role_arn: str, region: str)
     """What a failed CreateModelInvocationJob means: SlotsFull, Unanswered or SubmissionRefused."""
     code, message = error_code(error), error_message(error)
     if is_slow_down(error):
-        return SlotsFull(message)
+        return SlotsFull(told(error))
     if is_unanswered(error):
-        return Unanswered(message)
+        return Unanswered(told(error))
     next_step = "correct it, then `batch-assets run` goes on; nothing is uploaded twice"
-    if "not authorized to perform this action" in message and "support case" in message:
+    if step := common_step(error):
+        next_step = step
+    elif "not authorized to perform this action" in message and "support case" in message:
         next_step = (
             f"the account is not entitled to batch inference with {model_id} in {region}, whatever its quotas say: "
             "open a support case with AWS, then `batch-assets run` goes on"
@@ -39,12 +41,10 @@ def explain_refusal(error: Exception, model_id: str, role_arn: str, region: str)
             f"allow bedrock:CreateModelInvocationJob and iam:PassRole on {role_arn}, and request access to "
             f"{model_id} in {region}"
         )
-    elif code in EXPIRED:
-        next_step = RENEW
     elif code == "ResourceNotFoundException":
         next_step = f"name a model that batch inference has in {region}, in executor.model_id"
     elif "region" in message.lower() or "bucket" in message.lower():
         next_step = (
             f"put executor.staging into a bucket of region {region} that {role_arn} may read and write"
         )
-    return SubmissionRefused(f"Bedrock refuses jobs for {model_id}: {code}: {message}; {next_step}")
+    return SubmissionRefused(f"Bedrock refuses jobs for {model_id}: {told(error)}; {next_step}")

@@ -8,13 +8,13 @@ import re
 
 from batch_assets.errors import SubmissionRefused
 from batch_assets.executors.aws.errors import (
-    EXPIRED,
     FORBIDDEN,
-    RENEW,
+    common_step,
     error_code,
     error_message,
     is_slow_down,
     is_unanswered,
+    told,
 )
 from batch_assets.executors.deferred import SlotsFull, Unanswered
 from batch_assets.settings.sagemaker import SageMakerExecutorSettings
@@ -42,9 +42,11 @@ def explain_refusal(error: Exception, options: SageMakerExecutorSettings, region
             "request an increase in Service Quotas (Amazon SageMaker), or name another executor.instance_type"
         )
     elif is_slow_down(error):
-        return SlotsFull(message)
+        return SlotsFull(told(error))
     elif is_unanswered(error):
-        return Unanswered(message)
+        return Unanswered(told(error))
+    elif step := common_step(error):
+        next_step = step
     elif code in FORBIDDEN and "PassRole" in message:
         next_step = (
             f"allow iam:PassRole on the role of model {options.model_name} to whoever runs this pipeline"
@@ -53,8 +55,6 @@ def explain_refusal(error: Exception, options: SageMakerExecutorSettings, region
         next_step = "allow sagemaker:CreateTransformJob to whoever runs this pipeline"
         if options.tags:
             next_step += ", and sagemaker:AddTags for executor.tags"
-    elif code in EXPIRED:
-        next_step = RENEW
     elif is_not_found(error):
         next_step = f"name a model that SageMaker has in {region}, in executor.model_name"
     elif "instance type" in message.lower() or "instancetype" in message.lower():
@@ -64,5 +64,5 @@ def explain_refusal(error: Exception, options: SageMakerExecutorSettings, region
             f"put executor.staging into a bucket of region {region} that the model's role may read and write"
         )
     return SubmissionRefused(
-        f"SageMaker refuses transform jobs of model {options.model_name}: {code}: {message}; {next_step}"
+        f"SageMaker refuses transform jobs of model {options.model_name}: {told(error)}; {next_step}"
     )
