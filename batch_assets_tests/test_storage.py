@@ -281,6 +281,7 @@ def test_keys_that_are_no_paths_are_named(s3: Any) -> None:
     [
         ("/a/b/../c/", "/a/c"),
         ("file:///a%20b/c", "/a b/c"),
+        ("FILE://localhost/a?b#c/", "/a?b#c"),
         ("s3://bucket/", "s3://bucket"),
         ("S3://bucket/a b/c//", "s3://bucket/a b/c"),
     ],
@@ -291,7 +292,17 @@ def test_one_spelling(uri: str, normal: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "uri", ["ftp://host/a", "s3://", "s3:///a", "s3://bucket/a//b", "s3://bucket/../b", "/not\udcffutf-8"]
+    "uri",
+    [
+        "ftp://host/a",
+        "s3://",
+        "s3:///a",
+        "s3://bucket/a//b",
+        "s3://bucket/../b",
+        "file://data/out",
+        "file://localhost",
+        "/not\udcffutf-8",
+    ],
 )
 def test_refused_uris(uri: str) -> None:
     with pytest.raises(ConfigurationError):

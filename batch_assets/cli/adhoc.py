@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from batch_assets.cli.console import errors
-from batch_assets.control.ownership import adhoc_name, read_owner
+from batch_assets.control.ownership import adhoc_name_of, read_owner
 from batch_assets.errors import ConfigurationError, SourceError
 from batch_assets.settings.pipeline import PipelineSettings, parse_pipeline
 from batch_assets.sources.format_guess import first_of_format, guess_format
@@ -67,7 +67,7 @@ def adhoc_settings(flags: dict[str, Any]) -> PipelineSettings:
         part: {key: value for key, value in fields.items() if value is not None}
         for part, fields in values.items()
     }
-    return parse_pipeline(given, adhoc_name(output), "the command line")
+    return parse_pipeline(given, adhoc_name_of(output), "the command line")
 
 
 def _with_one_name(flags: dict[str, Any]) -> tuple[dict[str, Any], bool]:

@@ -9,7 +9,7 @@ from batch_assets.components.attributes import COMPONENT_TYPE
 from batch_assets.components.declared import load_folder
 from batch_assets.errors import ConfigurationError
 from batch_assets.settings.pipeline import PIPELINE_NAME, PipelineSettings
-from batch_assets.storage import normalize_uri
+from batch_assets.storage import same_place
 
 
 def check_savable(settings: PipelineSettings, folder: Path) -> None:
@@ -26,7 +26,7 @@ def check_savable(settings: PipelineSettings, folder: Path) -> None:
             f"--save {name}: that may be a pipeline's in {folder} already: {declared.why_broken(name)}"
         )
     for other in declared.pipelines.values():
-        same_root = normalize_uri(other.output.root) == normalize_uri(settings.output.root)
+        same_root = same_place(other.output.root, settings.output.root)
         if other.name == name and not file.exists():
             raise ConfigurationError(
                 f"--save {name}: there is a pipeline of that name in {folder}; choose another"

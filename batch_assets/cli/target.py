@@ -21,7 +21,7 @@ from batch_assets.errors import ConfigurationError
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.settings.permissions import Permissions, without_permissions
 from batch_assets.settings.pipeline import PIPELINE_NAME, PipelineSettings, parse_pipeline
-from batch_assets.storage import normalize_uri, open_storage
+from batch_assets.storage import normalize_uri, open_storage, same_place
 
 NOTHING = Permissions()
 
@@ -141,7 +141,7 @@ def refuse_namesake(target: str, settings: PipelineSettings, ledger: Ledger) -> 
     that was moved, so that nothing is left where it was, is the pipeline's own.
     """
     row, root = ledger.pipeline(settings.name), open_storage(settings.output.root).uri
-    if _name_in(target) == settings.name or row is None or row.root == root:
+    if _name_in(target) == settings.name or row is None or same_place(row.root, root):
         return
     if read_owner(open_storage(row.root)) is not None:
         raise ConfigurationError(
@@ -164,7 +164,7 @@ def _of_root(
         raise ConfigurationError(
             f"{target!r}: no pipeline has its output under {storage.uri} (there is no pipeline.json)"
         )
-    own = {row.name for row in ledger.pipelines() if row.root == storage.uri}
+    own = {row.name for row in ledger.pipelines() if same_place(row.root, storage.uri)}
     called: str = name or owner["pipeline"]
     known = ledger.configuration(called) if called in own else None
     if known is not None:

@@ -15,7 +15,7 @@ from batch_assets.components.documents import read_text
 from batch_assets.components.project_folder import defs_of_project
 from batch_assets.errors import BatchAssetsError, ConfigurationError
 from batch_assets.settings.pipeline import PipelineSettings
-from batch_assets.storage import normalize_uri
+from batch_assets.storage import normalize_uri, real_uri
 
 DEFAULT_DEFS = Path(__file__).parent.parent / "defs"
 
@@ -114,7 +114,7 @@ def shared_roots(pipelines: Iterable[tuple[PipelineSettings, Path]]) -> list[str
     first: dict[str, tuple[str, Path]] = {}
     for settings, file in pipelines:
         root = normalize_uri(settings.output.root)
-        name, other = first.setdefault(root, (settings.name, file))
+        name, other = first.setdefault(real_uri(root), (settings.name, file))
         if name != settings.name:
             told.append(
                 f"{file}: output.root: {root!r} is also that of pipeline {name!r} in {other}; it is whose it became "

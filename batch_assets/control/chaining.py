@@ -14,9 +14,9 @@ from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import PipelineRow, ShardRow
 from batch_assets.ledger.states import State
 from batch_assets.settings.pipeline import PipelineSettings
-from batch_assets.settings.source import SHARDS_SCHEME
 from batch_assets.sharding.upstream import upstream_root
-from batch_assets.storage import Storage, open_storage
+from batch_assets.sources.shards import reads_shards_of
+from batch_assets.storage import Storage, open_storage, same_place
 from batch_assets.storage.threads import map_in_order, threads_for
 
 NAMED = 5
@@ -46,7 +46,7 @@ def known_upstream(settings: PipelineSettings, ledger: Ledger) -> PipelineRow | 
     """The upstream, where this ledger is the one that works on its root; None where only its files tell."""
     row = ledger.pipeline(upstream_name(settings))
     storage = upstream_storage(settings)
-    if row is None or row.root != storage.uri:
+    if row is None or not same_place(row.root, storage.uri):
         return None
     owner = read_owner(storage)
     return row if owner is not None and is_known(owner, row) else None
@@ -169,7 +169,7 @@ def _above(ledger: Ledger, pipeline: PipelineRow) -> PipelineRow | None:
     """The pipeline whose shards are this one's source, where this ledger knows it."""
     owner = read_owner(open_storage(pipeline.root))
     sources = owner["source"] if owner is not None else ()
-    found = (row for row in ledger.pipelines() if SHARDS_SCHEME + row.root in sources)
+    found = (row for row in ledger.pipelines() if reads_shards_of(row.root, sources))
     return next(found, None)
 
 

@@ -23,7 +23,7 @@ from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.settings.retention import RetentionSettings
-from batch_assets.storage import Storage, is_local, open_storage
+from batch_assets.storage import Storage, is_local, open_storage, same_place
 
 FILES_AT_ONCE = 500
 EXAMPLES = 5
@@ -88,7 +88,7 @@ def demand_ownership(pipeline: Pipeline) -> None:
     """Raise NotReady where this ledger is not the one that works on the root, or does not know all of it."""
     row, owner = pipeline.ledger.pipeline(pipeline.name), read_owner(pipeline.storage)
     go_on = f"`batch-assets run {pipeline.name}` makes it known"
-    if row is None or row.root != pipeline.storage.uri or owner is None:
+    if row is None or not same_place(row.root, pipeline.storage.uri) or owner is None:
         raise NotReady(
             f"this ledger does not know {pipeline.storage.uri}, so nothing there is removed; {go_on}"
         )

@@ -22,7 +22,7 @@ from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan_files import generations, read_plan
 from batch_assets.sharding.planner import source_uri
 from batch_assets.sources.shards import normalize_source
-from batch_assets.storage import Storage, normalize_uri
+from batch_assets.storage import Storage, normalize_uri, open_storage, same_place
 from batch_assets.storage.conditions import require_conditions
 from batch_assets.storage.owner import parse_owner
 
@@ -35,6 +35,27 @@ UNTAKEN = 0
 def adhoc_name(root: str) -> str:
     """Name of the ad hoc pipeline whose output root this is."""
     return "adhoc_" + hashlib.sha256(normalize_uri(root).encode()).hexdigest()[:8]
+
+
+def adhoc_names(owner: Mapping[str, Any], root: str) -> set[str]:
+    """What an ad hoc pipeline with this output root may be called: by this way to it, or by that of whoever took it."""
+    return {adhoc_name(root), *map(adhoc_name, _taken_as(owner, root))}
+
+
+def adhoc_name_of(root: str) -> str:
+    """Name of the ad hoc pipeline that has this output root, or will have: whatever way leads there, one name."""
+    owner = read_owner(open_storage(root))
+    taken = [] if owner is None else [name for name in adhoc_names(owner, root) if name == owner["pipeline"]]
+    return taken[0] if taken else adhoc_name(root)
+
+
+def _taken_as(owner: Mapping[str, Any], root: str) -> list[str]:
+    """The root as whoever took it spelled it, if that is the same place."""
+    try:
+        written = owner["configuration"]["output"]["root"]
+        return [written] if same_place(written, root) else []
+    except (ConfigurationError, KeyError, TypeError, ValueError):  # what a root says of itself is data
+        return []
 
 
 def read_owner(storage: Storage) -> dict[str, Any] | None:
@@ -63,7 +84,7 @@ def check_owner(
         return None
     owner = _parse_owner(storage, found[0])
     # A pipeline that began ad hoc may be given a name later (`--save`).
-    if owner["pipeline"] not in (settings.name, adhoc_name(storage.uri)):
+    if owner["pipeline"] not in (settings.name, *adhoc_names(owner, storage.uri)):
         raise ConfigurationError(
             f"output root {storage.uri} belongs to pipeline {owner['pipeline']!r}, not to "
             f"{settings.name!r}; give each pipeline a root of its own"
@@ -119,31 +140,35 @@ def attach(
     source = source_identity(settings)
     for _ in range(ATTACH_TRIES):
         row = ledger.pipeline(settings.name)
-        known = row.epoch if row is not None and row.root == storage.uri else 0
+        same = row is not None and same_place(row.root, storage.uri)
+        known = row.epoch if row is not None and same else 0
+        # One that is reached by another way, such as a link, stays what it was.
+        root = row.root if row is not None and same else storage.uri
         found = check_owner(settings, storage, add_source=add_source)
         if found is None:
             if not (take or generations(storage)):
                 if row is None or not known or row.generation:  # what the ledger knew is gone with the root
-                    ledger.attach(settings.name, storage.uri, known + 1 if known else UNTAKEN)
+                    ledger.attach(settings.name, root, known + 1 if known else UNTAKEN)
                 return False
             require_conditions(storage)
             epoch, deployment = max(known, _epoch_in_use(storage)) + 1, secrets.token_hex(8)
             if storage.create(paths.PIPELINE, _owner(settings, epoch, [source], deployment)):
-                ledger.attach(settings.name, storage.uri, epoch, deployment=deployment)
+                ledger.attach(settings.name, root, epoch, deployment=deployment)
                 return True
             continue
         owner, data, version = found
         fresh = row is None or not is_known(owner, row) or not known
         epoch, deployment = max(known, owner["epoch"]) + 1 if fresh else known, owner.get("deployment")
-        changed = _owner(settings, epoch, list(dict.fromkeys([*owner["source"], source])), deployment)
+        sources = list(dict.fromkeys([*owner["source"], source]))
+        changed = _owner(settings, epoch, sources, deployment, *_taken_as(owner, storage.uri))
         if changed == data:
             return False
         require_conditions(storage)
         if storage.replace(paths.PIPELINE, changed, version):
             if fresh:
-                same = row is not None and row.deployment == deployment
-                keep = same and 0 < known < owner["epoch"] and _knows_plans(ledger, settings.name, storage)
-                ledger.attach(settings.name, storage.uri, epoch, keep=keep, deployment=deployment)
+                agreed = row is not None and row.deployment == deployment
+                keep = agreed and 0 < known < owner["epoch"] and _knows_plans(ledger, settings.name, storage)
+                ledger.attach(settings.name, root, epoch, keep=keep, deployment=deployment)
             return fresh
     raise ConfigurationError(
         f"{storage.uri}/{paths.PIPELINE} was changed by others {ATTACH_TRIES} times in a row; "
@@ -167,7 +192,7 @@ def _epoch_in_use(storage: Storage) -> int:
 
 def _refuse_moving_at_work(name: str, ledger: Ledger, root: str) -> None:
     row = ledger.pipeline(name)
-    if row is None or row.root == root:
+    if row is None or same_place(row.root, root):
         return
     for shard in ledger.shards(name, states=[State.RUNNING, State.COLLECTING]):
         if ledger.is_held(name, shard.key):
@@ -193,13 +218,22 @@ def source_identity(settings: PipelineSettings) -> str:
     return normalize_source(source_uri(settings))
 
 
-def _owner(settings: PipelineSettings, epoch: int, sources: list[str], deployment: str | None) -> bytes:
+def _owner(
+    settings: PipelineSettings,
+    epoch: int,
+    sources: list[str],
+    deployment: str | None,
+    root: str | None = None,
+) -> bytes:
+    """What `pipeline.json` says; `root` is how whoever took it spelled it, by which an ad hoc pipeline is called."""
+    configuration = settings.model_dump(mode="json")
+    configuration["output"]["root"] = root or settings.output.root
     content = {
         # Older roots have no id, and stay so: whoever knew them would take them for other ones.
         **({"deployment": deployment} if deployment is not None else {}),
         "pipeline": settings.name,
         "epoch": epoch,
         "source": sources,
-        "configuration": settings.model_dump(mode="json"),
+        "configuration": configuration,
     }
     return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"

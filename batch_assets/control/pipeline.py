@@ -23,7 +23,7 @@ from batch_assets.plain_text import plain_logger
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import PlanSummary, Shard
 from batch_assets.sharding.plan_files import generations, read_plan, read_shards, read_summary
-from batch_assets.storage import Storage, open_storage
+from batch_assets.storage import Storage, open_storage, same_place
 from batch_assets.storage.threads import map_in_order, threads_for
 
 logger = plain_logger(__name__)
@@ -162,7 +162,7 @@ def known_pipeline(settings: PipelineSettings, ledger: Ledger, executor: Executo
     """
     storage = open_storage(settings.output.root)
     row = ledger.pipeline(settings.name)
-    if row is None or row.root != storage.uri or not row.recovered:
+    if row is None or not same_place(row.root, storage.uri) or not row.recovered:
         return None
     return Pipeline(settings, storage, ledger, executor, Holder.current())
 

@@ -16,7 +16,7 @@ from batch_assets.sharding.plan import PlanResult
 from batch_assets.sharding.plan_files import generations, read_plan, read_shards, read_summary
 from batch_assets.sharding.reading import sample_texts
 from batch_assets.sources.spool_files import Spools
-from batch_assets.storage import Storage, open_storage
+from batch_assets.storage import Storage, open_storage, same_place
 
 SAMPLED_TEXTS = 512
 SAMPLED_SHARDS = 16
@@ -59,7 +59,7 @@ def _planned(settings: PipelineSettings, ledger: Ledger, storage: Storage) -> Ma
     """The records of each planned shard that counts, in the order of planning."""
     planned = generations(storage)
     row = ledger.pipeline(settings.name)
-    if row is not None and row.root == storage.uri and planned and row.generation == planned[-1]:
+    if row is not None and same_place(row.root, storage.uri) and planned and row.generation == planned[-1]:
         return {shard.key: shard.records for shard in ledger.shards(settings.name)}
     # Nobody but the plans knows them, a request each.
     found: dict[str, int] = {}

@@ -16,8 +16,8 @@ from batch_assets.ledger.rows import ShardRow
 from batch_assets.ledger.states import AT_SERVICE, State
 from batch_assets.merge.publishing import open_current
 from batch_assets.plain_text import plain_logger
-from batch_assets.settings.source import SHARDS_SCHEME
 from batch_assets.sharding.plan_files import generations, read_summary
+from batch_assets.sources.shards import reads_shards_of
 from batch_assets.storage import open_storage
 
 PAGE = 5_000
@@ -96,7 +96,7 @@ class SettledShards:
     def _read_downstream(self) -> set[str]:
         """Shards that a pipeline over this one's shards has begun and not embedded yet, as far as the ledger knows."""
         wanted: set[str] = set()
-        ledger, own = self._pipeline.ledger, SHARDS_SCHEME + self._pipeline.storage.uri
+        ledger, own = self._pipeline.ledger, self._pipeline.storage.uri
         for other in ledger.pipelines():
             if other.name == self._pipeline.name:
                 continue
@@ -105,7 +105,7 @@ class SettledShards:
             except BatchAssetsError as error:
                 logger.warning("pipeline %s: %s; all that it may read is kept", other.name, error)
                 return set(self._superseded)
-            if owner is not None and own in owner["source"]:
+            if owner is not None and reads_shards_of(own, owner["source"]):
                 begun = [state for state in State if state not in (State.PLANNED, State.COLLECTED)]
                 wanted |= {row.key for row in ledger.shards(other.name, states=begun)}
         return wanted

@@ -21,8 +21,8 @@ from batch_assets.sources.tables.markers import (
 )
 from batch_assets.sources.tables.reading import live_files, read_table
 from batch_assets.sources.tables.snapshot import TableSnapshot
-from batch_assets.sources.visibility import paths_below, real_uri
-from batch_assets.storage import FileInfo, Storage, is_local, join_uri, normalize_uri, open_storage
+from batch_assets.sources.visibility import paths_below
+from batch_assets.storage import FileInfo, Storage, is_local, join_uri, normalize_uri, open_storage, real_uri
 
 _ALL_FILES = FileRules()
 

@@ -7,7 +7,7 @@ and who writes markers is in `embeddings/marker.py`.
 """
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -25,6 +25,7 @@ from batch_assets.storage import (
     join_uri,
     normalize_uri,
     open_storage,
+    same_place,
 )
 
 RECORD_ID = "record_id"
@@ -52,6 +53,11 @@ class _Marker:
 
 
 _MARKER = pydantic.TypeAdapter(_Marker)
+
+
+def reads_shards_of(root: str, sources: Iterable[str]) -> bool:
+    """Whether the shards under an output root are among these sources, however each is spelled."""
+    return any(is_shards(uri) and same_place(uri.removeprefix(SHARDS_SCHEME), root) for uri in sources)
 
 
 def is_shards(uri: str) -> bool:

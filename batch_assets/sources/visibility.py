@@ -1,11 +1,10 @@
 """Which of the files under a source are seen at all: not output roots, nor what is hidden by its name."""
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 
 from batch_assets.errors import SourceError
 from batch_assets.sources.foreign import matches
-from batch_assets.storage import FileInfo, Storage, is_local, normalize_uri
+from batch_assets.storage import FileInfo, Storage, normalize_uri, real_uri
 
 
 def outside(infos: Iterable[FileInfo], storage: Storage, leave_out: Sequence[str]) -> Iterator[FileInfo]:
@@ -60,9 +59,3 @@ def paths_below(uri: str, root: str) -> set[str]:
         for one, folder in spelled
         if one.startswith(folder.rstrip("/") + "/")
     }
-
-
-def real_uri(uri: str) -> str:
-    """The one place that a URI means, whatever symbolic links lead there."""
-    uri = normalize_uri(uri)
-    return os.path.realpath(uri) if is_local(uri) else uri

@@ -15,6 +15,8 @@ from batch_assets.storage.base import (
     is_local,
     join_uri,
     normalize_uri,
+    real_uri,
+    same_place,
 )
 from batch_assets.storage.local import LocalStorage
 from batch_assets.storage.objects import ObjectStorage
@@ -31,6 +33,8 @@ __all__ = [
     "join_uri",
     "normalize_uri",
     "open_storage",
+    "real_uri",
+    "same_place",
 ]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
-from urllib.parse import unquote, urlparse
+from urllib.parse import unquote
 
 import pyarrow as pa
 
@@ -132,7 +132,12 @@ def normalize_uri(uri: str) -> str:
         return os.path.abspath(os.path.expanduser(uri))
     scheme = match[1].lower()
     if scheme == "file":
-        return os.path.abspath(unquote(urlparse(uri).path))
+        host, slash, path = uri[match.end() :].partition("/")
+        if host not in ("", "localhost") or not slash:
+            raise ConfigurationError(
+                f"{uri!r}: names no file of this machine; write file:///folder, with three slashes"
+            )
+        return os.path.abspath("/" + unquote(path))
     if scheme not in OBJECT_SCHEMES:
         known = ", ".join(f"{name}://" for name in OBJECT_SCHEMES)
         raise ConfigurationError(f"{uri!r}: cannot read {scheme}://; use a local path, file://, {known}")
@@ -142,6 +147,17 @@ def normalize_uri(uri: str) -> str:
     if any(part in ("", ".", "..") for part in rest.split("/")):
         raise ConfigurationError(f"{uri!r}: has an empty part, '.' or '..'; write the path without it")
     return f"{scheme}://{rest}"
+
+
+def real_uri(uri: str) -> str:
+    """The one place that a URI means, whatever symbolic links lead there."""
+    uri = normalize_uri(uri)
+    return os.path.realpath(uri) if is_local(uri) else uri
+
+
+def same_place(one: str, other: str) -> bool:
+    """Whether two URIs mean one place, however they are spelled."""
+    return one == other or real_uri(one) == real_uri(other)
 
 
 def refuse_large(uri: str, size: int) -> None:

@@ -225,11 +225,13 @@ def test_only_the_ledger_that_works_on_the_root_removes_anything(tmp_path: Path)
         pipe.owned()
 
 
-def test_shards_that_a_pipeline_over_them_has_not_read_yet_stay(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_link", [False, True])
+def test_shards_that_a_pipeline_over_them_has_not_read_yet_stay(tmp_path: Path, by_link: bool) -> None:
     pipe = Cleaned(tmp_path)
+    (tmp_path / "link").symlink_to(pipe.root)
     below = make_settings(
         tmp_path,
-        source={"pipeline": "texts", "uri": f"shards:{pipe.root}"},
+        source={"pipeline": "texts", "uri": f"shards:{tmp_path / 'link' if by_link else pipe.root}"},
         output={"root": f"{tmp_path}/below"},
     ).model_copy(update={"name": "below"})
     pipeline = open_pipeline(below, pipe.ledger, pipe.host.executor(below))

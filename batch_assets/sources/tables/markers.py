@@ -11,8 +11,8 @@ from itertools import islice
 
 from batch_assets.errors import BatchAssetsError, ConfigurationError, SourceError
 from batch_assets.paths import is_inside
-from batch_assets.sources.visibility import is_hidden, real_uri
-from batch_assets.storage import FileInfo, Storage, open_storage
+from batch_assets.sources.visibility import is_hidden
+from batch_assets.storage import FileInfo, Storage, open_storage, real_uri
 
 DELTA, ICEBERG = "delta", "iceberg"
 TABLE_FORMATS = (DELTA, ICEBERG)
