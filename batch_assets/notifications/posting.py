@@ -1,14 +1,18 @@
 """One JSON body to one URL, for the targets that are web hooks.
 
 By `requests`, which Dagster brings: it goes by HTTPS_PROXY, NO_PROXY and REQUESTS_CA_BUNDLE, as a
-company's network asks. Its own retries are off, since they log the URL, and a hook's URL is a secret.
+company's network asks. Its own retries are off, since they log the URL, and a hook's URL is a secret. Nor do we
+use its reading of ~/.netrc: what stands there is meant for other programs.
 """
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from batch_assets.notifications.base import DeliveryError
+
+if TYPE_CHECKING:
+    import requests
 
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 5.0
@@ -42,10 +46,16 @@ def _post(url: str, body: dict[str, Any]) -> tuple[str | None, bool]:
     import requests
 
     host = host_of(url)
+    own = requests.utils.get_auth_from_url(url)
     try:
         # Streamed and closed unread: what a hook answers beyond its status is of no use here.
         with requests.post(
-            url, json=body, timeout=(CONNECT_SECONDS, ANSWER_SECONDS), allow_redirects=False, stream=True
+            url,
+            json=body,
+            auth=own if any(own) else _anonymous,
+            timeout=(CONNECT_SECONDS, ANSWER_SECONDS),
+            allow_redirects=False,
+            stream=True,
         ) as answer:
             if 200 <= answer.status_code < 300:
                 return None, False
@@ -56,6 +66,10 @@ def _post(url: str, body: dict[str, Any]) -> tuple[str | None, bool]:
         return f"{host} cannot be reached: {_kind(error)}", _never_sent(error)
     except requests.RequestException as error:
         return f"{host} cannot be asked: {_kind(error)}", False
+
+
+def _anonymous(request: "requests.PreparedRequest") -> "requests.PreparedRequest":
+    return request
 
 
 def _never_sent(error: Exception) -> bool:

@@ -31,6 +31,7 @@ class Hook:
     before: Callable[[], object] = lambda: None
     bodies: list[Any] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
+    credentials: list[str | None] = field(default_factory=list)
 
 
 @contextlib.contextmanager
@@ -42,6 +43,7 @@ def hook() -> Iterator[Hook]:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             found.bodies.append(body)
             found.paths.append(self.path)
+            found.credentials.append(self.headers["Authorization"])
             found.before()
             status = found.statuses.pop(0) if len(found.statuses) > 1 else found.statuses[0]
             self.send_response(status)

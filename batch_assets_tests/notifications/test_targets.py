@@ -1,10 +1,12 @@
 """Each kind of target, against a server that takes it or does not."""
 
+import base64
 import json
 import logging
 import socket
 import threading
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -40,6 +42,26 @@ def test_a_webhook_gets_every_field(server: Hook) -> None:
     assert set(server.bodies[0]) == {
         "key", "title", "happened", "meaning", "command", "pipeline", "severity",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("entry", ["machine 127.0.0.1", "default"])
+def test_no_credentials_of_other_programs_are_sent(
+    server: Hook, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, entry: str
+) -> None:
+    (tmp_path / "netrc").write_text(f"{entry} login me password for-another-program\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    WebhookNotifier(server.url).send(NOTICE)
+    assert server.credentials == [None]
+    # Those that stand in the hook's own URL are.
+    WebhookNotifier(server.url.replace("://", "://hook:word@")).send(NOTICE)
+    assert server.credentials == [None, "Basic " + base64.b64encode(b"hook:word").decode()]
+
+
+def test_a_hook_is_reached_by_the_networks_proxy(server: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, server.url)
+    WebhookNotifier("http://hook.invalid/it").send(NOTICE)
+    assert server.paths == ["http://hook.invalid/it"]
 
 
 @pytest.mark.parametrize("status", [429, 502, 503])

@@ -43,19 +43,23 @@ def code_of(location: str, *, allow_private: bool = True) -> tuple[str, bool]:
     return caught.value.code, caught.value.rejected
 
 
-def test_a_good_url_gives_the_bytes_and_tells_who_asks(server: str) -> None:
+def test_a_good_url_gives_the_bytes_and_tells_who_asks_and_no_password(
+    server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "netrc").write_text("default login me password for-another-program\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     seen: list[str | None] = []
     answer = Handler.answer_good
 
     def noted(self: Handler, query: dict[str, str]) -> None:
-        seen.append(self.headers["User-Agent"])
+        seen.extend((self.headers["User-Agent"], self.headers["Authorization"]))
         answer(self, query)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Handler, "answer_good", noted)
         content = fetch(f"{server}/good/a.jpg?x=1", most_bytes=MOST_BYTES, allow_private=True)
     assert content == Handler.content
-    assert seen == ["batch-assets"]
+    assert seen == ["batch-assets", None]
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 451])
