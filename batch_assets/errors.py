@@ -30,6 +30,10 @@ class LastingStorageError(StorageError):
     """One that waiting longer does not mend: a full disk, a store that has been waited for long enough."""
 
 
+class LedgerError(BatchAssetsError):
+    """The ledger's database refuses, or has been away for longer than is waited."""
+
+
 class ModelError(BatchAssetsError):
     """A model cannot be found, loaded or trusted."""
 

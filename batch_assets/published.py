@@ -20,8 +20,8 @@ from batch_assets.embeddings.parquet_files import iter_vectors
 from batch_assets.embeddings.schema import GENERATE, RESPONSE
 from batch_assets.errors import AccountingError, ConfigurationError, NotReady
 from batch_assets.home import ledger_url
-from batch_assets.ledger.database import is_there, without_password
 from batch_assets.ledger.known_roots import known_roots
+from batch_assets.ledger.urls import is_there, without_password
 from batch_assets.merge.base import Manifest, Part, read_manifest
 from batch_assets.merge.publishing import is_version, open_current, versions_since
 from batch_assets.merge.reading import open_part, rows_schema

@@ -24,7 +24,11 @@ from batch_assets_tests.builders import make_tiny_model  # noqa: E402
 from batch_assets_tests.rehearsed import Rehearsal, rehearsed  # noqa: E402
 
 # What costs seconds to start serves all tests that ask for it: by their names, they run in one process.
-TOGETHER = {"/executors/test_ray.py": "ray", "postgresql": "postgresql"}
+TOGETHER = {
+    "/executors/test_ray.py": "ray",
+    "postgresql": "postgresql",
+    "/ledger/test_patience.py": "postgresql",
+}
 # What the daily round leaves out: services, servers, processes, deaths, and the search for odd orders of events.
 NOT_QUICK = ("/benchmarks/", "/cli/", "/examples/", "/rehearsal/", "/server/", "end_to_end.py", "crashes.py",
              "invariants.py", "test_imports.py", "test_nvjpeg.py", "test_image.py", "test_text.py", "test_processes.py",

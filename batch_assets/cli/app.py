@@ -21,7 +21,7 @@ from batch_assets.cli.stop import stop
 from batch_assets.cli.verify import verify
 from batch_assets.errors import BatchAssetsError, ConfigurationError, ModelError, SourceError
 from batch_assets.home import dagster_home, ledger_url
-from batch_assets.ledger.database import without_password
+from batch_assets.ledger.urls import without_password
 from batch_assets.plain_text import PlainFormatter, plain_text, show_tracebacks_plainly
 
 app = typer.Typer(
@@ -62,10 +62,11 @@ def run_command() -> int:
     except (BatchAssetsError, OSError) as error:
         code = _say(str(error), exit_codes.NOTHING_PUBLISHED)
     except DBAPIError as error:
-        code = _say(
-            f"a database of this deployment ({dagster_home()}, or the ledger): {error.orig}; mend that, then go on",
-            exit_codes.NOTHING_PUBLISHED,
+        said = " ".join(str(error.orig).split())
+        text = (
+            f"a database of this deployment ({dagster_home()}, or the ledger): {said}; mend that, then go on"
         )
+        code = _say(text, exit_codes.NOTHING_PUBLISHED)
     except Exception as error:
         usage = getattr(error, "format_message", None)  # typer keeps its exceptions' classes to itself
         if usage is None:

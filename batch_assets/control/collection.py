@@ -26,6 +26,7 @@ from batch_assets.errors import (
     BudgetReached,
     ClaimLost,
     ConfigurationError,
+    LedgerError,
     ModelError,
     SourceError,
     StorageError,
@@ -149,7 +150,7 @@ def _attempt(
         return ShardResult(key, Result.EXHAUSTED, message=text)
     try:
         return _bring_on(pipeline, shard, claim, fingerprint, together)
-    except (ModelError, ConfigurationError, StorageError, SubmissionRefused, Cancelled):
+    except (ModelError, ConfigurationError, StorageError, LedgerError, SubmissionRefused, Cancelled):
         ledger.release(claim)
         raise
     except SourceError as error:

@@ -18,8 +18,8 @@ logger = plain_logger(__name__)
 def heartbeat(ledger: Ledger, holder: Holder) -> Iterator[None]:
     """Extend all leases of `holder` every 10 s for as long as the block runs.
 
-    A beat that fails is tried again at the next one: the lease outlives five of them, and a
-    holder whose lease was lost cannot commit anything.
+    The ledger waits for a database that is away, and so does a beat; one that fails all the same
+    is tried again at the next. A holder whose lease was lost meanwhile cannot commit anything.
     """
     stop = threading.Event()
 
@@ -27,7 +27,7 @@ def heartbeat(ledger: Ledger, holder: Holder) -> Iterator[None]:
         while not stop.wait(HEARTBEAT_SECONDS):
             try:
                 ledger.heartbeat(holder)
-            except Exception as error:  # the ledger may be away for a moment
+            except Exception as error:  # the ledger may be away for longer than it waits
                 logger.warning("heartbeat: the ledger did not answer (%s); trying again", error)
 
     thread = threading.Thread(target=beat, name="ledger-heartbeat", daemon=True)
@@ -36,7 +36,8 @@ def heartbeat(ledger: Ledger, holder: Holder) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        thread.join()
+        # A beat that waits for the ledger holds nobody up who has been told to stop.
+        thread.join(HEARTBEAT_SECONDS)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,14 @@ from batch_assets.control.loop import take_turn
 from batch_assets.control.pipeline import Pipeline, deferred
 from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.embeddings.marker import read_marker
-from batch_assets.errors import ConfigurationError, ModelError, SourceError, StorageError, SubmissionRefused
+from batch_assets.errors import (
+    ConfigurationError,
+    LedgerError,
+    ModelError,
+    SourceError,
+    StorageError,
+    SubmissionRefused,
+)
 from batch_assets.executors.deferred import Order
 from batch_assets.executors.jobs import JobDescription, write_description
 from batch_assets.ledger.rows import Claim
@@ -108,7 +115,7 @@ def _upload(pipeline: Pipeline, shard: Shard) -> bool:
     except SourceError as error:
         ledger.fail(claim, str(error), max_attempts=0)
         return False
-    except (ModelError, ConfigurationError, StorageError):
+    except (ModelError, ConfigurationError, StorageError, LedgerError):
         ledger.release(claim)
         raise
     except Exception as error:

@@ -10,13 +10,14 @@ import sqlalchemy as sa
 from batch_assets.ledger.choosing import read_jobs
 from batch_assets.ledger.schema import jobs
 from batch_assets.ledger.states import LIVE_SUBMISSION, State
-from batch_assets.ledger.store import Store, batches
+from batch_assets.ledger.store import Store, batches, repeatable
 from batch_assets.ledger.submissions import follow_submission, read_submission
 
 
 class Children(Store):
     """The part of the Ledger that follows single jobs of a submission."""
 
+    @repeatable
     def observe_jobs(self, token: str, ended: Mapping[tuple[str, int], State]) -> list[str]:
         """Note which jobs (shard, fence) of a submission have SUCCEEDED or FAILED while others go on.
 
@@ -38,6 +39,7 @@ class Children(Store):
                 moved += follow_submission(connection, row, some, {"state": state, "collect_after": now}, now)
             return moved
 
+    @repeatable
     def ended_jobs(self, token: str) -> int:
         """How many of a submission's jobs are known to have ended before it."""
         with self._database.read() as connection:

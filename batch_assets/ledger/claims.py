@@ -16,7 +16,7 @@ from batch_assets.ledger.leases import LEASE_SECONDS, is_void
 from batch_assets.ledger.rows import Claim
 from batch_assets.ledger.schema import FENCES_PER_EPOCH, jobs, pipelines, shards, submissions
 from batch_assets.ledger.states import ENDED, ENDED_SUBMISSION, State
-from batch_assets.ledger.store import Store
+from batch_assets.ledger.store import Store, repeatable
 
 HELD = (State.RUNNING, State.COLLECTING)
 NOBODY: dict[str, Any] = {"holder": None, "lease_until": None, "before": None}
@@ -29,6 +29,7 @@ _ERROR_CHARACTERS = 4_000
 class Claims(Store):
     """The part of the Ledger that says who works on a shard."""
 
+    @repeatable
     def claim(self, pipeline: str, key: str, holder: Holder, run_id: str | None = None) -> Claim | None:
         """Take a shard that is READY or has ended at its service, or whose holder is void.
 
@@ -51,6 +52,7 @@ class Claims(Store):
             )
             return claim
 
+    @repeatable
     def claim_preparation(
         self, pipeline: str, key: str, holder: Holder, run_id: str | None = None
     ) -> Claim | None:
@@ -73,6 +75,7 @@ class Claims(Store):
         """→ COLLECTING: the commit marker may be put. False: the claim is lost, put nothing."""
         return self._change(claim, {"state": State.COLLECTING})
 
+    @repeatable
     def finish(
         self,
         claim: Claim,
@@ -104,6 +107,7 @@ class Claims(Store):
             )
             return connection.execute(known).one_or_none() is not None
 
+    @repeatable
     def fail(self, claim: Claim, error: str, max_attempts: int) -> State:
         """What the claim was for failed: back to where the shard was, or EXHAUSTED; where it ended.
 
@@ -146,6 +150,7 @@ class Claims(Store):
             values["attempt"] = shards.c.attempt - 1
         return self._change(claim, values, (*HELD, State.PREPARED))
 
+    @repeatable
     def _change(self, claim: Claim, values: dict[str, Any], frm: tuple[State, ...] = HELD) -> bool:
         with self._database.write() as connection:
             condition = sa.and_(held_by(claim), shards.c.state.in_(frm))

@@ -1,28 +1,46 @@
-"""Connections to the ledger's database, SQLite or PostgreSQL: one writer at a time, many readers.
+"""Transactions on the ledger's database, SQLite or PostgreSQL: one writer at a time, many readers.
 
 What is read and written belongs to the modules beside this one. Writers queue up on both
 databases (BEGIN IMMEDIATE, an advisory lock), so that a transaction never sees rows move under
-it, locks are never taken crosswise, and revisions become visible in their own order.
+it, locks are never taken crosswise, and revisions become visible in their own order. A database
+that is away is waited for; what it lost in the middle is for `repeatable` in `store.py`.
 """
 
 import os
-import sqlite3
+import secrets
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import sqlalchemy as sa
-from sqlalchemy import event
-from sqlalchemy.exc import ArgumentError, OperationalError
+import tenacity
+from sqlalchemy.exc import DBAPIError
 
-from batch_assets.errors import BatchAssetsError, ConfigurationError
+from batch_assets.errors import ConfigurationError, LedgerError
+from batch_assets.ledger import patience
+from batch_assets.ledger.engines import make_engine
 from batch_assets.ledger.shielding import shielded
+from batch_assets.ledger.urls import parse_url, shown
+from batch_assets.plain_text import plain_logger
 
-BUSY_SECONDS = 30.0
-PATIENCE_SECONDS = 300.0
 _ADVISORY_LOCK = 0x62617463685F6173  # "batch_as": one number for all ledgers of a database
+# Counts on while the machine sleeps, where the system has such a clock; setting the date moves neither.
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_SERVER_TIME = "SELECT extract(epoch FROM clock_timestamp())::float8"
+_RECEIPT_SECONDS = 7 * 86_400
+_MEND = "mend that, then go on with the same command"
+_ANSWERED: dict[str, bool] = {}
+"""Of the databases that have once answered to this process: whether they did so when they were last asked."""
+logger = plain_logger(__name__)
+
+
+class LedgerAway(LedgerError):
+    """The database was waited for in vain."""
+
+
+class TransactionLost(LedgerAway):
+    """The database went away in the middle of a transaction, of which it has kept nothing."""
 
 
 class Database:
@@ -33,17 +51,14 @@ class Database:
 
         `read_only` leaves the SQLite file as it is, its journal mode too, and makes none.
         """
-        parsed = _parse(url)
-        self.url_shown = _without_password(parsed)
+        parsed = parse_url(url)
+        self.url_shown = shown(parsed)
         self._secrets = [secret for secret in (parsed.password, parsed.query.get("password")) if secret]
         self._sqlite = parsed.get_backend_name() == "sqlite"
         try:
-            if not self._sqlite:
-                self._engine = _postgresql_engine(parsed)
-            else:
-                self._engine = _sqlite_reader(parsed) if read_only else _sqlite_engine(parsed)
+            self._engine = make_engine(parsed, read_only=read_only)
         except OSError as error:
-            raise self.unusable(error) from None
+            raise self._unusable(error) from None
         except ModuleNotFoundError:
             raise ConfigurationError(
                 f"ledger {self.url_shown}: PostgreSQL needs psycopg2; "
@@ -52,12 +67,15 @@ class Database:
         # The same pool; the option tells the begin event which BEGIN to send.
         self._writer = self._engine.execution_options(ledger_write=True)
         self._pid = os.getpid()
+        self._keeps_receipts = False
+        self._names = threading.local()
+        self._waits = False
+        self._ahead: float | None = None
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """A transaction that only reads; it waits for no writer."""
-        self._leave_parents_connections()
-        with self._engine.begin() as connection:
+        with self._transaction(self._engine, []) as connection:
             yield connection
 
     @contextmanager
@@ -66,151 +84,172 @@ class Database:
 
         Signals wait for its end: none leaves the lock behind.
         """
-        self._leave_parents_connections()
-        with shielded() as came, ExitStack() as stack:
-            connection = self._begin_write(stack, came)
-            if not self._sqlite:
-                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
+        with shielded() as came, self._transaction(self._writer, came) as connection:
             yield connection
 
-    def _begin_write(self, stack: ExitStack, came: list[int]) -> sa.Connection:
-        """Begin, however long other processes take their turns: SQLite's own waiting is not fair."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            try:
-                return stack.enter_context(self._writer.begin())
-            except OperationalError as error:
-                if not _is_busy(error.orig):
-                    raise
-                if came:
-                    raise KeyboardInterrupt from error
-                if time.monotonic() > deadline:
-                    raise BatchAssetsError(
-                        f"ledger {self.url_shown}: locked by another process for "
-                        f"{PATIENCE_SECONDS:.0f} seconds; end that process, or go on where it is not stopped"
-                    ) from error
-                time.sleep(0.02)
+    def now(self) -> float:
+        """Unix seconds: this machine's on SQLite, on PostgreSQL the server's, as it said them last.
 
-    def unusable(self, error: BaseException) -> ConfigurationError:
-        """A person's sentence for a database that cannot be opened, without its password."""
-        reason = " ".join(str(getattr(error, "orig", None) or error).split())
-        for secret in self._secrets:
-            reason = reason.replace(str(secret), "***")
-        return ConfigurationError(
-            f"ledger {self.url_shown}: cannot be opened: {reason}; "
-            "correct BATCH_ASSETS_LEDGER_URL, or what it points to"
-        )
+        Each write transaction asks it, so that within one they are exact; between two the seconds
+        are counted here, by a clock that nobody sets.
+        """
+        if self._sqlite:
+            return time.time()
+        if self._ahead is None:
+            with self.read() as connection:
+                self._set_clock(connection, _SERVER_TIME)
+        assert self._ahead is not None
+        return time.clock_gettime(_STEADY) + self._ahead
+
+    def keep_receipts(self) -> None:
+        """From now on each transaction leaves a receipt: the database has the table for them."""
+        self._keeps_receipts = not self._sqlite
 
     def dispose(self) -> None:
         """Close every connection that is not in use."""
         self._engine.dispose()
 
+    @contextmanager
+    def _transaction(self, engine: sa.Engine, came: list[int]) -> Iterator[sa.Connection]:
+        self._leave_parents_connections()
+        connection, receipt = self._begin(engine, came)
+        try:
+            # Closed in any case, and undone where it is not committed by then.
+            with connection:
+                yield connection
+                try:
+                    connection.commit()
+                except DBAPIError as error:
+                    if not (patience.passes(error) and self._has_kept(receipt, came)):
+                        raise
+        except DBAPIError as error:
+            kind = TransactionLost if patience.passes(error) else LedgerError
+            raise kind(self._sentence(error, _MEND)) from error.orig
+
+    def _begin(self, engine: sa.Engine, came: list[int]) -> tuple[sa.Connection, str | None]:
+        """Begin, however long the database is away or other processes take their turns."""
+        try:
+            found = patience.tries(
+                self._limit, self._may_pass, before_sleep=self._say, sleep=_sleep_until(came)
+            )(self._begun, engine)
+        except DBAPIError as error:
+            if self.url_shown not in _ANSWERED:
+                raise self._unusable(error) from error.orig
+            _ANSWERED[self.url_shown] = False
+            step = "start it again, or end who holds it up, then go on with the same command"
+            waited = f", for {patience.PATIENCE_SECONDS:.0f} seconds"
+            if not patience.passes(error):
+                raise LedgerError(self._sentence(error, _MEND)) from error.orig
+            raise LedgerAway(self._sentence(error, step, waited)) from error.orig
+        if self._waits:
+            logger.warning("ledger %s: answers again", self.url_shown)
+        self._waits = False
+        _ANSWERED[self.url_shown] = True
+        return found
+
+    def _begun(self, engine: sa.Engine) -> tuple[sa.Connection, str | None]:
+        connection = engine.connect()
+        try:
+            connection.begin()
+            writes = connection.get_execution_options().get("ledger_write", False)
+            receipt = self._take_turn(connection) if writes and not self._sqlite else None
+        except BaseException:
+            connection.close()
+            raise
+        return connection, receipt
+
+    def _take_turn(self, connection: sa.Connection) -> str | None:
+        """Wait for PostgreSQL's other writers; leave a receipt, and ask for the time, on the same way."""
+        statements, receipt = [f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"], None
+        if self._keeps_receipts:
+            receipt = secrets.token_hex(8)
+            if not hasattr(self._names, "writer"):
+                # Whoever comes for the first time tidies up after those that are no more.
+                long_ago = f"extract(epoch FROM clock_timestamp()) - {_RECEIPT_SECONDS}"
+                statements.append(f"DELETE FROM ledger_receipts WHERE at < {long_ago}")
+            statements.append(
+                "INSERT INTO ledger_receipts (writer, receipt, at) "
+                f"VALUES ('{self._writer_name()}', '{receipt}', extract(epoch FROM clock_timestamp())) "
+                "ON CONFLICT (writer) DO UPDATE SET receipt = excluded.receipt, at = excluded.at"
+            )
+        self._set_clock(connection, "; ".join([*statements, _SERVER_TIME]))
+        return receipt
+
+    def _has_kept(self, receipt: str | None, came: list[int]) -> bool:
+        """Whether a transaction was committed though the answer was lost. Waits for its end at the server."""
+        if receipt is None:
+            return False
+
+        # Whatever became of it, it holds its turn until then; this one takes the next.
+        def look() -> bool:
+            connection, _ = self._begin(self._engine, came)
+            with connection:
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
+                found = f"SELECT receipt FROM ledger_receipts WHERE writer = '{self._writer_name()}'"
+                return connection.exec_driver_sql(found).scalar() == receipt
+
+        return patience.tries(self._limit, patience.passes, sleep=_sleep_until(came))(look)
+
+    def _writer_name(self) -> str:
+        """This thread's own name for its receipts: it has one transaction at a time."""
+        if not hasattr(self._names, "writer"):
+            self._names.writer = secrets.token_hex(8)
+        return self._names.writer
+
+    def _set_clock(self, connection: sa.Connection, statements: str) -> None:
+        """Carry out statements of which the last asks for the time."""
+        self._ahead = connection.exec_driver_sql(statements).scalar_one() - time.clock_gettime(_STEADY)
+
+    def _limit(self) -> float:
+        """How many seconds to wait now. Who has waited in vain asks once each time, until it is back."""
+        if self.url_shown not in _ANSWERED:
+            return patience.OPENING_SECONDS
+        return patience.PATIENCE_SECONDS if _ANSWERED[self.url_shown] else 0.0
+
+    def _may_pass(self, error: BaseException) -> bool:
+        if not patience.passes(error):
+            return False
+        assert isinstance(error, DBAPIError)
+        return self._sqlite or self.url_shown in _ANSWERED or patience.is_starting(error)
+
+    def _say(self, state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome is not None else None
+        if not self._waits and error is not None:
+            self._waits = True
+            logger.warning(
+                "ledger %s: %s; waiting for it, at most %.0f seconds",
+                self.url_shown, self._reason(error), self._limit(),
+            )  # fmt: skip
+
+    def _sentence(self, error: DBAPIError, step: str, waited: str = "") -> str:
+        return f"ledger {self.url_shown}: {self._reason(error)}{waited}; {patience.remedy(error) or step}"
+
+    def _unusable(self, error: BaseException) -> ConfigurationError:
+        """A person's sentence for a database that cannot be opened, without its password."""
+        step = patience.remedy(error) or "correct BATCH_ASSETS_LEDGER_URL, or what it points to"
+        return ConfigurationError(f"ledger {self.url_shown}: cannot be opened: {self._reason(error)}; {step}")
+
+    def _reason(self, error: BaseException) -> str:
+        """What the driver says, in one line: without SQLAlchemy's links, the statement or its values."""
+        reason = " ".join(str(getattr(error, "orig", None) or error).split())
+        for secret in self._secrets:
+            reason = reason.replace(str(secret), "***")
+        return reason
+
     def _leave_parents_connections(self) -> None:
         if self._pid != os.getpid():
             # They are the parent's too: forgotten here, not closed.
             self._engine.dispose(close=False)
+            self._names = threading.local()
             self._pid = os.getpid()
 
 
-def _parse(url: str) -> sa.URL:
-    how = (
-        "write sqlite:////folder/ledger.db (an absolute path has four slashes) "
-        "or postgresql://user:password@host/database"
-    )
-    try:
-        parsed = sa.make_url(url)
-    except (ArgumentError, ValueError):
-        # The text itself may hold a password: not repeated.
-        raise ConfigurationError(f"the ledger's URL cannot be read; {how}") from None
-    if parsed.drivername in ("postgresql", "postgres"):
-        parsed = parsed.set(drivername="postgresql+psycopg2")
-    if parsed.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql+psycopg2"):
-        raise ConfigurationError(
-            f"ledger {_without_password(parsed)}: {parsed.drivername!r} is unknown; {how}"
-        )
-    if parsed.get_backend_name() == "sqlite":
-        if parsed.database in (None, "", ":memory:"):
-            raise ConfigurationError(f"ledger {url}: a ledger in memory would forget everything; {how}")
-        # Absolute, so that changing the working directory later does not change the ledger.
-        parsed = parsed.set(database=str(Path(str(parsed.database)).absolute()))
-    return parsed
+def _sleep_until(came: list[int]) -> Callable[[float], None]:
+    """Sleep, and end where a signal has come meanwhile that is held back."""
 
+    def sleep(seconds: float) -> None:
+        time.sleep(seconds)
+        if came:
+            raise KeyboardInterrupt
 
-def is_there(url: str) -> bool:
-    """Whether there may be a ledger at `url`: False where it is a SQLite file that nobody has made yet.
-
-    Raises ConfigurationError for a URL that can never work.
-    """
-    parsed = _parse(url)
-    return parsed.get_backend_name() != "sqlite" or Path(str(parsed.database)).exists()
-
-
-def without_password(url: str) -> str:
-    """A ledger's URL as it may be shown; one that cannot be read is not repeated, for it may hold a password."""
-    try:
-        return _without_password(sa.make_url(url))
-    except (ArgumentError, ValueError):
-        return "(a URL that cannot be read)"
-
-
-def _without_password(url: sa.URL) -> str:
-    return url.difference_update_query(["password"]).render_as_string(hide_password=True)
-
-
-def _is_busy(error: object) -> bool:
-    """Another process has the file; codes beside BUSY and LOCKED carry them in their low byte."""
-    if not isinstance(error, sqlite3.OperationalError):
-        return False
-    return (error.sqlite_errorcode & 0xFF) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-
-
-def _sqlite_engine(url: sa.URL) -> sa.Engine:
-    Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
-    engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS})
-    event.listen(engine, "connect", _prepare_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _sqlite_reader(url: sa.URL) -> sa.Engine:
-    uri = Path(str(url.database)).as_uri() + "?mode=ro"
-    return sa.create_engine("sqlite://", creator=lambda: sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS))
-
-
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # the driver begins nothing by itself; _begin_sqlite does
-    deadline = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            # Changing the mode fails at once, without waiting, while another process uses the file.
-            if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-                connection.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if not _is_busy(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
-
-
-def _begin_sqlite(connection: sa.Connection) -> None:
-    write = connection.get_execution_options().get("ledger_write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-
-
-def _postgresql_engine(url: sa.URL) -> sa.Engine:
-    engine = sa.create_engine(
-        url,
-        # Each statement sees what was committed before it, so what follows the lock is fresh.
-        isolation_level="READ COMMITTED",
-        pool_pre_ping=True,
-        connect_args={"connect_timeout": 10, "application_name": "batch-assets"},
-    )
-    event.listen(engine, "connect", _prepare_postgresql)
-    return engine
-
-
-def _prepare_postgresql(connection: Any, _record: Any) -> None:
-    # A process stopped inside a transaction must not hold all the others up for ever.
-    with connection.cursor() as cursor:
-        cursor.execute("SET idle_in_transaction_session_timeout = '60s'")
-    connection.commit()
+    return sleep

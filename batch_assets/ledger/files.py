@@ -12,7 +12,7 @@ from batch_assets.errors import SourceError
 from batch_assets.ledger.changing import BATCH
 from batch_assets.ledger.rows import FileRow
 from batch_assets.ledger.schema import files
-from batch_assets.ledger.store import Store, batches
+from batch_assets.ledger.store import Store, batches, repeatable
 
 FileState = Literal["planned", "touched", "removed"]
 
@@ -20,6 +20,7 @@ FileState = Literal["planned", "touched", "removed"]
 class Files(Store):
     """The part of the Ledger that remembers source files. Paths are relative to the source's URI."""
 
+    @repeatable
     def add_files(self, pipeline: str, generation: int, planned: Sequence[tuple[str, int, str]]) -> None:
         """Remember files (path, size in bytes, version) as planned in `generation`; newer facts win.
 
@@ -43,17 +44,23 @@ class Files(Store):
 
     def files(self, pipeline: str) -> Iterator[FileRow]:
         """All files, ordered by path, a page at a time."""
-        columns = [files.c[name] for name in FileRow.__dataclass_fields__]
-        query = sa.select(*columns).where(files.c.pipeline == pipeline).order_by(files.c.path).limit(BATCH)
         after = ""
         while True:
-            with self._database.read() as connection:
-                page = connection.execute(query.where(files.c.path > after)).mappings().all()
-            yield from (FileRow(**row) for row in page)
+            page = self._page(pipeline, after)
+            yield from page
             if len(page) < BATCH:
                 return
-            after = page[-1]["path"]
+            after = page[-1].path
 
+    @repeatable
+    def _page(self, pipeline: str, after: str) -> list[FileRow]:
+        columns = [files.c[name] for name in FileRow.__dataclass_fields__]
+        behind = (files.c.pipeline == pipeline, files.c.path > after)
+        query = sa.select(*columns).where(*behind).order_by(files.c.path).limit(BATCH)
+        with self._database.read() as connection:
+            return [FileRow(**row) for row in connection.execute(query).mappings()]
+
+    @repeatable
     def files_between(self, pipeline: str, after: str | None, until: str | None) -> dict[str, str]:
         """The versions as planned of the files with a path behind `after` and not behind `until`, by path.
 
@@ -66,6 +73,7 @@ class Files(Store):
         with self._database.read() as connection:
             return {row.path: row.version for row in connection.execute(query)}
 
+    @repeatable
     def file_versions(self, pipeline: str, paths: Sequence[str]) -> dict[str, str]:
         """The versions, by path, of those of `paths` that are known."""
         query = sa.select(files.c.path, files.c.version).where(files.c.pipeline == pipeline)
@@ -76,6 +84,7 @@ class Files(Store):
                 found |= {row.path: row.version for row in rows}
         return found
 
+    @repeatable
     def set_versions(self, pipeline: str, versions: Mapping[str, str]) -> None:
         """Note which version of a file counts as planned: of another pipeline's shard, only reading tells."""
         if not versions:
@@ -89,6 +98,7 @@ class Files(Store):
                 new = named.values(version=sa.bindparam("new_version"), state="planned")
                 connection.execute(new, list(some))
 
+    @repeatable
     def mark_files(self, pipeline: str, paths: Sequence[str], state: FileState) -> None:
         """Note that files were touched or removed since they were planned, or are again as planned."""
         if not paths:
@@ -98,6 +108,7 @@ class Files(Store):
                 row = (files.c.pipeline == pipeline, files.c.path.in_(some))
                 connection.execute(sa.update(files).where(*row).values(state=state))
 
+    @repeatable
     def restore_files(self, pipeline: str, paths: Sequence[str]) -> None:
         """Note that those of `paths` that were touched are again as planned; free where none was."""
         for some in batches(paths):

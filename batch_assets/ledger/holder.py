@@ -11,6 +11,7 @@ from pathlib import Path
 
 # The kernel gives the first PID namespace this fixed inode (PROC_PID_INIT_INO).
 _FIRST_NAMESPACE = "pid:[4026531836]"
+_UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class Holder:
     `started` tells two processes with the same pid apart: clock ticks since boot where there
     is a /proc, else the start time that `ps` shows. `boot_id` ends in `+<inode>` inside a PID
     namespace of its own (a container): the pids of another namespace cannot be seen, so
-    nothing is said about them.
+    nothing is said about them. Nor is anything said about another boot: two machines may have
+    one name, and whether this one was rebooted cannot be told from there being two.
     """
 
     host: str
@@ -35,22 +37,21 @@ class Holder:
         return cls(socket.gethostname(), _boot_id(), pid, _started(pid) or "")
 
     def is_dead_here(self) -> bool:
-        """True only where this host can tell that the process is gone: rebooted since, or no such process.
+        """True only where this very boot of this host can tell that there is no such process any more.
 
-        False means alive, or on another host or in another container, where only an expired
-        lease tells.
+        False means alive, or elsewhere: on another host, another boot, or in another container.
+        There only an expired lease tells.
         """
-        if self.host != socket.gethostname():
-            return False
-        here = _boot_id()
-        if self.boot_id.partition("+")[0] != here.partition("+")[0]:
-            return True
-        if self.boot_id != here:
+        if not self.could_be_seen_here():
             return False
         started = _started(self.pid)
         if started is None:
             return True
         return bool(started and self.started) and started != self.started
+
+    def could_be_seen_here(self) -> bool:
+        """Whether the process, if it lives, is one of those that this one can see."""
+        return (self.host, self.boot_id) == (socket.gethostname(), _boot_id()) and self.boot_id != _UNKNOWN
 
     def encode(self) -> str:
         """One line: host/boot/pid/started."""
@@ -73,7 +74,7 @@ def _boot_id() -> str:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         namespace = os.readlink("/proc/self/ns/pid")
     except OSError:
-        return _ask("sysctl", "-n", "kern.bootsessionuuid") or "unknown"
+        return _ask("sysctl", "-n", "kern.bootsessionuuid") or _UNKNOWN
     return boot if namespace == _FIRST_NAMESPACE else f"{boot}+{namespace[5:-1]}"
 
 

@@ -12,7 +12,7 @@ from batch_assets.ledger.choosing import read_jobs
 from batch_assets.ledger.rows import JobRow, SubmissionRow
 from batch_assets.ledger.schema import jobs, shards, submissions
 from batch_assets.ledger.states import LIVE_SUBMISSION, State, SubmissionState
-from batch_assets.ledger.store import Store
+from batch_assets.ledger.store import Store, repeatable
 
 _COLUMNS = tuple(submissions.c[name] for name in SubmissionRow.__dataclass_fields__)
 
@@ -52,17 +52,20 @@ class Jobs(Store):
         """The submission of this name, the newest if there are several; or None."""
         return self._one(submissions.c.name == name)
 
+    @repeatable
     def jobs_of(self, token: str) -> list[JobRow]:
         """The jobs that a submission carries, by shard."""
         with self._database.read() as connection:
             return read_jobs(connection, jobs.c.submission == token)
 
+    @repeatable
     def job(self, pipeline: str, shard: str, fence: int) -> JobRow | None:
         """One job, or None."""
         one = sa.and_(jobs.c.pipeline == pipeline, jobs.c.shard == shard, jobs.c.fence == fence)
         with self._database.read() as connection:
             return next(iter(read_jobs(connection, one)), None)
 
+    @repeatable
     def unsettled(self, pipeline: str) -> list[JobRow]:
         """Jobs that hold money though nobody will collect them any more, for `settle`.
 
@@ -99,6 +102,7 @@ class Jobs(Store):
         found = self._submissions(condition, None)
         return found[-1] if found else None
 
+    @repeatable
     def _submissions(self, condition: sa.ColumnElement[bool], limit: int | None) -> list[SubmissionRow]:
         query = sa.select(*_COLUMNS).where(condition).order_by(submissions.c.claimed_at, submissions.c.token)
         with self._database.read() as connection:

@@ -5,7 +5,6 @@ no step of `migrations.py` is applied here, and a ledger that a newer version wr
 """
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
 
 from batch_assets.ledger.database import Database
 from batch_assets.ledger.schema import pipelines
@@ -14,7 +13,7 @@ from batch_assets.ledger.schema import pipelines
 def known_roots(url: str) -> dict[str, str]:
     """The output root of each pipeline that the ledger at `url` knows, by name; empty where it has no tables yet.
 
-    Raises ConfigurationError where the database cannot be opened.
+    Raises ConfigurationError where the database cannot be opened, LedgerError where it does not answer.
     """
     database = Database(url, read_only=True)
     try:
@@ -26,7 +25,5 @@ def known_roots(url: str) -> dict[str, str]:
                 sa.select(pipelines.c.name, pipelines.c.root).order_by(pipelines.c.name)
             )
             return {row.name: row.root for row in found}
-    except DBAPIError as error:
-        raise database.unusable(error) from None
     finally:
         database.dispose()

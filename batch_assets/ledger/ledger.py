@@ -5,14 +5,12 @@ This class only puts the parts together; each part is a file: `planning`, `files
 `money`, `scopes`, `notices`; and `triggers`. All writes are short transactions, safe among many processes.
 """
 
-import time
 from collections.abc import Callable
 
-from sqlalchemy.exc import DBAPIError
-
+from batch_assets.errors import ConfigurationError, LedgerError
 from batch_assets.ledger.children import Children
 from batch_assets.ledger.claims import Claims
-from batch_assets.ledger.database import Database
+from batch_assets.ledger.database import Database, LedgerAway
 from batch_assets.ledger.files import Files
 from batch_assets.ledger.jobs import Jobs
 from batch_assets.ledger.leases import Leases
@@ -49,18 +47,24 @@ class Ledger(
     """What became of every shard. Threads may share one; processes open their own."""
 
     @classmethod
-    def open(cls, url: str, *, clock: Callable[[], float] = time.time) -> "Ledger":
+    def open(cls, url: str, *, clock: Callable[[], float] | None = None) -> "Ledger":
         """Open the ledger at `url` (sqlite:////folder/ledger.db, postgresql://…), and bring it up to date.
 
-        The folder of a SQLite file is made. ConfigurationError where it cannot be opened.
-        `clock` gives unix seconds; leases expire by it.
+        The folder of a SQLite file is made. ConfigurationError where it cannot be opened,
+        LedgerAway where it was waited for in vain. `clock` gives unix seconds, by which leases
+        expire: by default the database server's, or else this machine's.
         """
         database = Database(url)
         try:
             migrate(database)
-        except DBAPIError as error:
-            raise database.unusable(error) from None
-        return cls(database, clock)
+        except LedgerAway:
+            raise
+        except LedgerError as error:
+            raise ConfigurationError(str(error)) from error
+        database.keep_receipts()
+        ledger = cls(database, clock or database.now)
+        ledger.shorten_leases()
+        return ledger
 
     @property
     def url_shown(self) -> str:

@@ -196,3 +196,14 @@ def m006_configuration(connection: sa.Connection) -> None:
 def m007_deployment(connection: sa.Connection) -> None:
     """The id in an output root's `pipeline.json`: epochs begin anew where a root is made anew."""
     _execute(connection, "ALTER TABLE ledger_pipelines ADD COLUMN deployment {text}")
+
+
+@migration
+def m008_patience(connection: sa.Connection) -> None:
+    """Whether a transaction was kept whose answer was lost; and runs of which only silence tells that they died."""
+    _execute(
+        connection,
+        """CREATE TABLE ledger_receipts (
+            writer {text} PRIMARY KEY, receipt {text} NOT NULL, at DOUBLE PRECISION NOT NULL)""",
+        "ALTER TABLE ledger_runs ADD COLUMN alive_until DOUBLE PRECISION NOT NULL DEFAULT 0",
+    )

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from batch_assets.ledger.rows import Money
 from batch_assets.ledger.schema import jobs, pipelines
-from batch_assets.ledger.store import Store
+from batch_assets.ledger.store import Store, repeatable
 
 _DIGITS = 9
 
@@ -16,6 +16,7 @@ _DIGITS = 9
 class Accounts(Store):
     """The part of the Ledger that counts dollars."""
 
+    @repeatable
     def settle(self, pipeline: str, shard: str, fence: int, cost_usd: float) -> bool:
         """Note what a job has cost, and give back what was reserved for it; once: False if it was noted before."""
         job = (jobs.c.pipeline == pipeline, jobs.c.shard == shard, jobs.c.fence == fence)
@@ -28,6 +29,7 @@ class Accounts(Store):
             add_money(connection, pipeline, held=-(row.held_usd or 0.0), spent=cost)
             return True
 
+    @repeatable
     def reserve(self, pipeline: str, shard: str, fence: int, budget_usd: float | None) -> bool:
         """Reserve an on-demand job's bound, once; False, and the pipeline blocked, if it does not fit.
 
@@ -46,22 +48,26 @@ class Accounts(Store):
             add_money(connection, pipeline, held=row.bound_usd)
             return True
 
+    @repeatable
     def set_spent(self, pipeline: str, usd: float) -> None:
         """After a lost ledger: what the pipeline has spent, as its commit markers tell."""
         with self._database.write() as connection:
             named = sa.update(pipelines).where(pipelines.c.name == pipeline)
             connection.execute(named.values(spent_usd=rounded_usd(usd)))
 
+    @repeatable
     def money(self, pipeline: str) -> Money:
         """What is held and spent, and why nothing more is submitted. LookupError for an unknown pipeline."""
         with self._database.read() as connection:
             return _money(connection, pipeline)
 
+    @repeatable
     def block(self, pipeline: str, text: str) -> None:
         """Let nothing more be submitted until a person has said that what `text` tells is mended."""
         with self._database.write() as connection:
             set_blocked(connection, pipeline, text, "output")
 
+    @repeatable
     def clear_blocked(self, pipeline: str, *, output: bool = True) -> None:
         """Forget why nothing was submitted: a person has mended it, or says to try again.
 

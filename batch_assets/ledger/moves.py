@@ -12,7 +12,6 @@ from batch_assets.ledger.changing import (
     BATCH,
     SUMMED,
     WAITING_FOR_NOTHING,
-    change_shards,
     reserve_revisions,
     shift_tallies,
 )
@@ -21,7 +20,7 @@ from batch_assets.ledger.leases import is_void
 from batch_assets.ledger.rows import Adoption
 from batch_assets.ledger.schema import jobs, pipelines, shards, submissions
 from batch_assets.ledger.states import AT_SERVICE, ENDED, MOVES, State
-from batch_assets.ledger.store import Store
+from batch_assets.ledger.store import Store, repeatable
 
 _MOVE_VALUES = frozenset({"rejected", "tokens", "error", "run_id"})
 # These need a fence, or a job: the claims make them, and the submissions.
@@ -64,9 +63,7 @@ class Moves(Store):
         moved: list[str] = []
         for start in range(0, len(keys), BATCH):
             condition = sa.and_(shards.c.key.in_(keys[start : start + BATCH]), shards.c.state.in_(frm), _FREE)
-            with self._database.write() as connection:
-                new = {"state": to, **values}
-                moved += change_shards(connection, pipeline, condition, new, self._clock())
+            moved += self._change_batch(pipeline, condition, {"state": to, **values})
         return moved
 
     def retry(self, pipeline: str, keys: Sequence[str] | None = None) -> list[str]:
@@ -112,6 +109,7 @@ class Moves(Store):
         condition = sa.and_(shards.c.state == State.COLLECTED, _FREE, other)
         return self._change_all(pipeline, condition, {**_AFRESH, "state": self._start(pipeline)})
 
+    @repeatable
     def stop(self, pipeline: str) -> list[str]:
         """Waiting shards become STOPPED, and runs are asked to stop (`stop_requested`); the keys stopped.
 
@@ -145,6 +143,7 @@ class Moves(Store):
         start = {"state": self._start(pipeline)}
         return sorted(started + self._again(pipeline, keys, State.STOPPED, start, shards.c.job.is_(None)))
 
+    @repeatable
     def _start(self, pipeline: str) -> State:
         """Where a shard begins whose input is prepared."""
         with self._database.read() as connection:
@@ -179,6 +178,7 @@ class Moves(Store):
             believed += self._adopt_batch(pipeline, adoptions[start : start + BATCH])
         return believed
 
+    @repeatable
     def _adopt_batch(self, pipeline: str, adoptions: Sequence[Adoption]) -> list[str]:
         markers = {adoption.key: adoption for adoption in adoptions}
         here = sa.and_(shards.c.pipeline == pipeline, shards.c.key.in_(list(markers)))

@@ -6,12 +6,13 @@ How a notice reaches a person belongs to the layers above.
 import sqlalchemy as sa
 
 from batch_assets.ledger.schema import notices
-from batch_assets.ledger.store import Store
+from batch_assets.ledger.store import Store, repeatable
 
 
 class Notices(Store):
     """The part of the Ledger that remembers notices."""
 
+    @repeatable
     def notice_once(self, key: str) -> bool:
         """True exactly once per key, over all processes."""
         if self.is_noticed(key):
@@ -23,6 +24,7 @@ class Notices(Store):
             connection.execute(sa.insert(notices).values(key=key, at=self._clock()))
             return True
 
+    @repeatable
     def is_noticed(self, key: str) -> bool:
         """Whether `notice_once` was called with this key before."""
         with self._database.read() as connection:

@@ -26,7 +26,7 @@ from batch_assets.ledger.schema import (
     tallies,
 )
 from batch_assets.ledger.states import LIVE_SUBMISSION, State
-from batch_assets.ledger.store import Store
+from batch_assets.ledger.store import Store, repeatable
 
 
 class Planning(Store):
@@ -41,6 +41,7 @@ class Planning(Store):
         """All pipelines, by name."""
         return self._pipelines(sa.true())
 
+    @repeatable
     def _pipelines(self, condition: sa.ColumnElement[bool]) -> list[PipelineRow]:
         planned = (
             sa.select(sa.cast(sa.func.coalesce(sa.func.sum(tallies.c.records), 0), sa.BigInteger))
@@ -54,6 +55,7 @@ class Planning(Store):
             rows = connection.execute(query).mappings().all()
         return [PipelineRow(**row) for row in rows]
 
+    @repeatable
     def attach(
         self, name: str, root: str, epoch: int, *, keep: bool = False, deployment: str | None = None
     ) -> None:
@@ -94,6 +96,7 @@ class Planning(Store):
                 connection.execute(update.values(root=root, epoch=epoch, deployment=deployment, **forgotten))
             reserve_revisions(connection, name, 1)
 
+    @repeatable
     def set_configuration(self, name: str, configuration: str) -> None:
         """What this deployment opens the pipeline with from now on, as JSON."""
         if configuration != self.configuration(name):
@@ -101,6 +104,7 @@ class Planning(Store):
                 named = sa.update(pipelines).where(pipelines.c.name == name)
                 connection.execute(named.values(configuration=configuration))
 
+    @repeatable
     def configuration(self, name: str) -> str | None:
         """What this deployment opened the pipeline with last, under the root it has; None where it never did."""
         with self._database.read() as connection:
@@ -110,6 +114,7 @@ class Planning(Store):
         """The fingerprint that the pipeline's configuration has now; shards of others are stale."""
         self._set(name, fingerprint=fingerprint)
 
+    @repeatable
     def stop_requested(self, pipeline: str) -> bool:
         """Whether `stop` was called since the last `clear_stop`; runs look at it between batches."""
         with self._database.read() as connection:
@@ -120,12 +125,14 @@ class Planning(Store):
         """Forget the order to stop."""
         self._set(pipeline, stop_requested=False)
 
+    @repeatable
     def set_merged(self, pipeline: str, revision: int) -> None:
         """What was published was made when the pipeline stood at `revision`."""
         with self._database.write() as connection:
             named = sa.update(pipelines).where(pipelines.c.name == pipeline)
             connection.execute(named.values(merged_revision=revision))
 
+    @repeatable
     def _set(self, name: str, **values: str | bool) -> None:
         differs = sa.or_(*(pipelines.c[column].is_distinct_from(value) for column, value in values.items()))
         row = (pipelines.c.name == name, differs)
@@ -133,6 +140,7 @@ class Planning(Store):
             if connection.execute(sa.update(pipelines).where(*row).values(**values)).rowcount:
                 reserve_revisions(connection, name, 1)
 
+    @repeatable
     def add_shards(
         self,
         pipeline: str,

@@ -15,12 +15,13 @@ from batch_assets.ledger.money import rounded_usd
 from batch_assets.ledger.rows import SHARD_COLUMNS, Claim, JobKind, ShardRow, shard_row
 from batch_assets.ledger.schema import jobs, pipelines, shards
 from batch_assets.ledger.states import State
-from batch_assets.ledger.store import Store, batches
+from batch_assets.ledger.store import Store, batches, repeatable
 
 
 class Queue(Store):
     """The part of the Ledger that keeps jobs before their submission, and after it."""
 
+    @repeatable
     def set_deferred(self, pipeline: str, deferred: bool) -> None:
         """Say whether the pipeline's shards are jobs at a service; those that wait go to where that begins."""
         with self._database.read() as connection:
@@ -40,6 +41,7 @@ class Queue(Store):
             named = sa.update(pipelines).where(pipelines.c.name == pipeline)
             connection.execute(named.values(deferred=deferred))
 
+    @repeatable
     def enqueue(
         self, claim: Claim, kind: JobKind, records: int, bytes: int, bound_usd: float, digest: str = ""
     ) -> bool:
@@ -75,26 +77,28 @@ class Queue(Store):
         return self._leave_queue(pipeline, keys, None)
 
     def _leave_queue(self, pipeline: str, keys: Sequence[str], kind: JobKind | None) -> list[str]:
-        moved: list[str] = []
-        for some in batches(keys):
-            with self._database.write() as connection:
-                now = self._clock()
-                queued = sa.and_(
-                    shards.c.key.in_(some), shards.c.state == State.QUEUED, shards.c.holder.is_(None)
-                )
-                if kind is None:
-                    values: dict[str, Any] = {"state": State.PREPARED, "job": None}
-                else:
-                    values = {"state": State.READY, "collect_after": now}
-                    named = sa.select(shards.c.job).where(
-                        shards.c.pipeline == pipeline, shards.c.key == jobs.c.shard, queued
-                    )
-                    ours = (jobs.c.pipeline == pipeline, jobs.c.shard.in_(some))
-                    newest = jobs.c.fence == named.correlate(jobs).scalar_subquery()
-                    connection.execute(sa.update(jobs).where(*ours, newest).values(kind=kind))
-                moved += change_shards(connection, pipeline, queued, values, now)
-        return moved
+        return [key for some in batches(keys) for key in self._leave_queue_batch(pipeline, some, kind)]
 
+    @repeatable
+    def _leave_queue_batch(self, pipeline: str, some: Sequence[str], kind: JobKind | None) -> list[str]:
+        with self._database.write() as connection:
+            now = self._clock()
+            queued = sa.and_(
+                shards.c.key.in_(some), shards.c.state == State.QUEUED, shards.c.holder.is_(None)
+            )
+            if kind is None:
+                values: dict[str, Any] = {"state": State.PREPARED, "job": None}
+            else:
+                values = {"state": State.READY, "collect_after": now}
+                named = sa.select(shards.c.job).where(
+                    shards.c.pipeline == pipeline, shards.c.key == jobs.c.shard, queued
+                )
+                ours = (jobs.c.pipeline == pipeline, jobs.c.shard.in_(some))
+                newest = jobs.c.fence == named.correlate(jobs).scalar_subquery()
+                connection.execute(sa.update(jobs).where(*ours, newest).values(kind=kind))
+            return change_shards(connection, pipeline, queued, values, now)
+
+    @repeatable
     def finished(self, pipeline: str, limit: int) -> list[ShardRow]:
         """Shards that can be collected now, at most `limit`: those that died in it first, then as they ended.
 

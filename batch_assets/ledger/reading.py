@@ -15,7 +15,7 @@ from batch_assets.ledger.leases import is_void
 from batch_assets.ledger.rows import SHARD_COLUMNS, ShardRow, Totals, shard_row
 from batch_assets.ledger.schema import pipelines, shards, tallies
 from batch_assets.ledger.states import State
-from batch_assets.ledger.store import Store
+from batch_assets.ledger.store import Store, repeatable
 
 RECENT_CHANGES = 200
 
@@ -59,6 +59,7 @@ class Reading(Store):
             return sorted(itertools.chain(*found), key=lambda row: (row.generation, row.ordinal))
         return list(heapq.merge(*found, key=lambda row: row.key))[:limit]
 
+    @repeatable
     def small_shards(self, pipeline: str, least: int) -> list[int]:
         """How many records each shard of fewer than `least` has."""
         small = (shards.c.pipeline == pipeline, shards.c.superseded == sa.false(), shards.c.records < least)
@@ -84,6 +85,7 @@ class Reading(Store):
         )
         return self._select(sa.and_(waiting, collected), shards.c.key, limit)
 
+    @repeatable
     def last_change(self, pipeline: str) -> float:
         """When a shard of the pipeline changed last (unix seconds); 0 where it has none."""
         query = (
@@ -95,6 +97,7 @@ class Reading(Store):
         with self._database.read() as connection:
             return connection.scalar(query) or 0.0
 
+    @repeatable
     def counts(self, pipeline: str) -> dict[State, int]:
         """How many shards stand in each state; one without shards is left out, and is 0 if asked for."""
         query = sa.select(tallies.c.state, tallies.c.shards).where(tallies.c.pipeline == pipeline)
@@ -104,6 +107,7 @@ class Reading(Store):
                 counts[State(state)] += number
         return counts
 
+    @repeatable
     def records_in(self, pipeline: str, state: State) -> int:
         """How many planned records the shards in a state have together."""
         query = sa.select(sa.func.sum(tallies.c.records)).where(
@@ -112,6 +116,7 @@ class Reading(Store):
         with self._database.read() as connection:
             return int(connection.scalar(query) or 0)
 
+    @repeatable
     def is_held(self, pipeline: str, key: str) -> bool:
         """Whether somebody alive is computing or committing the shard."""
         columns = (shards.c.holder, shards.c.lease_until)
@@ -120,6 +125,7 @@ class Reading(Store):
             row = connection.execute(one).one_or_none()
         return row is not None and not is_void(row.holder, row.lease_until, self._clock())
 
+    @repeatable
     def recent_rate(self, pipeline: str, most: int = 20) -> float | None:
         """Records per second over the shards that were collected last, from end to end; None where unknown.
 
@@ -139,6 +145,7 @@ class Reading(Store):
         # The first one's own time is not known: it only starts the clock.
         return sum(row.records for row in rows[:-1]) / seconds if seconds > 0 else None
 
+    @repeatable
     def totals(self, pipeline: str) -> Totals:
         """Sums over the pipeline's shards."""
         query = (
@@ -171,6 +178,7 @@ class Reading(Store):
         """Collected shards of any pipeline whose materialization is not confirmed, oldest first."""
         return self._select(shards.c.picture_due.is_not(None), shards.c.picture_due, limit)
 
+    @repeatable
     def set_pictured(self, pipeline: str, keys: Sequence[str]) -> None:
         """Dagster has been told the states that these shards have now."""
         for start in range(0, len(keys), BATCH):
@@ -179,6 +187,7 @@ class Reading(Store):
                 told = sa.update(shards).where(*here)
                 connection.execute(told.values(picture=shards.c.state, picture_due=None))
 
+    @repeatable
     def _select(
         self, where: sa.ColumnElement[bool], order: sa.ColumnElement[object], limit: int | None
     ) -> list[ShardRow]:

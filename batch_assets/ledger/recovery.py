@@ -17,7 +17,7 @@ from batch_assets.ledger.queue import waiting_for_job
 from batch_assets.ledger.rows import JobKind, JobRow
 from batch_assets.ledger.schema import jobs, pipelines, shards
 from batch_assets.ledger.states import ENDED_SUBMISSION, State, SubmissionState
-from batch_assets.ledger.store import Store
+from batch_assets.ledger.store import Store, repeatable
 from batch_assets.ledger.submissions import (
     bind_job,
     insert_submission,
@@ -32,6 +32,7 @@ _BEFORE_SERVICE = (State.PLANNED, State.PREPARED, State.QUEUED, State.STOPPED)
 class Recovery(Store):
     """The part of the Ledger that learns of jobs which it should have known."""
 
+    @repeatable
     def restore_queued(
         self,
         pipeline: str,
@@ -68,12 +69,14 @@ class Recovery(Store):
             )  # fmt: skip
             return True
 
+    @repeatable
     def set_recovered(self, pipeline: str) -> None:
         """All jobs under the pipeline's root, and at its service, are known to this ledger."""
         with self._database.write() as connection:
             named = sa.update(pipelines).where(pipelines.c.name == pipeline)
             connection.execute(named.values(recovered=True))
 
+    @repeatable
     def adopt_submission(
         self,
         token: str,

@@ -205,6 +205,7 @@ runs = sa.Table(
     sa.Column("pipeline", _text, nullable=False),
     sa.Column("host", _text, nullable=False),
     sa.Column("holder", _text, nullable=False),
+    sa.Column("alive_until", sa.Double, nullable=False, server_default="0"),
 )
 
 counters = sa.Table(
@@ -212,6 +213,15 @@ counters = sa.Table(
     metadata,
     sa.Column("name", _text, primary_key=True),
     sa.Column("value", sa.BigInteger, nullable=False),
+)
+
+# What each thread that writes has written last, so that it can tell whether that was kept.
+receipts = sa.Table(
+    "ledger_receipts",
+    metadata,
+    sa.Column("writer", _text, primary_key=True),
+    sa.Column("receipt", _text, nullable=False),
+    sa.Column("at", sa.Double, nullable=False),
 )
 
 migrations = sa.Table("ledger_migrations", metadata, sa.Column("name", _text, primary_key=True))

@@ -9,17 +9,19 @@ import sqlalchemy as sa
 
 from batch_assets.ledger.rows import ScopeRow
 from batch_assets.ledger.schema import scopes
-from batch_assets.ledger.store import Store
+from batch_assets.ledger.store import Store, repeatable
 
 
 class Scopes(Store):
     """The part of the Ledger that keeps what jobs share. A scope is known from its first mention on."""
 
+    @repeatable
     def scope(self, name: str) -> ScopeRow:
         """The scope; one never mentioned has no slots yet."""
         with self._database.read() as connection:
             return read_scope(connection, name)
 
+    @repeatable
     def set_scope(
         self,
         name: str,
@@ -42,6 +44,7 @@ class Scopes(Store):
         with self._database.write() as connection:
             write_scope(connection, name, **values)
 
+    @repeatable
     def reserve_calls(self, name: str, count: int, per_minute: float) -> float:
         """When `count` calls may start (unix seconds), at `per_minute` over all processes; they are then taken."""
         with self._database.write() as connection:

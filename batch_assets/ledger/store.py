@@ -1,14 +1,32 @@
-"""What every part of the Ledger stands on: a database and a clock."""
+"""What every part of the Ledger stands on: a database, a clock, and transactions that are repeated if lost."""
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 
 from batch_assets.ledger.changing import BATCH, change_shards
-from batch_assets.ledger.database import Database
+from batch_assets.ledger.database import Database, TransactionLost
+from batch_assets.ledger.patience import PATIENCE_SECONDS, tries
 
 T = TypeVar("T")
+P = ParamSpec("P")
+S = TypeVar("S", bound="Store")
+
+
+def repeatable(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+    """A method with one transaction whose result counts: done again where the database lost it in the middle.
+
+    Nothing of it was kept then; one that was kept, and only its answer lost, is not lost.
+    """
+
+    @functools.wraps(method)
+    def repeated(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        again = tries(lambda: PATIENCE_SECONDS, lambda error: isinstance(error, TransactionLost))
+        return again(method, self, *args, **kwargs)
+
+    return repeated
 
 
 class Store:
@@ -28,11 +46,17 @@ class Store:
         """Change every shard that meets `condition`, in short transactions; `values` must end it."""
         changed: list[str] = []
         while True:
-            with self._database.write() as connection:
-                batch = change_shards(connection, pipeline, condition, values, self._clock())
+            batch = self._change_batch(pipeline, condition, values)
             changed += batch
             if len(batch) < BATCH:
                 return changed
+
+    @repeatable
+    def _change_batch(
+        self, pipeline: str, condition: sa.ColumnElement[bool], values: Mapping[str, Any]
+    ) -> list[str]:
+        with self._database.write() as connection:
+            return change_shards(connection, pipeline, condition, values, self._clock())
 
 
 def batches(items: Sequence[T]) -> Iterator[Sequence[T]]:

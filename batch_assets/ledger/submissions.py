@@ -24,7 +24,7 @@ from batch_assets.ledger.states import (
     State,
     SubmissionState,
 )
-from batch_assets.ledger.store import Store, batches
+from batch_assets.ledger.store import Store, batches, repeatable
 
 _ORDER = {SubmissionState.SUBMITTING: 0, SubmissionState.SUBMITTED: 1, SubmissionState.RUNNING: 2,
           **dict.fromkeys(ENDED_SUBMISSION, 3)}  # fmt: skip
@@ -33,6 +33,7 @@ _ORDER = {SubmissionState.SUBMITTING: 0, SubmissionState.SUBMITTED: 1, Submissio
 class Submissions(Store):
     """The part of the Ledger that gives slots to jobs, and follows them."""
 
+    @repeatable
     def claim_submission(
         self,
         scope: str,
@@ -73,6 +74,7 @@ class Submissions(Store):
                 change_shards(connection, pipeline, shards.c.key.in_(keys), values, now)
             return SubmissionClaim(token, name, pipeline, scope, taken)
 
+    @repeatable
     def submitted(self, token: str, service_id: str) -> bool:
         """The service has taken it: → submitted. False for one that is unknown, refused, or known by another id."""
         self.observe(token, SubmissionState.SUBMITTED, service_id=service_id)
@@ -80,6 +82,7 @@ class Submissions(Store):
             row = read_submission(connection, token)
         return row is not None and row.state != SubmissionState.REFUSED and row.service_id == service_id
 
+    @repeatable
     def refused(
         self, token: str, message: str, *, pause: float | None = None, block: str | None = None
     ) -> bool:
@@ -113,6 +116,7 @@ class Submissions(Store):
                 set_blocked(connection, row.pipeline, block, "refused")
             return True
 
+    @repeatable
     def observe(
         self,
         token: str,

@@ -16,7 +16,7 @@ from batch_assets.ledger.leases import is_void
 from batch_assets.ledger.reading import RECENT_CHANGES
 from batch_assets.ledger.schema import shards, triggers
 from batch_assets.ledger.states import State
-from batch_assets.ledger.store import Store
+from batch_assets.ledger.store import Store, repeatable
 
 Origin = Literal["schedule", "webhook"]
 KEPT_SECONDS = 30 * 86_400.0
@@ -57,6 +57,7 @@ def start_lease(pipeline: str) -> str:
 class Triggers(Store):
     """The part of the Ledger that keeps orders to start pipelines."""
 
+    @repeatable
     def open_trigger(self, pipeline: str, key: str, origin: Origin) -> tuple[TriggerRow, bool]:
         """The order of this key, and whether this call has given it: a key is given once, over all processes."""
         with self._database.write() as connection:
@@ -71,11 +72,13 @@ class Triggers(Store):
             connection.execute(sa.delete(triggers).where(triggers.c.pipeline == pipeline, ended, *old))
             return row, True
 
+    @repeatable
     def trigger(self, pipeline: str, key: str) -> TriggerRow | None:
         """The order of this key; None where it was never given."""
         with self._database.read() as connection:
             return _one(connection, pipeline, key)
 
+    @repeatable
     def open_triggers(self, pipeline: str | None = None, origin: Origin | None = None) -> list[TriggerRow]:
         """Orders that have not ended, oldest first: of one pipeline and one origin, or of all."""
         where = [triggers.c.state.in_(OPEN)]
@@ -107,6 +110,7 @@ class Triggers(Store):
         """End an open order; True for the one call that did. `message` says why it failed."""
         return bool(self._move(pipeline, [key], OPEN, state, message))
 
+    @repeatable
     def _move(
         self,
         pipeline: str,
@@ -124,6 +128,7 @@ class Triggers(Store):
             values = {"state": to, "updated_at": self._clock(), "message": kept}
             return connection.execute(moved.values(**values)).rowcount
 
+    @repeatable
     def is_worked_on(self, pipeline: str) -> bool:
         """Whether somebody alive has a shard of the pipeline."""
         held = (shards.c.pipeline == pipeline, shards.c.holder.is_not(None))
@@ -132,6 +137,7 @@ class Triggers(Store):
             rows = connection.execute(query).all()
         return any(not is_void(row.holder, row.lease_until, self._clock()) for row in rows)
 
+    @repeatable
     def last_collected(self, pipeline: str) -> float | None:
         """When a shard last came to its end (unix seconds); None where that is not among the last changes."""
         query = (

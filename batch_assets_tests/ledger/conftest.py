@@ -38,8 +38,8 @@ def postgresql_server() -> Iterator[str]:
             "no PostgreSQL here (initdb is neither on PATH nor in /usr/lib/postgresql): run `make test`, "
             "which installs one"
         )
-    with running_server(binaries) as url:
-        yield url
+    with running_server(binaries) as server:
+        yield server.url
 
 
 @contextmanager

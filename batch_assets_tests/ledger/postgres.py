@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 
@@ -38,9 +39,44 @@ def server_user() -> pwd.struct_passwd | None:
     return names.get("postgres") or names["nobody"]
 
 
+class Server:
+    """A server that a test may kill, and start again on what it has left."""
+
+    def __init__(self, binaries: Path, folder: Path, become: dict[str, Any]) -> None:
+        self.url = f"postgresql://ledger@/postgres?host={folder}"
+        self._command = [binaries / "postgres", "-D", folder / "data", "-c", "listen_addresses="]
+        self._command += ["-c", f"unix_socket_directories={folder}", "-c", "fsync=off"]
+        self._log, self._folder, self._become = folder / "log", folder, become
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Return as soon as it answers."""
+
+        def answers() -> bool:
+            if self._process is None or self._process.poll() is not None:
+                # Backends that outlive a killed server for a moment keep the next one from starting.
+                with self._log.open("ab") as output:
+                    self._process = subprocess.Popen(
+                        self._command, stdout=output, stderr=output, cwd=self._folder, **self._become
+                    )
+            try:
+                psycopg2.connect(self.url).close()
+            except psycopg2.OperationalError:
+                return False
+            return True
+
+        wait_until(answers, self._log.read_text, pause=0.05)
+
+    def end(self, number: signal.Signals = signal.SIGINT) -> None:
+        """By default PostgreSQL's fast shutdown."""
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(PATIENCE_SECONDS)
+
+
 @contextmanager
-def running_server(binaries: Path) -> Iterator[str]:
-    """A server for as long as the context lasts; gives the URL of its first database."""
+def running_server(binaries: Path) -> Iterator[Server]:
+    """A server for as long as the context lasts."""
     # Not under pytest's own folder, which only root may enter; and a socket's path must be short.
     folder = Path(tempfile.mkdtemp(prefix="ba-pg-"))
     user = server_user()
@@ -50,26 +86,18 @@ def running_server(binaries: Path) -> Iterator[str]:
             binaries = copy_of_package(binaries, folder)
             owner = f"{user.pw_uid}:{user.pw_gid}"
             subprocess.run(["chown", "-R", owner, folder], check=True)
-        data, log = folder / "data", folder / "log"
-        initdb = [binaries / "initdb", "-D", data, "-U", "ledger", "-A", "trust", "-E", "UTF8"]
+        initdb = [binaries / "initdb", "-D", folder / "data", "-U", "ledger", "-A", "trust", "-E", "UTF8"]
         done = subprocess.run(
             [*initdb, "--no-locale", "--no-sync"],
             check=False, capture_output=True, text=True, cwd=folder, **become,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
-        settings = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}", "-c", "fsync=off"]
-        with log.open("wb") as output:
-            server = subprocess.Popen(
-                [binaries / "postgres", "-D", data, *settings],
-                stdout=output, stderr=output, cwd=folder, **become,
-            )  # fmt: skip
+        server = Server(binaries, folder, become)
         try:
-            url = f"postgresql://ledger@/postgres?host={folder}"
-            wait_for_server(url, server, log)
-            yield url
+            server.start()
+            yield server
         finally:
-            server.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown
-            server.wait(PATIENCE_SECONDS)
+            server.end()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -83,15 +111,3 @@ def copy_of_package(binaries: Path, folder: Path) -> Path:
         if (site / name).exists():
             shutil.copytree(site / name, folder / name, symlinks=True)
     return folder / binaries.relative_to(site)
-
-
-def wait_for_server(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
-    def answers() -> bool:
-        assert server.poll() is None, log.read_text()
-        try:
-            psycopg2.connect(url).close()
-        except psycopg2.OperationalError:
-            return False
-        return True
-
-    wait_until(answers, log.read_text)

@@ -49,7 +49,9 @@ def test_a_child_lives_until_it_is_killed_also_unreaped() -> None:
         (dead_process(), True),
         (replace(ME, started="1"), True),  # the pid was given away again
         (replace(ME, started=""), False),  # its start could not be told: nothing is said
-        (replace(ME, boot_id="an-older-boot"), True),
+        # An older boot of this machine, or another machine of the same name: nobody can tell.
+        (replace(ME, boot_id="another-boot"), False),
+        (replace(ME, boot_id="another-boot", pid=2**22 - 1), False),
         (
             replace(ME, boot_id=ME.boot_id.partition("+")[0] + "+4026539999", pid=2**22 - 1),
             False,

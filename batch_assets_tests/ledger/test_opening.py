@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from batch_assets.errors import ConfigurationError
-from batch_assets.ledger import migrations, schema
+from batch_assets.ledger import migrations, patience, schema
 from batch_assets.ledger.database import Database
 from batch_assets.ledger.known_roots import known_roots
 from batch_assets.ledger.ledger import Ledger
@@ -160,7 +160,8 @@ def test_threads_share_a_ledger(url: str, opened: Opened) -> None:
         ("sqlite:////proc/version", "cannot be opened"),
     ],
 )
-def test_a_url_that_cannot_work(url: str, said: str) -> None:
+def test_a_url_that_cannot_work(url: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "OPENING_SECONDS", 0.0)
     with pytest.raises(ConfigurationError, match=said) as caught:
         Ledger.open(url)
     assert "secret" not in str(caught.value)
