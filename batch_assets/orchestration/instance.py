@@ -8,7 +8,7 @@ import dagster as dg
 from dagster._core.instance import InstanceRef
 
 from batch_assets.home import dagster_home, project_root
-from batch_assets.storage.local import locked
+from batch_assets.storage.locks import locked
 
 OVERRIDES = {
     "telemetry": {"enabled": False},
@@ -18,6 +18,10 @@ OVERRIDES = {
         "class": "NoOpComputeLogManager",
     },
 }
+NO_LOCKS = (
+    "set DAGSTER_HOME to a folder on a local disk; where several machines work together, name a ledger on PostgreSQL "
+    "in BATCH_ASSETS_LEDGER_URL"
+)
 
 
 @contextlib.contextmanager
@@ -33,7 +37,7 @@ def open_instance() -> Iterator[dg.DagsterInstance]:
     # A home without a dagster.yaml is fine; Dagster would warn of it each time.
     logging.getLogger("dagster").setLevel(logging.ERROR)
     # Dagster makes its databases here, and two processes that do so at once trip over each other.
-    with locked(home):
+    with locked(home / "dagster.yaml", NO_LOCKS):
         opened = dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=OVERRIDES))
     with opened as instance:
         yield instance

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
@@ -15,8 +14,10 @@ import pyarrow as pa
 
 from batch_assets.storage.base import CHUNK_BYTES, FileInfo, Output, VersionMismatch, refuse_large
 from batch_assets.storage.local_files import explained, open_regular, open_temporary, refuse_irregular
+from batch_assets.storage.locks import locked
 
 _READ_BYTES = 2**20  # more is no faster here, and twice as much waits in memory
+_OTHER_ROOT = "mount it with locks, or name an output root on a local disk or in an object store"
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK}
 
 
@@ -65,8 +66,8 @@ class LocalStorage:
             except OSError as error:
                 if error.errno not in _NO_LINKS:
                     raise
-                # No hard links here: whoever holds the folder's lock may look, then rename.
-                with locked(target.parent):
+                # No hard links here: whoever holds the file's lock may look, then rename.
+                with locked(target, _OTHER_ROOT):
                     if target.exists():
                         return False
                     os.replace(temporary, target)
@@ -77,7 +78,7 @@ class LocalStorage:
         target = self._path(path)
         if not target.parent.is_dir():
             return False
-        with locked(target.parent):
+        with explained(target), locked(target, _OTHER_ROOT):
             found = self.read_versioned(path)
             if found is None or found[1] != version:
                 return False
@@ -225,17 +226,6 @@ def _temporary_with(target: Path, data: bytes) -> Iterator[str]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which dies with the process."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,0 +1,59 @@
+"""Locks between processes of this machine, and of all that share a network file system which has locks.
+
+What is done under one is its caller's business. Locks of databases are their own.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from batch_assets.errors import StorageError
+
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
+
+
+@contextlib.contextmanager
+def locked(target: Path, remedy: str) -> Iterator[None]:
+    """Hold the lock of `target`, which dies with the process and leaves nothing behind.
+
+    It is on a file beside `target`: a lock on a folder would be known to one machine only. Raises
+    StorageError, with `remedy`, where the file system has no locks.
+    """
+    path = target.parent / f".{target.name[:100]}.lock"
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            except OSError as error:
+                _unlink(path)
+                if error.errno not in NO_LOCKS:
+                    raise
+                raise StorageError(
+                    f"{target.parent}: its file system has no locks ({os.strerror(error.errno)}); {remedy}"
+                ) from error
+            if _is_still(path, handle):
+                try:
+                    yield
+                finally:
+                    # Before the lock is given up: whoever waits for it finds that the file is another one.
+                    _unlink(path)
+                return
+        finally:
+            os.close(handle)
+
+
+def _is_still(path: Path, handle: int) -> bool:
+    """Whether the file that is locked has its name yet, so that others wait for the same one."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(handle))
+    except FileNotFoundError:
+        return False
+
+
+def _unlink(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)

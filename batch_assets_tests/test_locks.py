@@ -1,0 +1,83 @@
+"""Locks on files: one holder at a time, nothing left behind, and a sentence where the file system has none."""
+
+import errno
+import fcntl
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batch_assets.errors import ConfigurationError, StorageError
+from batch_assets.ledger.ledger import Ledger
+from batch_assets.orchestration.instance import open_instance
+from batch_assets.storage.local import LocalStorage
+from batch_assets.storage.locks import locked
+from batch_assets_tests.waiting import PATIENCE_SECONDS
+
+
+def test_many_who_replace_a_file_lose_no_change_and_leave_nothing_behind(tmp_path: Path) -> None:
+    storage = LocalStorage(str(tmp_path))
+    storage.write("number", b"0")
+    # Left by a process that was killed: nobody holds it.
+    (tmp_path / ".number.lock").touch()
+
+    def add(_: int) -> None:
+        while True:
+            data, version = storage.read_versioned("number") or (b"", "")
+            if storage.replace("number", b"%d" % (int(data) + 1), version):
+                return
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(40), timeout=PATIENCE_SECONDS))
+    assert storage.read("number") == b"40"
+    assert os.listdir(tmp_path) == ["number"]
+
+
+def test_a_lock_is_on_a_regular_file_which_other_machines_know_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds: list[bool] = []
+    real = fcntl.flock
+
+    def noted(handle: int, operation: int) -> None:
+        kinds.append(stat.S_ISREG(os.fstat(handle).st_mode))
+        real(handle, operation)
+
+    monkeypatch.setattr(fcntl, "flock", noted)
+    storage = LocalStorage(str(tmp_path))
+    storage.write("a", b"1")
+    assert storage.replace("a", b"2", (storage.read_versioned("a") or (b"", ""))[1])
+    with locked(tmp_path / "b", ""):
+        pass
+    assert kinds == [True, True]
+
+
+def test_a_file_system_without_locks_is_named_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    storage = LocalStorage(str(tmp_path / "root"))
+    storage.write("a", b"1")
+    with pytest.raises(StorageError, match=r"/root: its file system has no locks .*name an output root"):
+        storage.replace("a", b"2", (storage.read_versioned("a") or (b"", ""))[1])
+    assert os.listdir(tmp_path / "root") == ["a"]
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    with (
+        pytest.raises(
+            StorageError, match=r"/home: its file system has no locks .*; set DAGSTER_HOME to .* local disk"
+        ),
+        open_instance(),
+    ):
+        pass
+    with pytest.raises(
+        ConfigurationError,
+        match=r"ledger .*/kept: its file system has no locks .*DAGSTER_HOME on a local disk.*PostgreSQL",
+    ):
+        Ledger.open(f"sqlite:///{tmp_path}/kept/ledger.db")
