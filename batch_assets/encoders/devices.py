@@ -31,6 +31,17 @@ def pick_device(asked: str) -> str:
     return asked
 
 
+def physical_device(device: str) -> str:
+    """The card that `cuda:N` means here, by a name that it has for other processes too.
+
+    Each may be shown some of the cards, in CUDA_VISIBLE_DEVICES: by their numbers, or their ids (GPU-…, MIG-…).
+    """
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    number = int(device.partition(":")[2] or 0)
+    card = shown[number].strip() if number < len(shown) else ""
+    return f"cuda:{int(card) if card.isdigit() else card or number}"
+
+
 def pick_dtype(asked: str, device: str) -> str:
     """`auto` is bfloat16 where the processor computes it, float32 elsewhere."""
     import torch

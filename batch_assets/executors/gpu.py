@@ -101,8 +101,10 @@ class GpuExecutor(InPlace):
 
     def exclusive_device(self) -> str | None:
         """A CUDA device: two models side by side would share its memory. A CPU only gets slower."""
+        from batch_assets.encoders.devices import physical_device
+
         device = self.machine.pick_device(self.settings)
-        return device if device.startswith("cuda") else None
+        return physical_device(device) if device.startswith("cuda") else None
 
     def at_once(self) -> int:
         return 1

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
@@ -51,6 +52,37 @@ def test_a_pipeline_of_images_is_searched_by_texts_and_by_images(tmp_path: Path)
     texts = images.model_copy(update={"source": SourceSettings(uri=str(tmp_path / "in.jsonl"))})
     with pytest.raises(ConfigurationError, match="embeds texts"):
         machine.embed_query_image(texts, image_file(0))
+
+
+@pytest.mark.parametrize(
+    ("visible", "asked", "card"),
+    [
+        (None, "cuda:1", "cuda:1"),
+        (None, "auto", "cuda:0"),
+        ("0", "cuda", "cuda:0"),
+        ("1", "auto", "cuda:1"),
+        ("3, 1", "cuda:1", "cuda:1"),
+        ("GPU-8932f937,GPU-1f00aa02", "cuda:1", "cuda:GPU-1f00aa02"),
+        ("MIG-7f2e61ad", "auto", "cuda:MIG-7f2e61ad"),
+    ],
+)
+def test_the_card_that_is_leased_is_the_one_that_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, asked: str, card: str
+) -> None:
+    """So that two commands, each shown one card of its own, do not wait for each other."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    pipeline = PipelineSettings(
+        name="texts",
+        source=SourceSettings(uri=str(tmp_path / "in.jsonl")),
+        model=ModelSettings(id="some/model"),
+        output=OutputSettings(root=str(tmp_path / "out")),
+    )
+    assert GpuMachine(asked).executor(pipeline).exclusive_device() == card
 
 
 def test_a_model_that_is_not_whole_is_found_before_the_gpu_is_touched(
