@@ -16,6 +16,11 @@ def stop(pipeline: options.Target, defs: options.Defs = None) -> None:
     settings = find_pipeline(pipeline, ledger, defs, as_it_ran=True)
     refuse_namesake(pipeline, settings, ledger)
     executor = create_host(settings.executor.type).executor(settings)
+    row = ledger.pipeline(settings.name)
+    if row is not None:
+        # What runs, runs for the root that the ledger knows, also where the declaration names another by now.
+        output = settings.output.model_copy(update={"root": row.root})
+        settings = settings.model_copy(update={"output": output})
     known = known_pipeline(settings, ledger, executor)
     if known is None:
         waiting = len(ledger.stop(settings.name))

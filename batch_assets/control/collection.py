@@ -126,6 +126,7 @@ def _attempt(
     """Claim the shard and bring it on. Raises WorkerDied where an attempt is left, with the claim given back."""
     ledger, key = pipeline.ledger, shard.key
     together.demand_going_on()
+    ledger.check_place(pipeline.name, pipeline.place)
     before = ledger.shard(pipeline.name, key)
     committed = _committed(pipeline, shard, fingerprint, before)
     if committed is not None:
@@ -136,7 +137,7 @@ def _attempt(
     if ledger.stop_requested(pipeline.name):
         text = f"shard {key}: pipeline {pipeline.name} was stopped; `batch-assets run` goes on"
         return ShardResult(key, Result.STOPPED, message=text)
-    claim = ledger.claim(pipeline.name, key, pipeline.holder, run_id)
+    claim = ledger.claim(pipeline.name, key, pipeline.holder, run_id, place=pipeline.place)
     if claim is None:
         return unclaimed_shard(ledger.shard(pipeline.name, key), key)
     attempts = pipeline.settings.executor.max_attempts

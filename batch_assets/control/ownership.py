@@ -17,7 +17,7 @@ from batch_assets.errors import ConfigurationError
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import PipelineRow
 from batch_assets.ledger.schema import FENCES_PER_EPOCH
-from batch_assets.ledger.states import State
+from batch_assets.ledger.states import LIVE_SUBMISSION, State
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan_files import generations, read_plan
 from batch_assets.sharding.planner import source_uri
@@ -28,6 +28,7 @@ from batch_assets.storage.owner import parse_owner
 
 ATTACH_TRIES = 10
 NAMES_LOOKED_AT = 1_000
+NAMED = 5
 UNTAKEN = 0
 """The epoch of a root that is not taken yet."""
 
@@ -200,6 +201,14 @@ def _refuse_moving_at_work(name: str, ledger: Ledger, root: str) -> None:
                 f"pipeline {name!r} is at work on output root {row.root} (shard {shard.key} is held by "
                 f"{shard.holder}), so it cannot move to {root}; give the pipeline of {root} another `name`"
             )
+    if under_way := ledger.submissions(pipeline=name, states=LIVE_SUBMISSION):
+        names = ", ".join(submission.name for submission in under_way[:NAMED])
+        more = f" and {len(under_way) - NAMED} more" if len(under_way) > NAMED else ""
+        raise ConfigurationError(
+            f"pipeline {name!r} has jobs under way for output root {row.root} ({names}{more}), whose results would "
+            f"find no shard any more if it moved to {root}; wait until they have ended, or end them with "
+            f"`batch-assets stop {name}`, or give the pipeline of {root} another `name`"
+        )
 
 
 def _knows_plans(ledger: Ledger, name: str, storage: Storage) -> bool:

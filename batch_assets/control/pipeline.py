@@ -17,7 +17,7 @@ from batch_assets.executors.base import Executor
 from batch_assets.executors.deferred import DeferredExecutor, ResultsExecutor, WorkersExecutor
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.ledger import Ledger
-from batch_assets.ledger.rows import Adoption
+from batch_assets.ledger.rows import Adoption, PipelineRow, Place
 from batch_assets.ledger.states import State
 from batch_assets.plain_text import plain_logger
 from batch_assets.settings.pipeline import PipelineSettings
@@ -39,6 +39,7 @@ class Pipeline:
     executor: Executor
     holder: Holder
     add_source: bool = False
+    place: Place | None = None
 
     @property
     def name(self) -> str:
@@ -137,8 +138,8 @@ def open_pipeline(
     attached = attach(settings, ledger, storage, add_source=add_source)
     ledger.set_configuration(settings.name, settings.model_dump_json())
     ledger.set_deferred(settings.name, not executor.in_place)
-    pipeline = Pipeline(settings, storage, ledger, executor, Holder.current(), add_source)
     row = ledger.pipeline(settings.name)
+    pipeline = Pipeline(settings, storage, ledger, executor, Holder.current(), add_source, _place_of(row))
     if row is not None and row.epoch != UNTAKEN:
         _catch_up(pipeline, attached)
     return pipeline
@@ -149,9 +150,11 @@ def take_root(pipeline: Pipeline) -> None:
 
     Raises ConfigurationError where another pipeline, or source, has come to the root since this one was opened.
     """
-    if attach(
+    attached = attach(
         pipeline.settings, pipeline.ledger, pipeline.storage, add_source=pipeline.add_source, take=True
-    ):
+    )
+    pipeline.place = _place_of(pipeline.ledger.pipeline(pipeline.name))
+    if attached:
         _catch_up(pipeline, attached=True)
 
 
@@ -164,7 +167,12 @@ def known_pipeline(settings: PipelineSettings, ledger: Ledger, executor: Executo
     row = ledger.pipeline(settings.name)
     if row is None or not same_place(row.root, storage.uri) or not row.recovered:
         return None
-    return Pipeline(settings, storage, ledger, executor, Holder.current())
+    return Pipeline(settings, storage, ledger, executor, Holder.current(), place=_place_of(row))
+
+
+def _place_of(row: PipelineRow | None) -> Place | None:
+    """Where the pipeline is; None before its root is taken, by whomever."""
+    return None if row is None or row.epoch == UNTAKEN else Place(row.root, row.deployment)
 
 
 def _catch_up(pipeline: Pipeline, attached: bool) -> None:
@@ -180,7 +188,7 @@ def _catch_up(pipeline: Pipeline, attached: bool) -> None:
         keys = (path.split("/")[1] for path in listed)
         found = map_in_order(lambda key: _marker_of(pipeline, key), keys, threads_for(pipeline.storage))
         adoptions = [_adoption_of(marker) for marker in found if marker is not None]
-        pipeline.ledger.adopt_all(pipeline.name, adoptions)
+        pipeline.ledger.adopt_all(pipeline.name, adoptions, pipeline.place)
         gone = {row.key for row in collected} - {adoption.key for adoption in adoptions}
         pipeline.ledger.recompute(pipeline.name, sorted(gone))
     row = pipeline.ledger.pipeline(pipeline.name)
@@ -214,7 +222,9 @@ def _register_generation(pipeline: Pipeline, generation: int) -> list[str]:
 def adopt_marker(pipeline: Pipeline, key: str) -> bool:
     """Tell the ledger what a commit marker says; False where there is none or it does not count."""
     marker = _marker_of(pipeline, key)
-    return marker is not None and bool(pipeline.ledger.adopt_all(pipeline.name, [_adoption_of(marker)]))
+    return marker is not None and bool(
+        pipeline.ledger.adopt_all(pipeline.name, [_adoption_of(marker)], pipeline.place)
+    )
 
 
 def _marker_of(pipeline: Pipeline, key: str) -> ShardMarker | None:

@@ -102,7 +102,7 @@ def refuse_blocked(pipeline: Pipeline) -> None:
 
 def _upload(pipeline: Pipeline, shard: Shard) -> bool:
     ledger = pipeline.ledger
-    claim = ledger.claim_preparation(pipeline.name, shard.key, pipeline.holder)
+    claim = ledger.claim_preparation(pipeline.name, shard.key, pipeline.holder, place=pipeline.place)
     if claim is None:
         return False
     try:

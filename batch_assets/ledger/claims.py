@@ -13,7 +13,7 @@ from batch_assets.errors import ClaimLost
 from batch_assets.ledger.changing import change_shards
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.leases import LEASE_SECONDS, is_void
-from batch_assets.ledger.rows import Claim
+from batch_assets.ledger.rows import Claim, Place
 from batch_assets.ledger.schema import FENCES_PER_EPOCH, jobs, pipelines, shards, submissions
 from batch_assets.ledger.states import ENDED, ENDED_SUBMISSION, State
 from batch_assets.ledger.store import Store, repeatable
@@ -30,14 +30,24 @@ class Claims(Store):
     """The part of the Ledger that says who works on a shard."""
 
     @repeatable
-    def claim(self, pipeline: str, key: str, holder: Holder, run_id: str | None = None) -> Claim | None:
+    def claim(
+        self,
+        pipeline: str,
+        key: str,
+        holder: Holder,
+        run_id: str | None = None,
+        *,
+        place: Place | None = None,
+    ) -> Claim | None:
         """Take a shard that is READY or has ended at its service, or whose holder is void.
 
         None where it is not to be had. A READY shard becomes RUNNING, and an attempt is counted;
         one that has ended becomes COLLECTING, and none is. A shard that a service runs (RUNNING,
-        held by nobody) is not to be had, nor is one STOPPED that no service ever had.
+        held by nobody) is not to be had, nor is one STOPPED that no service ever had. Raises
+        ClaimLost where the pipeline is not at `place` any more.
         """
         with self._database.write() as connection:
+            demand_place(connection, pipeline, place)
             now = self._clock()
             row = _row(connection, pipeline, key)
             before = _claimable(connection, row, now) if row is not None else None
@@ -45,31 +55,49 @@ class Claims(Store):
                 return None
             computes = before is State.READY
             attempt = row.attempt + 1 if computes else row.attempt
-            claim = Claim(pipeline, key, _next_fence(connection, row), attempt, holder, before)
+            claim = Claim(pipeline, key, _next_fence(connection, row), attempt, holder, before, place)
             state = State.RUNNING if computes else State.COLLECTING
             change_shards(
-                connection, pipeline, shards.c.key == key, {"state": state, **_held(claim, run_id, now)}, now
+                connection,
+                pipeline,
+                shards.c.key == key,
+                {"state": state, **_lease_of(claim, run_id, now)},
+                now,
             )
             return claim
 
     @repeatable
     def claim_preparation(
-        self, pipeline: str, key: str, holder: Holder, run_id: str | None = None
+        self,
+        pipeline: str,
+        key: str,
+        holder: Holder,
+        run_id: str | None = None,
+        *,
+        place: Place | None = None,
     ) -> Claim | None:
         """Take a PREPARED shard to render its requests; None where it is not to be had.
 
-        It stays PREPARED until `enqueue`. `attempt` is the one that this job will be.
+        It stays PREPARED until `enqueue`. `attempt` is the one that this job will be. Raises
+        ClaimLost where the pipeline is not at `place` any more.
         """
         with self._database.write() as connection:
+            demand_place(connection, pipeline, place)
             now = self._clock()
             row = _row(connection, pipeline, key)
             if row is None or row.state != State.PREPARED or not _is_free(row, now):
                 return None
             fence = _next_fence(connection, row)
-            claim = Claim(pipeline, key, fence, row.attempt + 1, holder, State.PREPARED)
-            values = {**_held(claim, run_id, now), "attempt": row.attempt}
+            claim = Claim(pipeline, key, fence, row.attempt + 1, holder, State.PREPARED, place)
+            values = {**_lease_of(claim, run_id, now), "attempt": row.attempt}
             change_shards(connection, pipeline, shards.c.key == key, values, now)
             return claim
+
+    @repeatable
+    def check_place(self, pipeline: str, place: Place | None) -> None:
+        """Raise ClaimLost where the pipeline is not at `place` any more."""
+        with self._database.read() as connection:
+            demand_place(connection, pipeline, place)
 
     def begin_commit(self, claim: Claim) -> bool:
         """→ COLLECTING: the commit marker may be put. False: the claim is lost, put nothing."""
@@ -120,7 +148,7 @@ class Claims(Store):
         with self._database.write() as connection:
             now = self._clock()
             row = _row(connection, claim.pipeline, claim.shard)
-            if row is not None and _is_held_by(row, claim):
+            if row is not None and connection.scalar(_held(claim)) is not None:
                 if claim.before is State.READY:
                     values, again = {}, claim.attempt < max_attempts
                 else:
@@ -159,13 +187,39 @@ class Claims(Store):
 
 def held_by(claim: Claim) -> sa.ColumnElement[bool]:
     """Whether the shard is the claim's; without its pipeline, which `change_shards` adds."""
-    return sa.and_(
+    held = sa.and_(
         shards.c.key == claim.shard, shards.c.fence == claim.fence, shards.c.holder == claim.holder.encode()
+    )
+    if claim.place is None:
+        return held
+    here = sa.select(pipelines.c.name).where(pipelines.c.name == claim.pipeline, is_at(claim.place))
+    return sa.and_(held, here.exists())
+
+
+def demand_place(connection: sa.Connection, pipeline: str, place: Place | None) -> None:
+    """Raise ClaimLost where the pipeline is not at `place`: it has moved, or its root was made anew."""
+    if place is None:
+        return
+    query = sa.select(pipelines.c.root, is_at(place).label("here")).where(pipelines.c.name == pipeline)
+    found = connection.execute(query).one_or_none()
+    if found is None or not found.here:
+        now = "unknown to this ledger" if found is None else f"on output root {found.root}"
+        again = " as it was made anew" if found is not None and found.root == place.root else ""
+        raise ClaimLost(
+            f"pipeline {pipeline} is {now}{again} since this run was started on {place.root}; start it again, or give "
+            "each root a pipeline with a `name` of its own"
+        )
+
+
+def is_at(place: Place) -> sa.ColumnElement[bool]:
+    """Whether a row of the pipelines is at `place`."""
+    return sa.and_(
+        pipelines.c.root == place.root, pipelines.c.deployment.is_not_distinct_from(place.deployment)
     )
 
 
-def _is_held_by(row: Any, claim: Claim) -> bool:
-    return row.fence == claim.fence and row.holder == claim.holder.encode()
+def _held(claim: Claim) -> sa.Select[tuple[str]]:
+    return sa.select(shards.c.key).where(shards.c.pipeline == claim.pipeline, held_by(claim))
 
 
 def _row(connection: sa.Connection, pipeline: str, key: str) -> Any:
@@ -197,7 +251,7 @@ def _next_fence(connection: sa.Connection, row: Any) -> int:
     return max(row.fence, (epoch - 1) * FENCES_PER_EPOCH) + 1
 
 
-def _held(claim: Claim, run_id: str | None, now: float) -> dict[str, Any]:
+def _lease_of(claim: Claim, run_id: str | None, now: float) -> dict[str, Any]:
     return {
         "fence": claim.fence, "attempt": claim.attempt, "before": claim.before,
         "holder": claim.holder.encode(), "lease_until": now + LEASE_SECONDS, "run_id": run_id,

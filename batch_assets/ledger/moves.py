@@ -15,9 +15,10 @@ from batch_assets.ledger.changing import (
     reserve_revisions,
     shift_tallies,
 )
+from batch_assets.ledger.claims import demand_place
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.leases import is_void
-from batch_assets.ledger.rows import Adoption
+from batch_assets.ledger.rows import Adoption, Place
 from batch_assets.ledger.schema import jobs, pipelines, shards, submissions
 from batch_assets.ledger.states import AT_SERVICE, ENDED, MOVES, State
 from batch_assets.ledger.store import Store, repeatable
@@ -167,23 +168,27 @@ class Moves(Store):
             changed += self._change_all(pipeline, sa.and_(some, condition), values)
         return changed
 
-    def adopt_all(self, pipeline: str, adoptions: Sequence[Adoption]) -> list[str]:
+    def adopt_all(
+        self, pipeline: str, adoptions: Sequence[Adoption], place: Place | None = None
+    ) -> list[str]:
         """Believe commit markers, one a shard: the shards are COLLECTED, whatever they were; the keys believed.
 
         Not believed: a marker that an order to compute again has outdated, one older than what
         is collected here, and one while another live process holds the shard at a higher fence.
+        Raises ClaimLost where the pipeline is not at `place`, where they were found, any more.
         """
         believed: list[str] = []
         for start in range(0, len(adoptions), BATCH):
-            believed += self._adopt_batch(pipeline, adoptions[start : start + BATCH])
+            believed += self._adopt_batch(pipeline, adoptions[start : start + BATCH], place)
         return believed
 
     @repeatable
-    def _adopt_batch(self, pipeline: str, adoptions: Sequence[Adoption]) -> list[str]:
+    def _adopt_batch(self, pipeline: str, adoptions: Sequence[Adoption], place: Place | None) -> list[str]:
         markers = {adoption.key: adoption for adoption in adoptions}
         here = sa.and_(shards.c.pipeline == pipeline, shards.c.key.in_(list(markers)))
         now = self._clock()
         with self._database.write() as connection:
+            demand_place(connection, pipeline, place)
             rows = connection.execute(sa.select(shards).where(here, shards.c.superseded == sa.false()))
             believed = [(row, markers[row["key"]]) for row in map(dict, rows.mappings())
                         if _believes(row, markers[row["key"]], now)]  # fmt: skip

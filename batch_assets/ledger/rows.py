@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from batch_assets.ledger import schema
 from batch_assets.ledger.holder import Holder
@@ -91,11 +91,19 @@ def shard_row(values: Mapping[Any, Any]) -> ShardRow:
     return ShardRow(**fields)
 
 
+class Place(NamedTuple):
+    """The output root that a pipeline was opened on, with the id of its making; None where it has none yet."""
+
+    root: str
+    deployment: str | None
+
+
 @dataclass(frozen=True)
 class Claim:
     """The right to work on one shard, until another claim has a higher fence.
 
-    `before` is where the shard stood, and goes when the claim is given back.
+    `before` is where the shard stood, and goes when the claim is given back. With `place`, it is
+    lost where the pipeline has moved to another one: shards there have the same keys.
     """
 
     pipeline: str
@@ -104,6 +112,7 @@ class Claim:
     attempt: int
     holder: Holder
     before: State = State.READY
+    place: Place | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,95 @@
+"""One pipeline name, one ledger, and a root that moves while others are at work on the one before."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batch_assets.control.collection import collect_shards
+from batch_assets.control.pipeline import Pipeline, open_pipeline
+from batch_assets.errors import ClaimLost, ConfigurationError
+from batch_assets.ledger.ledger import Ledger
+from batch_assets.ledger.rows import Place, SubmissionClaim, SubmissionRules
+from batch_assets.ledger.states import State, SubmissionState
+from batch_assets_tests.control.builders import make_settings, open_ledger, run, write_input
+from batch_assets_tests.fakes import FakeHost
+from batch_assets_tests.ledger.helpers import KEYS, ME, SCOPE, make_ready, named, queue
+
+KEY = "g0001-00000"
+
+
+def opened(folder: Path, ledger: Ledger, root: str) -> Pipeline:
+    settings = make_settings(folder, output={"root": f"{folder}/{root}"})
+    return open_pipeline(settings, ledger, FakeHost().executor(settings))
+
+
+def test_who_was_at_work_on_the_root_before_touches_nothing_of_the_next(tmp_path: Path) -> None:
+    write_input(tmp_path, 2)
+    ledger = open_ledger(tmp_path)
+    run(make_settings(tmp_path), ledger, FakeHost())
+    early = opened(tmp_path, ledger, "out")
+    run(make_settings(tmp_path, output={"root": f"{tmp_path}/next"}), ledger, FakeHost())
+    ledger.recompute("texts", [KEY])
+    with pytest.raises(
+        ClaimLost, match=r"is on output root .*/next since this run was started on .*/out; start"
+    ):
+        list(collect_shards(early, [KEY]))
+    row = ledger.shard("texts", KEY)
+    assert row is not None
+    assert (row.state, row.holder) == (State.READY, None)
+    [again] = collect_shards(opened(tmp_path, ledger, "next"), [KEY])
+    assert again.marker is not None
+
+
+def test_a_claim_under_one_root_is_void_under_another(tmp_path: Path) -> None:
+    """Both roots are at their first epoch, so keys, fences and even the holder are the same."""
+    ledger = open_ledger(tmp_path)
+    claims = []
+    for root in ("/a", "/b"):
+        ledger.attach("texts", root, 1, deployment=root)
+        ledger.add_shards("texts", 1, [(key, ordinal, 100, 5_000) for ordinal, key in enumerate(KEYS)])
+        make_ready(ledger)
+        claim = ledger.claim("texts", KEY, ME, place=Place(root, root))
+        assert claim is not None
+        claims.append(claim)
+    old, new = claims
+    assert (old.fence, old.holder) == (new.fence, new.holder)
+    done: dict[str, Any] = {"fingerprint": "f1", "embedded": 100, "rejected": 0, "failed": 0, "tokens": 1}
+    assert not ledger.begin_commit(old)
+    assert not ledger.finish(old, **done)
+    assert not ledger.release(old)
+    assert ledger.fail(old, "late", 3) is State.RUNNING
+    assert ledger.finish(new, **done)
+
+
+def test_a_root_that_was_made_anew_is_another_one(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    ledger.attach("texts", "/a", 1, deployment="first")
+    ledger.attach("texts", "/a", 2, deployment="second")
+    ledger.add_shards("texts", 1, [(key, ordinal, 100, 5_000) for ordinal, key in enumerate(KEYS)])
+    make_ready(ledger)
+    with pytest.raises(ClaimLost, match="as it was made anew"):
+        ledger.claim("texts", KEY, ME, place=Place("/a", "first"))
+
+
+def test_a_name_does_not_leave_a_root_whose_jobs_are_under_way(tmp_path: Path) -> None:
+    write_input(tmp_path, 2)
+    ledger = open_ledger(tmp_path)
+    settings = make_settings(tmp_path)
+    run(settings, ledger, FakeHost())
+    ledger.recompute("texts", [KEY])
+    queue(ledger, [KEY])
+    ledger.set_scope(SCOPE, slots=1)
+    claim = ledger.claim_submission(SCOPE, {"texts": SubmissionRules()}, named)
+    assert isinstance(claim, SubmissionClaim)
+    with pytest.raises(
+        ConfigurationError,
+        match=rf"jobs under way for output root .*/out \({claim.name}\).*`batch-assets stop texts`",
+    ):
+        opened(tmp_path, ledger, "next")
+    row = ledger.pipeline("texts")
+    assert row is not None
+    assert row.root.endswith("/out")
+    assert not (tmp_path / "next").exists()
+    ledger.observe(claim.token, SubmissionState.STOPPED)
+    opened(tmp_path, ledger, "next")
