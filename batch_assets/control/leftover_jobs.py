@@ -68,9 +68,11 @@ def _of_pool(
 
 def _pool_settled(pipeline: Pipeline, shards: SettledShards, number: str) -> float:
     """Since when all jobs of a pool are settled; infinity where they are not, or the pool is not known."""
-    prefix = getattr(pipeline.executor, "name_prefix", "")
-    found = pipeline.storage.read_versioned(paths.pool_description(f"{prefix}pool-{number}"))
-    return _all_settled(shards, _jobs(found[0], "jobs") if found is not None else [])
+    for prefix in getattr(pipeline.executor, "name_prefixes", ()):
+        found = pipeline.storage.read_versioned(paths.pool_description(f"{prefix}pool-{number}"))
+        if found is not None:
+            return _all_settled(shards, _jobs(found[0], "jobs"))
+    return float("inf")
 
 
 def _manifest_settled(storage: Storage, shards: SettledShards, info: FileInfo) -> float:

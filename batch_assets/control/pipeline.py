@@ -141,6 +141,7 @@ def open_pipeline(
     row = ledger.pipeline(settings.name)
     pipeline = Pipeline(settings, storage, ledger, executor, Holder.current(), add_source, _place_of(row))
     if row is not None and row.epoch != UNTAKEN:
+        _name_jobs(pipeline)
         _catch_up(pipeline, attached)
     return pipeline
 
@@ -154,6 +155,7 @@ def take_root(pipeline: Pipeline) -> None:
         pipeline.settings, pipeline.ledger, pipeline.storage, add_source=pipeline.add_source, take=True
     )
     pipeline.place = _place_of(pipeline.ledger.pipeline(pipeline.name))
+    _name_jobs(pipeline)
     if attached:
         _catch_up(pipeline, attached=True)
 
@@ -167,12 +169,20 @@ def known_pipeline(settings: PipelineSettings, ledger: Ledger, executor: Executo
     row = ledger.pipeline(settings.name)
     if row is None or not same_place(row.root, storage.uri) or not row.recovered:
         return None
-    return Pipeline(settings, storage, ledger, executor, Holder.current(), place=_place_of(row))
+    pipeline = Pipeline(settings, storage, ledger, executor, Holder.current(), place=_place_of(row))
+    _name_jobs(pipeline)
+    return pipeline
 
 
 def _place_of(row: PipelineRow | None) -> Place | None:
     """Where the pipeline is; None before its root is taken, by whomever."""
     return None if row is None or row.epoch == UNTAKEN else Place(row.root, row.deployment)
+
+
+def _name_jobs(pipeline: Pipeline) -> None:
+    """Have the executor name jobs by the output root's random id: no job of an earlier root is met at the service."""
+    if pipeline.place is not None and not pipeline.executor.in_place:
+        deferred(pipeline).deployment = pipeline.place.deployment
 
 
 def _catch_up(pipeline: Pipeline, attached: bool) -> None:

@@ -4,14 +4,15 @@ One listing serves all of it. Events only say earlier what is found here anyway 
 new jobs are started in `submission.py`.
 """
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from batch_assets.control.pipeline import Pipeline, deferred, with_results, with_workers
-from batch_assets.control.submission import members_of, start
+from batch_assets.control.submission import describe_all, members_of, start
 from batch_assets.executors.base import JobState
-from batch_assets.executors.deferred import ServiceJob, SlotsFull, Unanswered
-from batch_assets.ledger.rows import SubmissionRow
+from batch_assets.executors.deferred import NameTaken, ServiceJob, SlotsFull, Unanswered
+from batch_assets.ledger.rows import JobRow, SubmissionRow
 from batch_assets.ledger.states import State, SubmissionState
 from batch_assets.plain_text import plain_logger
 
@@ -85,11 +86,10 @@ def reconcile(
     else:
         jobs = snapshots.of(pipeline, scope.oldest_active)
     by_id = {job.id: job for job in jobs}
-    by_name = {job.name: job for job in jobs}
     ended: list[SubmissionRow] = []
     looked_up = 0
     for submission in ours:
-        job = by_id.get(submission.service_id or "") or by_name.get(submission.name)
+        job = by_id.get(submission.service_id or "")
         if job is None and submission.service_id is not None and looked_up < LOOKED_UP_AT_ONCE:
             looked_up += 1
             job = executor.look_up(submission.service_id)
@@ -140,20 +140,28 @@ def _is_unanswered(submission: SubmissionRow, now: float) -> bool:
 def remember(job: ServiceJob, sharing: Sequence[Pipeline]) -> None:
     """Adopt a job of ours that the ledger believes was never taken: an answer said no, or none came."""
     for pipeline in sharing:
-        if job.name.startswith(deferred(pipeline).name_prefix):
+        executor = deferred(pipeline)
+        if job.name.startswith(tuple(executor.name_prefixes)):
             refused = pipeline.ledger.submission_by_name(job.name)
             if refused is not None and refused.state is SubmissionState.REFUSED:
-                logger.warning("submission %s runs at the service after all, as %s", job.name, job.id)
                 carried = [
                     job_row
                     for member in members_of(pipeline, job.name)
                     if (job_row := pipeline.ledger.job(pipeline.name, *member)) is not None
                 ]
-                if carried:
-                    executor = deferred(pipeline)
+                if carried and _asks_for(pipeline, job, carried):
+                    logger.warning("submission %s runs at the service after all, as %s", job.name, job.id)
                     pipeline.ledger.adopt_submission(
                         refused.token, job.name, executor.scope, job.id, carried, job.submitted_at
                     )
+
+
+def _asks_for(pipeline: Pipeline, job: ServiceJob, carried: Sequence[JobRow]) -> bool:
+    """Whether the job is these jobs' submission, and not somebody else's of that name."""
+    try:
+        return deferred(pipeline).is_ours(job, describe_all(pipeline, carried))
+    except FileNotFoundError:
+        return False  # what was asked is not known any more, and is prepared anew
 
 
 def _end_overdue(submission: SubmissionRow, job: ServiceJob, sharing: Sequence[Pipeline], now: float) -> None:
@@ -230,7 +238,11 @@ def resolve(submission: SubmissionRow, sharing: Sequence[Pipeline]) -> None:
     if pipeline is None:
         return  # another process has this pipeline's settings
     executor = deferred(pipeline)
-    found = executor.find(submission.name)
+    jobs = pipeline.ledger.jobs_of(submission.token)
+    found = None
+    # Another job of that name, or requests that are gone: the call below tells what follows from that.
+    with contextlib.suppress(NameTaken, FileNotFoundError):
+        found = executor.find(submission.name, describe_all(pipeline, jobs))
     if found is not None:
         logger.info("submission %s: found at the service as %s", submission.name, found.id)
         note(pipeline, submission, found)
@@ -242,7 +254,6 @@ def resolve(submission: SubmissionRow, sharing: Sequence[Pipeline]) -> None:
         ledger.refused(submission.token, refused)
         return
     try:
-        jobs = pipeline.ledger.jobs_of(submission.token)
         start(pipeline, submission.token, submission.name, jobs, unsure=True)
     except (SlotsFull, Unanswered) as error:
         logger.info("submission %s: %s", submission.name, error)

@@ -4,7 +4,8 @@ Nothing is submitted before this is done, so no job runs twice and none is forgo
 markers are taken up in `pipeline.py`.
 """
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,8 +15,8 @@ from batch_assets.control.keeping import read_attempt
 from batch_assets.control.pipeline import Pipeline, deferred
 from batch_assets.embeddings.marker import read_marker
 from batch_assets.errors import AccountingError, StorageError
-from batch_assets.executors.deferred import ServiceJob, Unanswered
-from batch_assets.executors.jobs import JobDescription, read_description
+from batch_assets.executors.deferred import DeferredExecutor, NameTaken, ServiceJob, Unanswered
+from batch_assets.executors.jobs import JobDescription, another_name, read_description
 from batch_assets.ledger.rows import JobRow, ShardRow
 from batch_assets.ledger.states import State, SubmissionState
 from batch_assets.plain_text import plain_logger
@@ -137,29 +138,73 @@ def _at_service(
     # Of several of one name, which a lost answer may leave, the oldest that goes on counts, else the newest.
     own = sorted(
         executor.own_jobs(),
-        key=lambda job: (job.active, -job.submitted_at if job.active else job.submitted_at),
+        key=lambda job: (not job.active, job.submitted_at if job.active else -job.submitted_at),
     )
-    by_name = {job.name: job for job in own}
+    by_name: dict[str, list[ServiceJob]] = defaultdict(list)
+    for job in own:
+        by_name[job.name].append(job)
     found: dict[tuple[str, int], _AtService] = {}
     for info in pipeline.storage.list("jobs/pools"):
         if not info.path.endswith(".json"):
             continue  # without a staging area, pools' request and result files lie here too
         pool = orjson.loads(pipeline.storage.read(info.path))
         members = tuple((member["shard"], int(member["fence"])) for member in pool["jobs"])
-        job = by_name.get(pool["name"])
-        if job is None and any(
-            key in descriptions and descriptions[key].fence == fence for key, fence in members
-        ):
-            # Not everything that speaks a service's protocol lists names by how they begin.
-            job = executor.find(pool["name"])
+        if not any(key in descriptions and descriptions[key].fence == fence for key, fence in members):
+            continue
+        jobs = [_description_of(pipeline, member, descriptions) for member in members]
+        job = _of_pool(executor, pool["name"], jobs, by_name)
         if job is not None:
             found |= {member: _AtService(job, members) for member in members}
     for key, description in descriptions.items():
-        job = by_name.get(executor.submission_name([description.key])[1])
+        job = _of_one(executor, description, by_name)
         if job is not None:
             member = (key, description.fence)
             found[member] = _AtService(job, (member,))
     return found
+
+
+def _description_of(
+    pipeline: Pipeline, member: tuple[str, int], newest: Mapping[str, JobDescription]
+) -> JobDescription | None:
+    """The description of a job that shares a submission; of a few of them the shard has a newer job by now."""
+    shard, fence = member
+    if shard in newest and newest[shard].fence == fence:
+        return newest[shard]
+    return read_description(pipeline.storage, shard, fence)
+
+
+def _of_pool(
+    executor: DeferredExecutor,
+    name: str,
+    members: Sequence[JobDescription | None],
+    by_name: Mapping[str, Sequence[ServiceJob]],
+) -> ServiceJob | None:
+    """The submission that these jobs share, by the name that was written down before its call."""
+    jobs = [member for member in members if member is not None]
+    if len(jobs) < len(members):
+        return None  # whose the job of that name is cannot be told
+    for job in by_name.get(name, ()):
+        if executor.is_ours(job, jobs):
+            return job
+    try:
+        # Not everything that speaks a service's protocol lists names by how they begin.
+        return executor.find(name, jobs)
+    except NameTaken:
+        return None  # which is why the jobs were submitted under another name
+
+
+def _of_one(
+    executor: DeferredExecutor, description: JobDescription, by_name: Mapping[str, Sequence[ServiceJob]]
+) -> ServiceJob | None:
+    """The job's own submission: under its first name, or under that which follows where another job has it."""
+    for prefix in executor.name_prefixes:
+        _, name = executor.submission_name([description.key], prefix)
+        while name in by_name:
+            for job in by_name[name]:
+                if executor.is_ours(job, [description]):
+                    return job
+            name = another_name(name)
+    return None
 
 
 def _restore(pipeline: Pipeline, row: ShardRow, description: JobDescription) -> None:

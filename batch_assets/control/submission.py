@@ -4,6 +4,8 @@ The claim is one transaction of the ledger: a slot, the job, and the most that i
 crash between the two leaves an intent, which `reconciler.py` resolves.
 """
 
+import hashlib
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,8 +17,8 @@ from batch_assets import paths
 from batch_assets.control.pipeline import Pipeline, deferred, with_workers
 from batch_assets.errors import ConfigurationError, ModelError, StorageError, SubmissionRefused
 from batch_assets.executors.base import PreparedJob
-from batch_assets.executors.deferred import SlotsFull, Unanswered
-from batch_assets.executors.jobs import JobDescription, JobKey, read_description
+from batch_assets.executors.deferred import NameTaken, SlotsFull, Unanswered
+from batch_assets.executors.jobs import JobDescription, JobKey, another_name, read_description
 from batch_assets.ledger.rows import JobRow, SubmissionRules, Waiting
 from batch_assets.plain_text import plain_logger
 from batch_assets.storage.threads import map_in_order, threads_for
@@ -28,8 +30,12 @@ PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 300.0
 MOST_DOUBLED = 30
 UNANSWERED_IN_A_ROW = 3
+NAMES_TRIED = 5
 GATHER_SECONDS = 5.0
 """A submission of many jobs waits until no more have come for so long."""
+
+_OF_ONE = re.compile(rf"({paths.SHARD_KEY})-(\d+)-[0-9a-f]{{6}}$")
+"""How the name of a submission ends that carries one job."""
 
 logger = plain_logger(__name__)
 
@@ -80,14 +86,34 @@ def start(pipeline: Pipeline, token: str, name: str, jobs: Sequence[JobRow], *, 
 
     Raises SlotsFull or SubmissionRefused after giving the claim back, Unanswered with the intent
     left. `unsure`: the call was made before and its answer is not known, so that "slow down" says
-    nothing about the job and the intent stays.
+    nothing about the job and the intent stays. Where another job has the name, the submission gets
+    another one first, and the ledger is told before the service.
     """
+    taken = ""
+    for _ in range(NAMES_TRIED):
+        try:
+            _start(pipeline, token, name, jobs, unsure)
+            return
+        except NameTaken as error:
+            taken, before, unsure = str(error), token, False
+            token, name = hashlib.sha256(f"{token} {name}".encode()).hexdigest(), another_name(name)
+            logger.warning("%s; it stays as it is, and the next name is %s", taken, name)
+            if not pipeline.ledger.rename_submission(before, token, name):
+                return  # somebody else has brought it on
+    pipeline.ledger.refused(token, taken, block=taken)
+    raise SubmissionRefused(
+        f"{taken}; so were {NAMES_TRIED} names one after the other: name the pipeline otherwise"
+    )
+
+
+def _start(pipeline: Pipeline, token: str, name: str, jobs: Sequence[JobRow], unsure: bool) -> None:
+    """The same under this name. Raises NameTaken with nothing done."""
     ledger, executor = pipeline.ledger, deferred(pipeline)
     # A worker's place in an array is its shard's place in this order, whoever makes the call.
     jobs = sorted(jobs, key=lambda job: (job.shard, job.fence))
     try:
         shards = pipeline.plan_shards([job.shard for job in jobs])
-        descriptions = _describe_all(pipeline, jobs)
+        descriptions = describe_all(pipeline, jobs)
         # Workers embed by what is asked for now; request files say what was asked for then.
         stale = [] if executor.commits else _stale(descriptions, executor.fingerprint())
         if stale:
@@ -98,7 +124,7 @@ def start(pipeline: Pipeline, token: str, name: str, jobs: Sequence[JobRow], *, 
         prepared = [PreparedJob(shards[each.shard], each.fence, each) for each in descriptions]
         if len(prepared) > 1:
             _write_pool(pipeline, name, prepared)
-        handle = executor.submit(prepared, token)[0]
+        handle = executor.submit(prepared, token, name)[0]
     except SlotsFull as error:
         if unsure:
             raise
@@ -135,17 +161,15 @@ def _stale(descriptions: Sequence[JobDescription], fingerprint: str) -> list[str
     return [each.shard for each in descriptions if each.fingerprint != fingerprint]
 
 
-def _describe_all(pipeline: Pipeline, jobs: Sequence[JobRow]) -> list[JobDescription]:
+def describe_all(pipeline: Pipeline, jobs: Sequence[JobRow]) -> list[JobDescription]:
     """The same of many jobs, in their order."""
     return list(map_in_order(partial(describe, pipeline), jobs, threads_for(pipeline.storage)))
 
 
 def members_of(pipeline: Pipeline, name: str) -> list[tuple[str, int]]:
     """The jobs (shard, fence) that a submission of this name carries, in its order."""
-    tail = name.removeprefix(deferred(pipeline).name_prefix)
-    if not tail.startswith("pool-"):
-        shard, fence, _ = tail.rsplit("-", 2)
-        return [(shard, int(fence))]
+    if of_one := _OF_ONE.search(name):
+        return [(of_one[1], int(of_one[2]))]
     if name not in pipeline.pools:
         found = pipeline.storage.read_versioned(paths.pool_description(name))
         if found is None:

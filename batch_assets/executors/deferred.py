@@ -6,12 +6,12 @@ goes. Who asks, and what follows from it, is in `control/`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.errors import BatchAssetsError
-from batch_assets.executors.base import Executor, JobState, PreparedJob
+from batch_assets.executors.base import Executor, JobHandle, JobState, PreparedJob
 from batch_assets.executors.jobs import JobDescription, JobKey
 from batch_assets.sharding.plan import Shard
 
@@ -24,6 +24,10 @@ class SlotsFull(Exception):
 
 class Unanswered(Exception):
     """It is not known whether the service has taken the job: no answer, or an error of its own."""
+
+
+class NameTaken(Exception):
+    """The service has a job of that name, and it was asked for something else."""
 
 
 class UnexpectedOutput(BatchAssetsError):
@@ -42,7 +46,8 @@ class ServiceJob:
     """A job as the service tells of it. Times are unix seconds; between `began_at` and `ended_at` it computes.
 
     `records` counts what it has processed, None where it does not say; `results` is where it writes.
-    `children` counts those that have ended, of a job that has children.
+    `children` counts those that have ended, of a job that has children. `asked` is what decides what
+    it computes, and from what; None where this answer does not tell.
     """
 
     id: str
@@ -56,6 +61,7 @@ class ServiceJob:
     results: str = ""
     began_at: float | None = None
     children: int = 0
+    asked: Mapping[str, Any] | None = None
 
     @property
     def active(self) -> bool:
@@ -101,6 +107,8 @@ class DeferredExecutor(Executor, Protocol):
     """
 
     commits: bool
+    deployment: str | None
+    """The random id of the output root, by which its jobs are named (`control/ownership.py`); older roots have none."""
 
     @property
     def scope(self) -> str:
@@ -115,21 +123,32 @@ class DeferredExecutor(Executor, Protocol):
         """Render and upload the requests of a job and write its description. Repeatable under another fence."""
         ...
 
-    @property
-    def name_prefix(self) -> str:
-        """How the names of all this pipeline's jobs begin at the service."""
+    def submit(self, jobs: Sequence[PreparedJob], token: str, name: str | None = None) -> list[JobHandle]:
+        """As any executor's; `name` None is that of `submission_name`.
+
+        Raises SlotsFull, Unanswered, SubmissionRefused, and NameTaken with nothing started.
+        """
         ...
 
-    def submission_name(self, jobs: Sequence[JobKey]) -> tuple[str, str]:
+    @property
+    def name_prefixes(self) -> Sequence[str]:
+        """How the names of all this pipeline's jobs begin at the service: of new ones, then of earlier ones."""
+        ...
+
+    def submission_name(self, jobs: Sequence[JobKey], prefix: str | None = None) -> tuple[str, str]:
         """(token, name) of the submission of these jobs: always the same for the same jobs."""
         ...
 
-    def find(self, name: str) -> ServiceJob | None:
-        """The job of that name, or None where the service knows none."""
+    def find(self, name: str, jobs: Sequence[JobDescription]) -> ServiceJob | None:
+        """The submission of these jobs by its name, or None where there is none. Raises Unanswered, NameTaken."""
+        ...
+
+    def is_ours(self, job: ServiceJob, jobs: Sequence[JobDescription]) -> bool:
+        """Whether the job was asked what a submission of these jobs, under its name, asks. Raises Unanswered."""
         ...
 
     def own_jobs(self) -> list[ServiceJob]:
-        """Every job that this pipeline under this output root ever had at the service."""
+        """Every job whose name begins as this pipeline's do."""
         ...
 
     def look_up(self, job_id: str) -> ServiceJob | None:

@@ -87,8 +87,14 @@ _DESCRIPTION = pydantic.TypeAdapter(JobDescription)
 
 
 def digest_of(files: Iterable[RequestFile]) -> str:
-    """Digest (16 hex digits) of what the request files hold."""
-    return hashlib.sha256("".join(file.sha256 for file in files).encode()).hexdigest()[:16]
+    """Digest (16 hex digits) of the request files: what they hold, and where they lie, as no others ever did."""
+    return hashlib.sha256("".join(f"{file.path} {file.sha256}\n" for file in files).encode()).hexdigest()[:16]
+
+
+def another_name(name: str) -> str:
+    """The name of a submission where another job has this one: as long, and always the same."""
+    head, _, digits = name.rpartition("-")
+    return f"{head}-{hashlib.sha256(name.encode()).hexdigest()[: len(digits)]}"
 
 
 def runs_of(ordinals: Iterable[int]) -> list[tuple[int, int]]:

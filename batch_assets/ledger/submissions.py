@@ -75,6 +75,27 @@ class Submissions(Store):
             return SubmissionClaim(token, name, pipeline, scope, taken)
 
     @repeatable
+    def rename_submission(self, token: str, other: str, name: str) -> bool:
+        """Give a submission whose name is another job's the token `other` and another name, before the call by them.
+
+        No attempt is counted by it. False where it is not being submitted, or that token is in use.
+        """
+        with self._database.write() as connection:
+            row, known = read_submission(connection, token), read_submission(connection, other)
+            if row is None or row.state != SubmissionState.SUBMITTING:
+                return False
+            if known is not None and known.state != SubmissionState.REFUSED:
+                return False
+            connection.execute(sa.delete(submissions).where(submissions.c.token == other))
+            connection.execute(
+                sa.update(submissions)
+                .where(submissions.c.token == token)
+                .values(token=other, name=name, claimed_at=self._clock())
+            )
+            connection.execute(sa.update(jobs).where(jobs.c.submission == token).values(submission=other))
+            return True
+
+    @repeatable
     def submitted(self, token: str, service_id: str) -> bool:
         """The service has taken it: → submitted. False for one that is unknown, refused, or known by another id."""
         self.observe(token, SubmissionState.SUBMITTED, service_id=service_id)

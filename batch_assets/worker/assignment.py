@@ -60,7 +60,12 @@ def write_manifest(storage: Storage, path: str, manifest: WorkerManifest) -> str
     """Put a manifest; its URI, with `#sha256=` and the digest (hex) of what was put."""
     content = orjson.dumps(manifest, option=orjson.OPT_INDENT_2) + b"\n"
     storage.write(path, content)
-    return f"{storage.uri}/{path}#sha256={hashlib.sha256(content).hexdigest()}"
+    return with_digest(f"{storage.uri}/{path}", content)
+
+
+def with_digest(uri: str, content: bytes) -> str:
+    """The URI of a manifest as commands name it."""
+    return f"{uri}#sha256={hashlib.sha256(content).hexdigest()}"
 
 
 def read_manifest(uri: str) -> WorkerManifest:
@@ -68,8 +73,8 @@ def read_manifest(uri: str) -> WorkerManifest:
 
     Raises ConfigurationError for what is none and for one of another digest, StorageError.
     """
-    with_digest = _WITH_DIGEST.fullmatch(uri)
-    place, digest = with_digest.groups() if with_digest else (uri, None)
+    parts = _WITH_DIGEST.fullmatch(uri)
+    place, digest = parts.groups() if parts else (uri, None)
     folder, _, name = place.rpartition("/")
     if not folder or not name:
         raise ConfigurationError(f"--manifest {uri!r}: write the URI of a file, s3://bucket/…/name.json")

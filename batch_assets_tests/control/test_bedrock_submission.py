@@ -105,14 +105,15 @@ def test_a_job_of_the_same_name_is_the_same_job(rehearse: Rehearse, tmp_path: Pa
     job = site.ledger.job("texts", "g0001-00000", site.rows()[0].job)
     assert job is not None
     _, name = pipeline.executor.submission_name([JobKey(job.shard, job.fence, job.digest)])  # type: ignore[attr-defined]
-    folder = next(key for key in rehearsal.objects("staging/") if key.endswith(".jsonl")).rsplit("/", 1)[0]
+    requests = next(key for key in rehearsal.objects("staging/") if key.endswith(".jsonl")).rsplit("/", 1)[0]
+    folder = f"s3://{rehearsal.bucket}/{requests}"
     rehearsal.client("bedrock").create_model_invocation_job(
         jobName=name,
         roleArn=ROLE,
         modelId=TITAN,
         clientRequestToken="of-another-process",
-        inputDataConfig={"s3InputDataConfig": {"s3Uri": f"s3://{rehearsal.bucket}/{folder}/"}},
-        outputDataConfig={"s3OutputDataConfig": {"s3Uri": f"s3://{rehearsal.bucket}/{folder}-results/"}},
+        inputDataConfig={"s3InputDataConfig": {"s3Uri": f"{folder}/"}},
+        outputDataConfig={"s3OutputDataConfig": {"s3Uri": f"{folder.rsplit('/', 1)[0]}/results/"}},
     )
     site.run()
     assert_whole(site, 1)

@@ -102,7 +102,8 @@ class ExecutorContract(ABC):
     def test_submitting_again_with_the_same_token_starts_nothing_new(
         self, executor: Executor, shards: list[Shard]
     ) -> None:
-        first, second = (self.submitted(executor, shards) for _ in range(2))
+        jobs = [executor.prepare(shard, 1) for shard in shards]
+        first, second = (executor.submit(jobs, token="once") for _ in range(2))
         assert [handle.job_id for handle in first] == [handle.job_id for handle in second]
 
     def test_every_job_has_a_state(self, executor: Executor, shards: list[Shard]) -> None:

@@ -4,7 +4,7 @@ The worker embeds a shard and commits it (`worker/runner.py`); here it is only s
 done. Which shards are submitted when, and what follows from their end, is in `control/`.
 """
 
-import hashlib
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,12 +21,12 @@ from batch_assets.executors.aws.staging import Named
 from batch_assets.executors.aws.verbs import HearsEvents
 from batch_assets.executors.aws_batch.account import AwsBatchAccount
 from batch_assets.executors.aws_batch.committed import committed_outcomes
-from batch_assets.executors.aws_batch.manifests import manifest_of
+from batch_assets.executors.aws_batch.manifests import manifest_of, told
 from batch_assets.executors.aws_batch.requests import ARRAY_JOBS, definition_request, job_request
 from batch_assets.executors.aws_batch.service import AwsBatchService, describe_end, service_job
 from batch_assets.executors.base import JobHandle, JobState, JobStatus, Limits, PreparedJob
 from batch_assets.executors.deferred import Order, ServiceJob
-from batch_assets.executors.jobs import JobDescription, JobKey
+from batch_assets.executors.jobs import JobDescription
 from batch_assets.settings.aws_batch import AwsBatchExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import Shard
@@ -127,8 +127,7 @@ class AwsBatchExecutor(Named, HearsEvents):
     # --- preparing ---
 
     def render(self, shard: Shard, order: Order) -> JobDescription:
-        """What a worker is to do is said when it is submitted; here the job only gets its name."""
-        digest = hashlib.sha256(f"{shard.key} {order.fence} {self.fingerprint()}".encode()).hexdigest()[:16]
+        """What a worker is to do is said when it is submitted; here the job only gets its name, which no other has."""
         return JobDescription(
             pipeline=self.settings.name,
             shard=shard.key,
@@ -136,7 +135,7 @@ class AwsBatchExecutor(Named, HearsEvents):
             attempt=order.attempt,
             kind="batch",
             fingerprint=self.fingerprint(),
-            digest=digest,
+            digest=uuid.uuid4().hex[:16],
             staging=self.root.uri,
             files=(),
             records=shard.records,
@@ -151,17 +150,12 @@ class AwsBatchExecutor(Named, HearsEvents):
 
     # --- the service ---
 
-    def submission_name(self, jobs: Sequence[JobKey]) -> tuple[str, str]:
-        names = sorted(f"{self.name_prefix}{job.shard}-{job.fence}-{job.digest[:6]}" for job in jobs)
-        token = hashlib.sha256("\n".join([self.root.uri, *names]).encode()).hexdigest()
-        return token, names[0] if len(names) == 1 else f"{self.name_prefix}pool-{token[:12]}"
-
-    def submit(self, jobs: Sequence[PreparedJob], token: str) -> list[JobHandle]:
+    def submit(self, jobs: Sequence[PreparedJob], token: str, name: str | None = None) -> list[JobHandle]:
         """One call for all `jobs`, in the array's order. Raises SlotsFull, Unanswered or SubmissionRefused."""
         descriptions = [job.described for job in jobs]
-        _, name = self.submission_name([job.key for job in descriptions])
+        name = name or self.submission_name([job.key for job in descriptions])[1]
         # The service would take the same call twice for two jobs; and what a job was told stays as it was told.
-        known = self.find(name)
+        known = self.find(name, descriptions)
         job_id = (
             known.id if known is not None else self._start(name, self._tell(name, descriptions), len(jobs))
         )
@@ -176,7 +170,7 @@ class AwsBatchExecutor(Named, HearsEvents):
 
     def _start(self, name: str, manifest: str, jobs: int) -> str:
         definition = self.options.job_definition or self.service.definition(
-            definition_request(self.options, self.name_prefix)
+            definition_request(self.options, self.name_prefixes[-1])
         )
         return self.service.submit(job_request(self.options, self.region, name, definition, manifest, jobs))
 
@@ -201,17 +195,31 @@ class AwsBatchExecutor(Named, HearsEvents):
     def describe(self, job_ids: Sequence[str]) -> list[ServiceJob]:
         return self.service.describe(job_ids)
 
-    def find(self, name: str) -> ServiceJob | None:
-        """The job of that name; of several, which a lost answer may leave, the oldest, and the others are ended."""
-        found = self.service.named(name)
+    def find(self, name: str, jobs: Sequence[JobDescription]) -> ServiceJob | None:
+        """The job of that name; of several, which a lost answer may leave, the oldest, and the others are ended.
+
+        Never raises NameTaken: the service lets any number of jobs have one name, and others' are passed over.
+        """
+        found = self._named(name)
         if not found:
             return None
         chosen = next((job for job in found if job.active), found[-1])
         self._end_all_but(chosen.id, found)
-        return self.look_up(chosen.id) or chosen
+        return chosen
+
+    def is_ours(self, job: ServiceJob, jobs: Sequence[JobDescription]) -> bool:
+        said = job if job.asked is not None else self.look_up(job.id)  # lists tell less
+        return said is not None and said.asked in told(self.root, job.name)
+
+    def _named(self, name: str) -> list[ServiceJob]:
+        """This pipeline's own jobs of that name, the oldest first."""
+        ids = [job.id for job in self.service.named(name)]
+        asking = told(self.root, name) if ids else []
+        found = [job for job in self.service.describe(ids) if job.asked in asking]
+        return sorted(found, key=lambda job: job.submitted_at)
 
     def end_others(self, name: str, job_id: str) -> None:
-        self._end_all_but(job_id, self.service.named(name))
+        self._end_all_but(job_id, self._named(name))
 
     def _end_all_but(self, job_id: str, found: Sequence[ServiceJob]) -> None:
         for other in found:
@@ -219,7 +227,7 @@ class AwsBatchExecutor(Named, HearsEvents):
                 self.service.terminate(other.id, f"the same as {job_id}")
 
     def own_jobs(self) -> list[ServiceJob]:
-        return self.service.named(self.name_prefix + "*")
+        return [job for prefix in self.name_prefixes for job in self.service.named(prefix + "*")]
 
     def look_up(self, job_id: str) -> ServiceJob | None:
         return next(iter(self.service.describe([job_id])), None)

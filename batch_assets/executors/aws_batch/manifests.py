@@ -1,10 +1,29 @@
 """What the workers of one submission are told: see `worker/assignment.py` for how they take it."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import orjson
+
+from batch_assets import paths
+from batch_assets.executors.aws_batch.requests import asked, worker_command
 from batch_assets.executors.jobs import JobDescription
 from batch_assets.settings.pipeline import PipelineSettings
-from batch_assets.worker.assignment import Assignment, WorkerManifest
+from batch_assets.storage import Storage
+from batch_assets.worker.assignment import Assignment, WorkerManifest, with_digest
+
+
+def told(root: Storage, name: str) -> list[dict[str, Any]]:
+    """What a submission of that name asks, by the manifest that its workers were told.
+
+    Empty where nobody was told anything under this root. Earlier commands left the manifest's digest out.
+    """
+    path = paths.worker_manifest(name)
+    found = root.read_versioned(path)
+    if found is None:
+        return []
+    jobs, uri = len(orjson.loads(found[0])["assignments"]), f"{root.uri}/{path}"
+    return [asked(worker_command(each), jobs) for each in (with_digest(uri, found[0]), uri)]
 
 
 def manifest_of(

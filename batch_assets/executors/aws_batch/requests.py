@@ -22,6 +22,11 @@ def worker_command(manifest: str) -> list[str]:
     return ["python", "-m", "batch_assets.worker", "--manifest", manifest]
 
 
+def asked(command: list[str], jobs: int) -> dict[str, Any]:
+    """What a submission is asked: its workers' command, which names their manifest, and how many they are."""
+    return {"command": command, "jobs": jobs}
+
+
 def job_request(
     options: AwsBatchExecutorSettings, region: str, name: str, definition: str, manifest: str, jobs: int
 ) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from batch_assets.executors.aws.errors import (
     told,
     unreachable,
 )
+from batch_assets.executors.aws_batch.requests import asked
 from batch_assets.executors.base import JobState
 from batch_assets.executors.deferred import ServiceJob, SlotsFull, Unanswered
 from batch_assets.plain_text import plain_logger
@@ -171,7 +172,7 @@ class AwsBatchService:
         try:
             self.client.terminate_job(jobId=job_id, reason=reason)
         except Exception as error:
-            if status_code(error) in (400, 404) and not is_slow_down(error):
+            if error_code(error) == "ClientException" and not is_slow_down(error):
                 logger.debug("job %s: not ended: %s", job_id, error_message(error))
                 return
             raise cannot_ask(error, "AWS Batch", "batch:TerminateJob") from error
@@ -208,6 +209,7 @@ def service_job(answer: dict[str, Any]) -> ServiceJob:
         logger.warning("job %s: status %r is not known; it counts as running", answer["jobId"], status)
     state = STATES.get(status, JobState.RUNNING)
     array = answer.get("arrayProperties") or {}
+    command = (answer.get("container") or {}).get("command")  # a summary has none
     summary = array.get("statusSummary") or {}
     ended = sum(int(summary.get(name, 0)) for name in ENDED)
     if state is JobState.SUBMITTED and (ended or summary.get("RUNNING")):
@@ -225,6 +227,7 @@ def service_job(answer: dict[str, Any]) -> ServiceJob:
         ended_at=_seconds(answer.get("stoppedAt")),
         # Without a summary it is not known: as many as there are, so that they are asked for.
         children=ended if summary else int(array.get("size") or 0),
+        asked=asked(list(command), int(array.get("size") or 1)) if command else None,
     )
 
 

@@ -29,11 +29,10 @@ from batch_assets.executors.bedrock.prices import Price, price_of
 from batch_assets.executors.bedrock.quotas import Quotas
 from batch_assets.executors.bedrock.rendering import render_job
 from batch_assets.executors.bedrock.requests import TOO_LONG
-from batch_assets.executors.bedrock.service import BedrockService
-from batch_assets.executors.deferred import Order, Pace, ServiceJob
+from batch_assets.executors.bedrock.service import BedrockService, asked
+from batch_assets.executors.deferred import NameTaken, Order, Pace, ServiceJob, Unanswered
 from batch_assets.executors.jobs import JobDescription
 from batch_assets.sharding.plan import Shard
-from batch_assets.storage import join_uri
 
 VERSION = 1
 """Raised when requests are rendered otherwise, so that the same text gives another vector."""
@@ -138,25 +137,41 @@ class BedrockExecutor(JobPlaces, AsksService, CollectsResults, HearsEvents):
 
     # --- the service ---
 
-    def submit(self, jobs: Sequence[PreparedJob], token: str) -> list[JobHandle]:
-        """One call for all `jobs`. Raises SlotsFull, Unanswered or SubmissionRefused."""
+    def submit(self, jobs: Sequence[PreparedJob], token: str, name: str | None = None) -> list[JobHandle]:
+        """One call for all `jobs`. Raises SlotsFull, Unanswered, SubmissionRefused, NameTaken."""
         descriptions = [job.described for job in jobs]
-        _, name = self.submission_name([job.key for job in descriptions])
-        requests, results = self.folders(descriptions)
+        name = name or self.submission_name([job.key for job in descriptions])[1]
         if len(jobs) > 1:
-            self.gather(descriptions, requests)
-        uris = (join_uri(self.staging.uri, requests) + "/", join_uri(self.staging.uri, results) + "/")
-        job_id = self.service.create(name, token, *uris, invocation_type=self.family.invocation_type)
+            self.gather(descriptions, self.folders(name, descriptions)[0])
+        places = self.places(name, descriptions)
+        try:
+            job_id = self.service.create(name, token, *places, invocation_type=self.family.invocation_type)
+        except NameTaken as error:
+            found = self.find(name, descriptions)
+            if found is None:  # it is not to be seen yet whose the job is
+                raise Unanswered(str(error)) from error
+            job_id = found.id
         return [JobHandle(job, job_id) for job in jobs]
 
     def is_same_model(self, job: ServiceJob) -> bool:
         return base_model_id(job.model) == base_model_id(self.options.model_id)
 
-    def find(self, name: str) -> ServiceJob | None:
-        return self.service.find(name)
+    def find(self, name: str, jobs: Sequence[JobDescription]) -> ServiceJob | None:
+        found = self.service.find(name)
+        if found is not None and not self.is_ours(found, jobs):
+            raise NameTaken(f"Bedrock has a job {name}, {found.id}, that was asked for something else")
+        return found
+
+    def is_ours(self, job: ServiceJob, jobs: Sequence[JobDescription]) -> bool:
+        requests, results = self.places(job.name, jobs)
+        ours = {"requests": requests, "results": results, "model": self.options.model_id}
+        if any(each.fingerprint != self.fingerprint() for each in jobs):
+            # Prepared for another model than now: its results are not used, and nobody else reads these requests.
+            ours["model"] = job.model
+        return job.asked == asked(**ours)
 
     def own_jobs(self) -> list[ServiceJob]:
-        return self.service.named(self.name_prefix)
+        return [job for prefix in self.name_prefixes for job in self.service.named(prefix)]
 
     # --- results ---
 

@@ -119,7 +119,13 @@ def _find(
             found.missing.append(name + SUFFIX)
         else:
             found.results.append(path)
-    manifest = _of_job(by_name.get(MANIFEST, ()), own)
+    # Jobs of an earlier output root at this place may have written below the same prefix; their requests had other
+    # names, and all manifests have one: ours lies beside the results, or in the folder named after the job.
+    beside = {path.rpartition("/")[0] for path in found.results}
+    manifests = by_name.get(MANIFEST, ())
+    manifest = next((path for path in manifests if path.rpartition("/")[0] in beside), None) or _in_folder(
+        manifests, own
+    )
     if manifest is not None:
         found.manifest = read_manifest(storage.read(manifest))
     return found
@@ -127,8 +133,11 @@ def _find(
 
 def _of_job(candidates: Sequence[str], job_id: str) -> str | None:
     """The file in the folder named after the job; else the only one that there is."""
-    named = [path for path in candidates if job_id and job_id in path.split("/")]
-    return next(iter(named or candidates), None)
+    return _in_folder(candidates, job_id) or next(iter(candidates), None)
+
+
+def _in_folder(candidates: Sequence[str], job_id: str) -> str | None:
+    return next((path for path in candidates if job_id and job_id in path.split("/")), None)
 
 
 def _untold(state: JobState, service_job: ServiceJob | None) -> tuple[str, str]:

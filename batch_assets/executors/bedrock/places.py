@@ -3,16 +3,16 @@
 What is in the files is written in `rendering.py`.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from batch_assets import paths
 from batch_assets.executors.aws.staging import Staged
-from batch_assets.executors.jobs import JobDescription, JobKey
+from batch_assets.executors.jobs import JobDescription
 from batch_assets.settings.bedrock import BedrockExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings
+from batch_assets.storage import join_uri
 
 
 @dataclass
@@ -27,23 +27,21 @@ class JobPlaces(Staged):
         assert isinstance(self.settings.executor, BedrockExecutorSettings)
         return self.settings.executor
 
-    def submission_name(self, jobs: Sequence[JobKey]) -> tuple[str, str]:
-        """At most 63 characters. The digest is in it: a name met again means the same requests."""
-        names = [f"{self.name_prefix}{job.shard}-{job.fence}-{job.digest[:6]}" for job in jobs]
-        token = hashlib.sha256("\n".join([self.staging.uri, *sorted(names)]).encode()).hexdigest()
-        return token, names[0] if len(names) == 1 else f"{self.name_prefix}pool-{token[:12]}"
-
-    def folders(self, jobs: Sequence[JobDescription]) -> tuple[str, str]:
+    def folders(self, name: str, jobs: Sequence[JobDescription]) -> tuple[str, str]:
         """Where the requests of a submission lie and where its results go; never one within the other."""
         if len(jobs) == 1:
             return jobs[0].folder, f"{paths.job_folder(jobs[0].shard, jobs[0].fence)}/results"
         # Named as the first job's folder is too: nobody else's files come into it.
-        number, own = (text.rsplit("-", 1)[-1] for text in (self._name(jobs), jobs[0].folder))
+        first = min(jobs, key=lambda job: (job.shard, job.fence))
+        number, own = (text.rsplit("-", 1)[-1] for text in (name, first.folder))
         folder = f"jobs/pools/{number}-{own}"
         return f"{folder}/requests", f"{folder}/results"
 
-    def _name(self, jobs: Sequence[JobDescription]) -> str:
-        return self.submission_name([job.key for job in jobs])[1]
+    def places(self, name: str, jobs: Sequence[JobDescription]) -> tuple[str, str]:
+        """The same as URIs, as the service is told them."""
+        requests, results = self.folders(name, jobs)
+        staging = jobs[0].staging  # where the requests were uploaded, whatever the settings say by now
+        return join_uri(staging, requests) + "/", join_uri(staging, results) + "/"
 
     def gather(self, jobs: Sequence[JobDescription], folder: str) -> None:
         """Copy the request files of small jobs into one folder: the service takes a folder as a job."""

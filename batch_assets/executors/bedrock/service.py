@@ -7,10 +7,11 @@ import datetime
 from dataclasses import dataclass
 from typing import Any
 
-from batch_assets.executors.aws.errors import cannot_ask, error_code, error_message, status_code
+from batch_assets.executors.aws.errors import cannot_ask, error_code, error_message
 from batch_assets.executors.base import JobState
+from batch_assets.executors.bedrock.model_ids import base_model_id
 from batch_assets.executors.bedrock.service_errors import CONFLICT, explain_refusal
-from batch_assets.executors.deferred import ServiceJob, Unanswered
+from batch_assets.executors.deferred import NameTaken, ServiceJob
 from batch_assets.plain_text import plain_logger
 from batch_assets.settings.bedrock import BedrockExecutorSettings
 
@@ -29,6 +30,9 @@ STATES = {
     "Stopped": JobState.STOPPED,
     "Expired": JobState.EXPIRED,
 }
+# What a job that has ended, or is forgotten, is not stopped by: in the field it is ValidationException ("State was:
+# Completed"), by the service's model ConflictException.
+ENDED = ("ValidationException", CONFLICT, "ResourceNotFoundException")
 logger = plain_logger(__name__)
 
 
@@ -42,9 +46,9 @@ class BedrockService:
     region: str
 
     def create(self, name: str, token: str, requests: str, results: str, invocation_type: str) -> str:
-        """Start a job; its ARN. A job of that name and token that exists is the same job.
+        """Start a job; its ARN. One that exists and was made with that token is the same job.
 
-        Raises SlotsFull, Unanswered (it may or may not exist now) or SubmissionRefused.
+        Raises SlotsFull, Unanswered (it may or may not exist now), SubmissionRefused, NameTaken.
         """
         call: dict[str, Any] = {
             "jobName": name,
@@ -60,11 +64,8 @@ class BedrockService:
         try:
             return str(self.client_once.create_model_invocation_job(**call)["jobArn"])
         except Exception as error:
-            if error_code(error) == CONFLICT or "already" in error_message(error).lower():
-                found = self.find(name)
-                if found is not None:
-                    return found.id
-                raise Unanswered(error_message(error)) from error
+            if error_code(error) == CONFLICT:
+                raise NameTaken(error_message(error)) from error
             raise explain_refusal(error, self.options.model_id, self.options.role_arn, self.region) from error
 
     def get(self, job_id: str) -> ServiceJob | None:
@@ -112,28 +113,35 @@ class BedrockService:
         try:
             self.client.stop_model_invocation_job(jobIdentifier=job_id)
         except Exception as error:
-            # Ended meanwhile: told as ValidationException ("State was: Completed") or as ConflictException.
-            if status_code(error) in (400, 404, 409) and error_code(error) not in ("ThrottlingException",):
+            if error_code(error) in ENDED:
                 logger.debug("job %s: not stopped: %s", job_id, error_message(error))
                 return
             raise _unanswered(error) from error
+
+
+def asked(requests: str, results: str, model: str) -> dict[str, str]:
+    """What a job computes, from what and to where, in one spelling: the service tells models by their ARNs."""
+    return {"requests": requests.rstrip("/"), "results": results.rstrip("/"), "model": base_model_id(model)}
 
 
 def _service_job(answer: dict[str, Any]) -> ServiceJob:
     status = answer.get("status", "Submitted")
     if status not in STATES:
         logger.warning("job %s: status %r is not known; it counts as running", answer["jobArn"], status)
+    requests = answer.get("inputDataConfig", {}).get("s3InputDataConfig", {}).get("s3Uri", "")
     results = answer.get("outputDataConfig", {}).get("s3OutputDataConfig", {}).get("s3Uri", "")
+    model = str(answer.get("modelId", ""))
     return ServiceJob(
         id=str(answer["jobArn"]),
         name=str(answer.get("jobName", "")),
-        model=str(answer.get("modelId", "")),
+        model=model,
         state=STATES.get(status, JobState.RUNNING),
         message=str(answer.get("message") or ""),
         submitted_at=answer["submitTime"].timestamp() if "submitTime" in answer else 0.0,
         ended_at=answer["endTime"].timestamp() if "endTime" in answer else None,
         records=answer.get("processedRecordCount"),
         results=str(results),
+        asked=asked(str(requests), str(results), model),
     )
 
 

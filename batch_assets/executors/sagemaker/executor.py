@@ -19,22 +19,21 @@ from batch_assets.executors.aws.errors import error_message
 from batch_assets.executors.aws.staging import check_bucket
 from batch_assets.executors.aws.verbs import AsksService, CollectsResults, HearsEvents
 from batch_assets.executors.base import JobHandle, Limits, PreparedJob
-from batch_assets.executors.deferred import Order, Pace, ServiceJob
+from batch_assets.executors.deferred import NameTaken, Order, Pace, ServiceJob, Unanswered
 from batch_assets.executors.jobs import JobDescription
 from batch_assets.executors.sagemaker.account import SageMakerAccount
 from batch_assets.executors.sagemaker.answers import AnswerFormat
 from batch_assets.executors.sagemaker.checking import check_settings
 from batch_assets.executors.sagemaker.expectations import first_width
 from batch_assets.executors.sagemaker.fetching import OBJECT_FAILED, fetch_results
-from batch_assets.executors.sagemaker.places import JobPlaces, results_folder
+from batch_assets.executors.sagemaker.places import JobPlaces, places
 from batch_assets.executors.sagemaker.quotas import DEFAULT_JOBS
 from batch_assets.executors.sagemaker.rendering import render_job
 from batch_assets.executors.sagemaker.requests import CSV
-from batch_assets.executors.sagemaker.service import SageMakerService
+from batch_assets.executors.sagemaker.service import SageMakerService, asked, job_request
 from batch_assets.executors.sagemaker.service_errors import is_not_found
 from batch_assets.plain_text import plain_logger
 from batch_assets.sharding.plan import Shard
-from batch_assets.storage import join_uri
 
 VERSION = 1
 """Raised when lines are rendered otherwise, so that the same text gives another vector."""
@@ -129,26 +128,42 @@ class SageMakerExecutor(JobPlaces, AsksService, CollectsResults, HearsEvents):
 
     # --- the service ---
 
-    def submit(self, jobs: Sequence[PreparedJob], token: str) -> list[JobHandle]:
-        """A call for each of `jobs`. Raises SlotsFull, Unanswered or SubmissionRefused."""
-        handles: list[JobHandle] = []
-        for job in jobs:
-            description = job.described
-            _, name = self.submission_name([description.key])
-            requests = join_uri(self.staging.uri, description.folder) + "/"
-            results = join_uri(self.staging.uri, results_folder(description))
-            handles.append(JobHandle(job, self.service.create(name, requests, results)))
-        return handles
+    def submit(self, jobs: Sequence[PreparedJob], token: str, name: str | None = None) -> list[JobHandle]:
+        """A call for each of `jobs`. Raises SlotsFull, Unanswered, SubmissionRefused, NameTaken."""
+        return [JobHandle(job, self._start(job.described, name)) for job in jobs]
+
+    def _start(self, job: JobDescription, name: str | None) -> str:
+        name = name or self.submission_name([job.key])[1]
+        try:
+            return self.service.create(name, *places(job))
+        except NameTaken as error:
+            if self.find(name, [job]) is None:  # it is not to be seen yet whose the job is
+                raise Unanswered(str(error)) from error
+            return name
 
     def is_same_model(self, job: ServiceJob) -> bool:
         """Only of jobs of our own it is known which instances they have; others' are told of by a refusal."""
-        return job.name.startswith(self.name_prefix)
+        return job.name.startswith(tuple(self.name_prefixes))
 
-    def find(self, name: str) -> ServiceJob | None:
-        return self.service.get(name)
+    def find(self, name: str, jobs: Sequence[JobDescription]) -> ServiceJob | None:
+        found = self.service.get(name)
+        if found is not None and not self.is_ours(found, jobs):
+            raise NameTaken(f"SageMaker has a transform job {name}, and it was asked for something else")
+        return found
+
+    def is_ours(self, job: ServiceJob, jobs: Sequence[JobDescription]) -> bool:
+        [description] = jobs
+        told = job if job.asked is not None else self.look_up(job.id)  # lists tell less
+        if told is None or told.asked is None:
+            return False
+        ours = asked(job_request(self.options, job.name, *places(description)))
+        if description.fingerprint != self.fingerprint():
+            # Prepared for another model than now: its results are not used, and nobody else reads these requests.
+            ours |= {name: told.asked[name] for name in ("ModelName", "Environment")}
+        return told.asked == ours
 
     def own_jobs(self) -> list[ServiceJob]:
-        return self.service.named(self.name_prefix)
+        return [job for prefix in self.name_prefixes for job in self.service.named(prefix)]
 
     # --- results ---
 

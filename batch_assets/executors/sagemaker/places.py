@@ -3,16 +3,15 @@
 What is in the objects is written in `rendering.py`.
 """
 
-import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from batch_assets import paths
 from batch_assets.executors.aws.staging import Staged
-from batch_assets.executors.jobs import JobDescription, JobKey
+from batch_assets.executors.jobs import JobDescription
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.settings.sagemaker import SageMakerExecutorSettings
+from batch_assets.storage import join_uri
 
 _REQUESTS, _RESULTS = "/requests-", "/results-"
 
@@ -29,16 +28,15 @@ class JobPlaces(Staged):
         assert isinstance(self.settings.executor, SageMakerExecutorSettings)
         return self.settings.executor
 
-    def submission_name(self, jobs: Sequence[JobKey]) -> tuple[str, str]:
-        """At most 63 of [a-zA-Z0-9-]. The digest is in it: a name met again means the same requests."""
-        [job] = jobs
-        name = f"{self.name_prefix}{job.shard}-{job.fence}-{job.digest[:6]}"
-        return hashlib.sha256(f"{self.staging.uri}\n{name}".encode()).hexdigest(), name
-
 
 def requests_folder(shard: str, fence: int, own: str) -> str:
     """The folder that holds a job's input objects and nothing else; `own` keeps one rendering from another."""
     return f"{paths.job_folder(shard, fence)}{_REQUESTS}{own}"
+
+
+def places(job: JobDescription) -> tuple[str, str]:
+    """The URIs of a job's input and output, as the service is told them."""
+    return join_uri(job.staging, job.folder) + "/", join_uri(job.staging, results_folder(job))
 
 
 def results_folder(job: JobDescription) -> str:

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from batch_assets.errors import SubmissionRefused
 from batch_assets.executors.aws.errors import cannot_ask, error_code, error_message
 from batch_assets.executors.base import JobState
-from batch_assets.executors.deferred import ServiceJob, Unanswered
+from batch_assets.executors.deferred import NameTaken, ServiceJob
 from batch_assets.executors.sagemaker.requests import data_processing
 from batch_assets.executors.sagemaker.service_errors import IN_USE, explain_refusal, is_not_found
 from batch_assets.plain_text import plain_logger
@@ -47,27 +46,14 @@ class SageMakerService:
     def create(self, name: str, requests: str, results: str) -> str:
         """Start a job that reads the objects under `requests` (an S3 URI that ends in /); its id.
 
-        A job of that name and input that exists is the same job. Raises SlotsFull, Unanswered (it
-        may or may not exist now) or SubmissionRefused.
+        Raises SlotsFull, Unanswered (it may or may not exist now), SubmissionRefused, NameTaken.
         """
         try:
             self.client_once.create_transform_job(**job_request(self.options, name, requests, results))
         except Exception as error:
             if error_code(error) == IN_USE:
-                return self._adopt(name, requests, error)
+                raise NameTaken(error_message(error)) from error
             raise explain_refusal(error, self.options, self.region) from error
-        return name
-
-    def _adopt(self, name: str, requests: str, error: Exception) -> str:
-        found = self.get(name)
-        if found is None:
-            raise Unanswered(error_message(error)) from error
-        if found.model != self.options.model_name:
-            raise SubmissionRefused(
-                f"SageMaker has a transform job {name} already, of model {found.model}, not "
-                f"{self.options.model_name}: another pipeline of this name has the same output root; name one of "
-                f"them otherwise, or give it another root (asked for {requests})"
-            ) from error
         return name
 
     def get(self, name: str) -> ServiceJob | None:
@@ -156,6 +142,17 @@ def job_request(options: SageMakerExecutorSettings, name: str, requests: str, re
     return {field: value for field, value in request.items() if value not in (None, {}, [])}
 
 
+def asked(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What a job computes, from what and to where: by its request, or as DescribeTransformJob repeats that."""
+    source = fields["TransformInput"]["DataSource"]["S3DataSource"]
+    return {
+        "ModelName": fields["ModelName"],
+        "Environment": dict(fields.get("Environment") or {}),
+        "S3Uri": source["S3Uri"],
+        "S3OutputPath": fields["TransformOutput"]["S3OutputPath"].rstrip("/"),
+    }
+
+
 def _service_job(answer: dict[str, Any]) -> ServiceJob:
     """A job by DescribeTransformJob, or by its summary, which tells neither model nor places."""
     name, status = str(answer["TransformJobName"]), answer.get("TransformJobStatus", "InProgress")
@@ -179,6 +176,7 @@ def _service_job(answer: dict[str, Any]) -> ServiceJob:
         ended_at=ended,
         results=str(answer.get("TransformOutput", {}).get("S3OutputPath", "")),
         began_at=seconds("TransformStartTime"),
+        asked=asked(answer) if "TransformInput" in answer and "TransformOutput" in answer else None,
     )
 
 
