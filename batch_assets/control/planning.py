@@ -17,6 +17,7 @@ from batch_assets.control.chaining import is_chained
 from batch_assets.control.earlier_ids import refuse_earlier_ids
 from batch_assets.control.ownership import read_owner, refuse_remains
 from batch_assets.control.pipeline import Pipeline, register_plans, take_root
+from batch_assets.control.preflight import check_sizes
 from batch_assets.control.upstream_changes import begin_anew, find_touched
 from batch_assets.errors import ConfigurationError, SourceError
 from batch_assets.executors.base import Executor
@@ -122,6 +123,7 @@ def new_generations(
         spools=spools,
         on_progress=on_progress,
     )
+    check_sizes(executor, [shard.records for shard in result.shards])
     return [result]
 
 

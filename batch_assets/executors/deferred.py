@@ -193,6 +193,10 @@ class ResultsExecutor(DeferredExecutor, Protocol):
         """Of shards with so many records each, the records that are too few for a job and get a call each."""
         ...
 
+    def check_sizes(self, shards: Sequence[int]) -> None:
+        """Raise ConfigurationError where shards with so many records each cannot be embedded."""
+        ...
+
     def token_bounds(self) -> tuple[int | None, int]:
         """The most tokens that the model takes of a record (None: no limit), and the most that it answers."""
         ...

@@ -1,4 +1,4 @@
-"""Bedrock's calls for batch inference jobs: create, get, list, stop, with all the ways they can fail.
+"""Bedrock's calls for batch inference jobs: create, get, list, stop, with all the ways they can fail; and of models.
 
 What becomes of an accepted job is `jobs.py`; InvokeModel is `on_demand.py`.
 """
@@ -10,7 +10,7 @@ from batch_assets.rehearsal.call_faults import CallFaults, Words
 from batch_assets.rehearsal.faults import Scenario
 from batch_assets.rehearsal.job import Job
 from batch_assets.rehearsal.jobs import Jobs
-from batch_assets.rehearsal.models import model_for
+from batch_assets.rehearsal.models import base_model, model_arn, model_for
 from batch_assets.rehearsal.paging import page
 from batch_assets.rehearsal.request_files import bucket_problem
 from batch_assets.rehearsal.wire import Call, Reply, ServiceError, read_request, success
@@ -20,7 +20,7 @@ NOT_ENTITLED = "Your account is not authorized to perform this action. Please cr
 
 
 class BatchCalls:
-    """The four calls; each returns a reply or raises ServiceError."""
+    """The calls; each returns a reply or raises ServiceError."""
 
     def __init__(self, jobs: Jobs, s3: Any, scenario: Scenario) -> None:
         self._jobs = jobs
@@ -42,6 +42,7 @@ class BatchCalls:
             "GetModelInvocationJob": self._get,
             "ListModelInvocationJobs": self._list,
             "StopModelInvocationJob": self._stop,
+            "GetFoundationModel": self._model,
         }.get(operation.name)
         if handler is None:
             raise ServiceError("UnknownOperationException", f"the rehearsal has no {operation.name}")
@@ -110,6 +111,17 @@ class BatchCalls:
     def _get(self, operation: Any, given: dict[str, Any], region: str) -> Reply:
         with self._jobs.lock:
             return success(operation, self._find(given["jobIdentifier"], region).described(self._jobs.now))
+
+    def _model(self, operation: Any, given: dict[str, Any], region: str) -> Reply:
+        on_demand = self.scenario.on_demand
+        if not on_demand.told:
+            raise ServiceError(
+                "AccessDeniedException", "not authorized to perform: bedrock:GetFoundationModel"
+            )
+        name = base_model(given["modelIdentifier"])
+        ways = ["ON_DEMAND"] if on_demand.served else ["PROVISIONED"]
+        details = {"modelArn": model_arn(name, region), "modelId": name, "inferenceTypesSupported": ways}
+        return success(operation, {"modelDetails": details})
 
     def _stop(self, operation: Any, given: dict[str, Any], region: str) -> Reply:
         job = self._find(given["jobIdentifier"], region)

@@ -154,6 +154,10 @@ class Tenants(Settings):
 class OnDemand(Settings):
     """What befalls InvokeModel and Converse."""
 
+    served: bool = Field(
+        default=True, description="False: models are called through inference profiles alone."
+    )
+    told: bool = Field(default=True, description="False: nobody may ask by which ways a model is called.")
     throttled: Chance = 0.0
     unavailable: Chance = 0.0
 

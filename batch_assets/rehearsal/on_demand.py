@@ -12,6 +12,11 @@ from batch_assets.rehearsal.models import base_model, model_for
 from batch_assets.rehearsal.throttle import Throttle
 from batch_assets.rehearsal.wire import Call, Reply, ServiceError, read_request, success
 
+NOT_SERVED = (
+    "Invocation of model ID {model} with on-demand throughput isn\u2019t supported. Retry your request with the ID or "
+    "ARN of an inference profile that contains this model."
+)
+
 
 class OnDemandCalls:
     """Each call returns a reply or raises ServiceError; what was answered stands in the books."""
@@ -33,6 +38,8 @@ class OnDemandCalls:
         model = model_for(given["modelId"], "Converse" if converse else "InvokeModel")
         if model is None:
             raise ServiceError("ValidationException", "The provided model identifier is invalid.")
+        if not self.scenario.on_demand.served and given["modelId"] == base_model(given["modelId"]):
+            raise ServiceError("ValidationException", NOT_SERVED.format(model=given["modelId"]))
         self._befall(base_model(given["modelId"]), call.region)
         if refusal := model.refusal(body):
             raise ServiceError("ValidationException", refusal)

@@ -30,6 +30,7 @@ from batch_assets.executors.bedrock.quotas import Quotas
 from batch_assets.executors.bedrock.rendering import render_job
 from batch_assets.executors.bedrock.requests import TOO_LONG
 from batch_assets.executors.bedrock.service import BedrockService, asked
+from batch_assets.executors.bedrock.serving import check_single_calls
 from batch_assets.executors.deferred import NameTaken, Order, Pace, ServiceJob, Unanswered
 from batch_assets.executors.jobs import JobDescription
 from batch_assets.sharding.plan import Shard
@@ -191,6 +192,11 @@ class BedrockExecutor(JobPlaces, AsksService, CollectsResults, HearsEvents):
         small = sum(records for records in shards if records < least)
         # Together they may make a job; of what is left over then nothing is known yet.
         return 0 if self.options.remainder == "pool" and small >= least else small
+
+    def check_sizes(self, shards: Sequence[int]) -> None:
+        if single := self.called_singly(shards):
+            client = self.account.client("bedrock", self.region, tries=1)
+            check_single_calls(client, self.options.model_id, single, self.quotas.min_records)
 
     def token_bounds(self) -> tuple[int | None, int]:
         return self.family.max_tokens, self.family.answer_tokens

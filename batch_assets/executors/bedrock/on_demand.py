@@ -18,9 +18,10 @@ import orjson
 from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.errors import SubmissionRefused
-from batch_assets.executors.aws.errors import error_code, error_message, status_code
+from batch_assets.executors.aws.errors import error_code, error_message, is_slow_down, status_code
 from batch_assets.executors.bedrock.requests import fit
 from batch_assets.executors.bedrock.results import ResultSorter
+from batch_assets.executors.bedrock.serving import explain_call
 from batch_assets.executors.deferred import Pace
 from batch_assets.executors.jobs import JobDescription
 from batch_assets.plain_text import plain_logger
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 CALLS_AT_ONCE = 4
 TRIES = 7
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 15.0
-REFUSED = ("AccessDeniedException", "UnrecognizedClientException", "ExpiredTokenException")
 logger = plain_logger(__name__)
 
 
@@ -55,12 +55,10 @@ class _Caller:
                 found = {"recordId": record, "modelOutput": ask(self.executor, self.client, request)}
                 break
             except Exception as error:
-                if error_code(error) in REFUSED or type(error).__name__ == "NoCredentialsError":
-                    raise SubmissionRefused(
-                        f"Bedrock refuses calls of {self.executor.options.model_id}: {error_message(error)}; allow "
-                        "bedrock:InvokeModel, or write executor.remainder: pool"
-                    ) from error
-                status = status_code(error)
+                if refusal := explain_call(error, self.executor.options.model_id):
+                    raise refusal from error
+                # A quota that is used up says nothing of the record, whatever its status.
+                status = 429 if is_slow_down(error) else status_code(error)
                 found = {
                     "recordId": record,
                     "error": {
