@@ -18,6 +18,10 @@ class ConfigurationError(BatchAssetsError):
     """A setting cannot work. Raised before anything is written or paid for (exit code 2)."""
 
 
+class CredentialsRefused(ConfigurationError):
+    """Credentials have run out, or are no longer known; in the middle of a run, new ones may be on their way."""
+
+
 class SourceError(BatchAssetsError):
     """A source cannot be listed or read as a whole: a missing path, a touched file."""
 

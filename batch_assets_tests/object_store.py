@@ -2,9 +2,14 @@
 
 import contextlib
 import functools
+import http.client
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from enum import Enum
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import urlparse
 
 import pytest
 
@@ -58,3 +63,89 @@ def use_s3(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     for found in client.list_objects_v2(Bucket="bucket").get("Contents", []):
         client.delete_object(Bucket="bucket", Key=found["Key"])
     return client
+
+
+class Fault(Enum):
+    """What befalls a request on its way to the store."""
+
+    REFUSED = "503 Slow Down, and nothing done"
+    UNHEARD = "no answer, and nothing done"
+    ANSWER_LOST = "no answer, and all done"
+    EXPIRED = "400 ExpiredToken, and nothing done"
+
+
+class WayToStore:
+    """A server that hands requests on to `endpoint`, but for those that `fault` (method, path, access key) finds."""
+
+    def __init__(self, endpoint: str, fault: Callable[[str, str, str], Fault | None]) -> None:
+        self.fault = fault
+        self.met: list[Fault] = []
+        way, address = self, urlparse(endpoint).netloc
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def hand_on(self) -> None:
+                body = self.rfile.read(int(self.headers.get("content-length") or 0))
+                key = self.headers.get("authorization", "").partition("Credential=")[2].partition("/")[0]
+                fault = way.fault(self.command, self.path, key)
+                if fault is not None:
+                    way.met.append(fault)
+                if fault in (Fault.REFUSED, Fault.EXPIRED):
+                    code = "SlowDown" if fault is Fault.REFUSED else "ExpiredToken"
+                    said = f"<Error><Code>{code}</Code><Message>not now</Message></Error>".encode()
+                    self._answer(503 if fault is Fault.REFUSED else 400, {}, said)
+                    return
+                found, headers, content = None, dict[str, str](), b""
+                if fault is not Fault.UNHEARD:
+                    store = http.client.HTTPConnection(address)
+                    store.request(self.command, self.path, body, dict(self.headers))
+                    found = store.getresponse()
+                    content, headers = found.read(), dict(found.getheaders())
+                    store.close()
+                if found is None or fault is not None:
+                    self.close_connection = True
+                    self.connection.shutdown(socket.SHUT_RDWR)
+                    return
+                self._answer(found.status, headers, content)
+
+            def _answer(self, status: int, headers: dict[str, str], content: bytes) -> None:
+                self.send_response_only(status)
+                size = headers.get("Content-Length") if self.command == "HEAD" else None
+                own = ("content-length", "transfer-encoding", "connection")
+                kept = {name: value for name, value in headers.items() if name.lower() not in own}
+                for name, value in {**kept, "Content-Length": size or str(len(content))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(content)
+
+            do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = hand_on  # noqa: N815
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> "WayToStore":
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def first(
+    number: int, fault: Fault, method: str = "", part: str = ""
+) -> Callable[[str, str, str], Fault | None]:
+    """The fault for so many requests of this method whose path holds `part`."""
+    left = iter(range(number))
+
+    def find(called: str, path: str, key: str) -> Fault | None:
+        if called.startswith(method) and part in path and next(left, None) is not None:
+            return fault
+        return None
+
+    return find

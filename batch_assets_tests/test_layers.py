@@ -13,6 +13,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "module_loading",
         "paths",
         "plain_text",
+        "retry_policy",
         "settings",
         "standard_streams",
         "storage",

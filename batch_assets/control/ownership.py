@@ -153,7 +153,7 @@ def attach(
                 return False
             require_conditions(storage)
             epoch, deployment = max(known, _epoch_in_use(storage)) + 1, secrets.token_hex(8)
-            if storage.create(paths.PIPELINE, _owner(settings, epoch, [source], deployment)):
+            if storage.create(paths.PIPELINE, _owner(settings, epoch, [source], deployment, _new_taking())):
                 ledger.attach(settings.name, root, epoch, deployment=deployment)
                 return True
             continue
@@ -161,7 +161,8 @@ def attach(
         fresh = row is None or not is_known(owner, row) or not known
         epoch, deployment = max(known, owner["epoch"]) + 1 if fresh else known, owner.get("deployment")
         sources = list(dict.fromkeys([*owner["source"], source]))
-        changed = _owner(settings, epoch, sources, deployment, *_taken_as(owner, storage.uri))
+        taking = _new_taking() if fresh else owner.get("taking")
+        changed = _owner(settings, epoch, sources, deployment, taking, *_taken_as(owner, storage.uri))
         if changed == data:
             return False
         require_conditions(storage)
@@ -227,11 +228,17 @@ def source_identity(settings: PipelineSettings) -> str:
     return normalize_source(source_uri(settings))
 
 
+def _new_taking() -> str:
+    """Differs each time an epoch is taken: it tells whose the write was where its answer was lost."""
+    return secrets.token_hex(8)
+
+
 def _owner(
     settings: PipelineSettings,
     epoch: int,
     sources: list[str],
     deployment: str | None,
+    taking: str | None,
     root: str | None = None,
 ) -> bytes:
     """What `pipeline.json` says; `root` is how whoever took it spelled it, by which an ad hoc pipeline is called."""
@@ -240,6 +247,7 @@ def _owner(
     content = {
         # Older roots have no id, and stay so: whoever knew them would take them for other ones.
         **({"deployment": deployment} if deployment is not None else {}),
+        **({"taking": taking} if taking is not None else {}),
         "pipeline": settings.name,
         "epoch": epoch,
         "source": sources,

@@ -5,6 +5,7 @@ compare-and-set. Version names sort: `v000001-<8 hex of the content's digest>`.
 """
 
 import re
+import secrets
 from collections.abc import Iterable
 
 import orjson
@@ -112,9 +113,11 @@ def start_version(storage: Storage, published: str | None, digest: str) -> str:
     """
     numbers = [version_number(name) for name in versions_since(storage, published)]
     number = max(numbers, default=0) + 1
+    # Nobody else's is like it: where the answer to the write is lost, it tells whose the claim is.
+    claim = {**_CLAIM, "claim": secrets.token_hex(8)}
     while True:
         version = f"v{number:06d}-{digest[:8]}"
-        if storage.create(paths.merged_metadata(version), orjson.dumps(_CLAIM) + b"\n"):
+        if storage.create(paths.merged_metadata(version), orjson.dumps(claim) + b"\n"):
             return version
         number += 1
 
@@ -147,7 +150,9 @@ def _is_claimed(storage: Storage, version: str) -> bool:
         content = orjson.loads(found[0]) if found is not None else None
     except orjson.JSONDecodeError:
         return False
-    return isinstance(content, dict) and (content == _CLAIM or content.get("version") == version)
+    return isinstance(content, dict) and (
+        content.items() >= _CLAIM.items() or content.get("version") == version
+    )
 
 
 def _delete_unfinished(storage: Storage, previous: str | None, published: str) -> None:

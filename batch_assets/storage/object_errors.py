@@ -6,7 +6,13 @@ ConfigurationError do not. How an answer is read is in `object_answers.py`.
 
 from dataclasses import dataclass
 
-from batch_assets.errors import BatchAssetsError, ConfigurationError, LastingStorageError, StorageError
+from batch_assets.errors import (
+    BatchAssetsError,
+    ConfigurationError,
+    CredentialsRefused,
+    LastingStorageError,
+    StorageError,
+)
 from batch_assets.storage.object_answers import Answer, parse_answer
 
 
@@ -58,14 +64,15 @@ _MEANINGS = {
         "RequestInTheFuture",
     ),
     **_meanings(
-        ConfigurationError,
+        CredentialsRefused,
         "the credentials have expired; renew them",
         "ExpiredToken",
         "ExpiredTokenException",
         "TokenRefreshRequired",
+        "InvalidToken",
     ),
     **_meanings(
-        ConfigurationError,
+        CredentialsRefused,
         "the access key is unknown; check AWS_ACCESS_KEY_ID or AWS_PROFILE",
         "InvalidAccessKeyId",
     ),
@@ -171,5 +178,7 @@ def _meaning(answer: Answer, scheme: str) -> _Meaning:
         return _REFUSED
     if "credential" in words or "token" in words:
         return _Meaning(StorageError, f"check the network, and set {_CREDENTIALS[scheme]}")
+    if "certificate" in words or "builder error" in words:  # the same tomorrow
+        return _Meaning(ConfigurationError, "correct the store's endpoint, or trust its certificate")
     endpoint = " and AWS_ENDPOINT_URL" if scheme == "s3" else ""
     return _Meaning(StorageError, f"check the network{endpoint}, then try again")

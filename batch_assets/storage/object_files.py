@@ -57,11 +57,33 @@ class ObjectOutput:
 
 
 class ObjectInput(io.RawIOBase):
-    """obstore's reader with a file's manners: any `whence`, bytes of the standard kind, our errors."""
+    """obstore's reader with a file's manners: any `whence`, bytes of the standard kind, and another one where it broke.
 
-    def __init__(self, reader: Any, explained: Callable[[], AbstractContextManager[None]]) -> None:
-        self._explained = explained
-        self._reader = reader
+    `ask` calls what it is given until the store answers.
+    """
+
+    def __init__(self, open_reader: Callable[[], Any], ask: Callable[[Callable[[], Any]], Any]) -> None:
+        self._open_reader = open_reader
+        self._ask = ask
+        self._position = 0
+        self._reader: Any = None
+        self._ask(self._opened)
+
+    def _opened(self) -> Any:
+        if self._reader is None:
+            self._reader = self._open_reader()
+            self._reader.seek(self._position)
+        return self._reader
+
+    def _do(self, act: Callable[[Any], Any]) -> Any:
+        def do() -> Any:
+            try:
+                return act(self._opened())
+            except Exception:
+                self._reader = None  # what it holds after a failure is not known
+                raise
+
+        return self._ask(do)
 
     def readable(self) -> bool:
         return True
@@ -70,12 +92,13 @@ class ObjectInput(io.RawIOBase):
         return True
 
     def read(self, size: int = -1, /) -> bytes:
-        with self._explained():
-            return bytes(self._reader.read(size if size >= 0 else None))
+        data = bytes(self._do(lambda reader: reader.read(size if size >= 0 else None)))
+        self._position += len(data)
+        return data
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        with self._explained():
-            return int(self._reader.seek(offset, whence))
+        self._position = int(self._do(lambda reader: reader.seek(offset, whence)))
+        return self._position
 
     def tell(self) -> int:
-        return int(self._reader.tell())
+        return self._position

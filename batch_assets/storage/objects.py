@@ -2,24 +2,22 @@
 
 import contextlib
 import functools
-import os
-from collections.abc import Iterator, Sequence
-from datetime import timedelta
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar, cast
 
 import pyarrow as pa
 
 from batch_assets.errors import BatchAssetsError, ConfigurationError, LastingStorageError
 from batch_assets.storage.base import CHUNK_BYTES, FileInfo, Output, VersionMismatch, join_uri, refuse_large
-from batch_assets.storage.credentials import s3_access
+from batch_assets.storage.buckets import bucket_of
 from batch_assets.storage.object_errors import explain, is_silent_refusal, refused_settings
 from batch_assets.storage.object_files import ObjectInput, ObjectOutput
+from batch_assets.storage.reach import is_away
 from batch_assets.storage.threads import map_in_order, threads_for
 
-_TOLD_BY = ("AWS_", "GOOGLE_", "AZURE_")
+Made = TypeVar("Made")
 MOST_COPIED_BY_S3 = 5 * 2**30
 """More it copies in parts only, which obstore does not ask for: such bytes go through this machine."""
-_RETRY = {"max_retries": 8, "retry_timeout": timedelta(seconds=60)}
 
 
 class ObjectStorage:
@@ -32,11 +30,12 @@ class ObjectStorage:
         self._bucket = f"{scheme}://{bucket}"
         self._scheme = scheme
         try:
-            self._store = _bucket(scheme, bucket)
+            self._bucket_at = bucket_of(scheme, bucket)
         except BatchAssetsError:
             raise
         except Exception as error:
             raise refused_settings(uri, error) from error
+        self._store, self._reach = self._bucket_at.store, self._bucket_at.reach
 
     def _path(self, path: str) -> str:
         return "/".join(part for part in (self._prefix, path) if part)
@@ -52,7 +51,7 @@ class ObjectStorage:
             explained = self._meaning(path, error)
             if explained is error:
                 raise
-            raise explained from error
+            raise self._reach.meant(explained) from error
 
     def _meaning(self, path: str, error: Exception) -> Exception:
         """What to raise in place of obstore's error. A HEAD that was refused is asked for its reason by a GET."""
@@ -65,21 +64,27 @@ class ObjectStorage:
                 error = told
         return explain(f"{self._bucket}/{self._path(path)}", error)
 
-    def read(self, path: str) -> bytes:
-        import obstore
+    def _ask(self, path: str, call: Callable[[], Made]) -> Made:
+        """What `call` returns, once the store answers; errors as `_explained` puts them."""
+        return self._reach.ask(call, functools.partial(self._meaning, path))
 
-        with self._explained(path):
-            return self._whole(path, obstore.get(self._store, self._path(path)))
+    def read(self, path: str) -> bytes:
+        return self._read(path)[0]
 
     def read_versioned(self, path: str) -> tuple[bytes, str] | None:
-        import obstore
-
         try:
-            with self._explained(path):
-                result = obstore.get(self._store, self._path(path))
-                return self._whole(path, result), self._replaceable(result.meta)
+            return self._read(path)
         except FileNotFoundError:
             return None
+
+    def _read(self, path: str) -> tuple[bytes, str]:
+        import obstore
+
+        def read() -> tuple[bytes, str]:
+            result = obstore.get(self._store, self._path(path))
+            return self._whole(path, result), self._replaceable(result.meta)
+
+        return self._ask(path, read)
 
     def _whole(self, path: str, result: Any) -> bytes:
         refuse_large(join_uri(self.uri, path), result.meta["size"])
@@ -104,37 +109,50 @@ class ObjectStorage:
             options: dict[str, Any] = {"range": (start, min(start + CHUNK_BYTES, end))}
             if conditional:
                 options["if_match"] = version
-            with self._explained(path):
-                try:
-                    chunk = obstore.get(self._store, self._path(path), options=cast("Any", options)).bytes()
-                except PreconditionError:
-                    raise VersionMismatch(path) from None
+            get = functools.partial(obstore.get, self._store, self._path(path), options=cast("Any", options))
+            try:
+                chunk = self._ask(path, lambda get=get: get().bytes())
+            except PreconditionError:
+                raise VersionMismatch(path) from None
             if not chunk:
                 return
             start += len(chunk)
             yield bytes(chunk)
 
     def create(self, path: str, data: bytes) -> bool:
-        import obstore
         from obstore.exceptions import AlreadyExistsError
 
-        try:
-            with self._explained(path):
-                obstore.put(self._store, self._path(path), data, mode="create", use_multipart=False)
-        except AlreadyExistsError:
-            return False
-        return True
+        return self._write_if(path, data, "create", (AlreadyExistsError,))
 
     def replace(self, path: str, data: bytes, version: str) -> bool:
-        import obstore
         from obstore.exceptions import PreconditionError
 
-        mode = cast("Any", {"version" if self._scheme == "gs" else "e_tag": version})
-        try:
-            with self._explained(path):
+        mode = {"version" if self._scheme == "gs" else "e_tag": version}
+        return self._write_if(path, data, mode, (PreconditionError, FileNotFoundError))
+
+    def _write_if(self, path: str, data: bytes, mode: Any, no: tuple[type[Exception], ...]) -> bool:
+        """Write under a condition; False where the store says one of `no`, unless it is for a write of our own.
+
+        A write whose answer was lost is in the way of its own repetition. Whoever takes something by such
+        a write puts into it what nobody else would.
+        """
+        import obstore
+
+        answer_lost = False
+
+        def write() -> None:
+            nonlocal answer_lost
+            try:
                 obstore.put(self._store, self._path(path), data, mode=mode, use_multipart=False)
-        except (PreconditionError, FileNotFoundError):
-            return False
+            except Exception as error:
+                answer_lost = answer_lost or is_away(self._meaning(path, error))
+                raise
+
+        try:
+            self._ask(path, write)
+        except no:
+            found = self.read_versioned(path) if answer_lost else None
+            return found is not None and found[0] == data
         return True
 
     def _replaceable(self, meta: Any) -> str:
@@ -144,25 +162,24 @@ class ObjectStorage:
     def write(self, path: str, data: bytes) -> None:
         import obstore
 
-        with self._explained(path):
-            obstore.put(self._store, self._path(path), data)
+        self._ask(path, lambda: obstore.put(self._store, self._path(path), data))
 
     def open_input(self, path: str) -> pa.NativeFile:
         import obstore
 
-        with self._explained(path):
-            reader = obstore.open_reader(self._store, self._path(path))
-        return pa.PythonFile(ObjectInput(reader, functools.partial(self._explained, path)), mode="r")
+        open_reader = functools.partial(obstore.open_reader, self._store, self._path(path))
+        return pa.PythonFile(ObjectInput(open_reader, functools.partial(self._ask, path)), mode="r")
 
     def open_output(self, path: str) -> Output:
-        return ObjectOutput(self._store, self._path(path), functools.partial(self._explained, path))
+        # The parts of an upload cannot be asked for again from here: obstore itself goes on trying.
+        patient = self._bucket_at.patient
+        return ObjectOutput(patient, self._path(path), functools.partial(self._explained, path))
 
     def info(self, path: str) -> FileInfo | None:
         import obstore
 
         try:
-            with self._explained(path):
-                meta = obstore.head(self._store, self._path(path))
+            meta = self._ask(path, lambda: obstore.head(self._store, self._path(path)))
         except FileNotFoundError:
             return None
         return _info(path, meta)
@@ -173,19 +190,31 @@ class ObjectStorage:
         folder = self._path(prefix)
         skip = len(self._prefix) + 1 if self._prefix else 0
         offset = self._path(after) if after is not None else None
-        with self._explained(prefix):
-            for page in obstore.list(self._store, folder or None, offset=offset):
-                for meta in page:
-                    # Consoles mark folders by objects named "folder/"; the listing drops that slash.
-                    if meta["path"] != folder:
-                        yield _info(meta["path"][skip:], meta)
+        pages: Iterator[Any] | None = None
+
+        def next_page() -> Any:
+            nonlocal pages
+            try:
+                pages = (
+                    iter(obstore.list(self._store, folder or None, offset=offset)) if pages is None else pages
+                )
+                return next(pages, None)
+            except Exception:
+                pages = None  # goes on behind what it has listed
+                raise
+
+        while (page := self._ask(prefix, next_page)) is not None:
+            for meta in page:
+                offset = meta["path"]
+                # Consoles mark folders by objects named "folder/"; the listing drops that slash.
+                if meta["path"] != folder:
+                    yield _info(meta["path"][skip:], meta)
 
     def copy(self, source: str, target: str) -> None:
         import obstore
 
         try:
-            with self._explained(source):
-                obstore.copy(self._store, self._path(source), self._path(target))
+            self._ask(source, lambda: obstore.copy(self._store, self._path(source), self._path(target)))
         except (ConfigurationError, LastingStorageError):
             info = None
             if self._scheme == "s3":
@@ -210,9 +239,9 @@ class ObjectStorage:
         """Delete objects; False where one is gone, and others may be left for that reason."""
         import obstore
 
+        keys = [self._path(path) for path in paths]
         try:
-            with self._explained(""):
-                obstore.delete(self._store, [self._path(path) for path in paths])
+            self._ask("", lambda: obstore.delete(self._store, keys))
         except FileNotFoundError:
             return False
         return True
@@ -225,33 +254,3 @@ def _info(path: str, meta: Any) -> FileInfo:
 def _version(meta: Any) -> str:
     """The entity tag, or what comes closest to one in a store that has none."""
     return str(meta["e_tag"] or f"{meta['last_modified'].timestamp()}-{meta['size']}")
-
-
-def _bucket(scheme: str, bucket: str) -> Any:
-    """One store of a bucket for the whole process, as long as its environment stays the same: it keeps connections."""
-    told = sorted((name, value) for name, value in os.environ.items() if name.startswith(_TOLD_BY))
-    # Connections do not outlive a fork.
-    return _open_bucket(scheme, bucket, os.getpid(), tuple(told))
-
-
-@functools.lru_cache(maxsize=64)
-def _open_bucket(scheme: str, bucket: str, _process: int, _environment: tuple[tuple[str, str], ...]) -> Any:
-    from obstore.store import AzureStore, GCSStore, S3Store
-
-    if scheme == "gs":
-        return GCSStore(bucket, retry_config=cast("Any", _RETRY))
-    if scheme == "az":
-        return AzureStore(bucket, retry_config=cast("Any", _RETRY))
-    access = s3_access(bucket)
-    options: dict[str, Any] = {"retry_config": _RETRY}
-    if access.endpoint:
-        options["endpoint"] = access.endpoint
-    if access.allows_http:
-        options["client_options"] = {"allow_http": True}
-    if access.session is not None:
-        from obstore.auth.boto3 import Boto3CredentialProvider
-
-        options["credential_provider"] = Boto3CredentialProvider(access.session)
-    if access.region:
-        options["region"] = access.region
-    return S3Store(bucket, **options)

@@ -6,6 +6,7 @@ seen. Which shard it is to be is in `assignment.py`.
 """
 
 import os
+import secrets
 import time
 import traceback
 from dataclasses import replace
@@ -81,7 +82,9 @@ def _counts(storage: Storage, marker: ShardMarker, manifest: WorkerManifest, ass
 
 def _take_run(storage: Storage, assignment: Assignment, job: str) -> int:
     """A number that no other worker has under this fence."""
-    told = orjson.dumps({"job": job, "host": os.uname().nodename, "pid": os.getpid()}) + b"\n"
+    # Nobody else's is like it: where the answer to the write is lost, it tells whose the number is.
+    mark = {"job": job, "host": os.uname().nodename, "pid": os.getpid(), "mark": secrets.token_hex(8)}
+    told = orjson.dumps(mark) + b"\n"
     for run in range(MOST_RUNS):
         if storage.create(paths.worker_run(assignment.shard, assignment.fence, run), told):
             return run

@@ -1,0 +1,80 @@
+"""How long what does not answer is waited for: the limits and pauses of every step that asks a store or a service.
+
+Two kinds of failure are told apart by whoever meets them. What is *away* (no connection, no answer, a server's own
+error, "slow down", credentials that have expired) may be there again in a while: it is waited for, with a word now and
+then, and given up with a LastingStorageError. What is *wrong* (no access, no such bucket, a host that nobody knows at
+the first touch) is said at once. Attempts of shards and of records are settings of their executor.
+"""
+
+import contextlib
+import contextvars
+import random
+import time
+from collections.abc import Callable, Iterator
+
+from batch_assets.errors import LastingStorageError
+
+AWAY_SECONDS = 300.0
+"""So long what has answered before is waited for."""
+FIRST_ANSWER_SECONDS = 10.0
+"""So long what has never answered this process: its address may be wrong, and somebody may sit at the terminal."""
+TICK_SECONDS = 2.0
+"""So long in a sensor's tick or a turn of the control loop, which comes again by itself."""
+SILENT_SECONDS = 5.0
+"""A wait that is over by then is not worth a word."""
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 15.0
+SPEAK_SECONDS = 30.0
+
+_in_a_tick: contextvars.ContextVar[bool] = contextvars.ContextVar("in_a_tick", default=False)
+
+
+@contextlib.contextmanager
+def tick() -> Iterator[None]:
+    """What does not answer is left for the next time, for whatever this block does."""
+    token = _in_a_tick.set(True)
+    try:
+        yield
+    finally:
+        _in_a_tick.reset(token)
+
+
+class Patience:
+    """One wait: from the first failure on until `renew` says that something went on.
+
+    `say` gets a sentence where the wait is a long one, and then now and then.
+    """
+
+    def __init__(self, say: Callable[[str], object], seconds: float = AWAY_SECONDS) -> None:
+        self._say = say
+        self._seconds = min(seconds, TICK_SECONDS) if _in_a_tick.get() else seconds
+        self._since: float | None = None
+        self._pauses = 0
+        self._said: float | None = None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something has failed and nothing has gone on since."""
+        return self._since is not None
+
+    def renew(self) -> None:
+        """Something went on: the next failure is a first one."""
+        self._since, self._pauses, self._said = None, 0, None
+
+    def wait(self, error: Exception) -> None:
+        """Pause before the next try. Raises LastingStorageError where it has been waited long enough."""
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+        waited = now - self._since
+        left = self._seconds - waited
+        if left <= 0:
+            # What was as good as not waited for is said as it is.
+            told = f"; waited {waited:,.0f} s for it" if waited >= SILENT_SECONDS else ""
+            raise LastingStorageError(f"{error}{told}") from error
+        if waited >= SILENT_SECONDS and (self._said is None or now - self._said >= SPEAK_SECONDS):
+            self._said = now
+            self._say(f"{error}; trying again for {left:,.0f} s more")
+        longest = min(FIRST_PAUSE_SECONDS * 2**self._pauses, LONGEST_PAUSE_SECONDS)
+        self._pauses += 1
+        # Of random length: many that wait for one store are not to come back to it all at once.
+        time.sleep(min(longest * random.uniform(0.5, 1.0), left))
