@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 
-from batch_assets.errors import LastingStorageError
+from batch_assets.errors import LastingStorageError, StorageError
 
 AWAY_SECONDS = 300.0
 """So long what has answered before is waited for."""
@@ -25,28 +25,34 @@ SILENT_SECONDS = 5.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 15.0
 SPEAK_SECONDS = 30.0
 
-_in_a_tick: contextvars.ContextVar[bool] = contextvars.ContextVar("in_a_tick", default=False)
+_ticking: contextvars.ContextVar[bool] = contextvars.ContextVar("ticking", default=False)
 
 
 @contextlib.contextmanager
-def tick() -> Iterator[None]:
+def in_a_tick() -> Iterator[None]:
     """What does not answer is left for the next time, for whatever this block does."""
-    token = _in_a_tick.set(True)
+    token = _ticking.set(True)
     try:
         yield
     finally:
-        _in_a_tick.reset(token)
+        _ticking.reset(token)
 
 
 class Patience:
     """One wait: from the first failure on until `renew` says that something went on.
 
-    `say` gets a sentence where the wait is a long one, and then now and then.
+    `say` gets a sentence where the wait is a long one, and then now and then. `pause` is how to sleep.
     """
 
-    def __init__(self, say: Callable[[str], object], seconds: float = AWAY_SECONDS) -> None:
+    def __init__(
+        self,
+        say: Callable[[str], object],
+        seconds: float = AWAY_SECONDS,
+        pause: Callable[[float], object] | None = None,
+    ) -> None:
         self._say = say
-        self._seconds = min(seconds, TICK_SECONDS) if _in_a_tick.get() else seconds
+        self._pause = pause or time.sleep
+        self._seconds = min(seconds, TICK_SECONDS) if _ticking.get() else seconds
         self._since: float | None = None
         self._pauses = 0
         self._said: float | None = None
@@ -77,4 +83,11 @@ class Patience:
         longest = min(FIRST_PAUSE_SECONDS * 2**self._pauses, LONGEST_PAUSE_SECONDS)
         self._pauses += 1
         # Of random length: many that wait for one store are not to come back to it all at once.
-        time.sleep(min(longest * random.uniform(0.5, 1.0), left))
+        self._pause(min(longest * random.uniform(0.5, 1.0), left))
+
+
+def wait(patience: Patience, error: StorageError) -> None:
+    """Pause before what has failed so is tried again. Raises the error where that will not help."""
+    if isinstance(error, LastingStorageError):
+        raise error
+    patience.wait(error)

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch_assets.errors import ConfigurationError, LastingStorageError, StorageError
-from batch_assets.retry_policy import AWAY_SECONDS, FIRST_ANSWER_SECONDS, tick
+from batch_assets.retry_policy import AWAY_SECONDS, FIRST_ANSWER_SECONDS, in_a_tick
 from batch_assets.storage import Storage, open_storage
 from batch_assets_tests import pauses
 from batch_assets_tests.object_store import Fault, WayToStore, first, s3_server, use_s3
@@ -170,7 +170,7 @@ def test_a_host_that_nobody_knows_is_a_matter_of_configuration(
 def test_a_tick_leaves_it_for_the_next_one(storage: Storage, way: WayToStore) -> None:
     way.fault = lambda method, path, key: Fault.REFUSED
     before = pauses.skipped_seconds()
-    with tick(), pytest.raises(StorageError):
+    with in_a_tick(), pytest.raises(StorageError):
         storage.read("there")
     assert pauses.skipped_seconds() - before < 5
 

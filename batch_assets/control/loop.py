@@ -14,11 +14,12 @@ from batch_assets.control.pipeline import Pipeline, deferred
 from batch_assets.control.pooling import release_pool
 from batch_assets.control.reconciler import ACTIVE, Snapshots, is_due, reconcile
 from batch_assets.control.submission import submit_queued
-from batch_assets.errors import BatchAssetsError, SubmissionRefused
+from batch_assets.errors import BatchAssetsError, StorageError, SubmissionRefused
 from batch_assets.executors.deferred import SlotsFull, Unanswered
 from batch_assets.ledger.rows import SubmissionRow, Waiting
 from batch_assets.ledger.states import State
 from batch_assets.plain_text import plain_logger
+from batch_assets.retry_policy import in_a_tick
 
 SUBMISSIONS_A_TURN = 100
 logger = plain_logger(__name__)
@@ -26,12 +27,16 @@ logger = plain_logger(__name__)
 
 @dataclass
 class Turn:
-    """What a turn came to: jobs started, submissions that have ended, why the queue waits, what went wrong."""
+    """What a turn came to: jobs started, submissions that have ended, why the queue waits, what went wrong.
+
+    `silent` are the pipelines whose service, or store, was asked and did not answer, with its words.
+    """
 
     started: int = 0
     ended: list[SubmissionRow] = field(default_factory=list)
     waiting: dict[str, Waiting] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    silent: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
 
@@ -52,14 +57,20 @@ def take_turn(pipelines: Sequence[Pipeline], *, submit: bool = True, gather: boo
     snapshots = Snapshots()
     for scope, sharing in by_scope.items():
         try:
-            _take_turn(scope, sharing, by_queue, snapshots, turn, submit, gather)
+            with in_a_tick():
+                _take_turn(scope, sharing, by_queue, snapshots, turn, submit, gather)
         except (Unanswered, SlotsFull) as error:
             turn.problems.append(f"{scope}: the service does not answer ({error}); asked again soon")
+            turn.silent |= {
+                pipeline.name: f"{scope}: the service does not answer ({error})" for pipeline in sharing
+            }
         except BatchAssetsError as error:
             turn.problems.append(f"{scope}: {error}")
             for pipeline in sharing:
                 if isinstance(error, SubmissionRefused):
                     turn.refused[pipeline.name] = str(error)
+                elif isinstance(error, StorageError):
+                    turn.silent[pipeline.name] = str(error)
         except Exception as error:  # other scopes are not to stand still for it
             logger.exception("%s", scope)
             turn.problems.append(f"{scope}: {type(error).__name__}: {error}; tried again soon")
@@ -101,6 +112,7 @@ def _take_turn(
         return
     done = submit_queued(scope, sharing, SUBMISSIONS_A_TURN, gather=gather)
     turn.started += done.started
+    turn.silent |= done.silent
     for pipeline, message in done.refused:
         turn.refused[pipeline.name] = message
     if done.waiting is not None:

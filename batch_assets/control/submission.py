@@ -42,11 +42,15 @@ logger = plain_logger(__name__)
 
 @dataclass
 class Submitted:
-    """What a round of submissions came to; `waiting` is why it went no further."""
+    """What a round of submissions came to; `waiting` is why it went no further.
+
+    `silent` are the pipelines of which a call had no answer, or whose store had none, with the reason.
+    """
 
     started: int = 0
     waiting: Waiting | None = None
     refused: list[tuple[Pipeline, str]] = field(default_factory=list)
+    silent: dict[str, str] = field(default_factory=dict)
 
 
 def submit_queued(scope: str, pipelines: Sequence[Pipeline], most: int, *, gather: bool = True) -> Submitted:
@@ -70,11 +74,14 @@ def submit_queued(scope: str, pipelines: Sequence[Pipeline], most: int, *, gathe
             done.started += 1
         except SlotsFull as error:
             done.waiting = Waiting("full", message=str(error))
+            if isinstance(error.__cause__, StorageError):
+                done.silent[pipeline.name] = str(error)
             return done
         except SubmissionRefused as error:
             done.refused.append((pipeline, str(error)))
         except Unanswered as error:
             logger.info("submission %s: no answer (%s); it is looked for", claim.name, error)
+            done.silent[pipeline.name] = f"{scope}: a job was asked for and no answer came ({error})"
             unanswered += 1
             if unanswered == UNANSWERED_IN_A_ROW:
                 return done

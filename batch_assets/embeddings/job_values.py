@@ -14,7 +14,7 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from batch_assets.errors import StorageError
+from batch_assets.errors import LastingStorageError
 
 
 class VectorFile:
@@ -112,7 +112,7 @@ def _explained() -> Iterator[None]:
         yield
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno is not None else str(error)
-        raise StorageError(
+        raise LastingStorageError(
             f"{tempfile.gettempdir()}: {reason}; results lie there until they are stored: make room, or name "
             "another folder in TMPDIR, then go on with the same command"
         ) from error

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from batch_assets.control.alerts import alerts_of
 from batch_assets.control.loop import Turn, take_turn
-from batch_assets.control.pipeline import Pipeline, open_pipeline
+from batch_assets.control.pipeline import Pipeline, deferred, open_pipeline
 from batch_assets.errors import BudgetReached, StorageError, SubmissionRefused
 from batch_assets.ledger.states import AT_SERVICE, ENDED, State
 from batch_assets.notifications.delivery import notify
@@ -20,6 +20,8 @@ from batch_assets.notifications.registry import create_notifiers
 from batch_assets.orchestration.following import Following
 from batch_assets.orchestration.metadata import COLLECT_TAG, JOB_KIND_TAG
 from batch_assets.orchestration.partitions import SHARDS_PER_RUN
+from batch_assets.orchestration.run_failure import RunFailed
+from batch_assets.retry_policy import Patience, wait
 
 if TYPE_CHECKING:
     from batch_assets.orchestration.driver import Driver
@@ -27,29 +29,26 @@ if TYPE_CHECKING:
 LONGEST_WAIT_SECONDS = 2.0
 COLLECTED_AT_ONCE = 1_000
 CALLED_AT_ONCE = 1  # shards whose records are called for one by one: what has ended meanwhile goes first
-FAILED_PASSES = 8
 
 
 def embed_at_service(driver: "Driver") -> None:
-    """Bring every shard to its end. Raises BudgetReached, SubmissionRefused, RunFailed."""
+    """Bring every shard to its end. Raises BudgetReached, SubmissionRefused, RunFailed, StorageError."""
     settings, ledger = driver.settings, driver.ledger
-    pipeline = open_pipeline(settings, ledger, driver.host.executor(settings))
-    known, failures, following = _Known(driver), 0, Following(driver)
+    pipeline = driver.insist(lambda: open_pipeline(settings, ledger, driver.host.executor(settings)))
+    known, patience, following = _Known(driver), Patience(driver.say), Following(driver)
     with _Turns(driver, pipeline).taken() as turns:
         while _unfinished(pipeline):
             _refuse_stopped(pipeline)
             # By turns: what has ended gives its money back, and is not to wait for the last upload.
-            uploaded = _upload(driver, following)
-            collected, failed = _collect(driver)
+            uploaded, failed = _upload(driver, following)
+            collected, failed_too = _collect(driver) if failed is None else (False, None)
             known.tell()
-            if failed is not None:
-                failures += 1
-                if failures >= FAILED_PASSES or not isinstance(failed, StorageError):
+            if (failed := failed or failed_too) is not None:
+                if not isinstance(failed, StorageError):
                     raise failed
-                driver.say(f"{failed}; trying again")
-                time.sleep(2**failures)
+                wait(patience, failed)
                 continue
-            failures = 0
+            patience.renew()
             if not (uploaded or collected):
                 turns.check()
                 if following.is_over():
@@ -63,8 +62,6 @@ def _unfinished(pipeline: Pipeline) -> bool:
 
 
 def _refuse_stopped(pipeline: Pipeline) -> None:
-    from batch_assets.orchestration.driver import RunFailed
-
     if pipeline.ledger.stop_requested(pipeline.name):
         raise RunFailed(f"pipeline {pipeline.name} was stopped; the same command goes on")
     if pipeline.ledger.counts(pipeline.name)[State.STOPPED]:
@@ -72,16 +69,13 @@ def _refuse_stopped(pipeline: Pipeline) -> None:
         pipeline.ledger.start_again(pipeline.name)
 
 
-def _upload(driver: "Driver", following: Following) -> bool:
+def _upload(driver: "Driver", following: Following) -> tuple[bool, Exception | None]:
     """Upload a run's worth of shards that wait for it; False where there are none."""
     rows = following.unbegun(2 * SHARDS_PER_RUN)
     fresh = [row.key for row in rows if not driver.held(row)][:SHARDS_PER_RUN]
     if not fresh:
-        return False
-    failed = driver.materialize_shards(("input_shards", "submitted_jobs"), fresh)
-    if failed is not None:
-        raise failed
-    return True
+        return False, None
+    return True, driver.materialize_shards(("input_shards", "submitted_jobs"), fresh)
 
 
 def _collect(driver: "Driver") -> tuple[bool, Exception | None]:
@@ -107,6 +101,8 @@ class _Turns:
         self._stop = threading.Event()
         self._error: BaseException | None = None
         self._said = ""
+        self._patience = Patience(driver.say, pause=self._stop.wait)
+        self._observed_at: float | None = None
         self.seconds = min(max(pipeline.poll_seconds / 10, 0.1), LONGEST_WAIT_SECONDS)
 
     @contextlib.contextmanager
@@ -126,6 +122,7 @@ class _Turns:
                 for alert in alerts_of(self._pipeline, turn):
                     notify(self._driver.ledger.notice_once, self._notifiers, alert)
                 self._say(turn)
+                self._judge_silence(turn)
             except BaseException as error:
                 self._error = error
                 return
@@ -136,6 +133,17 @@ class _Turns:
         if news and news != self._said:
             self._driver.say(news)
         self._said = news
+
+    def _judge_silence(self, turn: Turn) -> None:
+        """Raise LastingStorageError where the service has been silent for too long; jobs that are there go on."""
+        observed_at = self._pipeline.ledger.scope(deferred(self._pipeline).scope).observed_at
+        if (silent := turn.silent.get(self._pipeline.name)) is not None:
+            if not self._patience.waiting:
+                self._observed_at = observed_at
+            self._patience.wait(StorageError(f"{silent}; its jobs go on, and so does the same command"))
+        elif turn.started or observed_at != self._observed_at:
+            # Between two answers there are turns that ask nothing.
+            self._patience.renew()
 
     def check(self) -> None:
         """Raise what the thread has met, and where nothing that runs could let the queue go on."""

@@ -7,18 +7,12 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import dagster as dg
 
 from batch_assets.control.pipeline import note_fingerprint
-from batch_assets.errors import (
-    BatchAssetsError,
-    ConfigurationError,
-    ModelError,
-    SourceError,
-    StorageError,
-    SubmissionRefused,
-)
+from batch_assets.errors import StorageError
 from batch_assets.executors.registry import ExecutorHost
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import ShardRow
@@ -32,12 +26,14 @@ from batch_assets.orchestration.mending import know_partitions, missing_material
 from batch_assets.orchestration.metadata import NOTES
 from batch_assets.orchestration.partitions import range_tags, shard_ranges
 from batch_assets.orchestration.pipeline import build_pipeline_definitions
+from batch_assets.orchestration.run_failure import RunFailed, cause_of, raise_interruption
+from batch_assets.retry_policy import Patience, wait
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.settings.project import LEDGER, NOTIFICATIONS, executor_key
 
+Made = TypeVar("Made")
 WAIT_SECONDS = 1.0
 PASSES_WITHOUT_PROGRESS = 5
-TOLD_APART = (ConfigurationError, ModelError, SourceError, StorageError, SubmissionRefused)
 ASSETS = ("input_shards", "submitted_jobs", "embedding_outputs")
 ENDED = (State.COLLECTED, State.EXHAUSTED)
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -45,10 +41,6 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 # The process is the command's own, and Dagster's warnings are not for whoever runs it.
 for category in (dg.BetaWarning, dg.PreviewWarning):
     warnings.filterwarnings("ignore", category=category)
-
-
-class RunFailed(BatchAssetsError):
-    """A Dagster run that had to succeed did not."""
 
 
 @dataclass
@@ -81,7 +73,7 @@ class Driver:
         if self.ledger.pipeline(self.settings.name) is not None:
             self.ledger.clear_blocked(self.settings.name)
         report_dead_runs(self.instance, self.ledger)
-        result = self._materialize(["shard_plan"], {})
+        result = self.insist(lambda: self._materialize(["shard_plan"], {}))
         for event in result.get_asset_materialization_events():
             for note in read_list(str(event.materialization.metadata[NOTES].value)):
                 self.say(f"note: {note}")
@@ -90,7 +82,8 @@ class Driver:
         """Materialize the partitioned assets of every shard that is not done, others' included.
 
         Shards that another run holds are waited for. A shard that fails is tried again for as
-        long as the ledger gives it attempts. Raises RunFailed where that gets nowhere.
+        long as the ledger gives it attempts. Raises RunFailed where that gets nowhere, StorageError
+        where a store or a service stays away.
         """
         executor = self.host.executor(self.settings)
         note_fingerprint(self.ledger, self.settings.name, executor.fingerprint())
@@ -103,8 +96,8 @@ class Driver:
             self.instance.report_runless_asset_event(event)
 
     def _embed_in_place(self) -> None:
-        fewest, passes, told = None, 0, ""
-        following = Following(self)
+        passes, told = 0, ""
+        following, patience = Following(self), Patience(self.say)
         while left := self.unfinished():
             if self.ledger.stop_requested(self.settings.name):
                 raise RunFailed(f"pipeline {self.settings.name} was stopped; the same command goes on")
@@ -127,22 +120,35 @@ class Driver:
                 time.sleep(WAIT_SECONDS)
                 continue
             failed = self.materialize_shards(ASSETS, free)
-            passes = passes + 1 if fewest is not None and len(left) >= fewest else 0
-            fewest = len(left)
-            if passes >= max(PASSES_WITHOUT_PROGRESS, self.settings.executor.max_attempts + 1):
-                named = ", ".join(f"{row.key} ({row.state.value})" for row in left[:PASSES_WITHOUT_PROGRESS])
-                raise failed or RunFailed(
-                    f"{len(left)} shards make no progress: {named}; see the runs in the UI"
-                )
+            # Judged by what is left now: what was left before the pass says nothing about it.
+            still = self.unfinished()
+            if {row.key for row in left} - {row.key for row in still}:
+                passes = 0
+                patience.renew()
+            elif not isinstance(failed, StorageError):
+                passes += 1
             if isinstance(failed, StorageError):
-                self.say(f"{failed}; trying again in {2**passes} s")
-                time.sleep(2**passes)
+                wait(patience, failed)
+            elif passes > max(PASSES_WITHOUT_PROGRESS, self.settings.executor.max_attempts + 1):
+                named = ", ".join(f"{row.key} ({row.state.value})" for row in still[:PASSES_WITHOUT_PROGRESS])
+                raise failed or RunFailed(
+                    f"{len(still)} shards make no progress: {named}; see the runs in the UI"
+                )
             elif passes:
                 time.sleep(WAIT_SECONDS)
 
+    def insist(self, act: Callable[[], Made]) -> Made:
+        """What `act` returns, tried again where a store or a service does not answer."""
+        patience = Patience(self.say)
+        while True:
+            try:
+                return act()
+            except StorageError as error:
+                wait(patience, error)
+
     def take_over_plan(self) -> None:
         """Materialize `shard_plan`, and nothing else: another pipeline, whose plan it is, has planned more."""
-        self._materialize(["shard_plan"], {})
+        self.insist(lambda: self._materialize(["shard_plan"], {}))
 
     def materialize_shards(
         self, names: Sequence[str], keys: Sequence[str], tags: Mapping[str, str] | None = None
@@ -157,7 +163,7 @@ class Driver:
         for first, last in shard_ranges(known, keys):
             result = self._materialize(names, {**range_tags(first, last), **(tags or {})}, may_fail=True)
             if not result.success:
-                failed = _cause(result)
+                failed = cause_of(result)
                 if isinstance(failed, StorageError):
                     return failed
                 if not isinstance(failed, RunFailed):
@@ -169,6 +175,9 @@ class Driver:
 
         Returns what the checks have against what is published all the same: a sentence for each.
         """
+        return self.insist(self._merge)
+
+    def _merge(self) -> list[str]:
         key = dg.AssetKey([self.settings.name, "merged_embeddings"])
         result = self._materialize(["merged_embeddings"], {}, may_fail=True)
         evaluations = result.get_asset_check_evaluations()
@@ -177,7 +186,7 @@ class Driver:
             self.say(f"check {evaluation.check_name}: {verdict}: {evaluation.description}")
         published = bool(result.asset_materializations_for_node(key.to_python_identifier()))
         if not published or not result.success:
-            raise _cause(result)
+            raise cause_of(result)
         return [f"check {one.check_name}: {one.description}" for one in evaluations if not one.passed]
 
     def unfinished(self) -> list[ShardRow]:
@@ -204,31 +213,7 @@ class Driver:
         if interruption.has_come():
             raise KeyboardInterrupt
         if not result.success:
-            _raise_interruption(result)
+            raise_interruption(result)
             if not may_fail:
-                raise _cause(result)
+                raise cause_of(result)
         return result
-
-
-def _raise_interruption(result: dg.ExecuteInProcessResult) -> None:
-    """Dagster turns Ctrl-C into a failed run; for the command it is Ctrl-C again."""
-    for event in result.all_events:
-        error = event.step_failure_data.error if event.is_step_failure else None
-        if error is not None and error.cls_name == "DagsterExecutionInterruptedError":
-            raise KeyboardInterrupt
-
-
-def _cause(result: dg.ExecuteInProcessResult) -> Exception:
-    """Why a run failed, in the words of the asset that failed, and as the error that it met."""
-    for event in result.all_events:
-        if event.is_step_failure:
-            data = event.step_failure_data
-            if data.user_failure_data is not None and data.user_failure_data.description:
-                met = data.error.cause.cls_name if data.error and data.error.cause else None
-                kind = next((kind for kind in TOLD_APART if kind.__name__ == met), RunFailed)
-                return kind(data.user_failure_data.description)
-            error = data.error.cause if data.error and data.error.cause else data.error
-            if error is not None:
-                reason = error.message.strip().splitlines()[0]
-                return RunFailed(f"{reason}; the log of run {result.run_id} has the traceback")
-    return RunFailed(f"run {result.run_id} failed; the Dagster UI shows why")

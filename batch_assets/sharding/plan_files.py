@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batch_assets import paths
-from batch_assets.errors import StorageError
+from batch_assets.errors import LastingStorageError
 from batch_assets.sharding.plan import PlanSummary, Shard
 from batch_assets.sharding.plan_checks import MOST_ROWS, check_table, parse_summary
 from batch_assets.sources.base import Segment, SourceFile
@@ -80,7 +80,7 @@ def read_summary(storage: Storage, generation: int) -> PlanSummary:
     try:
         return parse_summary(data, generation)
     except ValueError as error:
-        raise StorageError(
+        raise LastingStorageError(
             f"{join_uri(storage.uri, path)}: is not a plan's summary ({error}); delete it: it is written again "
             f"from {paths.plan(generation)}"
         ) from error
@@ -145,7 +145,7 @@ def _read(storage: Storage, generation: int) -> tuple[PlanSummary, pa.Table]:
         check_table(table)
     except (pa.ArrowException, OSError, ValueError) as error:
         uri = join_uri(storage.uri, paths.plan(generation))
-        raise StorageError(
+        raise LastingStorageError(
             f"{uri}: is not a plan ({error}); restore it from a copy of the output root"
         ) from error
     return summary, table

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from batch_assets.errors import ConfigurationError, StorageError
+from batch_assets.errors import ConfigurationError, LastingStorageError
 
 OBJECT_SCHEMES = ("s3", "gs", "az")
 CHUNK_BYTES = 8 * 2**20
@@ -163,7 +163,7 @@ def same_place(one: str, other: str) -> bool:
 def refuse_large(uri: str, size: int) -> None:
     """Raise StorageError for a file that is too large to be read whole: it would fill the memory."""
     if size > MOST_READ_WHOLE:
-        raise StorageError(
+        raise LastingStorageError(
             f"{uri}: has {size:,} bytes, but is read whole, up to {MOST_READ_WHOLE:,}; restore it from a copy"
         )
 

@@ -5,11 +5,12 @@ import errno
 import io
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from batch_assets.errors import StorageError
+from batch_assets.errors import LastingStorageError, StorageError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -30,7 +31,7 @@ def open_regular(path: Path) -> io.FileIO:
 def refuse_irregular(path: Path, status: os.stat_result) -> None:
     """Raise StorageError for a folder, and for a pipe or a device, whose reading may never end."""
     if not stat.S_ISREG(status.st_mode):
-        raise StorageError(
+        raise LastingStorageError(
             f"{path}: is no regular file; remove what lies there, then restore the file from a copy"
         )
 
@@ -53,9 +54,18 @@ def explained(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno is not None else str(error)
         if error.errno in _FULL:
-            step = "make room there, then go on with the same command"
+            step = f"{_free(path)}make room there, then go on with the same command"
         elif error.errno in _REFUSED:
             step = "let this user read and write there, or name another place"
         else:
             step = "check the disk, then go on with the same command"
-        raise StorageError(f"{path}: {reason}; {step}") from error
+        kind = LastingStorageError if error.errno in _FULL | _REFUSED else StorageError
+        raise kind(f"{path}: {reason}; {step}") from error
+
+
+def _free(path: Path) -> str:
+    """How much room is left where `path` lies or would lie; a quota may leave less."""
+    with contextlib.suppress(OSError):
+        there = next(each for each in path.parents if each.exists())
+        return f"{shutil.disk_usage(there).free:,} bytes are free; "
+    return ""

@@ -1,5 +1,6 @@
 """Handling many files of a storage at once, in order and in bounded memory."""
 
+import contextvars
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
@@ -23,7 +24,8 @@ def map_in_order(function: Callable[[Item], Made], items: Iterable[Item], thread
             for item in items:
                 if len(waiting) >= 2 * threads:
                     yield waiting.pop(0).result()
-                waiting.append(pool.submit(function, item))
+                # As the caller would do it: in a tick, for one, nothing is waited for.
+                waiting.append(pool.submit(contextvars.copy_context().run, function, item))
             while waiting:
                 yield waiting.pop(0).result()
         finally:

@@ -22,6 +22,7 @@ from batch_assets.orchestration.catalog import OWN_ASSETS, located_pipelines
 from batch_assets.orchestration.collecting import collection_requests
 from batch_assets.orchestration.mending import missing_materializations, report_dead_runs
 from batch_assets.plain_text import plain_text
+from batch_assets.retry_policy import in_a_tick
 
 
 def build_job_completion() -> dg.SensorDefinition:
@@ -46,7 +47,8 @@ def build_job_completion() -> dg.SensorDefinition:
         ledger = batch_assets_ledger
         dead = report_dead_runs(context.instance, ledger)
         events: list[dg.AssetMaterialization | dg.AssetObservation] = []
-        events += missing_materializations(context.instance, ledger)
+        with in_a_tick():
+            events += missing_materializations(context.instance, ledger)
         said = [f"runs of dead processes, reported failed: {', '.join(dead)}"] if dead else []
         hosts = {
             "bedrock": batch_assets_bedrock,

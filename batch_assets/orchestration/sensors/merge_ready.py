@@ -14,6 +14,7 @@ from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.triggers import TriggerState
 from batch_assets.orchestration.catalog import OWN_ASSETS, located_pipelines
 from batch_assets.orchestration.under_way import assets_under_way
+from batch_assets.retry_policy import in_a_tick
 from batch_assets.settings.pipeline import PipelineSettings
 
 ASKED_AGAIN_SECONDS = 3600.0
@@ -41,7 +42,8 @@ def build_merge_ready() -> dg.SensorDefinition:
             begun = any(order.state is TriggerState.RUNNING for order in unattended(ledger, settings.name))
             if not (settings.automation or begun):
                 continue
-            key = merge_due(settings, ledger) or (_due_by_order(settings, ledger) if begun else None)
+            with in_a_tick():
+                key = merge_due(settings, ledger) or (_due_by_order(settings, ledger) if begun else None)
             if key is None:
                 continue
             merged = dg.AssetKey([settings.name, "merged_embeddings"])

@@ -29,6 +29,7 @@ from batch_assets.orchestration.partitions import SHARDS_PER_RUN, range_tags
 from batch_assets.orchestration.under_way import assets_under_way
 from batch_assets.orchestration.upstream import source_makers, unseen_input
 from batch_assets.plain_text import plain_text
+from batch_assets.retry_policy import in_a_tick
 from batch_assets.settings.pipeline import PipelineSettings
 
 RUNS_PER_TICK = 10
@@ -101,12 +102,13 @@ def build_new_input() -> dg.SensorDefinition:
         for settings in _from_behind(cursor.last, at_work):
             turn = cursor.turns.setdefault(settings.name, Turn())
             try:
-                _look_at_orders(settings, orders.get(settings.name, []), turn, tick)
-                if settings.automation:
-                    _look_at_source(settings, turn, tick)
-                _look_at_shards(settings, turn, tick)
-                under_way = any(key.path[0] == settings.name for key in busy)
-                tick.said += settle_orders(settings, ledger, at_work=under_way)
+                with in_a_tick():
+                    _look_at_orders(settings, orders.get(settings.name, []), turn, tick)
+                    if settings.automation:
+                        _look_at_source(settings, turn, tick)
+                    _look_at_shards(settings, turn, tick)
+                    under_way = any(key.path[0] == settings.name for key in busy)
+                    tick.said += settle_orders(settings, ledger, at_work=under_way)
             except BatchAssetsError as error:
                 tick.said.append(f"{settings.name}: {error}")
             cursor.last = settings.name

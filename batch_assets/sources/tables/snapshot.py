@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_assets import paths
-from batch_assets.errors import StorageError
+from batch_assets.errors import LastingStorageError
 from batch_assets.sources.partitions import no_values
 from batch_assets.sources.spool_files import Spools
 from batch_assets.storage import Storage, join_uri, open_storage
@@ -130,7 +130,7 @@ def _read(uri: str, digest: str) -> TableSnapshot:
     except FileNotFoundError:
         data = b""
     if hashlib.sha256(data).hexdigest() != digest:
-        raise StorageError(
+        raise LastingStorageError(
             f"{join_uri(uri, path)}: is missing or damaged, and says which rows of the table are planned; restore it "
             "from a copy of the output root"
         )
