@@ -1,5 +1,6 @@
 """One pipeline name, one ledger, and a root that moves while others are at work on the one before."""
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from batch_assets.control.collection import collect_shards
 from batch_assets.control.pipeline import Pipeline, open_pipeline
+from batch_assets.control.stopping import Stopped
 from batch_assets.errors import ClaimLost, ConfigurationError
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import Place, SubmissionClaim, SubmissionRules
@@ -15,6 +17,7 @@ from batch_assets_tests.control.builders import make_settings, open_ledger, run,
 from batch_assets_tests.fakes import FakeHost
 from batch_assets_tests.ledger.helpers import KEYS, ME, SCOPE, make_ready, named, queue
 
+stop_verb: Any = importlib.import_module("batch_assets.cli.stop")  # the module, not the verb of its name
 KEY = "g0001-00000"
 
 
@@ -93,3 +96,25 @@ def test_a_name_does_not_leave_a_root_whose_jobs_are_under_way(tmp_path: Path) -
     assert not (tmp_path / "next").exists()
     ledger.observe(claim.token, SubmissionState.STOPPED)
     opened(tmp_path, ledger, "next")
+
+
+def test_stop_ends_what_runs_for_the_root_that_the_ledger_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The declaration may name the next root already: that is when a person is told to stop it."""
+    ledger = open_ledger(tmp_path)
+    declared = make_settings(tmp_path, output={"root": f"{tmp_path}/next"})
+    ledger.attach("texts", f"{tmp_path}/out", 1, deployment="first")
+    ledger.set_recovered("texts")
+    stopped: list[str] = []
+
+    def note(pipeline: Pipeline) -> Stopped:
+        stopped.append(pipeline.storage.uri)
+        return Stopped(0, 1, 0)
+
+    monkeypatch.setattr(stop_verb, "open_ledger", lambda: ledger)
+    monkeypatch.setattr(stop_verb, "find_pipeline", lambda *_: declared)
+    monkeypatch.setattr(stop_verb, "create_host", lambda _: FakeHost())
+    monkeypatch.setattr(stop_verb, "stop_pipeline", note)
+    stop_verb.stop("texts")
+    assert stopped == [f"{tmp_path}/out"]

@@ -1,7 +1,9 @@
 """`new_input`: what it asks for, when, and what it leaves alone."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -205,3 +207,11 @@ def test_a_partition_that_was_deleted_is_there_again_when_its_run_has_come_to_no
     monkeypatch.setattr(new_input, "PATIENCE_SECONDS", 0.0)
     assert deployment.tick("new_input", first.cursor).run_requests
     assert set(deployment.keys) == set(keys)
+
+
+def test_a_clock_that_was_ahead_does_not_keep_the_sensor_silent() -> None:
+    nothing: Any = None
+    tick = new_input.Tick(nothing, nothing, frozenset())
+    ahead = new_input.Asked(mark="1:0", at=time.time() + 86_400)
+    assert new_input._due(ahead, "1:0", "texts", tick)
+    assert not new_input._due(ahead, "1:0", "texts", tick)

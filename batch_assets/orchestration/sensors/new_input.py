@@ -209,7 +209,8 @@ def _due(asked: Asked, mark: str, name: str, tick: Tick) -> bool:
     """
     now = time.time()
     wait = asked.at + PATIENCE_SECONDS - now
-    if asked.mark == mark and wait > 0:
+    # One that is longer than any was noted by a clock that was ahead.
+    if asked.mark == mark and 0 < wait <= PATIENCE_SECONDS:
         tick.said.append(f"{name}: the last runs asked for have come to nothing; asked again in {wait:.0f} s")
         return False
     asked.mark, asked.at = mark, now
