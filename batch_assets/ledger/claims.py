@@ -13,6 +13,7 @@ from batch_assets.errors import ClaimLost
 from batch_assets.ledger.changing import change_shards
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.leases import LEASE_SECONDS, is_void
+from batch_assets.ledger.places import demand_place, is_at
 from batch_assets.ledger.rows import Claim, Place
 from batch_assets.ledger.schema import FENCES_PER_EPOCH, jobs, pipelines, shards, submissions
 from batch_assets.ledger.states import ENDED, ENDED_SUBMISSION, State
@@ -194,28 +195,6 @@ def held_by(claim: Claim) -> sa.ColumnElement[bool]:
         return held
     here = sa.select(pipelines.c.name).where(pipelines.c.name == claim.pipeline, is_at(claim.place))
     return sa.and_(held, here.exists())
-
-
-def demand_place(connection: sa.Connection, pipeline: str, place: Place | None) -> None:
-    """Raise ClaimLost where the pipeline is not at `place`: it has moved, or its root was made anew."""
-    if place is None:
-        return
-    query = sa.select(pipelines.c.root, is_at(place).label("here")).where(pipelines.c.name == pipeline)
-    found = connection.execute(query).one_or_none()
-    if found is None or not found.here:
-        now = "unknown to this ledger" if found is None else f"on output root {found.root}"
-        again = " as it was made anew" if found is not None and found.root == place.root else ""
-        raise ClaimLost(
-            f"pipeline {pipeline} is {now}{again} since this run was started on {place.root}; start it again, or give "
-            "each root a pipeline with a `name` of its own"
-        )
-
-
-def is_at(place: Place) -> sa.ColumnElement[bool]:
-    """Whether a row of the pipelines is at `place`."""
-    return sa.and_(
-        pipelines.c.root == place.root, pipelines.c.deployment.is_not_distinct_from(place.deployment)
-    )
 
 
 def _held(claim: Claim) -> sa.Select[tuple[str]]:

@@ -15,9 +15,9 @@ from batch_assets.ledger.changing import (
     reserve_revisions,
     shift_tallies,
 )
-from batch_assets.ledger.claims import demand_place
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.leases import is_void
+from batch_assets.ledger.places import demand_place
 from batch_assets.ledger.rows import Adoption, Place
 from batch_assets.ledger.schema import jobs, pipelines, shards, submissions
 from batch_assets.ledger.states import AT_SERVICE, ENDED, MOVES, State

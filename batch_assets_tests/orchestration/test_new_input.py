@@ -211,7 +211,7 @@ def test_a_partition_that_was_deleted_is_there_again_when_its_run_has_come_to_no
 
 def test_a_clock_that_was_ahead_does_not_keep_the_sensor_silent() -> None:
     nothing: Any = None
-    tick = new_input.Tick(nothing, nothing, frozenset())
+    tick = new_input.Tick(nothing, nothing, set())
     ahead = new_input.Asked(mark="1:0", at=time.time() + 86_400)
     assert new_input._due(ahead, "1:0", "texts", tick)
     assert not new_input._due(ahead, "1:0", "texts", tick)
