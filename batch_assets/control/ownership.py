@@ -152,7 +152,10 @@ def attach(
                     ledger.attach(settings.name, root, known + 1 if known else UNTAKEN)
                 return False
             require_conditions(storage)
-            epoch, deployment = max(known, _epoch_in_use(storage)) + 1, secrets.token_hex(8)
+            epoch = max(known, _epoch_in_use(storage)) + 1
+            # Where nothing but the file was lost it is the same root, and its jobs keep their names.
+            same = known and generations(storage) and _knows_plans(ledger, settings.name, storage)
+            deployment = (row.deployment if row is not None and same else None) or secrets.token_hex(8)
             if storage.create(paths.PIPELINE, _owner(settings, epoch, [source], deployment, _new_taking())):
                 ledger.attach(settings.name, root, epoch, deployment=deployment)
                 return True

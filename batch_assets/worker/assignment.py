@@ -37,7 +37,7 @@ class WorkerManifest:
     """A submission's shards; a worker's place in an array is its place in `assignments`.
 
     `settings` are the pipeline's, with one worker's share of its `calls_per_second`; `usd_per_hour`
-    is the price of one worker.
+    is the price of one worker; `deployment` the output root's random id, None where it has none.
     """
 
     name: str
@@ -46,6 +46,7 @@ class WorkerManifest:
     settings: dict[str, Any]
     assignments: Sequence[Assignment]
     usd_per_hour: float | None = None
+    deployment: str | None = None
     format: int = field(default=FORMAT)
 
     @property

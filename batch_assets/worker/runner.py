@@ -20,13 +20,14 @@ from batch_assets.embeddings.marker import ShardMarker, commit_marker, standing_
 from batch_assets.embeddings.schema import EMBED
 from batch_assets.encoders.fingerprint import fingerprint
 from batch_assets.encoders.registry import load_encoder
-from batch_assets.errors import AccountingError, ModelError, SourceError
+from batch_assets.errors import AccountingError, ConfigurationError, ModelError, SourceError
 from batch_assets.plain_text import plain_logger
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import Shard
 from batch_assets.sharding.plan_files import read_shards, read_summary
 from batch_assets.sharding.reading import read_shard
 from batch_assets.storage import Storage, open_storage
+from batch_assets.storage.owner import parse_owner
 from batch_assets.worker.assignment import Assignment, WorkerManifest
 from batch_assets.worker.fetching import Fetching
 from batch_assets.worker.pipeline import embed
@@ -40,7 +41,8 @@ def carry_out(manifest: WorkerManifest, assignment: Assignment, job: str) -> Sha
     """Bring a shard to its commit; the marker that stands in the end, this worker's or another's.
 
     `job` is the worker's name at its service. Raises ModelError where the weights here are not
-    those that the pipeline has, SourceError, StorageError, AccountingError.
+    those that the pipeline has, ConfigurationError where the output root is another one by now,
+    SourceError, StorageError, AccountingError.
     """
     started = time.perf_counter()
     settings = manifest.pipeline
@@ -60,6 +62,7 @@ def carry_out(manifest: WorkerManifest, assignment: Assignment, job: str) -> Sha
     except BaseException as error:
         _leave_word(storage, assignment, run, job, error)
         raise
+    _check_root(storage, manifest, marker)
     if not commit_marker(storage, marker, version):
         return _yield(storage, manifest, assignment, marker)
     logger.info("shard %s: %s", marker.shard, ", ".join(f"{n} {what}" for what, n in marker.counts.items()))
@@ -99,6 +102,20 @@ def _check_weights(settings: PipelineSettings, manifest: WorkerManifest) -> None
         raise ModelError(
             f"model {settings.model.id!r} in this container is not the one that the pipeline has: its fingerprint is "
             f"{found}, not {manifest.fingerprint}; put the same files and the same version of batch-assets into it"
+        )
+
+
+def _check_root(storage: Storage, manifest: WorkerManifest, own: ShardMarker) -> None:
+    """Refuse to commit to a root that was removed meanwhile, and perhaps made anew: its shards are others."""
+    if manifest.deployment is None:
+        return
+    found = storage.read_versioned(paths.PIPELINE)
+    owner = parse_owner(found[0]) if found is not None else None
+    if owner is None or owner.get("deployment") != manifest.deployment:
+        storage.delete([file.path for file in own.files])
+        raise ConfigurationError(
+            f"shard {own.shard} is not committed: the output root {storage.uri} was removed while it was embedded; "
+            "run the pipeline again"
         )
 
 

@@ -107,3 +107,16 @@ def test_a_source_that_may_be_added_may_be_first_too(tmp_path: Path) -> None:
         plan_source(pipeline)
     owner = orjson.loads((tmp_path / "out" / "pipeline.json").read_bytes())
     assert owner["source"] == [f"{tmp_path}/one.jsonl", f"{tmp_path}/two.jsonl"]
+
+
+def test_a_root_that_lost_its_pipeline_json_is_the_same_root(tmp_path: Path) -> None:
+    settings, ledger = make_settings(tmp_path), open_ledger(tmp_path, "a")
+    write_input(tmp_path, 2)
+    run(settings, ledger, FakeHost())
+    before = orjson.loads((tmp_path / "out" / "pipeline.json").read_bytes())["deployment"]
+    (tmp_path / "out" / "pipeline.json").unlink()
+    run(settings, ledger, FakeHost())
+    assert orjson.loads((tmp_path / "out" / "pipeline.json").read_bytes())["deployment"] == before
+    shutil.rmtree(tmp_path / "out")
+    run(settings, ledger, FakeHost())
+    assert orjson.loads((tmp_path / "out" / "pipeline.json").read_bytes())["deployment"] != before

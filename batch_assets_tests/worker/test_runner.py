@@ -59,11 +59,13 @@ class Submission:
         self.shards: list[Shard] = list(planned.shards)
         self.fingerprint = fingerprint(self.settings)
 
-    def manifest(self, fence: int = 1, outdated_fence: int = -1, fingerprint: str = "") -> str:
+    def manifest(
+        self, fence: int = 1, outdated_fence: int = -1, fingerprint: str = "", deployment: str | None = None
+    ) -> str:
         assignments = [Assignment(shard.key, fence, 1, outdated_fence) for shard in self.shards]
         manifest = WorkerManifest(
             "array", fingerprint or self.fingerprint, "aws_batch", self.settings.model_dump(mode="json"),
-            assignments, usd_per_hour=1.0,
+            assignments, usd_per_hour=1.0, deployment=deployment,
         )  # fmt: skip
         return write_manifest(self.root, paths.worker_manifest("array"), manifest)
 
@@ -195,6 +197,21 @@ def test_other_weights_than_the_pipelines_are_refused_for_good(
     assert submission.marker() is None
     word = orjson.loads(submission.root.read(paths.worker_error(submission.shards[0].key, 1, 0)))
     assert word["error"] == "ModelError"
+
+
+@pytest.mark.parametrize("deployment", ["0123", "4567", None])
+def test_a_root_that_was_made_anew_meanwhile_gets_no_commit(
+    submission: Submission,
+    work: Callable[..., int],
+    deployment: str | None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    owner = {"pipeline": "texts", "epoch": 1, "source": [], "configuration": {}, "deployment": deployment}
+    submission.root.write(paths.PIPELINE, orjson.dumps(owner))
+    assert work(submission.manifest(deployment="0123")) == (0 if deployment == "0123" else 2)
+    if deployment != "0123":
+        assert "was removed while it was embedded" in capsys.readouterr().err
+        assert submission.files() == {}
 
 
 @pytest.mark.parametrize("place", [3, None])

@@ -165,7 +165,7 @@ class AwsBatchExecutor(Named, HearsEvents):
     def _tell(self, name: str, jobs: Sequence[JobDescription]) -> str:
         """Write down what the workers are to do; the manifest's URI, with its digest."""
         alive, price = self.alive, self.options.usd_per_hour
-        manifest = manifest_of(self.settings, self.fingerprint(), name, jobs, alive, price)
+        manifest = manifest_of(self.settings, self.fingerprint(), name, jobs, alive, price, self.deployment)
         return write_manifest(self.root, paths.worker_manifest(name), manifest)
 
     def _start(self, name: str, manifest: str, jobs: int) -> str:

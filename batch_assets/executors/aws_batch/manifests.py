@@ -33,6 +33,7 @@ def manifest_of(
     jobs: Sequence[JobDescription],
     alive: int | None,
     usd_per_hour: float | None,
+    deployment: str | None,
 ) -> WorkerManifest:
     """The manifest of these jobs; `alive` is how many workers of the pipeline there may be at once.
 
@@ -49,4 +50,5 @@ def manifest_of(
         settings=settings.model_dump(mode="json"),
         assignments=[Assignment(job.shard, job.fence, job.attempt, job.outdated_fence) for job in jobs],
         usd_per_hour=usd_per_hour,
+        deployment=deployment,
     )
