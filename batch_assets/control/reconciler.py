@@ -4,12 +4,12 @@ One listing serves all of it. Events only say earlier what is found here anyway 
 new jobs are started in `submission.py`.
 """
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from batch_assets.control.pipeline import Pipeline, deferred, with_results, with_workers
 from batch_assets.control.submission import describe_all, members_of, start
+from batch_assets.errors import StorageError
 from batch_assets.executors.base import JobState
 from batch_assets.executors.deferred import NameTaken, ServiceJob, SlotsFull, Unanswered
 from batch_assets.ledger.rows import JobRow, SubmissionRow
@@ -239,10 +239,13 @@ def resolve(submission: SubmissionRow, sharing: Sequence[Pipeline]) -> None:
         return  # another process has this pipeline's settings
     executor = deferred(pipeline)
     jobs = pipeline.ledger.jobs_of(submission.token)
-    found = None
-    # Another job of that name, or requests that are gone: the call below tells what follows from that.
-    with contextlib.suppress(NameTaken, FileNotFoundError):
+    try:
         found = executor.find(submission.name, describe_all(pipeline, jobs))
+    except (NameTaken, FileNotFoundError):
+        found = None  # the call below tells what follows from that
+    except StorageError as error:
+        logger.info("submission %s: %s", submission.name, error)
+        return
     if found is not None:
         logger.info("submission %s: found at the service as %s", submission.name, found.id)
         note(pipeline, submission, found)

@@ -13,6 +13,7 @@ import orjson
 
 from batch_assets.control.keeping import read_attempt
 from batch_assets.control.pipeline import Pipeline, deferred
+from batch_assets.control.submission import NAMES_TRIED
 from batch_assets.embeddings.marker import read_marker
 from batch_assets.errors import AccountingError, StorageError
 from batch_assets.executors.deferred import DeferredExecutor, NameTaken, ServiceJob, Unanswered
@@ -151,7 +152,7 @@ def _at_service(
         members = tuple((member["shard"], int(member["fence"])) for member in pool["jobs"])
         if not any(key in descriptions and descriptions[key].fence == fence for key, fence in members):
             continue
-        jobs = [_description_of(pipeline, member, descriptions) for member in members]
+        jobs = _descriptions_of(pipeline, members, descriptions)
         job = _of_pool(executor, pool["name"], jobs, by_name)
         if job is not None:
             found |= {member: _AtService(job, members) for member in members}
@@ -163,14 +164,17 @@ def _at_service(
     return found
 
 
-def _description_of(
-    pipeline: Pipeline, member: tuple[str, int], newest: Mapping[str, JobDescription]
-) -> JobDescription | None:
-    """The description of a job that shares a submission; of a few of them the shard has a newer job by now."""
-    shard, fence = member
-    if shard in newest and newest[shard].fence == fence:
-        return newest[shard]
-    return read_description(pipeline.storage, shard, fence)
+def _descriptions_of(
+    pipeline: Pipeline, members: Sequence[tuple[str, int]], known: Mapping[str, JobDescription]
+) -> list[JobDescription | None]:
+    """The descriptions of jobs that share a submission: of some the shard may be further on, and is not `known`."""
+
+    def read(member: tuple[str, int]) -> JobDescription | None:
+        shard, fence = member
+        found = known.get(shard)
+        return found if found and found.fence == fence else read_description(pipeline.storage, shard, fence)
+
+    return list(map_in_order(read, members, threads_for(pipeline.storage)))
 
 
 def _of_pool(
@@ -196,11 +200,11 @@ def _of_pool(
 def _of_one(
     executor: DeferredExecutor, description: JobDescription, by_name: Mapping[str, Sequence[ServiceJob]]
 ) -> ServiceJob | None:
-    """The job's own submission: under its first name, or under that which follows where another job has it."""
+    """The job's own submission: under its first name, or under one that follows where another job has that."""
     for prefix in executor.name_prefixes:
         _, name = executor.submission_name([description.key], prefix)
-        while name in by_name:
-            for job in by_name[name]:
+        for _ in range(NAMES_TRIED):
+            for job in by_name.get(name, ()):
                 if executor.is_ours(job, [description]):
                     return job
             name = another_name(name)

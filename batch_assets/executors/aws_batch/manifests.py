@@ -16,13 +16,17 @@ from batch_assets.worker.assignment import Assignment, WorkerManifest, with_dige
 def told(root: Storage, name: str) -> list[dict[str, Any]]:
     """What a submission of that name asks, by the manifest that its workers were told.
 
-    Empty where nobody was told anything under this root. Earlier commands left the manifest's digest out.
+    Empty where nobody was told anything under this root, or what lies there cannot be read. Earlier commands left the
+    manifest's digest out.
     """
     path = paths.worker_manifest(name)
     found = root.read_versioned(path)
     if found is None:
         return []
-    jobs, uri = len(orjson.loads(found[0])["assignments"]), f"{root.uri}/{path}"
+    try:
+        jobs, uri = len(orjson.loads(found[0])["assignments"]), f"{root.uri}/{path}"
+    except (ValueError, KeyError, TypeError):
+        return []
     return [asked(worker_command(each), jobs) for each in (with_digest(uri, found[0]), uri)]
 
 
