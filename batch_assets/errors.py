@@ -26,6 +26,10 @@ class SourceError(BatchAssetsError):
     """A source cannot be listed or read as a whole: a missing path, a touched file."""
 
 
+class UnreadableFile(SourceError):
+    """What one file of a source holds cannot be read: it is cut off, damaged, or not what its name says."""
+
+
 class StorageError(BatchAssetsError):
     """A store does not answer as it should: no network, a refused request, a broken object."""
 
@@ -40,6 +44,10 @@ class LedgerError(BatchAssetsError):
 
 class ModelError(BatchAssetsError):
     """A model cannot be found, loaded or trusted."""
+
+
+class ClusterLost(BatchAssetsError):
+    """The machines that compute are gone, and do not come back while this process waits; another one may find them."""
 
 
 class ClaimLost(BatchAssetsError):
@@ -60,3 +68,7 @@ class BudgetReached(BatchAssetsError):
 
 class AccountingError(BatchAssetsError):
     """Files and counts do not add up. Nothing is published from them."""
+
+
+class AllRejected(AccountingError):
+    """All records are rejected, which no other attempt would change. Nothing is published of them."""

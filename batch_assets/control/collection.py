@@ -25,6 +25,7 @@ from batch_assets.errors import (
     AccountingError,
     BudgetReached,
     ClaimLost,
+    ClusterLost,
     ConfigurationError,
     LedgerError,
     ModelError,
@@ -151,7 +152,15 @@ def _attempt(
         return ShardResult(key, Result.EXHAUSTED, message=text)
     try:
         return _bring_on(pipeline, shard, claim, fingerprint, together)
-    except (ModelError, ConfigurationError, StorageError, LedgerError, SubmissionRefused, Cancelled):
+    except (
+        ModelError,
+        ConfigurationError,
+        StorageError,
+        LedgerError,
+        SubmissionRefused,
+        ClusterLost,
+        Cancelled,
+    ):
         ledger.release(claim)
         raise
     except SourceError as error:

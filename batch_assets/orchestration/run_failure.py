@@ -4,8 +4,11 @@ import dagster as dg
 
 from batch_assets.errors import (
     BatchAssetsError,
+    ClusterLost,
     ConfigurationError,
+    CredentialsRefused,
     LastingStorageError,
+    LedgerError,
     ModelError,
     SourceError,
     StorageError,
@@ -13,8 +16,11 @@ from batch_assets.errors import (
 )
 
 TOLD_APART = (
+    ClusterLost,
     ConfigurationError,
+    CredentialsRefused,
     LastingStorageError,
+    LedgerError,
     ModelError,
     SourceError,
     StorageError,

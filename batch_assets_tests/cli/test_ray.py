@@ -1,5 +1,6 @@
 """`batch-assets run` with Ray workers, as people start it."""
 
+import os
 import signal
 import subprocess
 from collections.abc import Callable
@@ -72,6 +73,35 @@ def test_interrupted_then_gone_on_with(machine: Machine, tmp_path: Path, tiny_mo
     assert accounting_of(result) == (len(records), len(records), 0, 0)
     assert "raylet" not in result.stdout + result.stderr
     assert published(tmp_path / "out")["record_id"].to_list() == [str(record["id"]) for record in records]
+
+
+def test_a_control_store_that_dies_ends_the_command_in_words_and_it_goes_on(
+    machine: Machine, tmp_path: Path, tiny_model: Path
+) -> None:
+    records = [{"id": f"r{number}", "text": "read the file"} for number in range(SHARDS * PER_SHARD)]
+    write_records(tmp_path / "in.jsonl", records)
+    run = [
+        "run", "--input", tmp_path / "in.jsonl", "--output", tmp_path / "out", "--model", tiny_model,
+        "--id-column", "id", "--dtype", "float32", "--shard-records", PER_SHARD, "--executor", "ray", "--num-workers",
+    ]  # fmt: skip
+    process = machine.start(*run, 2)
+    ledger = Ledger.open(machine.environment["BATCH_ASSETS_LEDGER_URL"])
+    name = adhoc_name(str(tmp_path / "out"))
+    wait_for("a shard at work", lambda: bool(ledger.shards(name, states=[State.RUNNING])), process)
+    started = descendants(process.pid)
+    [store] = [pid for pid in started if Path(f"/proc/{pid}/comm").read_text().strip() == "gcs_server"]
+    os.kill(store, signal.SIGKILL)
+    told = process.communicate(timeout=PATIENCE_SECONDS)[1]
+    assert process.returncode == 1, told
+    assert "control store (GCS) on this machine has ended" in told and "the same command goes on" in told
+    rows = ledger.shards(name)
+    assert {(row.state, row.holder) for row in rows} <= {(State.READY, None), (State.COLLECTED, None)}
+    assert {row.attempt for row in rows if row.state is State.READY} <= {0}
+    wait_until(lambda: not any(map(alive, started)), lambda: f"left behind: {list(filter(alive, started))}")
+
+    result = machine.run(*run, 1)
+    assert result.returncode == 0, result.stderr
+    assert accounting_of(result) == (len(records), len(records), 0, 0)
 
 
 def test_a_cluster_that_is_not_there_is_named_and_nothing_written(tmp_path: Path, tiny_model: Path) -> None:

@@ -53,6 +53,9 @@ class RayWorker:
         self._outcomes: Iterator[Outcomes] = iter(())
         self._timings: dict[str, float] = {}
 
+    def here(self) -> None:
+        """Answer as soon as the worker has its place in the cluster."""
+
     def load(self, settings: PipelineSettings, device: str, cores: int, expected: str) -> Loaded:
         """Load the pipeline's model, which must have the fingerprint that the driver's has. Raises ModelError."""
         import ray

@@ -1,22 +1,27 @@
 """A Ray cluster as this process has it: joined once, its workers kept from shard to shard and run to run."""
 
-import atexit
-import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from batch_assets.encoders.fingerprint import fingerprint
-from batch_assets.errors import ConfigurationError
-from batch_assets.executors.base import Progress
+from batch_assets.errors import ClusterLost
+from batch_assets.executors.base import Cancelled, Progress
 from batch_assets.executors.gpu import GpuMachine
-from batch_assets.executors.ray.connection import AUTO, Connection, import_ray, join, leave
+from batch_assets.executors.ray.connection import AUTO
 from batch_assets.executors.ray.executor import RayExecutor, ray_settings
 from batch_assets.executors.ray.pool import WorkerPool
-from batch_assets.executors.ray.room import Room, count_workers, need_of
-from batch_assets.settings.in_place import GpuExecutorSettings, RayExecutorSettings
+from batch_assets.executors.ray.pulse import GO_ON
+from batch_assets.executors.ray.shared import Away, Shared
+from batch_assets.settings.in_place import GpuExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings
+
+RETRY_SECONDS = 5.0
+RETURN_SECONDS = 300.0
+"""So long a cluster that is gone may take to come back: a head is started again in that time."""
+
+_shared = Shared()
 
 
 @dataclass
@@ -34,15 +39,41 @@ class RayCluster:
         """The executor of one pipeline on this cluster; nothing is contacted yet."""
         return RayExecutor(self, settings)
 
-    def pool(self, settings: PipelineSettings) -> WorkerPool:
+    def pool(
+        self, settings: PipelineSettings, is_cancelled: Callable[[], bool] = lambda: False
+    ) -> WorkerPool:
         """The workers of the pipeline's model, not started yet; joins or starts Ray if that has not been done.
 
-        Raises ConfigurationError where Ray is not to be had or has too little room.
+        One that is gone is started anew, or joined again as soon as it answers. Raises ConfigurationError where
+        Ray is not to be had or has too little room, ClusterLost where it is gone for good, Cancelled.
         """
+        import tenacity
+
         executor = ray_settings(settings)
         asked = self.address if executor.address == AUTO else executor.address
-        with _shared.lock:
-            return _shared.pool(settings, executor, asked)
+
+        def have() -> WorkerPool:
+            with _shared.lock:
+                return _shared.pool(settings, executor, asked)
+
+        patience = tenacity.stop_after_delay(RETURN_SECONDS)
+        waiting = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(Away),
+            wait=tenacity.wait_fixed(RETRY_SECONDS),
+            stop=lambda tries: is_cancelled() or patience(tries),
+            reraise=True,
+        )
+        try:
+            return waiting(have)
+        except Away as error:
+            if is_cancelled():
+                raise Cancelled from None
+            with _shared.lock:
+                _shared.forget()
+            raise ClusterLost(
+                f"Ray: {error}, and has not come back in {RETURN_SECONDS / 60:.0f} minutes; nothing that is committed "
+                f"is lost{GO_ON}"
+            ) from error
 
     def embed_query(self, settings: PipelineSettings, text: str) -> npt.NDArray[np.float32]:
         """The vector (dimensions,) of a text to be looked for, by this machine's CPU. Raises ModelError."""
@@ -56,67 +87,6 @@ class RayCluster:
         """End the workers, and leave the cluster; one that was started here ends. What wants it again joins again."""
         with _shared.lock:
             _shared.close()
-
-
-@dataclass
-class _Shared:
-    """What the process has: its connection and the pools on it."""
-
-    connection: Connection | None = None
-    pools: dict[tuple[str, object, object, object], WorkerPool] = field(default_factory=dict)
-    registered: bool = False
-    lock: threading.RLock = field(default_factory=threading.RLock)
-
-    def pool(self, settings: PipelineSettings, executor: RayExecutorSettings, asked: str) -> WorkerPool:
-        connection, ray = self._connect(asked), import_ray()
-        key = (fingerprint(settings), executor.cpus_per_worker, executor.gpus_per_worker, executor.workers)
-        known = self.pools.get(key)
-        if known is not None and not (executor.workers == "auto" and known.is_idle()):
-            return known  # also where nodes have been lost since: it goes on with the others
-        room = Room.of(ray.nodes())
-        if known is not None:
-            known.size = room.fits(known.need) or known.size
-            return known
-        need = need_of(executor, room)
-        size = count_workers(executor, room, need, connection.address)
-        # Workers of another model would keep their room for themselves.
-        for other in [other for other, pool in self.pools.items() if pool.is_idle()]:
-            self.pools.pop(other).close()
-        self.pools[key] = WorkerPool(settings, key[0], need, size)
-        return self.pools[key]
-
-    def _connect(self, asked: str) -> Connection:
-        ray = import_ray()
-        if self.connection is not None and not ray.is_initialized():
-            self.connection = None  # somebody has shut it down
-            self.pools.clear()
-        if self.connection is None and ray.is_initialized() and asked == AUTO:
-            # dagster-ray's resource or the caller's own code has joined it.
-            self.connection = Connection(AUTO, "the Ray that this process has joined", ours=False)
-        if self.connection is not None and asked not in (AUTO, self.connection.asked):
-            if not self.connection.ours or not all(pool.is_idle() for pool in self.pools.values()):
-                raise ConfigurationError(
-                    f"executor.address: {asked} cannot be joined, since this process works with "
-                    f"{self.connection.address}; run it in a process of its own"
-                )
-            self.close()
-        if self.connection is None:
-            self.connection = join(asked)
-            if not self.registered:
-                self.registered = True
-                atexit.register(self.close)
-        return self.connection
-
-    def close(self) -> None:
-        for pool in self.pools.values():
-            pool.close()
-        self.pools.clear()
-        if self.connection is not None and self.connection.ours:
-            leave()
-        self.connection = None
-
-
-_shared = _Shared()
 
 
 def _on_this_machine(settings: PipelineSettings) -> PipelineSettings:

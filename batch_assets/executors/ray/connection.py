@@ -27,15 +27,21 @@ logger = plain_logger(__name__)
 
 @dataclass(frozen=True)
 class Connection:
-    """What this process is connected to. `asked` is the address that was asked for; `ours`: we made it."""
+    """What this process is connected to. `asked` is the address that was asked for; `ours`: we made it.
+
+    `again` is the address at which it is joined again, or `local`, where it was started.
+    """
 
     asked: str
     address: str
     ours: bool
+    again: str = AUTO
 
 
-def join(asked: str) -> Connection:
+def join(asked: str, *, again: str | None = None) -> Connection:
     """Join the Ray at an address (`settings.RayExecutorSettings.address`), or start one here.
+
+    With `again`, what stood at `asked` before is joined again, or started anew.
 
     Raises ConfigurationError where Ray is not installed, where nothing answers (within about
     ANSWER_SECONDS), and where this process is connected to another one.
@@ -45,7 +51,7 @@ def join(asked: str) -> Connection:
         raise ConfigurationError(
             f"executor.address: this process is connected to another Ray than {asked}; run it in a process of its own"
         )
-    target = _target(asked)
+    target = _target(again or asked)
     if target is None:
         address = "a Ray on this machine"
         _give_token()
@@ -56,7 +62,7 @@ def join(asked: str) -> Connection:
         address = target
         _demand_answer(target)
         _init(ray, address, address=target)
-    return Connection(asked, address, ours=True)
+    return Connection(asked, address, ours=True, again=target or LOCAL)
 
 
 def leave() -> None:
@@ -145,8 +151,16 @@ def _init(ray: Any, shown: str, **options: Any) -> None:
     finally:
         if handler is not None:  # Ray puts its own, which knows nothing of the run
             signal.signal(signal.SIGTERM, handler)
+    _never_start_by_itself()
     # What Ray prints about workers that die goes to stdout; here it becomes an error or a warning.
     ray._private.worker._worker_logs_enabled = False
+
+
+def _never_start_by_itself() -> None:
+    """Any call of Ray would start one here where there is none: a run whose cluster is gone would go on in that."""
+    from ray._private import auto_init_hook
+
+    auto_init_hook.enable_auto_connect = False
 
 
 def _sigterm_handler() -> Any:

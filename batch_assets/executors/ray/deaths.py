@@ -1,11 +1,33 @@
 """What the death of a worker says: of the shard it had, or only of the machine."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
-from batch_assets.executors.base import WorkerDied
+from batch_assets.errors import ClusterLost
+from batch_assets.executors.base import Cancelled, WorkerDied
 from batch_assets.executors.ray.actor import Loaded
+from batch_assets.executors.ray.pulse import ANSWER_SECONDS, Pulse, answer_within, lost
 
 LONGEST_REASON = 300
+
+
+@contextlib.contextmanager
+def deaths_explained(pulse: Pulse, loaded: Loaded | None) -> Iterator[None]:
+    """Have what a worker raised be raised as it was, and what Ray says of one that is gone as what it means."""
+    from ray.exceptions import RayError, RayTaskError
+
+    try:
+        yield
+    except RayTaskError as error:
+        raise error.cause from error
+    except (RayError, ConnectionError) as error:  # a client that lost its cluster raises the latter
+        pulse.look_now()
+        raise explain_death(error, loaded) from error
+    except Exception as error:
+        if pulse.gone is None or isinstance(error, Cancelled | WorkerDied | ClusterLost):
+            raise
+        raise lost(pulse.gone) from error  # its references mean nothing to the next Ray
 
 
 def explain_death(error: Any, loaded: Loaded | None) -> WorkerDied:
@@ -41,4 +63,8 @@ def summary(error: BaseException) -> str:
 def _is_alive(node: str) -> bool:
     import ray
 
-    return any(each["NodeID"] == node and each["Alive"] for each in ray.nodes())
+    try:
+        nodes = answer_within(ANSWER_SECONDS, ray.nodes)
+    except (TimeoutError, ConnectionError):
+        return False
+    return any(each["NodeID"] == node and each["Alive"] for each in nodes)

@@ -10,14 +10,19 @@ from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.embeddings.schema import EMBED, GENERATE, Task
 from batch_assets.encoders.fingerprint import fingerprint
-from batch_assets.errors import ConfigurationError
-from batch_assets.executors.base import JobHandle, Limits
+from batch_assets.errors import ClusterLost, ConfigurationError
+from batch_assets.executors.base import JobHandle, Limits, WorkerDied
 from batch_assets.executors.in_place import InPlace
+from batch_assets.plain_text import plain_logger
 from batch_assets.settings.in_place import RayExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings
 
 if TYPE_CHECKING:
     from batch_assets.executors.ray.cluster import RayCluster
+
+LOSSES_FORGIVEN = 5
+
+logger = plain_logger(__name__)
 
 
 @dataclass
@@ -57,7 +62,16 @@ class RayExecutor(InPlace):
 
     def check(self) -> None:
         """Have one worker load the model; the others begin to."""
-        self.cluster.pool(self.settings).load()
+        for _ in range(LOSSES_FORGIVEN):
+            try:
+                self.cluster.pool(self.settings).load()
+                return
+            except WorkerDied as error:
+                logger.warning("%s; the model is loaded again", error)
+        raise ClusterLost(
+            f"Ray has been lost {LOSSES_FORGIVEN} times while the model was loaded; give its workers more memory, or "
+            "have fewer"
+        )
 
     def cancel(self, handle: JobHandle) -> None:
         """Whoever collects it, or comes to collect it, gets Cancelled; its worker is killed."""
@@ -68,7 +82,7 @@ class RayExecutor(InPlace):
             return handle.job_id in self._cancelled
 
         started, progress = time.perf_counter(), self.cluster.progress
-        pool = self.cluster.pool(self.settings)
+        pool = self.cluster.pool(self.settings, is_cancelled)
         with pool.worker(is_cancelled) as worker:
             assert worker.loaded is not None
             facts.model = self.settings.model.id

@@ -1,32 +1,31 @@
 """The workers of one model: started as they are wanted, lent to one shard each, replaced when they die.
 
-How many there may be is counted in `room.py`; what a worker does is in `actor.py`.
+How many there may be is counted in `room.py`; how one is asked is in `worker.py`.
 """
 
 import contextlib
 import math
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from batch_assets.embeddings.outcomes import Outcomes
-from batch_assets.errors import ConfigurationError, ModelError
-from batch_assets.executors.base import Cancelled, WorkerDied
-from batch_assets.executors.ray.actor import Ended, Loaded, RayWorker
-from batch_assets.executors.ray.deaths import explain_death, summary
+from batch_assets.errors import ClusterLost, ConfigurationError, ModelError
+from batch_assets.executors.base import Cancelled
+from batch_assets.executors.ray.actor import RayWorker
+from batch_assets.executors.ray.deaths import deaths_explained, summary
+from batch_assets.executors.ray.pulse import Pulse
 from batch_assets.executors.ray.room import Need
+from batch_assets.executors.ray.worker import LOOK_SECONDS, Worker
 from batch_assets.plain_text import plain_logger
 from batch_assets.settings.pipeline import PipelineSettings
-from batch_assets.sharding.plan import Shard
 
-LOOK_SECONDS = 0.2
 SPEAK_SECONDS = 30.0
-FETCHES_AHEAD = 2
+ROOM_SECONDS = 30 * 60.0
+"""Without a place for any worker, so long: an autoscaler has brought its nodes by then."""
+LOADING_SECONDS = 2 * 3600.0
+"""Without any that has loaded the model, so long: a large one comes over a slow line in that time."""
 DEATHS_IN_LOADING = 3
 """So many workers in a row that die while they load the model: then it is the model."""
 
@@ -34,65 +33,18 @@ logger = plain_logger(__name__)
 
 
 @dataclass(eq=False)
-class Worker:
-    """One worker as the driver has it: Ray's handle of the actor, and what is known of it once it has loaded."""
-
-    actor: Any
-    loading: Any
-    loaded: Loaded | None = None
-    timings: dict[str, float] = field(default_factory=dict)
-
-    def embed(
-        self, settings: PipelineSettings, shard: Shard, is_cancelled: Callable[[], bool]
-    ) -> Generator[Outcomes, None, None]:
-        """The shard's outcomes; behind the last, `timings` are the shard's.
-
-        Raises what the worker raises, WorkerDied, and Cancelled.
-        """
-        begun = self.actor.begin.remote(settings, shard)
-        waiting = deque(self.actor.fetch.remote() for _ in range(FETCHES_AHEAD))
-        try:
-            self._get(begun, is_cancelled)
-        except WorkerDied as error:
-            error.machine_lost = True  # it was dead before: nothing of the shard had begun
-            raise
-        while not isinstance(found := self._get(waiting.popleft(), is_cancelled), Ended):
-            waiting.append(self.actor.fetch.remote())
-            yield _out_of_the_store(found)
-            del found
-        self.timings = found.timings
-
-    def _get(self, reference: Any, is_cancelled: Callable[[], bool]) -> Any:
-        import ray
-        import ray.exceptions
-
-        try:
-            while not ray.wait([reference], timeout=LOOK_SECONDS)[0]:
-                if is_cancelled():
-                    raise Cancelled
-            return ray.get(reference)
-        except ray.exceptions.RayTaskError as error:
-            raise error.cause from error
-        except ray.exceptions.RayError as error:
-            raise explain_death(error, self.loaded) from error
-
-    def kill(self) -> None:
-        """End the process, whatever it is at: a batch cannot be interrupted otherwise."""
-        import ray
-
-        with contextlib.suppress(Exception):  # it, its node or all of Ray may be gone
-            ray.kill(self.actor, no_restart=True)
-
-
-@dataclass(eq=False)
 class WorkerPool:
-    """At most `size` workers with the model of `settings`, whose fingerprint is `expected`."""
+    """At most `size` workers with the model of `settings`, whose fingerprint is `expected`, on the Ray of `pulse`."""
 
     settings: PipelineSettings
     expected: str
     need: Need
     size: int
+    pulse: Pulse
     closed: bool = False
+    has_worked: bool = False
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
     _idle: list[Worker] = field(default_factory=list)
     _starting: list[Worker] = field(default_factory=list)
     _lent: list[Worker] = field(default_factory=list)
@@ -101,7 +53,7 @@ class WorkerPool:
 
     @contextlib.contextmanager
     def worker(self, is_cancelled: Callable[[], bool]) -> Iterator[Worker]:
-        """Have a worker; waits for one.
+        """Have a worker; waits for one as long as there is hope. Raises WorkerDied and ClusterLost where there is none.
 
         A block that ends by an error of another than the worker leaves it in the middle of a shard:
         it is killed, and another takes its place.
@@ -113,13 +65,21 @@ class WorkerPool:
             self._put_back(worker, alive=_is_of_the_worker(error))
             raise
         self._put_back(worker, alive=True)
+        self.has_worked = True
 
     def is_idle(self) -> bool:
         """Whether no shard has a worker of this pool."""
         return not self._lent
 
+    def on(self, pulse: Pulse) -> "WorkerPool":
+        """The same, with no worker yet, on the Ray that has come after the one that is gone."""
+        return WorkerPool(self.settings, self.expected, self.need, self.size, pulse)
+
     def load(self) -> None:
-        """Start all workers, and wait until the first has loaded the model. Raises ModelError, ConfigurationError."""
+        """Start all workers, and wait until the first has loaded the model.
+
+        Raises ModelError, ConfigurationError, and what `worker` raises.
+        """
         with self._lock:
             while len(self._idle) + len(self._starting) + len(self._lent) < self.size:
                 self._starting.append(self._start())
@@ -135,8 +95,12 @@ class WorkerPool:
             self._idle, self._starting, self._lent = [], [], []
 
     def _take(self, is_cancelled: Callable[[], bool]) -> Worker:
-        said = time.monotonic()
-        while not is_cancelled() and not self.closed:
+        said = hoped = self.clock()
+        placed = 0
+        while not is_cancelled():
+            self.pulse.demand()
+            if self.closed:
+                break
             with self._lock:
                 self._look_at_starting()
                 if self._idle:
@@ -145,15 +109,35 @@ class WorkerPool:
                     return worker
                 if len(self._starting) + len(self._lent) < self.size:
                     self._starting.append(self._start())
-            if time.monotonic() - said > SPEAK_SECONDS:
-                said = time.monotonic()
+                now, up = self.clock(), len(self._lent)
+                before, placed = placed, sum(worker.is_placed() for worker in self._starting)
+            if up or placed > before:
+                hoped = now  # one that works comes back, and one with a place loads the model
+            self._demand_hope(now - hoped, placed)
+            if now - said > SPEAK_SECONDS:
+                said = now
                 logger.info(
                     "%d of %d workers are up; the others load the model, or wait for others to leave the cluster",
-                    len(self._lent) + len(self._idle),
+                    up,
                     self.size,
                 )
-            time.sleep(LOOK_SECONDS)
+            self.sleep(LOOK_SECONDS)
         raise Cancelled
+
+    def _demand_hope(self, seconds: float, placed: int) -> None:
+        """Raise ClusterLost where no worker has come up for so long that none will."""
+        if placed and seconds > LOADING_SECONDS:
+            raise ClusterLost(
+                f"executor ray: {placed} workers have loaded the model for {seconds / 60:.0f} minutes and are not "
+                "done; see on their nodes whether it is fetched from somewhere that does not answer, then run the same "
+                "command again: it goes on"
+            )
+        if not placed and seconds > ROOM_SECONDS:
+            raise ClusterLost(
+                f"executor ray: for {seconds / 60:.0f} minutes the cluster has had no free {self.need} on one node for "
+                "a worker; others hold them (`ray status` tells), or nodes are gone: wait until they are free, add "
+                "nodes, or write fewer for each worker, then run the same command again: it goes on"
+            )
 
     def _put_back(self, worker: Worker, *, alive: bool) -> None:
         with self._lock:
@@ -168,12 +152,15 @@ class WorkerPool:
         import ray
 
         actor_class: Any = ray.remote(RayWorker)
-        actor = actor_class.options(
-            num_cpus=self.need.cpus, num_gpus=self.need.gpus, max_restarts=0, max_task_retries=0
-        ).remote()
         device = "cuda" if self.need.gpus else "cpu"
         cores = max(1, math.floor(self.need.cpus))
-        return Worker(actor, actor.load.remote(self.settings, device, cores, self.expected))
+        with deaths_explained(self.pulse, None):
+            actor = actor_class.options(
+                num_cpus=self.need.cpus, num_gpus=self.need.gpus, max_restarts=0, max_task_retries=0
+            ).remote()
+            placing = actor.here.remote()
+            loading = actor.load.remote(self.settings, device, cores, self.expected)
+            return Worker(actor, placing, loading, self.pulse)
 
     def _look_at_starting(self) -> None:
         """Let those that have loaded be had. Raises what loading raised."""
@@ -183,7 +170,8 @@ class WorkerPool:
         if not self._starting:
             return
         references = [worker.loading for worker in self._starting]
-        ready = set(ray.wait(references, num_returns=len(references), timeout=0)[0])
+        with deaths_explained(self.pulse, None):
+            ready = set(ray.wait(references, num_returns=len(references), timeout=0)[0])
         for worker in [worker for worker in self._starting if worker.loading in ready]:
             self._starting.remove(worker)
             try:
@@ -192,6 +180,7 @@ class WorkerPool:
                 worker.kill()
                 raise error.cause from error
             except ray.exceptions.RayError as error:
+                self.pulse.look_now()
                 worker.kill()
                 self._died_in_loading(error)
                 continue
@@ -219,9 +208,3 @@ def _is_of_the_worker(error: BaseException) -> bool:
     from ray.exceptions import RayTaskError
 
     return isinstance(error.__cause__, RayTaskError)
-
-
-def _out_of_the_store(outcomes: Outcomes) -> Outcomes:
-    """The vectors copied: the writer keeps them for a while, and would keep the whole object in Ray's store."""
-    outcomes.vectors = np.array(outcomes.vectors)
-    return outcomes

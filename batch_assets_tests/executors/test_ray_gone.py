@@ -1,0 +1,314 @@
+"""How long a Ray that is gone, or has no room, is waited for: no Ray, and a clock that the tests move."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batch_assets.errors import ClusterLost, ConfigurationError
+from batch_assets.executors.base import Cancelled, WorkerDied
+from batch_assets.executors.ray import cluster as cluster_module
+from batch_assets.executors.ray import shared as shared_module
+from batch_assets.executors.ray.cluster import RETURN_SECONDS, RayCluster
+from batch_assets.executors.ray.connection import Connection
+from batch_assets.executors.ray.pool import LOADING_SECONDS, ROOM_SECONDS, WorkerPool
+from batch_assets.executors.ray.pulse import (
+    SILENT_SECONDS,
+    UNREACHABLE_SECONDS,
+    Gone,
+    Pulse,
+    Unreachable,
+    answer_within,
+)
+from batch_assets.executors.ray.room import Need
+from batch_assets.executors.ray.shared import LOSSES_IN_A_ROW, Shared
+from batch_assets.executors.ray.worker import Worker
+from batch_assets_tests.control.builders import make_settings
+
+
+class Clock:
+    """Time that passes as it is slept away."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def raising(error: Exception) -> Callable[[], None]:
+    def look() -> None:
+        raise error
+
+    return look
+
+
+def alive() -> None:
+    pass
+
+
+class StartingWorker(Worker):
+    """One that the cluster has given a place, or has not; it is never done with loading."""
+
+    placed = False
+
+    def is_placed(self) -> bool:
+        return self.placed
+
+    def kill(self) -> None:
+        pass
+
+
+class Well(Pulse):
+    """That of a Ray which is there."""
+
+    def demand(self) -> None:
+        pass
+
+
+class EmptyPool(WorkerPool):
+    """Whose workers never come up."""
+
+    placed = False
+
+    def _start(self) -> Worker:
+        worker = StartingWorker(None, None, None, self.pulse)
+        worker.placed = self.placed
+        return worker
+
+    def _look_at_starting(self) -> None:
+        pass
+
+
+def make_pool(tmp_path: Path, clock: Clock, pulse: Pulse | None = None) -> EmptyPool:
+    settings = make_settings(tmp_path, executor={"type": "ray"})
+    return EmptyPool(settings, "0" * 16, Need(2, 0), 2, pulse or Well(alive), clock=clock, sleep=clock.sleep)
+
+
+def wait(pool: WorkerPool) -> None:
+    with pool.worker(lambda: False):
+        pass
+
+
+def test_a_cluster_that_never_has_room_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+    clock = Clock()
+    with pytest.raises(ClusterLost, match=r"for 30 minutes the cluster has had no free 2 CPUs on one node"):
+        wait(make_pool(tmp_path, clock))
+    assert ROOM_SECONDS < clock.now < ROOM_SECONDS + 10
+
+
+def test_a_model_that_is_loaded_may_take_longer_but_not_for_ever(tmp_path: Path) -> None:
+    clock = Clock()
+    pool = make_pool(tmp_path, clock)
+    pool.placed = True
+    with pytest.raises(
+        ClusterLost, match=r"2 workers have loaded the model for 120 minutes and are not done"
+    ):
+        wait(pool)
+    assert LOADING_SECONDS < clock.now < LOADING_SECONDS + 10
+
+
+def test_whoever_waits_behind_one_that_works_waits_on(tmp_path: Path) -> None:
+    clock = Clock()
+    pool = make_pool(tmp_path, clock)
+    pool.size = 1
+    working = StartingWorker(None, None, None, pool.pulse)
+    pool._lent.append(working)
+
+    def comes_back(seconds: float) -> None:
+        clock.sleep(seconds)
+        if clock.now > 2 * LOADING_SECONDS:
+            pool._put_back(working, alive=True)
+
+    pool.sleep = comes_back
+    wait(pool)
+    assert clock.now > 2 * LOADING_SECONDS
+
+
+def test_whoever_waits_for_a_worker_learns_that_ray_is_gone(tmp_path: Path) -> None:
+    clock = Clock()
+    pulse = Pulse(raising(Gone("its raylet on this machine has ended")), clock)
+    with pytest.raises(WorkerDied, match="Ray: its raylet") as died:
+        pulse.look_now()
+    assert died.value.machine_lost
+    with pytest.raises(WorkerDied, match="Ray: its raylet"):
+        wait(make_pool(tmp_path, clock, pulse))
+
+
+def test_a_control_store_may_be_away_for_a_while_but_not_until_ray_ends_the_process() -> None:
+    clock, looks = Clock(), [Unreachable(), None, Unreachable(), Unreachable()]
+
+    def look() -> None:
+        if (error := looks.pop(0)) is not None:
+            raise error
+
+    pulse = Pulse(look, clock)
+    pulse.look_now()
+    clock.now += UNREACHABLE_SECONDS - 1
+    pulse.look_now()  # it is back
+    clock.now += UNREACHABLE_SECONDS
+    pulse.look_now()
+    clock.now += UNREACHABLE_SECONDS + 1
+    with pytest.raises(
+        ClusterLost, match=r"control store \(GCS\) is not to be reached .* the same command goes on"
+    ):
+        pulse.look_now()
+
+
+def test_one_that_answers_nothing_is_gone_in_the_end() -> None:
+    clock = Clock()
+    pulse = Pulse(raising(RuntimeError("busy")), clock)
+    pulse.look_now()
+    clock.now += SILENT_SECONDS
+    pulse.look_now()
+    clock.now += 1
+    with pytest.raises(ClusterLost, match="it has not answered for 300 s"):
+        pulse.look_now()
+
+
+def test_whoever_has_not_asked_for_long_finds_it_as_it_is() -> None:
+    clock = Clock()
+    pulse = Pulse(alive, clock)
+    pulse.look_now()
+    clock.now += 100 * SILENT_SECONDS
+    pulse.demand()
+    pulse.look_now()
+
+
+def test_a_question_that_is_never_answered_is_left_behind() -> None:
+    import threading
+
+    never = threading.Event()
+    with pytest.raises(TimeoutError):
+        answer_within(0.01, never.wait)
+    never.set()
+    assert answer_within(60, lambda: 3) == 3
+    with pytest.raises(KeyError):
+        answer_within(60, lambda: {}["x"])
+
+
+class Rays:
+    """What joining meets, one after the other: True is a Ray, False an address where none answers."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: bool) -> None:
+        self.answers, self.joined, self.left = list(answers), list[str | None](), 0
+        self.initialized = False
+        self.util = self.client = self.ray = self
+        monkeypatch.setattr(shared_module, "join", self.join)
+        monkeypatch.setattr(shared_module, "leave", self.leave)
+        monkeypatch.setattr(shared_module, "import_ray", lambda: self)
+        monkeypatch.setattr(shared_module, "look_at_own", lambda *_: alive)
+        monkeypatch.setattr(shared_module.atexit, "register", lambda _: None)
+        self.shared = Shared()
+        monkeypatch.setattr(cluster_module, "_shared", self.shared)
+
+    def is_initialized(self) -> bool:
+        return self.initialized
+
+    def is_connected(self) -> bool:
+        return False
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"Alive": True, "Resources": {"CPU": 2.0}}]
+
+    def join(self, asked: str, *, again: str | None = None) -> Connection:
+        self.joined.append(again)
+        if not (self.answers.pop(0) if self.answers else False):
+            raise ConfigurationError(f"executor.address: no Ray answers at {asked}")
+        self.initialized = True
+        return Connection(asked, asked, ours=True, again="local" if asked == "local" else asked)
+
+    def leave(self) -> None:
+        self.left, self.initialized = self.left + 1, False
+
+    def lose(self, *, final: bool = False) -> None:
+        assert self.shared.pulse is not None
+        self.shared.pulse.gone = Gone("its raylet on this machine has ended", final=final)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock by which a cluster is waited for."""
+    clock = Clock()
+    monkeypatch.setattr("time.monotonic", clock)
+    monkeypatch.setattr("time.sleep", clock.sleep)
+    return clock
+
+
+def test_one_started_here_is_started_anew_with_as_many_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rays = Rays(monkeypatch, True, True)
+    settings = make_settings(tmp_path, executor={"type": "ray", "address": "local"})
+    before = RayCluster().pool(settings)
+    rays.lose()
+    after = RayCluster().pool(settings)
+    assert (rays.joined, rays.left) == ([None, "local"], 1)
+    assert after is not before and after.size == before.size == 2 and after.pulse.gone is None
+    assert RayCluster().pool(settings) is after
+
+
+def test_one_that_is_lost_each_time_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rays = Rays(monkeypatch, *[True] * 10)
+    settings = make_settings(tmp_path, executor={"type": "ray", "address": "local"})
+    RayCluster().pool(settings).has_worked = True
+    for _ in range(LOSSES_IN_A_ROW):
+        rays.lose()
+        RayCluster().pool(settings)
+    rays.lose()
+    with pytest.raises(ClusterLost, match="for the 4th time before a shard was done"):
+        RayCluster().pool(settings)
+
+
+def test_a_cluster_that_comes_back_is_joined_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    rays = Rays(monkeypatch, True, False, False, True)
+    settings = make_settings(tmp_path, executor={"type": "ray", "address": "ray://head:10001"})
+    RayCluster().pool(settings)
+    rays.initialized = False  # as a client of Ray ends that lost its cluster
+    assert RayCluster().pool(settings).size == 2
+    assert rays.joined == [None, *["ray://head:10001"] * 3]
+
+
+def test_a_cluster_that_stays_away_ends_the_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    rays = Rays(monkeypatch, True)
+    settings = make_settings(tmp_path, executor={"type": "ray", "address": "ray://head:10001"})
+    RayCluster().pool(settings)
+    rays.lose()
+    with pytest.raises(
+        ClusterLost, match=r"ray://head:10001 is gone, and has not come back in 5 minutes; .* goes on"
+    ):
+        RayCluster().pool(settings)
+    assert RETURN_SECONDS <= clock.now < RETURN_SECONDS + 30
+    with pytest.raises(ConfigurationError, match="no Ray answers"):  # the next one is told what anybody is
+        RayCluster().pool(settings)
+
+
+def test_whoever_is_interrupted_waits_no_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    rays = Rays(monkeypatch, True)
+    settings = make_settings(tmp_path, executor={"type": "ray", "address": "ray://head:10001"})
+    RayCluster().pool(settings)
+    rays.lose()
+    with pytest.raises(Cancelled):
+        RayCluster().pool(settings, lambda: clock.now > 10)
+    assert clock.now < 30
+
+
+def test_without_its_control_store_no_other_is_joined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rays = Rays(monkeypatch, True, True)
+    settings = make_settings(tmp_path, executor={"type": "ray", "address": "local"})
+    RayCluster().pool(settings)
+    rays.lose(final=True)
+    with pytest.raises(ClusterLost, match="can join no other"):
+        RayCluster().pool(settings)
+    assert rays.joined == [None]
