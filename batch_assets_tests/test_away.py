@@ -11,6 +11,7 @@ import pytest
 from batch_assets.errors import ConfigurationError, LastingStorageError, StorageError
 from batch_assets.retry_policy import AWAY_SECONDS, FIRST_ANSWER_SECONDS, in_a_tick
 from batch_assets.storage import Storage, open_storage
+from batch_assets.storage.credentials import aws_session, renew_credentials
 from batch_assets_tests import pauses
 from batch_assets_tests.object_store import Fault, WayToStore, first, s3_server, use_s3
 from batch_assets_tests.waiting import sleep
@@ -240,3 +241,33 @@ def test_credentials_that_were_never_right_are_refused_at_once(credentials: Path
     way.fault = lambda method, path, key: Fault.EXPIRED
     with pytest.raises(ConfigurationError, match="credentials have expired"):
         open_storage("s3://bucket/root").read("there")
+
+
+def test_clients_of_services_sign_with_renewed_credentials(credentials: Path, way: WayToStore) -> None:
+    keys = list[str]()
+    way.fault = lambda method, path, key: keys.append(key)
+    client = aws_session().client("s3", region_name="us-east-1")
+    client.list_buckets()
+    write_key(credentials, "new")
+    client.list_buckets()
+    assert keys == ["old", "new"]
+
+
+def test_a_process_that_names_no_end_is_asked_again_once_its_credentials_have_run_out(
+    credentials: Path, way: WayToStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    keys = list[str]()
+    way.fault = lambda method, path, key: keys.append(key)
+    credentials.unlink()
+    told = tmp_path / "told.json"
+    (tmp_path / "config").write_text(f"[default]\ncredential_process = cat {told}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    answer = '{{"Version": 1, "AccessKeyId": "{}", "SecretAccessKey": "s"}}'
+    told.write_text(answer.format("old"))
+    client = aws_session().client("s3", region_name="us-east-1")
+    client.list_buckets()
+    told.write_text(answer.format("new"))
+    client.list_buckets()
+    renew_credentials()
+    client.list_buckets()
+    assert keys == ["old", "old", "new"]

@@ -14,7 +14,7 @@ from batch_assets.control.pipeline import Pipeline, deferred
 from batch_assets.control.pooling import release_pool
 from batch_assets.control.reconciler import ACTIVE, Snapshots, is_due, reconcile
 from batch_assets.control.submission import submit_queued
-from batch_assets.errors import BatchAssetsError, StorageError, SubmissionRefused
+from batch_assets.errors import BatchAssetsError, SubmissionRefused
 from batch_assets.executors.deferred import SlotsFull, Unanswered
 from batch_assets.ledger.rows import SubmissionRow, Waiting
 from batch_assets.ledger.states import State
@@ -69,7 +69,7 @@ def take_turn(pipelines: Sequence[Pipeline], *, submit: bool = True, gather: boo
             for pipeline in sharing:
                 if isinstance(error, SubmissionRefused):
                     turn.refused[pipeline.name] = str(error)
-                elif isinstance(error, StorageError):
+                else:
                     turn.silent[pipeline.name] = str(error)
         except Exception as error:  # other scopes are not to stand still for it
             logger.exception("%s", scope)

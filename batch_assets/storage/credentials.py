@@ -103,6 +103,11 @@ def renew_credentials() -> None:
     _renewable(_environment()).renew()
 
 
+def are_renewable() -> bool:
+    """Whether somebody can renew the credentials of this process while it runs."""
+    return not _has_own_credentials()
+
+
 def _has_own_credentials() -> bool:
     """Whether this process's environment holds the credentials, or says that none are wanted: nobody changes that."""
     return bool(os.environ.get("AWS_ACCESS_KEY_ID") or os.environ.get("AWS_SKIP_SIGNATURE"))

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from batch_assets.errors import ConfigurationError
 from batch_assets.executors.base import Progress
 from batch_assets.settings.pipeline import PipelineSettings
+from batch_assets.storage.credentials import aws_session
 
 CONNECT_SECONDS, READ_SECONDS = 10, 60
 CONNECTIONS = 16
@@ -82,7 +83,6 @@ def _shared_account(kind: type[Account], region: str | None, environment: tuple[
 
 
 def _client(service: str, region: str, tries: int) -> Any:
-    import boto3
     from botocore.config import Config
 
     config = Config(
@@ -91,4 +91,4 @@ def _client(service: str, region: str, tries: int) -> Any:
         read_timeout=READ_SECONDS,
         max_pool_connections=CONNECTIONS,
     )
-    return boto3.client(service, region_name=region, config=config)
+    return aws_session().client(service, region_name=region, config=config)

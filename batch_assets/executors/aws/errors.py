@@ -7,6 +7,7 @@ from typing import Any
 
 from batch_assets.errors import BatchAssetsError, ConfigurationError, StorageError, SubmissionRefused
 from batch_assets.executors.deferred import Unanswered
+from batch_assets.storage.credentials import are_renewable, renew_credentials
 
 SLOW_DOWN = frozenset(
     {"ServiceQuotaExceededException", "ThrottlingException", "ThrottledException", "Throttling",
@@ -21,6 +22,7 @@ EXPIRED = frozenset(
     | {"InvalidClientTokenId", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 )
 CLOCK = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
+RUN_OUT = frozenset({"ExpiredTokenException", "ExpiredToken"})
 FORBIDDEN = frozenset({"AccessDeniedException", "AccessDenied"})
 # Raised by botocore itself, before anything is sent.
 NEVER_SENT = frozenset(
@@ -79,8 +81,18 @@ def is_unanswered(error: Exception) -> bool:
     return not code or code in NO_ANSWER or status >= 500 or status == 0
 
 
+def may_be_renewed(error: Exception) -> bool:
+    """Whether the credentials have run out, and may be renewed where they come from: the next call reads them again."""
+    if error_code(error) not in RUN_OUT or not are_renewable():
+        return False
+    renew_credentials()
+    return True
+
+
 def cannot_ask(error: Exception, service: str, actions: str) -> Exception:
     """What a failed question means: Unanswered, or for a person to mend. `actions` are those to allow."""
+    if may_be_renewed(error):
+        return Unanswered(f"{told(error)}; {RENEW}")
     step = common_step(error) or (f"allow {actions}" if error_code(error) in FORBIDDEN else None)
     if step is not None:
         return SubmissionRefused(f"{service} refuses to tell of its jobs: {told(error)}; {step}")

@@ -17,6 +17,7 @@ from batch_assets.executors.aws.errors import (
     error_message,
     is_slow_down,
     is_unanswered,
+    may_be_renewed,
     status_code,
     told,
     unreachable,
@@ -183,6 +184,8 @@ class AwsBatchService:
     def _refusal(self, error: Exception, call: str) -> Exception:
         """What a failed call that was to start something means."""
         code, message = error_code(error), error_message(error)
+        if may_be_renewed(error):
+            return SlotsFull(f"{message}; {RENEW}")
         if is_slow_down(error):
             return SlotsFull(told(error))
         if is_unanswered(error):

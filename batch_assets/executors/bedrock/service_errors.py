@@ -12,6 +12,7 @@ from batch_assets.executors.aws.errors import (
     error_message,
     is_slow_down,
     is_unanswered,
+    may_be_renewed,
     told,
 )
 from batch_assets.executors.deferred import SlotsFull, Unanswered
@@ -22,6 +23,8 @@ CONFLICT = "ConflictException"
 def explain_refusal(error: Exception, model_id: str, role_arn: str, region: str) -> Exception:
     """What a failed CreateModelInvocationJob means: SlotsFull, Unanswered or SubmissionRefused."""
     code, message = error_code(error), error_message(error)
+    if may_be_renewed(error):
+        return SlotsFull(f"{told(error)}; {RENEW}")
     if is_slow_down(error):
         return SlotsFull(told(error))
     if is_unanswered(error):

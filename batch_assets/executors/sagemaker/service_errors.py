@@ -14,6 +14,7 @@ from batch_assets.executors.aws.errors import (
     error_message,
     is_slow_down,
     is_unanswered,
+    may_be_renewed,
     told,
 )
 from batch_assets.executors.deferred import SlotsFull, Unanswered
@@ -34,6 +35,8 @@ def is_not_found(error: Exception) -> bool:
 def explain_refusal(error: Exception, options: SageMakerExecutorSettings, region: str) -> Exception:
     """What a failed CreateTransformJob means: SlotsFull, Unanswered or SubmissionRefused."""
     code, message = error_code(error), error_message(error)
+    if may_be_renewed(error):
+        return SlotsFull(f"{told(error)}; {RENEW}")
     limit = _LIMIT.search(message) if code == "ResourceLimitExceeded" else None
     next_step = "correct it, then `batch-assets run` goes on; nothing is uploaded twice"
     if limit and int(limit["limit"]) < options.instance_count:

@@ -6,6 +6,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from batch_assets.errors import SubmissionRefused
+from batch_assets.executors.aws.errors import cannot_ask
 from batch_assets.executors.deferred import SlotsFull, Unanswered
 from batch_assets.executors.sagemaker.failures import may_be_the_data
 from batch_assets.executors.sagemaker.quotas import read_instances
@@ -95,7 +96,10 @@ REFUSALS: list[tuple[tuple[str, int, str], type[Exception], str]] = [
 
 
 @pytest.mark.parametrize(("told", "kind", "said"), REFUSALS)
-def test_what_a_refusal_means(told: tuple[str, int, str], kind: type[Exception], said: str) -> None:
+def test_what_a_refusal_means(
+    told: tuple[str, int, str], kind: type[Exception], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "in the environment, where nobody renews it")
     code, status, message = told
     answer = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
     error = explain_refusal(
@@ -105,6 +109,15 @@ def test_what_a_refusal_means(told: tuple[str, int, str], kind: type[Exception],
     )
     assert type(error) is kind
     assert said in str(error)
+
+
+def test_expired_credentials_that_may_be_renewed_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    answer = {"Error": {"Code": "ExpiredTokenException", "Message": "too old"}}
+    error = ClientError(answer, "CreateTransformJob")  # type: ignore[arg-type]
+    refused = explain_refusal(error, options(), "us-east-1")
+    assert isinstance(refused, SlotsFull) and "too old; renew the AWS credentials" in str(refused)
+    assert isinstance(cannot_ask(error, "SageMaker", "x"), Unanswered)
 
 
 @pytest.mark.parametrize(
