@@ -13,7 +13,8 @@ import orjson
 from batch_assets import paths
 from batch_assets.errors import AccountingError
 from batch_assets.merge.base import Manifest, read_manifest
-from batch_assets.storage import Storage
+from batch_assets.storage import Storage, is_local
+from batch_assets.storage.temporary import remove_abandoned
 
 _CLAIM = {"state": "merging"}
 _VERSION = re.compile(r"v(\d{6,})-[0-9a-f]{8}")
@@ -111,6 +112,9 @@ def start_version(storage: Storage, published: str | None, digest: str) -> str:
     Its `metadata.json` is the claim: created now, filled in at the end. A name is never taken
     twice, so that no file of a version is ever written over.
     """
+    if is_local(storage.uri):
+        # A killed merge's files lie in the folder of a version that nobody goes on with.
+        remove_abandoned(f"{storage.uri}/merged")
     numbers = [version_number(name) for name in versions_since(storage, published)]
     number = max(numbers, default=0) + 1
     # Nobody else's is like it: where the answer to the write is lost, it tells whose the claim is.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from batch_assets.control.alerts import alerts_of
 from batch_assets.control.loop import Turn, take_turn
-from batch_assets.control.pipeline import Pipeline, deferred, open_pipeline
+from batch_assets.control.pipeline import Pipeline, open_pipeline
 from batch_assets.errors import BudgetReached, StorageError, SubmissionRefused
 from batch_assets.ledger.states import AT_SERVICE, ENDED, State
 from batch_assets.notifications.delivery import notify
@@ -21,6 +21,7 @@ from batch_assets.orchestration.following import Following
 from batch_assets.orchestration.metadata import COLLECT_TAG, JOB_KIND_TAG
 from batch_assets.orchestration.partitions import SHARDS_PER_RUN
 from batch_assets.orchestration.run_failure import RunFailed
+from batch_assets.orchestration.silence import Silence
 from batch_assets.retry_policy import Patience, wait
 
 if TYPE_CHECKING:
@@ -101,8 +102,7 @@ class _Turns:
         self._stop = threading.Event()
         self._error: BaseException | None = None
         self._said = ""
-        self._patience = Patience(driver.say, pause=self._stop.wait)
-        self._observed_at: float | None = None
+        self._silence = Silence(pipeline, Patience(driver.say, pause=self._stop.wait))
         self.seconds = min(max(pipeline.poll_seconds / 10, 0.1), LONGEST_WAIT_SECONDS)
 
     @contextlib.contextmanager
@@ -122,7 +122,7 @@ class _Turns:
                 for alert in alerts_of(self._pipeline, turn):
                     notify(self._driver.ledger.notice_once, self._notifiers, alert)
                 self._say(turn)
-                self._judge_silence(turn)
+                self._silence.judge(turn)
             except BaseException as error:
                 self._error = error
                 return
@@ -133,17 +133,6 @@ class _Turns:
         if news and news != self._said:
             self._driver.say(news)
         self._said = news
-
-    def _judge_silence(self, turn: Turn) -> None:
-        """Raise LastingStorageError where the service has been silent for too long; jobs that are there go on."""
-        observed_at = self._pipeline.ledger.scope(deferred(self._pipeline).scope).observed_at
-        if (silent := turn.silent.get(self._pipeline.name)) is not None:
-            if not self._patience.waiting:
-                self._observed_at = observed_at
-            self._patience.wait(StorageError(f"{silent}; its jobs go on, and so does the same command"))
-        elif turn.started or observed_at != self._observed_at:
-            # Between two answers there are turns that ask nothing.
-            self._patience.renew()
 
     def check(self) -> None:
         """Raise what the thread has met, and where nothing that runs could let the queue go on."""

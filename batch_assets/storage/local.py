@@ -13,8 +13,9 @@ from typing import Self
 import pyarrow as pa
 
 from batch_assets.storage.base import CHUNK_BYTES, FileInfo, Output, VersionMismatch, refuse_large
-from batch_assets.storage.local_files import explained, open_regular, open_temporary, refuse_irregular
+from batch_assets.storage.local_files import explained, open_regular, refuse_irregular
 from batch_assets.storage.locks import locked
+from batch_assets.storage.temporary import make_temporary
 
 _READ_BYTES = 2**20  # more is no faster here, and twice as much waits in memory
 _OTHER_ROOT = "mount it with locks, or name an output root on a local disk or in an object store"
@@ -149,7 +150,7 @@ class _LocalOutput:
         self._target = target
         with explained(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            handle, self._temporary = open_temporary(target)
+            handle, self._temporary = make_temporary(target)
         self._file = os.fdopen(handle, "wb")
 
     @property
@@ -216,7 +217,7 @@ def _demand(path: str, status: os.stat_result, version: str | None) -> None:
 def _temporary_with(target: Path, data: bytes) -> Iterator[str]:
     """A synced file with `data` beside `target`; removed at the end if it is still there."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = open_temporary(target)
+    handle, temporary = make_temporary(target)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)

@@ -1,10 +1,9 @@
-"""Opening a file of this machine, to read it or to write it anew, and what is said where the disk refuses."""
+"""Opening a file of this machine, to read it, and what is said where the disk refuses."""
 
 import contextlib
 import errno
 import io
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Iterator
@@ -34,14 +33,6 @@ def refuse_irregular(path: Path, status: os.stat_result) -> None:
         raise LastingStorageError(
             f"{path}: is no regular file; remove what lies there, then restore the file from a copy"
         )
-
-
-def open_temporary(target: Path) -> tuple[int, str]:
-    """A new hidden file beside `target`, open to be written: who may read it is the umask's business, as elsewhere."""
-    while True:
-        path = target.parent / f".{target.name[:100]}.{secrets.token_hex(4)}"
-        with contextlib.suppress(FileExistsError):
-            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), str(path)
 
 
 @contextlib.contextmanager

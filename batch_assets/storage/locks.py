@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from batch_assets.errors import StorageError
+from batch_assets.errors import LastingStorageError
 
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 
@@ -32,7 +32,7 @@ def locked(target: Path, remedy: str) -> Iterator[None]:
                 _unlink(path)
                 if error.errno not in NO_LOCKS:
                     raise
-                raise StorageError(
+                raise LastingStorageError(
                     f"{target.parent}: its file system has no locks ({os.strerror(error.errno)}); {remedy}"
                 ) from error
             if _is_still(path, handle):

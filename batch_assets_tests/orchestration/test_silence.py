@@ -8,7 +8,7 @@ import pytest
 from batch_assets import retry_policy
 from batch_assets.control.loop import Turn
 from batch_assets.errors import LastingStorageError
-from batch_assets.orchestration.deferred_driver import _Turns
+from batch_assets.orchestration.silence import Silence
 from batch_assets.retry_policy import AWAY_SECONDS, Patience
 
 SILENT = Turn(silent={"texts": "bedrock: the service does not answer (503)"})
@@ -22,10 +22,8 @@ class Service:
         monkeypatch.setattr(retry_policy.time, "monotonic", lambda: self.now)
         scope = SimpleNamespace(scope=lambda name: SimpleNamespace(observed_at=self.answered_at))
         executor = SimpleNamespace(in_place=False, scope="bedrock", kind="bedrock")
-        pipeline: Any = SimpleNamespace(name="texts", poll_seconds=1.0, ledger=scope, executor=executor)
-        driver: Any = SimpleNamespace(say=self.said.append)
-        self.turns = _Turns(driver, pipeline)
-        self.turns._patience = Patience(self.said.append, pause=self.wait)
+        pipeline: Any = SimpleNamespace(name="texts", ledger=scope, executor=executor)
+        self.silence = Silence(pipeline, Patience(self.said.append, pause=self.wait))
 
     def wait(self, seconds: float) -> None:
         self.now += seconds
@@ -34,8 +32,8 @@ class Service:
         """Turns that ask in vain, with others between them that ask nothing."""
         until = self.now + seconds
         while self.now < until:
-            self.turns._judge_silence(SILENT)
-            self.turns._judge_silence(Turn())
+            self.silence.judge(SILENT)
+            self.silence.judge(Turn())
 
 
 def test_a_service_that_stays_silent_ends_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,5 +52,5 @@ def test_a_service_that_answers_again_has_all_the_time_again(
     for _ in range(3):
         service.is_silent(AWAY_SECONDS * 0.8)
         service.answered_at += how == "an answer"
-        service.turns._judge_silence(Turn(started=int(how == "a job")))
+        service.silence.judge(Turn(started=int(how == "a job")))
     assert service.now >= 2 * AWAY_SECONDS

@@ -11,6 +11,7 @@ from typing import Any
 from batch_assets.errors import ConfigurationError, SubmissionRefused
 from batch_assets.executors.aws.errors import (
     FORBIDDEN,
+    RENEW,
     cannot_ask,
     common_step,
     error_code,
@@ -185,7 +186,7 @@ class AwsBatchService:
         """What a failed call that was to start something means."""
         code, message = error_code(error), error_message(error)
         if may_be_renewed(error):
-            return SlotsFull(f"{message}; {RENEW}")
+            return SlotsFull(f"{told(error)}; {RENEW}")
         if is_slow_down(error):
             return SlotsFull(told(error))
         if is_unanswered(error):

@@ -7,6 +7,7 @@ in its documentation.
 from batch_assets.errors import SubmissionRefused
 from batch_assets.executors.aws.errors import (
     FORBIDDEN,
+    RENEW,
     common_step,
     error_code,
     error_message,

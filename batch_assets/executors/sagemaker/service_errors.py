@@ -9,6 +9,7 @@ import re
 from batch_assets.errors import SubmissionRefused
 from batch_assets.executors.aws.errors import (
     FORBIDDEN,
+    RENEW,
     common_step,
     error_code,
     error_message,
