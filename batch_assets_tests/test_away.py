@@ -10,8 +10,9 @@ import pytest
 
 from batch_assets.errors import ConfigurationError, LastingStorageError, StorageError
 from batch_assets.retry_policy import AWAY_SECONDS, FIRST_ANSWER_SECONDS, in_a_tick
-from batch_assets.storage import Storage, open_storage
+from batch_assets.storage import Storage, object_files, open_storage
 from batch_assets.storage.credentials import aws_session, renew_credentials
+from batch_assets.storage.threads import map_in_order
 from batch_assets_tests import pauses
 from batch_assets_tests.object_store import Fault, WayToStore, first, s3_server, use_s3
 from batch_assets_tests.waiting import sleep
@@ -172,8 +173,8 @@ def test_a_tick_leaves_it_for_the_next_one(storage: Storage, way: WayToStore) ->
     way.fault = lambda method, path, key: Fault.REFUSED
     before = pauses.skipped_seconds()
     with in_a_tick(), pytest.raises(StorageError):
-        storage.read("there")
-    assert pauses.skipped_seconds() - before < 5
+        list(map_in_order(storage.read, ["there"] * 3, threads=2))
+    assert pauses.skipped_seconds() - before < 10
 
 
 @pytest.fixture
@@ -271,3 +272,18 @@ def test_a_process_that_names_no_end_is_asked_again_once_its_credentials_have_ru
     renew_credentials()
     client.list_buckets()
     assert keys == ["old", "old", "new"]
+
+
+def test_an_upload_that_gets_no_answer_says_so_meanwhile(
+    storage: Storage, way: WayToStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_files, "SPEAK_SECONDS", 0.01)
+
+    def until_said(method: str, path: str, key: str) -> Fault | None:
+        said = any("root/new: no answer for" in record.message for record in caplog.records)
+        return None if said or method != "PUT" else Fault.REFUSED
+
+    way.fault = until_said
+    with caplog.at_level(logging.WARNING), storage.open_output("new") as output:
+        output.write(b"content")
+    assert way.met and storage.read("new") == b"content"

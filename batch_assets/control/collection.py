@@ -204,6 +204,11 @@ def _bring_on(
         else:
             ended = collect_job(pipeline, claimed)
     except (ResultsNotReady, Unanswered, BudgetReached) as error:
+        if isinstance(error, Unanswered):
+            again = f"asked again in {pipeline.poll_seconds:g} s"
+            logger.warning(
+                "shard %s: its job has ended, and the service does not answer (%s); %s", key, error, again
+            )
         ledger.postpone(claim, ledger.now() + pipeline.poll_seconds)
         return ShardResult(key, Result.NOT_READY, message=f"shard {key}: {error}")
     except AttemptsSpent as error:

@@ -1,29 +1,63 @@
 """Objects as files: written front to back by obstore's writer, read anywhere by its reader."""
 
+import contextlib
 import io
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self
 
+from batch_assets.retry_policy import SPEAK_SECONDS
+
 
 class ObjectOutput:
-    """An upload, in parts from 10 MB on; the object appears when it is completed."""
+    """An upload, in parts from 10 MB on; the object appears when it is completed.
 
-    def __init__(self, store: Any, key: str, explained: Callable[[], AbstractContextManager[None]]) -> None:
+    `say` is told for how many seconds an answer has been missing.
+    """
+
+    def __init__(
+        self,
+        store: Any,
+        key: str,
+        explained: Callable[[], AbstractContextManager[None]],
+        say: Callable[[float], None],
+    ) -> None:
         import obstore
 
         self._explained = explained
+        self._say = say
         self._position = 0
+        self._asked_at: float | None = None
+        self._ended = threading.Event()
         with explained():
             self._writer = obstore.open_writer(store, key)
+        threading.Thread(target=self._speak, name="upload-waits", daemon=True).start()
+
+    def _speak(self) -> None:
+        """Say that no answer comes, now and then: obstore tries again without a word."""
+        while not self._ended.wait(SPEAK_SECONDS):
+            asked_at = self._asked_at
+            if asked_at is not None and (waited := time.monotonic() - asked_at) >= SPEAK_SECONDS:
+                self._say(waited)
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[None]:
+        self._asked_at = time.monotonic()
+        try:
+            with self._explained():
+                yield
+        finally:
+            self._asked_at = None
 
     @property
     def closed(self) -> bool:
         return self._writer.closed()
 
     def write(self, data: bytes | memoryview, /) -> int:
-        with self._explained():
+        with self._asking():
             self._writer.write(data)
         size = memoryview(data).nbytes
         self._position += size
@@ -37,10 +71,14 @@ class ObjectOutput:
 
     def close(self) -> None:
         if not self.closed:
-            with self._explained():
-                self._writer.close()
+            try:
+                with self._asking():
+                    self._writer.close()
+            finally:
+                self._ended.set()
 
     def abort(self) -> None:
+        self._ended.set()
         if not self.closed:
             self._writer.__exit__(RuntimeError, RuntimeError("aborted"), None)
 

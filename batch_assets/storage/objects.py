@@ -172,8 +172,13 @@ class ObjectStorage:
 
     def open_output(self, path: str) -> Output:
         # The parts of an upload cannot be asked for again from here: obstore itself goes on trying.
-        patient = self._bucket_at.patient
-        return ObjectOutput(patient, self._path(path), functools.partial(self._explained, path))
+        patient, uri = self._bucket_at.patient, f"{self._bucket}/{self._path(path)}"
+        return ObjectOutput(
+            patient,
+            self._path(path),
+            functools.partial(self._explained, path),
+            lambda waited: self._reach.say(f"{uri}: no answer for {waited:,.0f} s; trying again"),
+        )
 
     def info(self, path: str) -> FileInfo | None:
         import obstore

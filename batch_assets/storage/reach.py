@@ -55,7 +55,7 @@ class Reach:
 
         `explained` puts an error in words. Raises what is wrong at once, LastingStorageError for what stays away.
         """
-        patience = Patience(self._say, AWAY_SECONDS if self.answered else FIRST_ANSWER_SECONDS)
+        patience = Patience(self.say, AWAY_SECONDS if self.answered else FIRST_ANSWER_SECONDS)
         while True:
             try:
                 made = call()
@@ -96,7 +96,7 @@ class Reach:
         self.renew()
         return StorageError(str(told))
 
-    def _say(self, sentence: str) -> None:
+    def say(self, sentence: str) -> None:
         """Once for all threads that wait for this store; nothing while it may never have been there."""
         with self._lock:
             now = time.monotonic()

@@ -8,10 +8,14 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from batch_assets.executors.bedrock.account import BedrockAccount
 from batch_assets.ledger.states import State
 from batch_assets.notifications.base import Notification
+from batch_assets.orchestration.driver import Driver
 from batch_assets.orchestration.metadata import COLLECT_TAG, PIPELINE_TAG
 from batch_assets.orchestration.partitions import RANGE_END, RANGE_START
+from batch_assets.storage import open_storage
+from batch_assets_tests.object_store import Fault, WayToStore, first
 from batch_assets_tests.orchestration.deployments import (
     Deployment,
     deploy,
@@ -202,3 +206,18 @@ def test_a_service_that_is_silent_fails_no_tick(deployed: Callable[..., Any]) ->
     assert "does not answer" in str(tick.skip_reason)
     rehearsal.change(calls={"server_errors": 0})
     tick_until(deployment, lambda _: all_ended(deployment))
+
+
+def test_the_command_waits_for_a_store_while_it_uploads_and_while_it_collects(
+    tmp_path: Path, deployed: Callable[..., tuple[Deployment, Rehearsal]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment, rehearsal = deployed()
+    uploading, collecting = (first(12, Fault.REFUSED, "HEAD"), first(12, Fault.REFUSED, "GET", ".out"))
+    with WayToStore(rehearsal.server.endpoint, lambda *asked: None) as way:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", way.url)
+        assert open_storage(f"s3://{rehearsal.bucket}/staging").info("nothing") is None  # it answers
+        way.fault = lambda *asked: uploading(*asked) or collecting(*asked)
+        [settings] = deployment.pipelines
+        Driver(settings, deployment.instance, deployment.ledger, BedrockAccount()).embed()
+    assert len(way.met) == 24
+    assert {(row.state, row.attempt) for row in deployment.ledger.shards("texts")} == {(State.COLLECTED, 1)}
