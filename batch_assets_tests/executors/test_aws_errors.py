@@ -43,7 +43,10 @@ def refusal(code: str, status: int, message: str = "", headers: dict[str, str] |
         ("AccessDeniedException", "not authorized to perform: kms:Decrypt on k", "the KMS key"),
     ],
 )
-def test_the_step_fits_what_was_said(asked: str, code: str, message: str, step: str) -> None:
+def test_the_step_fits_what_was_said(
+    asked: str, code: str, message: str, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody renews this one")
     error = ASKED[asked](refusal(code, 400, message))
     assert isinstance(error, SubmissionRefused)
     said, _, advice = str(error).partition(f"{code}: {message}; ")

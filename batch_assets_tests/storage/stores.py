@@ -204,4 +204,6 @@ def lead_to(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("batch_assets.storage.objects._RETRY", {"max_retries": 0})
+    # Nothing is waited for.
+    monkeypatch.setattr("batch_assets.storage.reach.FIRST_ANSWER_SECONDS", 0.0)
+    monkeypatch.setattr("batch_assets.storage.reach.AWAY_SECONDS", 0.0)

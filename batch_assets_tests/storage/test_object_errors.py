@@ -4,7 +4,13 @@ from collections.abc import Callable
 
 import pytest
 
-from batch_assets.errors import BatchAssetsError, ConfigurationError, LastingStorageError, StorageError
+from batch_assets.errors import (
+    BatchAssetsError,
+    ConfigurationError,
+    CredentialsRefused,
+    LastingStorageError,
+    StorageError,
+)
 from batch_assets.storage import Storage, open_storage
 from batch_assets_tests.storage.stores import Store, Told, fault
 
@@ -32,7 +38,7 @@ REFUSALS = [
     (403, "AccessDenied", "not authorized to perform: kms:Decrypt on it", ConfigurationError, "kms:GenerateDataKey"),
     (403, "AccessDenied", "Access Denied", ConfigurationError, "allow s3:ListBucket"),
     (403, "InvalidObjectState", "The storage class forbids it", LastingStorageError, "archived; restore it"),
-    (400, "ExpiredToken", "The token is old", ConfigurationError, "renew"),
+    (400, "ExpiredToken", "The token is old", CredentialsRefused, "renew"),
     (400, "InvalidRequest", "Content-MD5 OR x-amz-checksum- is required", ConfigurationError, "CHECKSUM_ALGORITHM"),
     (400, "AuthorizationHeaderMalformed", "expecting 'eu-west-1'", ConfigurationError, "AWS_REGION"),
     (400, "OddRequest", "5 &lt; 6", LastingStorageError, "refuses this request"),
@@ -51,7 +57,9 @@ def test_code_and_message_come_before_the_step(
     store.refuse = lambda asked: fault(status, code, message)
     with pytest.raises(kind) as refused:
         ACTS[act](open_storage("s3://bucket/root"))
-    assert type(refused.value) is kind
+    # What has been waited for in vain says so, and what it was that may pass.
+    met = refused.value.__cause__ if isinstance(refused.value.__cause__, BatchAssetsError) else refused.value
+    assert type(met) is kind
     text = str(refused.value)
     assert text.startswith("s3://bucket/root")
     if status < 500 or act not in ("info", "stream", "open_input"):
