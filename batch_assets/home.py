@@ -7,13 +7,32 @@ root is `paths.py`'s business.
 import os
 from pathlib import Path
 
+from batch_assets.errors import ConfigurationError
+
 
 def dagster_home() -> Path:
-    """`$DAGSTER_HOME`, else `.dagster` beside a workspace.yaml here or above, else `~/.batch-assets`."""
+    """`$DAGSTER_HOME`, else `.dagster` beside a workspace.yaml here or above, else `~/.batch-assets`.
+
+    Raises ConfigurationError where it would lie in the user's own folder, and there is none.
+    """
     if home := os.environ.get("DAGSTER_HOME"):
-        return Path(home).expanduser().absolute()
+        return Path(expand_user(home)).absolute()
     project = project_root(Path.cwd())
-    return project / ".dagster" if project else Path.home() / ".batch-assets"
+    return project / ".dagster" if project else Path(expand_user("~/.batch-assets"))
+
+
+def expand_user(path: str) -> str:
+    """`path` with the user's own folder in place of a `~` before it.
+
+    Raises ConfigurationError where there is none, as in a container whose user nobody knows.
+    """
+    found = os.path.expanduser(path)
+    if path.split("/", 1)[0] == "~" and (found == path or os.environ.get("HOME") == ""):
+        raise ConfigurationError(
+            f"{path!r}: user {os.getuid()} has no folder of its own, and HOME is not set; set HOME or, for what this "
+            "deployment keeps, DAGSTER_HOME to a folder that it may write"
+        )
+    return found
 
 
 def project_root(start: Path) -> Path | None:

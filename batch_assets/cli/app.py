@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import typer
@@ -44,8 +45,8 @@ def run_command() -> int:
     handler.setFormatter(_OneLine("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("batch_assets.control.planning").setLevel(logging.INFO)
-    home = f"home: {dagster_home()}  ledger: {without_password(ledger_url())}"
-    errors.print(home, markup=False, soft_wrap=True)
+    home, ledger = _told(dagster_home), _told(lambda: without_password(ledger_url()))
+    errors.print(f"home: {home}  ledger: {ledger}", markup=False, soft_wrap=True)
     try:
         code: Any = app(
             args=[_dashed(argument) for argument in sys.argv[1:]],
@@ -63,9 +64,7 @@ def run_command() -> int:
         code = _say(str(error), exit_codes.NOTHING_PUBLISHED)
     except DBAPIError as error:
         said = " ".join(str(error.orig).split())
-        text = (
-            f"a database of this deployment ({dagster_home()}, or the ledger): {said}; mend that, then go on"
-        )
+        text = f"a database of this deployment ({home}, or the ledger): {said}; mend that, then go on"
         code = _say(text, exit_codes.NOTHING_PUBLISHED)
     except Exception as error:
         usage = getattr(error, "format_message", None)  # typer keeps its exceptions' classes to itself
@@ -73,6 +72,14 @@ def run_command() -> int:
             raise
         code = _say(usage(), exit_codes.USAGE)
     return int(code or 0)
+
+
+def _told(place: Callable[[], object]) -> str:
+    """Where it is; a verb that needs it says why there is none, and `--help` needs none."""
+    try:
+        return str(place())
+    except ConfigurationError:
+        return "none"
 
 
 def _say(error: str, code: int) -> int:

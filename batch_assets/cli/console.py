@@ -40,6 +40,11 @@ def open_ledger() -> Ledger:
     return Ledger.open(ledger_url())
 
 
+def look_at_ledger() -> Ledger:
+    """The same for verbs that change nothing in it: where it cannot be written it is only read."""
+    return Ledger.look(ledger_url())
+
+
 def emit(line: str) -> None:
     """One line of results, however wide the terminal is."""
     print(plain_text(line), flush=True)

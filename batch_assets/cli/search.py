@@ -9,7 +9,7 @@ import numpy.typing as npt
 import typer
 
 from batch_assets.cli import options
-from batch_assets.cli.console import errors, open_ledger, out
+from batch_assets.cli.console import errors, look_at_ledger, out
 from batch_assets.cli.target import find_pipeline
 from batch_assets.encoders.weights import is_user_model
 from batch_assets.errors import ConfigurationError
@@ -40,7 +40,7 @@ def search(
     allow_private_addresses: options.AllowPrivateAddresses = False,
 ) -> None:
     """Show the published records whose vectors are nearest to that of a text, or of an image."""
-    ledger = open_ledger()
+    ledger = look_at_ledger()
     settings = find_pipeline(pipeline, ledger, defs, Permissions(trust_remote_code, allow_private_addresses))
     storage = open_storage(settings.output.root)
     # Both before the model is loaded, which takes a while.

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from batch_assets.cli import options
-from batch_assets.cli.console import emit_json, open_ledger, out
+from batch_assets.cli.console import emit_json, look_at_ledger, out
 from batch_assets.cli.target import find_pipeline
 from batch_assets.control.status import Status, read_status
 
@@ -22,7 +22,7 @@ def status(
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Show how far a pipeline is."""
-    ledger = open_ledger()
+    ledger = look_at_ledger()
     found = read_status(find_pipeline(pipeline, ledger, defs, executor_acts=False, as_it_ran=True), ledger)
     if json:
         values = asdict(found)

@@ -3,7 +3,7 @@
 import typer
 
 from batch_assets.cli import exit_codes, options
-from batch_assets.cli.console import emit, errors, open_ledger
+from batch_assets.cli.console import emit, errors, look_at_ledger
 from batch_assets.cli.target import find_pipeline
 from batch_assets.merge.verification import verify as verify_root
 from batch_assets.storage import open_storage
@@ -11,7 +11,7 @@ from batch_assets.storage import open_storage
 
 def verify(pipeline: options.Target, defs: options.Defs = None) -> None:
     """Recount a pipeline's records in its files and check every digest."""
-    ledger = open_ledger()
+    ledger = look_at_ledger()
     settings = find_pipeline(pipeline, ledger, defs, executor_acts=False, as_it_ran=True)
     report = verify_root(open_storage(settings.output.root))
     for problem in report.problems:

@@ -16,6 +16,7 @@ from batch_assets.components.documents import read_documents
 from batch_assets.components.project_folder import project_folder
 from batch_assets.components.templates import render
 from batch_assets.errors import ConfigurationError
+from batch_assets.home import expand_user
 from batch_assets.plain_text import quoted
 from batch_assets.settings.pipeline import PipelineSettings, parse_pipeline
 from batch_assets.settings.source import SHARDS_SCHEME
@@ -168,9 +169,9 @@ def declarations(file: Path) -> list[Any]:
 
 
 def _absolute(uri: str, base: Path, where: str) -> str:
-    if "://" not in uri:
-        return os.path.normpath(base / os.path.expanduser(uri)) + ("/" if uri.endswith("/") else "")
     try:
+        if "://" not in uri:
+            return os.path.normpath(base / expand_user(uri)) + ("/" if uri.endswith("/") else "")
         normalize_uri(uri)
     except ConfigurationError as error:
         raise ConfigurationError(f"{where}: {error}") from None

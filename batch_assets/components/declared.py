@@ -14,6 +14,7 @@ from batch_assets.components.attributes import declarations, folder_name, parse_
 from batch_assets.components.documents import read_text
 from batch_assets.components.project_folder import defs_of_project
 from batch_assets.errors import BatchAssetsError, ConfigurationError
+from batch_assets.home import expand_user
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.storage import normalize_uri, real_uri
 
@@ -126,7 +127,7 @@ def shared_roots(pipelines: Iterable[tuple[PipelineSettings, Path]]) -> list[str
 def defs_folder(given: str | None) -> Path:
     """`given` (--defs), else `$BATCH_ASSETS_DEFS`, else that of the project here or above, else the package's own."""
     named = given or os.environ.get("BATCH_ASSETS_DEFS") or defs_of_project(Path.cwd())
-    folder = Path(named or DEFAULT_DEFS).expanduser().absolute()
+    folder = Path(expand_user(str(named or DEFAULT_DEFS))).absolute()
     if not folder.is_dir():
         raise ConfigurationError(f"defs folder {folder} does not exist; name another by --defs")
     return folder

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import importlib.util
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ def locate_model(model: ModelSettings) -> Path:
     local cache where there is no network). Raises ModelError; also for a user's own model that
     is not trusted.
     """
-    folder = Path(model.id).expanduser()
+    folder = Path(os.path.expanduser(model.id))
     if folder.is_dir():
         if model.revision is not None:
             raise ModelError(
@@ -88,12 +89,12 @@ def weight_bytes(model: ModelSettings) -> int:
 
 def is_local(model: ModelSettings) -> bool:
     """Whether `model` names a directory of this machine: then its name says nothing about its content."""
-    return Path(model.id).expanduser().is_dir()
+    return os.path.isdir(os.path.expanduser(model.id))
 
 
 def is_user_model(model: ModelSettings) -> bool:
     """Whether `model` names a local directory whose model.py has a ModelImpl (see `user_model.py`)."""
-    file = Path(model.id).expanduser() / MODEL_FILE
+    file = Path(os.path.expanduser(model.id)) / MODEL_FILE
     return file.is_file() and re.search(rb"\bModelImpl\b", file.read_bytes()) is not None
 
 

@@ -49,7 +49,7 @@ class Database:
     def __init__(self, url: str, *, read_only: bool = False) -> None:
         """Raises ConfigurationError for a URL that can never work; connects to nothing yet.
 
-        `read_only` leaves the SQLite file as it is, its journal mode too, and makes none.
+        `read_only` leaves the SQLite file as it is, its journal mode too, and makes none: what is not there is empty.
         """
         parsed = parse_url(url)
         self.url_shown = shown(parsed)

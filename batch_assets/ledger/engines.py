@@ -54,7 +54,15 @@ def _demand_locks(folder: Path) -> None:
 
 
 def _sqlite_reader(url: sa.URL) -> sa.Engine:
-    uri = Path(str(url.database)).as_uri() + "?mode=ro"
+    file = Path(str(url.database))
+    if not file.exists():  # an empty one, in memory, for all threads
+        return sa.create_engine(
+            "sqlite://", poolclass=sa.StaticPool, connect_args={"check_same_thread": False}
+        )
+    uri = file.as_uri() + "?mode=ro"
+    # SQLite keeps two more files beside it while anybody has it open: where it can neither find nor make them, nobody.
+    if not os.access(file.parent, os.W_OK) and not file.with_name(file.name + "-wal").exists():
+        uri += "&immutable=1"
     return sa.create_engine("sqlite://", creator=lambda: sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS))
 
 

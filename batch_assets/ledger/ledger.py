@@ -25,6 +25,7 @@ from batch_assets.ledger.recovery import Recovery
 from batch_assets.ledger.scopes import Scopes
 from batch_assets.ledger.submissions import Submissions
 from batch_assets.ledger.triggers import Triggers
+from batch_assets.ledger.urls import is_writable
 
 
 class Ledger(
@@ -54,17 +55,22 @@ class Ledger(
         LedgerAway where it was waited for in vain. `clock` gives unix seconds, by which leases
         expire: by default the database server's, or else this machine's.
         """
-        database = Database(url)
-        try:
-            migrate(database)
-        except LedgerAway:
-            raise
-        except LedgerError as error:
-            raise ConfigurationError(str(error)) from error
+        database = _migrated(Database(url))
         database.keep_receipts()
         ledger = cls(database, clock or database.now)
         ledger.shorten_leases()
         return ledger
+
+    @classmethod
+    def look(cls, url: str) -> "Ledger":
+        """Open the ledger at `url` to read it alone: nothing is made, and it may lie where nothing can be written.
+
+        One that nobody has made yet is empty. ConfigurationError where it cannot be read.
+        """
+        if is_writable(url):
+            return cls.open(url)
+        database = _migrated(Database(url, read_only=True))
+        return cls(database, database.now)
 
     @property
     def url_shown(self) -> str:
@@ -74,3 +80,14 @@ class Ledger(
     def dispose(self) -> None:
         """Close the connections; a later call opens new ones."""
         self._database.dispose()
+
+
+def _migrated(database: Database) -> Database:
+    """The same, brought up to date. Raises LedgerAway, or ConfigurationError where that cannot be done."""
+    try:
+        migrate(database)
+    except LedgerAway:
+        raise
+    except LedgerError as error:
+        raise ConfigurationError(str(error)) from error
+    return database

@@ -3,6 +3,7 @@
 How a database is connected to by it is in `engines.py`.
 """
 
+import os
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -41,6 +42,15 @@ def is_there(url: str) -> bool:
     """
     parsed = parse_url(url)
     return parsed.get_backend_name() != "sqlite" or Path(str(parsed.database)).exists()
+
+
+def is_writable(url: str) -> bool:
+    """Whether there is a ledger at `url` that this process may write, as far as its files tell."""
+    parsed = parse_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return True
+    file = Path(str(parsed.database))
+    return os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)
 
 
 def without_password(url: str) -> str:

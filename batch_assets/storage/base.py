@@ -11,6 +11,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from batch_assets.errors import ConfigurationError, LastingStorageError
+from batch_assets.home import expand_user
 
 OBJECT_SCHEMES = ("s3", "gs", "az")
 CHUNK_BYTES = 8 * 2**20
@@ -119,7 +120,7 @@ class Storage(Protocol):
 def normalize_uri(uri: str) -> str:
     """The one spelling of a URI: local paths absolute and bare, no slash at the end.
 
-    Raises ConfigurationError for a scheme that no storage serves, and for what is not UTF-8.
+    Raises ConfigurationError for a scheme that no storage serves, for what is not UTF-8, and for a `~` that is nowhere.
     """
     try:
         uri.encode()
@@ -129,7 +130,7 @@ def normalize_uri(uri: str) -> str:
         ) from None
     match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", uri)
     if match is None:
-        return os.path.abspath(os.path.expanduser(uri))
+        return os.path.abspath(expand_user(uri))
     scheme = match[1].lower()
     if scheme == "file":
         host, slash, path = uri[match.end() :].partition("/")

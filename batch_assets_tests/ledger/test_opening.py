@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from batch_assets.errors import ConfigurationError
-from batch_assets.ledger import migrations, patience, schema
+from batch_assets.errors import ConfigurationError, LedgerError
+from batch_assets.ledger import engines, migrations, patience, schema
 from batch_assets.ledger.database import Database
 from batch_assets.ledger.known_roots import known_roots
 from batch_assets.ledger.ledger import Ledger
@@ -62,6 +62,34 @@ def test_who_asks_for_roots_makes_no_table(url: str, opened: Opened) -> None:
     ledger = opened(url)
     ledger.attach("texts", "s3://bucket/out", 1)
     assert known_roots(url) == {"texts": "s3://bucket/out"}
+
+
+@pytest.mark.parametrize("in_use", [False, True])
+def test_a_ledger_that_cannot_be_written_can_be_looked_at(
+    tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch, in_use: bool
+) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    writing = opened(url)
+    writing.attach("texts", "s3://bucket/out", 1)
+    if not in_use:
+        writing.dispose()
+    before = sorted((file.name, file.stat().st_size) for file in tmp_path.iterdir())
+    monkeypatch.setattr(engines.os, "access", lambda path, mode: False)
+    looking = Ledger.look(url)
+    assert [row.root for row in looking.pipelines()] == ["s3://bucket/out"]
+    assert looking.counts("texts") == {} and looking.pipeline("none") is None
+    with pytest.raises(LedgerError, match="readonly"):
+        looking.stop("texts")
+    looking.dispose()
+    assert known_roots(url) == {"texts": "s3://bucket/out"}
+    assert sorted((file.name, file.stat().st_size) for file in tmp_path.iterdir()) == before
+
+
+def test_a_ledger_that_nobody_has_made_is_empty_for_who_looks(tmp_path: Path) -> None:
+    looking = Ledger.look(f"sqlite:///{tmp_path}/none/ledger.db")
+    with ThreadPoolExecutor() as pool:
+        assert list(pool.map(lambda _: looking.pipelines(), range(3))) == [[], [], []]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_ledger_of_the_first_version_is_upgraded(tmp_path: Path, opened: Opened) -> None:
