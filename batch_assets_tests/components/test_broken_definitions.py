@@ -56,7 +56,7 @@ def test_a_broken_pipeline_shows_itself_beside_the_others(
     # Its partitions stay what they were, so that a backfill that is under way says what is wrong.
     partitions = broken[1].partitions_def
     assert isinstance(partitions, dg.DynamicPartitionsDefinition) and partitions.name == f"{shown}_shards"
-    assert len(found.sensors or ()) == 4
+    assert len(list(found.sensors or ())) == 4
     assert [schedule.name for schedule in found.schedules or ()] == ["good_schedule"]
     assert str(file) in why_it_fails(found, shown)
 
