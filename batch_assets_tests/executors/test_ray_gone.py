@@ -12,6 +12,7 @@ from batch_assets.executors.ray import cluster as cluster_module
 from batch_assets.executors.ray import shared as shared_module
 from batch_assets.executors.ray.cluster import RETURN_SECONDS, RayCluster
 from batch_assets.executors.ray.connection import Connection
+from batch_assets.executors.ray.deaths import deaths_explained
 from batch_assets.executors.ray.pool import LOADING_SECONDS, ROOM_SECONDS, WorkerPool
 from batch_assets.executors.ray.pulse import (
     SILENT_SECONDS,
@@ -312,3 +313,26 @@ def test_without_its_control_store_no_other_is_joined(
     with pytest.raises(ClusterLost, match="can join no other"):
         RayCluster().pool(settings)
     assert rays.joined == [None]
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError("reset by peer"), OSError("Broken pipe")])
+def test_a_connection_that_breaks_says_nothing_about_the_shard(
+    error: OSError,
+) -> None:
+    """What `ray.wait` raises where the raylet dies while it is asked, before anybody has seen that it is gone."""
+    for pulse in (Pulse(alive), Pulse(raising(Gone("its raylet on this machine has ended")))):
+        with pytest.raises(WorkerDied) as died, deaths_explained(pulse, None):
+            raise error
+        assert died.value.machine_lost
+
+
+def test_what_an_old_reference_meets_on_the_next_ray_says_nothing_about_the_shard() -> None:
+    pulse = Pulse(alive)
+    with pytest.raises(ValueError, match="owner is unknown"), deaths_explained(pulse, None):
+        raise ValueError("owner is unknown")
+    pulse.gone = Gone("its raylet on this machine has ended")
+    with pytest.raises(WorkerDied) as died, deaths_explained(pulse, None):
+        raise ValueError("owner is unknown")
+    assert died.value.machine_lost
+    with pytest.raises(Cancelled), deaths_explained(pulse, None):
+        raise Cancelled

@@ -21,7 +21,10 @@ def deaths_explained(pulse: Pulse, loaded: Loaded | None) -> Iterator[None]:
         yield
     except RayTaskError as error:
         raise error.cause from error
-    except (RayError, ConnectionError) as error:  # a client that lost its cluster raises the latter
+    except (
+        RayError,
+        OSError,
+    ) as error:  # the latter: a connection to it breaks
         pulse.look_now()
         raise explain_death(error, loaded) from error
     except Exception as error:
@@ -65,6 +68,6 @@ def _is_alive(node: str) -> bool:
 
     try:
         nodes = answer_within(ANSWER_SECONDS, ray.nodes)
-    except (TimeoutError, ConnectionError):
+    except OSError:  # TimeoutError among them
         return False
     return any(each["NodeID"] == node and each["Alive"] for each in nodes)
