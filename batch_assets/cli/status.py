@@ -48,6 +48,8 @@ def _table(found: Status) -> Table:
     if found.records_per_second:
         rate = found.records_per_second
         table.add_row("speed", f"{rate:,.0f} records/s over the last shards, {rate * 3600:,.0f} an hour")
+    if found.unreadable:
+        table.add_row("left out", found.unreadable)
     left = "unknown" if found.eta_seconds is None else f"{found.eta_seconds:,.0f} s"
     table.add_row("time left", left)
     table.add_row("published", found.version or "nothing yet")

@@ -29,6 +29,7 @@ from batch_assets.sharding.known import remember_known
 from batch_assets.sharding.plan import PlanResult
 from batch_assets.sharding.plan_files import write_plan
 from batch_assets.sharding.planner import plan_generation
+from batch_assets.sharding.unreadable import describe_unreadable, write_unreadable
 from batch_assets.sources.images import meta_name
 from batch_assets.sources.spool_files import Spools
 from batch_assets.storage import Storage, is_local
@@ -80,6 +81,8 @@ def plan_source(pipeline: Pipeline, *, replace: bool = False) -> PlanningResult:
             _remove(pipeline.storage, spools.written, folders)
         raise
     take_root(pipeline)
+    if not is_chained(pipeline.settings):
+        write_unreadable(pipeline.storage, results[0].unreadable)
     for result in (result for result in results if result.changes or is_chained(pipeline.settings)):
         # Another planner may have been first: what counts is what the root holds afterwards.
         write_plan(pipeline.storage, dataclasses.replace(result.summary, task=task), result.shards)
@@ -211,6 +214,7 @@ class _SpokenProgress:
 def describe(result: PlanResult, *, replace: bool) -> list[str]:
     """What a person should know of a planning round, a sentence each."""
     notes = [f"left out: {kind}" for kind in result.summary.left_out]
+    notes += [f"LEFT OUT: {describe_unreadable(result.unreadable)}"] if result.unreadable else []
     notes += result.notes
     for stored, source in result.summary.renamed.items():
         if stored != meta_name(source):  # which is the rule for images, and nothing to tell of each

@@ -14,6 +14,7 @@ from batch_assets.ledger.states import LIVE_SUBMISSION, State
 from batch_assets.merge.parity import read_parity
 from batch_assets.merge.publishing import open_current
 from batch_assets.settings.pipeline import PipelineSettings
+from batch_assets.sharding.unreadable import describe_unreadable, read_unreadable
 from batch_assets.storage import open_storage
 
 RECENT_SHARDS = 20
@@ -25,7 +26,8 @@ class Status:
     """What `status --json` prints; `accounting` is of the published version where there is one.
 
     `blocked` says why nothing more is submitted, `parity` what that check found of the published
-    version, None where it was not made. `records_per_second` is over the last shards;
+    version, None where it was not made; `unreadable`,
+    which source files were left out of the last plan. `records_per_second` is over the last shards;
     `eta_seconds` is None while no rate is known.
     """
 
@@ -43,6 +45,7 @@ class Status:
     accounting: Accounting
     blocked: str | None = None
     parity: str | None = None
+    unreadable: str | None = None
 
     @property
     def finished_records(self) -> int:
@@ -86,6 +89,7 @@ def read_status(settings: PipelineSettings, ledger: Ledger) -> Status:
         accounting=manifest.accounting if manifest else Accounting(**records),
         blocked=money.blocked if money is not None else None,
         parity=parity.sentence if parity else None,
+        unreadable=describe_unreadable(unreadable) if (unreadable := read_unreadable(storage)) else None,
     )
 
 

@@ -10,6 +10,7 @@ from itertools import islice
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.opening import file_rules
 from batch_assets.sharding.planner import source_uri
+from batch_assets.sharding.unreadable import read_unreadable, versions
 from batch_assets.sources.foreign import FileRules, is_metadata, roots_around
 from batch_assets.sources.formats import is_of_format
 from batch_assets.sources.image_listing import PlannedImage
@@ -17,7 +18,7 @@ from batch_assets.sources.listing import list_source, locate
 from batch_assets.sources.tables.markers import TABLE_FORMATS, is_table, table_at
 from batch_assets.sources.tables.reading import table_version
 from batch_assets.sources.visibility import excluding, visible
-from batch_assets.storage import FileInfo, Storage
+from batch_assets.storage import FileInfo, Storage, open_storage
 
 FILES_PER_PAGE = 1_000
 _VERSION = "\0version "  # a cursor that begins so is no path
@@ -78,6 +79,9 @@ def compare_source(
     }
     known = planned(after, last)
     new = [info for path, info in found.items() if path not in known] if not full else []
+    if new:
+        left_out = versions(read_unreadable(open_storage(settings.output.root)))
+        new = [info for info in new if left_out.get(info.path) != info.version]
     if location.single is None:
         new = _records(new, storage, file_rules(settings))
     return SourceChanges(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from batch_assets.embeddings.schema import Task
+from batch_assets.sharding.unreadable import Unreadable
 from batch_assets.sources.base import Segment, SourceFile
 from batch_assets.sources.column_kinds import Column
 from batch_assets.sources.record_ids import NO_IDS, IdCount, IdCounter
@@ -91,7 +92,7 @@ class PlanResult:
     say what a person should know of the files' contents, `merged` has the columns' types beside the
     generation before. `ids` are those of the records that this generation reads, rejected ones among
     them. `table_version` is the table's that was looked at, of which nothing new is planned where it
-    `waits`.
+    `waits`. `unreadable` are files that are left out, since nothing can be made of them.
     """
 
     summary: PlanSummary
@@ -105,6 +106,7 @@ class PlanResult:
     counter: IdCounter | None = None
     table_version: str | None = None
     waits: bool = False
+    unreadable: Sequence[Unreadable] = ()
 
     @property
     def changes(self) -> bool:

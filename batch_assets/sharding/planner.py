@@ -16,8 +16,9 @@ from batch_assets.settings.source import UNIQUE
 from batch_assets.sharding.known import KnownSource, read_known
 from batch_assets.sharding.opening import file_rules
 from batch_assets.sharding.plan import PlannedTable, PlanResult, PlanSummary, Shard
-from batch_assets.sharding.source_walk import SourceWalk
+from batch_assets.sharding.source_walk import Halfway, SourceWalk
 from batch_assets.sharding.unique_ids import refuse_ids
+from batch_assets.sharding.unreadable import Unreadable, describe_unreadable
 from batch_assets.sources.base import SourceFile
 from batch_assets.sources.columns import ColumnScan
 from batch_assets.sources.hive import HivePartitions, find_partitions
@@ -26,7 +27,7 @@ from batch_assets.sources.shards import normalize_source
 from batch_assets.sources.spool_files import Spools
 from batch_assets.sources.tables.markers import NAMES, TABLE_FORMATS
 from batch_assets.sources.tables.snapshot import TableSnapshot, write_table_files
-from batch_assets.storage import Storage
+from batch_assets.storage import FileInfo, Storage
 
 
 def plan_generation(
@@ -45,9 +46,9 @@ def plan_generation(
     superseded: touched files are planned anew, and so are the other files' records in those
     shards. `on_progress` is told the source bytes done and to do.
 
-    Raises SourceError where the source has no files, a file cannot be read as a whole, or the
-    first plan would have no record; ConfigurationError where settings and source do not fit, ids that
-    are not unique among them.
+    A new file that cannot be read as a whole costs itself (`PlanResult.unreadable`). Raises SourceError
+    where the source has no files, none of them can be read, or the first plan would have no record;
+    ConfigurationError where settings and source do not fit, ids that are not unique among them.
     """
     uri = source_uri(settings)
     if min_records > settings.shards.records:
@@ -77,11 +78,22 @@ def plan_generation(
         # New rows beside old ones that the table has no more would be a version that never was.
         listing = replace_fields(listing, files=[info for info in listing.files if info.path in unchanged])
     partitions, told = _partitions(listing, known)
-    walk = SourceWalk(
-        settings, spools, listing, known, partitions, min_records=min_records, on_progress=on_progress
-    )
-    walk.plan(frozenset(touched if replace else ()), superseded)
+    passed_over: dict[str, Unreadable] = {}
+    while True:
+        walk = SourceWalk(
+            settings, spools, listing, known, partitions,
+            min_records=min_records, on_progress=on_progress, passed_over=passed_over,
+        )  # fmt: skip
+        try:
+            walk.plan(frozenset(touched if replace else ()), superseded)
+        except Halfway as error:
+            passed_over[error.file.path] = error.file
+            continue
+        break
     shards = walk.cutter.finish()
+    unreadable = [*walk.unreadable, *map(_misnamed, listing.misnamed)]
+    if unreadable and not shards and not walk.files and known.columns is None:
+        raise SourceError(unreadable[0].reason if len(unreadable) == 1 else describe_unreadable(unreadable))
     if known.columns is None and not shards:
         raise SourceError(
             f"{uri}: its {len(listing.files):,} files hold no records; there is nothing to embed"
@@ -122,7 +134,12 @@ def plan_generation(
         walk.ids,
         table.version if table is not None else None,
         waits,
+        unreadable,
     )
+
+
+def _misnamed(info: FileInfo) -> Unreadable:
+    return Unreadable(info.path, info.version, f"the name {info.path!r} is no UTF-8 (rename the file)")
 
 
 def _partitions(listing: Listing, known: KnownSource) -> tuple[HivePartitions, str | None]:

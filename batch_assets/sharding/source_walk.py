@@ -3,16 +3,18 @@
 Which files there are is told by the listing; what becomes of the result is in `planner.py`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from batch_assets.errors import UnreadableFile
 from batch_assets.settings.pipeline import FOLDER, PipelineSettings
 from batch_assets.settings.source import UNIQUE
 from batch_assets.sharding.cutting import ShardCutter
 from batch_assets.sharding.files_alike import FilesAlike
 from batch_assets.sharding.known import KnownSource
 from batch_assets.sharding.opening import column_scan, open_sources, text_columns
+from batch_assets.sharding.unreadable import Unreadable
 from batch_assets.sources.base import Segment, SourceFile, Stretch
 from batch_assets.sources.hive import HivePartitions
 from batch_assets.sources.listing import Listing
@@ -21,8 +23,19 @@ from batch_assets.sources.spool_files import Spools
 from batch_assets.storage import FileInfo
 
 
+class Halfway(Exception):
+    """A file could be read to some row, and no further."""
+
+    def __init__(self, file: Unreadable) -> None:
+        super().__init__(file.reason)
+        self.file = file
+
+
 class SourceWalk:
-    """One walk over the source's files."""
+    """One walk over the source's files. What cannot be read is left out, as is what is `passed_over`.
+
+    A file that turns out so in the middle has left its traces: Halfway is raised, and another walk passes it over.
+    """
 
     def __init__(
         self,
@@ -34,6 +47,7 @@ class SourceWalk:
         *,
         min_records: int,
         on_progress: Callable[[int, int], None] | None,
+        passed_over: Mapping[str, Unreadable],
     ) -> None:
         shards = settings.shards
         self.files: list[SourceFile] = []
@@ -57,11 +71,14 @@ class SourceWalk:
             by_folder=settings.merge_by == FOLDER,
         )
         self.alike = FilesAlike(known.columns or (), text_columns(settings), partitions.types)
+        self.unreadable: list[Unreadable] = []
+        self._passed_over = passed_over
         self._listing = listing
         self._known = known
         self._limit = settings.source.limit
         self._on_progress = on_progress
         self._total = self._done = 0
+        self._touched_by = ""
 
     def _split(self, segment: Segment, records: int) -> tuple[Segment, Segment]:
         return self.sources.of(segment.path).split(segment, records)
@@ -84,8 +101,10 @@ class SourceWalk:
                 self.cutter.add_segment(segment)
             if self._is_due(info, touched):
                 start = self._known.files.get(info.path) if info.path not in touched else None
-                if left is None or left > 0:
-                    taken = self._plan_file(info, start, left)
+                if info.path in self._passed_over:
+                    self.unreadable.append(self._passed_over[info.path])
+                elif left is None or left > 0:
+                    taken = self._plan_file_if_readable(info, start, left)
                     left = None if left is None else left - taken
             self._done += info.size
             self._tell(0)
@@ -114,6 +133,20 @@ class SourceWalk:
         if self._on_progress is not None:
             self._on_progress(min(self._done + byte, self._total), self._total)
 
+    def _plan_file_if_readable(self, info: FileInfo, start: SourceFile | None, left: int | None) -> int:
+        """The same; a file that cannot be read is left out, unless some of it is planned already."""
+        try:
+            return self._plan_file(info, start, left)
+        except UnreadableFile as error:
+            if info.path in self._known.files:
+                raise
+            found = Unreadable(info.path, info.version, str(error))
+            if self._touched_by == info.path:
+                raise Halfway(found) from error
+            self.columns.take_names()
+            self.unreadable.append(found)
+            return 0
+
     def _plan_file(self, info: FileInfo, start: SourceFile | None, left: int | None) -> int:
         """Cut one file, from where an earlier generation ended; returns the number of records taken."""
         source = self.sources.of(info.path)
@@ -125,6 +158,7 @@ class SourceWalk:
         self.cutter.begin(info.path, info.version, spool, row, byte)
         taken, complete = 0, True
         for stretch in source.scan(info, spool, row, byte, self.columns):
+            self._touched_by = info.path
             room = None if left is None else left - taken
             complete = room is None or len(stretch.rows) <= room
             rows, ends = stretch.rows[:room], stretch.ends[:room]

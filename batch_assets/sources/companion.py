@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from batch_assets.errors import SourceError
+from batch_assets.errors import UnreadableFile
 from batch_assets.sources.base import BATCH_RECORDS
 from batch_assets.sources.decoded import batch_bytes
 from batch_assets.sources.images import holds_files, is_made_of_files
@@ -57,7 +57,7 @@ class Companion:
             for _, batch in batches(parquet, reopen, names, BATCH_RECORDS, 0, parquet.metadata.num_rows):
                 size += batch_bytes(batch) + len(batch) * (_ROW_BYTES + batch.num_columns * _VALUE_BYTES)
                 if size > _MOST_BYTES:
-                    raise SourceError(
+                    raise UnreadableFile(
                         f"{join_uri(self._storage.uri, self._path)}: decodes to more than the {_MOST_BYTES:,} bytes of "
                         "metadata that are held in memory for a tar; split the tar and this file, or move it away"
                     )

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import orjson
 
-from batch_assets.errors import SourceError
+from batch_assets.errors import UnreadableFile
 from batch_assets.sources.base import Fault
 from batch_assets.sources.json_values import too_large
 from batch_assets.sources.lines import LineBlock, line_blocks, lines_of
@@ -29,7 +29,7 @@ def delimited_rows(chunks: Iterator[bytes], path: str, longest: int) -> Iterator
     for cells, raw in _rows(line_blocks(chunks, 0, longest), delimiter, longest):
         if names is None:
             if isinstance(cells, Fault):
-                raise SourceError(f"{path}: the first row must name the columns, but: {cells.message}")
+                raise UnreadableFile(f"{path}: the first row must name the columns, but: {cells.message}")
             names = _column_names(cells)
             continue
         line = cells if isinstance(cells, Fault) else _json_line(names, cells, raw, delimiter)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from batch_assets.errors import SourceError
+from batch_assets.errors import SourceError, UnreadableFile
 from batch_assets.storage import CHUNK_BYTES, Storage, VersionMismatch, join_uri
 
 _WINDOW = "requires too much memory"  # zstd's words: no damage
@@ -47,11 +47,11 @@ def touched(storage: Storage, path: str) -> SourceError:
     )
 
 
-def broken(storage: Storage, path: str, what: str, error: Exception) -> SourceError:
+def broken(storage: Storage, path: str, what: str, error: Exception) -> UnreadableFile:
     """The error for a file that is not what its name says."""
-    return SourceError(
+    return UnreadableFile(
         f"{join_uri(storage.uri, path)}: is no whole {what} file ({str(error).splitlines()[0]}); replace it, "
-        "or leave it out by a name that begins with '_'"
+        "or leave it out by source.exclude"
     )
 
 
@@ -71,7 +71,7 @@ def decompressed(storage: Storage, path: str, size: int, version: str) -> Iterat
                 yield data
     except OSError as error:
         if _WINDOW in str(error):
-            raise SourceError(
+            raise UnreadableFile(
                 f"{join_uri(storage.uri, path)}: needs more than 128 MiB of memory to be decompressed, as after "
                 "`zstd --long=28` or more; compress it anew with at most --long=27"
             ) from error

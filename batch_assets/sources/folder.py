@@ -28,6 +28,7 @@ class FolderContents:
     tables: dict[str, str] = field(default_factory=dict[str, str])
     others: Counter[str] = field(default_factory=Counter[str])
     images: set[str] = field(default_factory=set[str])
+    misnamed: list[FileInfo] = field(default_factory=list[FileInfo])
     hidden: list[str] = field(default_factory=list[str])
     excluded: list[str] = field(default_factory=list[str])
     metadata: list[str] = field(default_factory=list[str])
@@ -44,6 +45,9 @@ class FolderContents:
                 f"{len(self.hidden):,} files with a name or folder that begins with "
                 f"{' or '.join(map(repr, hiding(chosen)))}, such as {self.hidden[0]}"
             )
+        foreign = [info for info in self.misnamed if chosen is None or not is_of_format(info.path, chosen)]
+        if foreign:
+            left_out.append(f"{len(foreign):,} files whose name is no UTF-8, such as {foreign[0].path!r}")
         if self.excluded:
             left_out.append(f"{len(self.excluded):,} files by source.exclude, such as {self.excluded[0]}")
         left_out += [f"{folder}/, the output root of pipeline {name}" for folder, name in self.roots.items()]
@@ -62,7 +66,7 @@ def look(storage: Storage, format: str | None, leave_out: Sequence[str], rules: 
     infos = outside(storage.list(), storage, leave_out)
     kept = note_tables(excluding(infos, rules.exclude, seen.excluded), seen.tables)
     images: list[FileInfo] = []
-    for info in visible(kept, storage, [], seen.hidden, format):
+    for info in visible(kept, storage, [], seen.hidden, format, seen.misnamed):
         if (root := plan_folder(info.path)) is not None:
             plans.add(root)
         if format == "imagefolder":  # what stands beside an image belongs to it

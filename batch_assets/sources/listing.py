@@ -9,7 +9,7 @@ from batch_assets import paths
 from batch_assets.errors import ConfigurationError, SourceError
 from batch_assets.sources.folder import counted, look
 from batch_assets.sources.foreign import FileRules
-from batch_assets.sources.formats import COMPRESSED_TARS, EXTENSIONS, format_of
+from batch_assets.sources.formats import COMPRESSED_TARS, EXTENSIONS, format_of, is_of_format
 from batch_assets.sources.image_listing import TABLES, image_files, is_image, stem
 from batch_assets.sources.image_metadata import CAPTION, METADATA
 from batch_assets.sources.tables.markers import (
@@ -39,7 +39,8 @@ class Location:
 class Listing:
     """A source's files, ordered by path, and a sentence for each kind of file that was left out.
 
-    Of a table they are those of its current version, `table`.
+    `misnamed` are those of its format whose name is no UTF-8, which no plan can hold. Of a table they are
+    those of its current version, `table`.
     """
 
     location: Location
@@ -47,6 +48,7 @@ class Listing:
     files: Sequence[FileInfo]
     left_out: Sequence[str]
     table: TableSnapshot | None = None
+    misnamed: Sequence[FileInfo] = ()
 
 
 def locate(uri: str) -> Location:
@@ -104,7 +106,9 @@ def list_source(
     left_out = seen.told(chosen)
     if chosen is None or not files.get(chosen):
         raise _nothing_found(storage, format, seen.others, left_out)
-    return Listing(location, chosen, sorted(files[chosen], key=lambda info: info.path), left_out)
+    ordered = sorted(files[chosen], key=lambda info: info.path)
+    misnamed = [info for info in seen.misnamed if is_of_format(info.path, chosen)]
+    return Listing(location, chosen, ordered, left_out, misnamed=misnamed)
 
 
 def _list_table(location: Location, kind: str, format: str | None, rules: FileRules) -> Listing:

@@ -8,7 +8,7 @@ from itertools import chain, islice, repeat
 import numpy as np
 import pyarrow.parquet as pq
 
-from batch_assets.errors import SourceError
+from batch_assets.errors import UnreadableFile
 from batch_assets.sources.base import (
     BATCH_BYTES,
     BATCH_RECORDS,
@@ -196,7 +196,7 @@ class ParquetSource:
                 names = file.schema_arrow.names
                 if len(set(names)) < len(names):
                     twice = next(name for name in names if names.count(name) > 1)
-                    raise SourceError(
+                    raise UnreadableFile(
                         f"{self._storage.uri}/{path}: has two columns named {twice!r}; rename one"
                     )
                 yield file

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch_assets.errors import SourceError
+from batch_assets.errors import UnreadableFile
 from batch_assets.sources.files import broken
 from batch_assets.sources.parquet_batches import ARROW_LIMITS, Reopen
 from batch_assets.storage import Storage, join_uri, open_storage
@@ -64,7 +64,7 @@ def _int96_unit(uri: str, path: str, version: str, leaves: tuple[str, ...]) -> s
     """The unit that holds a file's INT96 timestamps, which have nanoseconds in any year: "us", or "ns" if need be.
 
     Spark, which writes most of them, knows microseconds only, and years that 64 bits of nanoseconds do not
-    reach. A whole file has one unit, for all of its segments. Raises SourceError where neither will do.
+    reach. A whole file has one unit, for all of its segments. Raises UnreadableFile where neither will do.
     """
     storage = open_storage(uri)
     files = [_open_as(unit, storage, path, None, ()) for unit in ("us", "ns")]
@@ -78,7 +78,7 @@ def _int96_unit(uri: str, path: str, version: str, leaves: tuple[str, ...]) -> s
                 finer |= bool((nanoseconds.to_numpy() - microseconds.to_numpy() * 1_000).any())
                 farther |= bool((abs(microseconds.to_numpy()) > _NANOSECONDS_REACH).any())
     if finer and farther:
-        raise SourceError(
+        raise UnreadableFile(
             f"{join_uri(uri, path)}: has INT96 timestamps ({', '.join(leaves)}), some with nanoseconds and some "
             "before 1678 or after 2261, which no type holds together; write the file anew without one of the two"
         )
@@ -107,9 +107,9 @@ def parquet_errors(storage: Storage, path: str) -> Iterator[None]:
     try:
         yield
     except ARROW_LIMITS as error:
-        raise SourceError(
+        raise UnreadableFile(
             f"{join_uri(storage.uri, path)}: cannot be decoded here ({str(error).splitlines()[0]}); write it anew "
-            "in common encodings and with smaller values, or leave it out by a name that begins with '_'"
+            "in common encodings and with smaller values, or leave it out by source.exclude"
         ) from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: of a column's name
         if isinstance(error, (FileNotFoundError, PermissionError)):

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from batch_assets.errors import SourceError
 from batch_assets.sources.foreign import matches
 from batch_assets.storage import FileInfo, Storage, normalize_uri, real_uri
 
@@ -28,8 +27,12 @@ def visible(
     leave_out: Sequence[str],
     hidden: list[str],
     format: str | None = None,
+    misnamed: list[FileInfo] | None = None,
 ) -> Iterator[FileInfo]:
-    """Drop output roots, and what is hidden by its name, which is appended to `hidden`."""
+    """Drop output roots, what is hidden by its name, which is appended to `hidden`, and what has no name in UTF-8.
+
+    The latter is appended to `misnamed`: no plan can be written of it.
+    """
     for info in outside(infos, storage, leave_out):
         if is_hidden(info.path, format):
             hidden.append(info.path)
@@ -37,7 +40,9 @@ def visible(
         try:
             info.path.encode()
         except UnicodeEncodeError:
-            raise SourceError(f"{storage.uri}: the file name {info.path!r} is no UTF-8; rename it") from None
+            if misnamed is not None:
+                misnamed.append(info)
+            continue
         yield info
 
 

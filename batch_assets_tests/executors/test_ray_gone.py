@@ -117,12 +117,12 @@ def test_whoever_waits_behind_one_that_works_waits_on(tmp_path: Path) -> None:
     pool = make_pool(tmp_path, clock)
     pool.size = 1
     working = StartingWorker(None, None, None, pool.pulse)
-    pool._lent.append(working)
+    pool._lent.append(working)  # pyright: ignore[reportPrivateUsage]
 
     def comes_back(seconds: float) -> None:
         clock.sleep(seconds)
         if clock.now > 2 * LOADING_SECONDS:
-            pool._put_back(working, alive=True)
+            pool._put_back(working, alive=True)  # pyright: ignore[reportPrivateUsage]
 
     pool.sleep = comes_back
     wait(pool)

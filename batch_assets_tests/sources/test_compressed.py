@@ -37,7 +37,7 @@ def test_a_damaged_file_stops_planning_and_leaves_nothing(tmp_path: Path, kind: 
         "rubbish behind": whole + b"rubbish",
     }[damage]
     (tmp_path / f"a{kind}").write_bytes(data)
-    with pytest.raises(SourceError, match=r"a\.jsonl.*leave it out by a name that begins with '_'"):
+    with pytest.raises(SourceError, match=r"a\.jsonl.*leave it out by source.exclude"):
         plan(tmp_path, tmp_path / "out")
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
 

@@ -98,9 +98,12 @@ def test_links_are_followed_but_not_round_in_circles(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_no_text(tmp_path: Path) -> None:
-    (tmp_path / os.fsdecode(b"\xff.jsonl")).write_bytes(b"{}")
-    with pytest.raises(SourceError, match="rename it"):
-        list_source(str(tmp_path), None)
+    for name in (b"\xff.jsonl", b"\xff.txt", b"a.jsonl"):
+        (tmp_path / os.fsdecode(name)).write_bytes(b"{}")
+    listing = list_source(str(tmp_path), None)
+    assert [info.path for info in listing.files] == ["a.jsonl"]
+    assert [os.fsencode(info.path) for info in listing.misnamed] == [b"\xff.jsonl"]
+    assert any("1 files whose name is no UTF-8" in told for told in listing.left_out)
 
 
 @pytest.mark.parametrize(

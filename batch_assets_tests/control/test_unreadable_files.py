@@ -1,0 +1,144 @@
+"""A file that cannot be read costs itself, and is taken in when it is mended."""
+
+import gzip
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batch_assets.control.housekeeping import read_source_news
+from batch_assets.control.pipeline import open_pipeline
+from batch_assets.control.planning import plan_source
+from batch_assets.control.status import read_status
+from batch_assets.errors import SourceError, StorageError
+from batch_assets.sources.parquet import ParquetSource
+from batch_assets_tests.command import published
+from batch_assets_tests.control.builders import make_settings, open_ledger, run
+from batch_assets_tests.fakes import FakeHost
+
+LINE = b'{"id": "%s", "text": "hello"}\n'
+
+
+def write_gzip(file: Path, *ids: str) -> bytes:
+    whole = gzip.compress(b"".join(LINE % name.encode() for name in ids))
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(whole)
+    return whole
+
+
+def write_parquet(file: Path, *ids: str) -> bytes:
+    file.parent.mkdir(exist_ok=True)
+    pq.write_table(pa.table({"id": ids, "text": ["hello"] * len(ids)}), file)
+    return file.read_bytes()
+
+
+def write_csv(file: Path, *ids: str) -> None:
+    file.write_text("".join(["id,text\n", *(f"{name},hello\n" for name in ids)]))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "write", "damage"),
+    [
+        ("jsonl.gz", write_gzip, lambda whole: whole[:-20]),
+        ("parquet", write_parquet, lambda _: b""),
+        ("parquet", write_parquet, lambda whole: whole[: len(whole) // 2]),
+        ("csv", write_csv, lambda _: b"\xff\xfe,\xff\n1,2\n"),
+    ],
+)
+def test_it_is_named_and_the_others_are_embedded_until_it_is_mended(
+    tmp_path: Path, suffix: str, write: Callable[..., object], damage: Callable[[bytes], bytes]
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a", "b", "c"):
+        write(folder / f"{name}.{suffix}", name)
+    bad = folder / f"b.{suffix}"
+    whole = bad.read_bytes()
+    bad.write_bytes(damage(whole))
+    settings = make_settings(tmp_path, source={"uri": str(folder), "id_column": "id"})
+    ledger, host = open_ledger(tmp_path), FakeHost()
+    pipeline = open_pipeline(settings, ledger, host.executor(settings))
+    notes = plan_source(pipeline).notes
+    assert any("LEFT OUT: 1 files cannot be read" in note and f"b.{suffix}" in note for note in notes), notes
+    run(settings, ledger, host)
+    assert published(tmp_path / "out")["record_id"].to_list() == ["a", "c"]
+    status = read_status(settings, ledger)
+    assert status.unreadable is not None and f"b.{suffix}" in status.unreadable
+    assert status.records == {"planned": 2, "embedded": 2, "rejected": 0, "failed": 0}
+    assert read_source_news(settings, ledger, None).new == [], "a sensor would plan it again and again"
+
+    bad.write_bytes(whole)
+    assert read_source_news(settings, ledger, None).new == [bad.name]
+    run(settings, ledger, host)
+    assert sorted(published(tmp_path / "out")["record_id"].to_list()) == ["a", "b", "c"]
+    assert read_status(settings, ledger).unreadable is None
+
+
+def test_one_that_can_be_read_only_half_leaves_no_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its ids lie in row groups, of which the later ones are damaged: found only on the way through it."""
+    folder = tmp_path / "in"
+    write_parquet(folder / "a.parquet", "a")
+    write_parquet(folder / "c.parquet", "c")
+    table = pa.table({"id": ["b1", "b2"], "text": ["hello"] * 2})
+    pq.write_table(table, folder / "b.parquet", row_group_size=1, compression="zstd", use_dictionary=False)
+    data = bytearray((folder / "b.parquet").read_bytes())
+    column = pq.ParquetFile(folder / "b.parquet").metadata.row_group(1).column(0)
+    first, size = column.data_page_offset, column.total_compressed_size
+    data[first : first + size] = b"\xff" * size
+    (folder / "b.parquet").write_bytes(data)
+    settings = make_settings(tmp_path, source={"uri": str(folder), "id_column": "id", "ids": "unique"})
+    ledger, host = open_ledger(tmp_path), FakeHost()
+    run(settings, ledger, host)
+    assert published(tmp_path / "out")["record_id"].to_list() == ["a", "c"]
+    assert "b.parquet" in str(read_status(settings, ledger).unreadable)
+
+
+def test_names_that_are_no_utf_8(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    write_gzip(folder / "a.jsonl.gz", "a")
+    (folder / os.fsdecode(b"caf\xe9.txt")).write_text("foreign")
+    settings = make_settings(tmp_path, source={"uri": str(folder), "id_column": "id"})
+    ledger, host = open_ledger(tmp_path), FakeHost()
+    pipeline = open_pipeline(settings, ledger, host.executor(settings))
+    notes = plan_source(pipeline).notes
+    assert any("1 files whose name is no UTF-8, such as" in note for note in notes), notes
+    assert read_status(settings, ledger).unreadable is None, "it would not have been read anyway"
+    write_gzip(folder / os.fsdecode(b"caf\xe9.jsonl.gz"), "b")
+    run(settings, ledger, host)
+    assert published(tmp_path / "out")["record_id"].to_list() == ["a"]
+    assert "no UTF-8" in str(read_status(settings, ledger).unreadable)
+    assert read_source_news(settings, ledger, None).new == []
+
+
+def test_where_none_can_be_read_nothing_is_planned(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    for name in ("a", "b"):
+        (folder / f"{name}.jsonl.gz").write_bytes(write_gzip(folder / f"{name}.jsonl.gz", name)[:-20])
+    settings, host = make_settings(tmp_path, source={"uri": str(folder)}), FakeHost()
+    pipeline = open_pipeline(settings, open_ledger(tmp_path), host.executor(settings))
+    with pytest.raises(SourceError, match=r"2 files cannot be read.*a\.jsonl\.gz.*b\.jsonl\.gz"):
+        plan_source(pipeline)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_store_that_does_not_answer_is_no_bad_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "in"
+    write_parquet(folder / "a.parquet", "a")
+    write_parquet(folder / "b.parquet", "b")
+    check = ParquetSource._check  # pyright: ignore[reportPrivateUsage]
+
+    def away(source: ParquetSource, path: str, version: str | None) -> None:
+        check(source, path, version)
+        if path == "b.parquet":
+            raise StorageError("the store does not answer")
+
+    monkeypatch.setattr(ParquetSource, "_check", away)
+    settings, host = make_settings(tmp_path, source={"uri": str(folder)}), FakeHost()
+    pipeline = open_pipeline(settings, open_ledger(tmp_path), host.executor(settings))
+    with pytest.raises(StorageError, match="does not answer"):
+        plan_source(pipeline)
