@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from batch_assets import paths
 from batch_assets.cli import exit_codes, options
 from batch_assets.cli.console import emit, errors, open_ledger
 from batch_assets.cli.progress import EmbeddingProgress
@@ -16,10 +17,12 @@ from batch_assets.components.declared import defs_folder
 from batch_assets.control.preflight import check_configuration, check_model
 from batch_assets.control.status import Status, read_status
 from batch_assets.embeddings.accounting import Accounting
+from batch_assets.embeddings.failure_reasons import most_common_reason
 from batch_assets.errors import BatchAssetsError, BudgetReached
 from batch_assets.executors.registry import ExecutorHost, create_host
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.settings.pipeline import PipelineSettings
+from batch_assets.storage import open_storage
 
 MANY_SHARDS = 2_000
 
@@ -85,11 +88,19 @@ def run_pipeline(
         return exit_codes.BUDGET_REACHED if isinstance(error, BudgetReached) else exit_codes.NOTHING_PUBLISHED
     after = read_status(settings, ledger)
     emit(f"published {after.version} under {settings.output.root}")
-    code = _exit_code(after, max_failed)
+    code = _exit_code(after, max_failed, settings)
     for sentence in found:
         code = exit_codes.PUBLISHED_WITH_FAULTS
         errors.print(
             f"{after.version} is published all the same: {sentence}",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+        )
+    if after.unreadable:
+        code = exit_codes.PUBLISHED_WITH_FAULTS
+        errors.print(
+            f"{after.version} is not whole: {after.unreadable}",
             style="yellow",
             markup=False,
             soft_wrap=True,
@@ -109,12 +120,17 @@ def advise_postgresql(shards: int, ledger: Ledger) -> None:
         )
 
 
-def _exit_code(status: Status, max_failed: float) -> int:
+def _exit_code(status: Status, max_failed: float, settings: PipelineSettings) -> int:
     bad = status.accounting.rejected + status.accounting.failed
     if bad / max(status.accounting.planned, 1) > max_failed:
+        reason = None
+        if status.version is not None:
+            storage, failures = open_storage(settings.output.root), paths.merged_failures(status.version)
+            reason = most_common_reason(storage, [failures])
+        why = f": {reason}" if reason is not None else ""
         errors.print(
             f"{bad} of {status.accounting.planned} records are rejected or failed, more than "
-            f"--max-failed {max_failed:g} allows; see failures.parquet",
+            f"--max-failed {max_failed:g} allows{why}; see failures.parquet",
             style="yellow",
             markup=False,
             soft_wrap=True,

@@ -6,7 +6,7 @@ from batch_assets.control.loop import Turn
 from batch_assets.control.pipeline import Pipeline, deferred
 from batch_assets.control.reconciler import BY_ORDER
 from batch_assets.control.worker_collection import worker_end
-from batch_assets.errors import BatchAssetsError
+from batch_assets.errors import AllRejected, BatchAssetsError
 from batch_assets.executors.deferred import Unanswered
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import JobRow, SubmissionRow
@@ -99,10 +99,14 @@ def tell_published(pipeline: Pipeline, manifest: Manifest, uri: str, notifiers: 
     _tell(pipeline, told, notifiers)
 
 
-def tell_blocked(pipeline: Pipeline, reason: str, notifiers: Iterable[Notifier]) -> None:
+def tell_blocked(pipeline: Pipeline, error: Exception, notifiers: Iterable[Notifier]) -> None:
     """Tell once that what there is now is not published, and why. Never fails."""
     row = pipeline.ledger.pipeline(pipeline.name)
-    _tell(pipeline, publishing_blocked(pipeline.name, row.revision if row else 0, reason), notifiers)
+    _tell(pipeline, _blocked(pipeline.name, row.revision if row else 0, error), notifiers)
+
+
+def _blocked(name: str, revision: int, error: Exception) -> Notification:
+    return publishing_blocked(name, revision, str(error), rejected=isinstance(error, AllRejected))
 
 
 def _tell(pipeline: Pipeline, notification: Notification, notifiers: Iterable[Notifier]) -> None:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from batch_assets.control.merge_time import refusal
 from batch_assets.control.pipeline import Pipeline
+from batch_assets.embeddings.failure_reasons import most_common_reason
 from batch_assets.embeddings.marker import read_marker
-from batch_assets.errors import AccountingError, NotReady
+from batch_assets.errors import AccountingError, AllRejected, NotReady
 from batch_assets.ledger.rows import ShardRow
 from batch_assets.ledger.states import State
 from batch_assets.merge.base import CheckOutcome, LeftOut, Manifest, MergeResult
@@ -24,6 +25,7 @@ from batch_assets.settings.source import UNIQUE, Ids, SourceSettings
 from batch_assets.sources.shards import RECORD_ID
 
 NAMED_IN_ERRORS = 5
+SHARDS_LOOKED_AT = 20
 MERGE_TRIES = 3
 logger = plain_logger(__name__)
 
@@ -203,7 +205,21 @@ def _refuse_too_many_failures(pipeline: Pipeline, rows: list[ShardRow]) -> None:
         )
     if not any(row.embedded for row in rows):
         rejected = sum(row.rejected for row in rows)
-        raise AccountingError(
-            f"none of {planned} records was embedded ({rejected} rejected, {failed} failed); nothing is published. "
-            "The shards' failures files say why"
+        none = f"none of {planned} records was embedded ({rejected} rejected, {failed} failed: "
+        none += f"{_reason(pipeline, rows)}); nothing is published. "
+        if failed:
+            raise AccountingError(
+                f"{none}Mend that, then `batch-assets retry {pipeline.name}` tries them again"
+            )
+        raise AllRejected(
+            f"{none}Rejected records are not tried again: mend the source, or the source's fields in the settings, "
+            f"then `batch-assets plan {pipeline.name} --replace` plans it anew, or name another output root"
         )
+
+
+def _reason(pipeline: Pipeline, rows: Sequence[ShardRow]) -> str:
+    """Why most records of the shards are bad, by a few of them."""
+    step = -(-len(rows) // SHARDS_LOOKED_AT) or 1
+    markers = (read_marker(pipeline.storage, row.key) for row in rows[::step])
+    files = [found[0].failures.path for found in markers if found is not None]
+    return most_common_reason(pipeline.storage, files) or "the shards' failures files are gone"

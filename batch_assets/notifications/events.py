@@ -100,15 +100,19 @@ def output_unexpected(pipeline: str, message: str) -> Notification:
     )
 
 
-def publishing_blocked(pipeline: str, revision: int, reason: str) -> Notification:
-    """A merge was made and may not be published; told once as long as nothing changes (the ledger's `revision`)."""
+def publishing_blocked(pipeline: str, revision: int, reason: str, *, rejected: bool = False) -> Notification:
+    """A merge was made and may not be published; told once as long as nothing changes (the ledger's `revision`).
+
+    Where all is `rejected`, which is final, trying again is no way out.
+    """
     return Notification(
         key=blocked_key(pipeline, revision),
         title=f"{pipeline}: publishing is blocked",
         happened=shorten(reason),
         meaning="What was published before stays as it is, and all that is embedded stays. The same data is not "
         "published until this is mended.",
-        command=f"batch-assets retry {pipeline} && batch-assets run {pipeline}",
+        command=f"batch-assets {'plan' if rejected else 'retry'} {pipeline}{' --replace' if rejected else ''}"
+        f" && batch-assets run {pipeline}",
         pipeline=pipeline,
         severity="error",
     )

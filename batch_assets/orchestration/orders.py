@@ -51,7 +51,7 @@ def publishing(context: dg.AssetExecutionContext, pipeline: Pipeline) -> Iterato
     try:
         yield
     except AccountingError as error:
-        tell_blocked(pipeline, str(error), notifiers_of(context))
+        tell_blocked(pipeline, error, notifiers_of(context))
         fail_orders(pipeline.ledger, pipeline.name, str(error))
         raise
 

@@ -1,5 +1,6 @@
 """What `batch-assets run` promises: rows in order, exit codes, the accounting line, nothing twice."""
 
+import gzip
 import json
 import os
 import shutil
@@ -235,3 +236,35 @@ def test_ended_before_it_has_begun_it_says_nothing_wrong(
     _, stderr = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode in (130, -signal.SIGTERM)  # the latter before our first line runs
     assert "Traceback" not in stderr
+
+
+def test_a_file_that_cannot_be_read_is_left_out_and_told(
+    machine: Machine, tmp_path: Path, tiny_model: Path
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a", "b"):
+        (folder / f"{name}.jsonl.gz").write_bytes(gzip.compress(b'{"text": " "}\n{"text": "x"}\n'))
+    (folder / "c.jsonl.gz").write_bytes((folder / "a.jsonl.gz").read_bytes()[:-9])
+    run = [
+        "run",
+        "--input",
+        folder,
+        "--output",
+        tmp_path / "out",
+        "--model",
+        tiny_model,
+        "--dtype",
+        "float32",
+    ]
+    result = machine.run(*run, "--max-failed", 0.5)
+    assert result.returncode == 3, result.stderr
+    assert "is not whole: 1 files cannot be read" in result.stderr and "c.jsonl.gz" in result.stderr
+    assert accounting_of(result) == (4, 2, 2, 0)
+    result = machine.run("status", tmp_path / "out")
+    assert "c.jsonl.gz" in "".join(result.stdout.split()), result.stdout  # the table wraps its lines
+    (folder / "c.jsonl.gz").unlink()
+    result = machine.run(*run)
+    assert result.returncode == 3, result.stderr
+    assert "all for empty_text, such as a.jsonl.gz, row 0: " in result.stderr
+    assert machine.run(*run, "--max-failed", 0.5).returncode == 0
