@@ -33,6 +33,8 @@ def status(
 
 def _table(found: Status) -> Table:
     table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column()
+    table.add_column(overflow="fold")  # a long name is broken, not cut off
     shards = ", ".join(f"{count:,} {state}" for state, count in found.shards.items()) or "none planned"
     table.add_row("pipeline", found.pipeline)
     table.add_row("generation", str(found.generation))
