@@ -15,6 +15,7 @@ from batch_assets.executors.deferred import Unanswered
 from batch_assets.ledger.states import State
 from batch_assets_tests.rehearsed import Rehearsal
 from batch_assets_tests.sites import PER_SHARD, assert_whole, make_site
+from batch_assets_tests.waiting import PATIENCE_SECONDS
 
 Rehearse = Callable[..., Rehearsal]
 SHARDS = 4
@@ -29,7 +30,7 @@ def test_stopped_jobs_are_settled_and_the_rest_goes_on_later(
     site = make_site(rehearsal, tmp_path, SHARDS)
     pipeline = site.upload()
     rehearsal.let_pass(progress)
-    stopped = stop_pipeline(pipeline, 10)
+    stopped = stop_pipeline(pipeline, PATIENCE_SECONDS)
     assert (stopped.waiting, stopped.ended, stopped.running) == (2, 2, 0)
     assert not any(job.active for job in rehearsal.jobs)
     assert set(site.states()) == {State.STOPPED}
@@ -54,7 +55,7 @@ def test_stopping_too_late_loses_nothing(rehearse: Rehearse, tmp_path: Path) -> 
     site = make_site(rehearsal, tmp_path, SHARDS)
     pipeline = site.upload()
     rehearsal.let_pass(100)
-    stop_pipeline(pipeline, 10)
+    stop_pipeline(pipeline, PATIENCE_SECONDS)
     assert set(site.states()) == {State.SUCCEEDED}
     site.run()
     assert_whole(site, SHARDS)
@@ -64,8 +65,8 @@ def test_stopping_too_late_loses_nothing(rehearse: Rehearse, tmp_path: Path) -> 
 def test_stopping_twice_and_a_stop_before_anything(rehearse: Rehearse, tmp_path: Path) -> None:
     site = make_site(rehearse(), tmp_path, SHARDS)
     pipeline = site.plan()
-    assert stop_pipeline(pipeline, 5).ended == 0
-    assert stop_pipeline(pipeline, 5).running == 0
+    assert stop_pipeline(pipeline, PATIENCE_SECONDS).ended == 0
+    assert stop_pipeline(pipeline, PATIENCE_SECONDS).running == 0
     site.run()
     assert_whole(site, SHARDS)
 
@@ -197,7 +198,7 @@ def test_a_call_without_an_answer_is_not_made_again_after_the_order_to_stop(
         pipeline = site.upload()
     assert site.states() == [State.SUBMITTING]
     site.clock.ahead += 60
-    stopped = stop_pipeline(pipeline, 10)
+    stopped = stop_pipeline(pipeline, PATIENCE_SECONDS)
     assert stopped.running == 0
     assert rehearsal.jobs == []
     assert site.states() == [State.STOPPED]

@@ -17,6 +17,7 @@ from batch_assets.executors.sagemaker.service import SageMakerService
 from batch_assets_tests.rehearsed import Rehearsal
 from batch_assets_tests.sites import assert_whole
 from batch_assets_tests.transforming import make_transform_site
+from batch_assets_tests.waiting import PATIENCE_SECONDS
 
 Rehearse = Callable[..., Rehearsal]
 SLOW = {"timing": {"starting": (0, 0), "running": (10**6, 10**6), "stopping": (0, 0)}}
@@ -31,7 +32,7 @@ def test_who_is_stopped_on_the_last_attempt_has_it_still(
     site = make_transform_site(rehearsal, tmp_path, 2, executor={"max_attempts": 1})
     pipeline = site.upload()
     if by_order:
-        stop_pipeline(pipeline, 10)
+        stop_pipeline(pipeline, PATIENCE_SECONDS)
     else:  # as where another job's output is not what was asked for
         site.ledger.block("texts", "unexpected output")
         cancel_active(pipeline)
