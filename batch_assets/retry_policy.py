@@ -16,7 +16,7 @@ from batch_assets.errors import LastingStorageError, StorageError
 
 AWAY_SECONDS = 300.0
 """So long what has answered before is waited for."""
-FIRST_ANSWER_SECONDS = 10.0
+FIRST_ANSWER_SECONDS = 30.0
 """So long what has never answered this process: its address may be wrong, and somebody may sit at the terminal."""
 TICK_SECONDS = 2.0
 """So long in a sensor's tick or a turn of the control loop, which comes again by itself."""

@@ -152,11 +152,19 @@ def test_a_store_that_stays_away_is_given_up_with_a_word_meanwhile(
 
 
 def test_what_has_never_answered_is_given_up_soon(way: WayToStore) -> None:
-    way.fault = lambda method, path, key: Fault.REFUSED
+    way.fault = lambda method, path, key: Fault.UNHEARD
     before = pauses.skipped_seconds()
     with pytest.raises(StorageError, match="s3://bucket/other/x"):
         open_storage("s3://bucket/other").read("x")
     assert pauses.skipped_seconds() - before <= FIRST_ANSWER_SECONDS * 1.1
+
+
+def test_a_store_that_is_busy_from_the_first_is_waited_for(way: WayToStore) -> None:
+    way.fault = lambda method, path, key: Fault.REFUSED
+    before = pauses.skipped_seconds()
+    with pytest.raises(StorageError, match="s3://bucket/other/x: SlowDown"):
+        open_storage("s3://bucket/other").read("x")
+    assert pauses.skipped_seconds() - before >= AWAY_SECONDS * 0.9
 
 
 def test_a_host_that_nobody_knows_is_a_matter_of_configuration(

@@ -1,4 +1,4 @@
-"""How long the ledger's database is waited for, and which of its errors pass by themselves.
+"""How the ledger's database is waited for, and which of its errors pass by themselves.
 
 A database may be restarted, fail over to another machine, or have its one writer's place taken:
 what is to be written then waits, and is said when the database is back.
@@ -11,8 +11,10 @@ from typing import Any
 import tenacity
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-PATIENCE_SECONDS = 300.0
-OPENING_SECONDS = 30.0
+from batch_assets.retry_policy import AWAY_SECONDS, FIRST_ANSWER_SECONDS
+
+PATIENCE_SECONDS = AWAY_SECONDS
+OPENING_SECONDS = FIRST_ANSWER_SECONDS
 """For a database that has never answered to this process: its URL may be wrong."""
 LOCAL = "use a DAGSTER_HOME on a local disk, or a ledger on PostgreSQL (BATCH_ASSETS_LEDGER_URL)"
 _LONGEST_PAUSE_SECONDS = 1.0

@@ -26,6 +26,7 @@ from batch_assets.retry_policy import (
     SPEAK_SECONDS,
     Patience,
 )
+from batch_assets.storage.object_answers import parse_answer
 
 Made = TypeVar("Made")
 
@@ -55,7 +56,7 @@ class Reach:
 
         `explained` puts an error in words. Raises what is wrong at once, LastingStorageError for what stays away.
         """
-        patience = Patience(self.say, AWAY_SECONDS if self.answered else FIRST_ANSWER_SECONDS)
+        patience: Patience | None = None
         while True:
             try:
                 made = call()
@@ -66,6 +67,10 @@ class Reach:
                     self.answered = True
                 told = explained(error)
                 self._demand_hope(error, told)
+                if patience is None:
+                    # Whoever says "slow down" is there, at an address that is right.
+                    there = self.answered or parse_answer(error).status
+                    patience = Patience(self.say, AWAY_SECONDS if there else FIRST_ANSWER_SECONDS)
                 patience.wait(told)
                 if isinstance(told, CredentialsRefused) and self.renew is not None:
                     self.renew()
@@ -97,10 +102,10 @@ class Reach:
         return StorageError(str(told))
 
     def say(self, sentence: str) -> None:
-        """Once for all threads that wait for this store; nothing while it may never have been there."""
+        """Once for all threads that wait for this store."""
         with self._lock:
             now = time.monotonic()
-            if not self.answered or (self._said_at is not None and now - self._said_at < SPEAK_SECONDS):
+            if self._said_at is not None and now - self._said_at < SPEAK_SECONDS:
                 return
             self._said_at = now
         logger.warning("%s", sentence)
