@@ -24,6 +24,19 @@ def machine(tmp_path: Path) -> Machine:
     return make_machine(tmp_path / "home", BATCH_ASSETS_LEDGER_URL=f"sqlite:///{tmp_path}/ledger.db")
 
 
+def make_run(folder: Path, model: Path) -> tuple[list[object], list[dict[str, object]]]:
+    """A command that wants the number of its workers, and the records of its input."""
+    records: list[dict[str, object]] = [
+        {"id": f"r{number}", "text": "read the file"} for number in range(SHARDS * PER_SHARD)
+    ]
+    write_records(folder / "in.jsonl", records)
+    run: list[object] = [
+        "run", "--input", folder / "in.jsonl", "--output", folder / "out", "--model", model,
+        "--id-column", "id", "--dtype", "float32", "--shard-records", PER_SHARD, "--executor", "ray", "--num-workers",
+    ]  # fmt: skip
+    return run, records
+
+
 def descendants(pid: int) -> list[int]:
     found: list[int] = []
     for child in subprocess.run(
@@ -49,12 +62,7 @@ def wait_for(what: str, condition: Callable[[], bool], process: CommandProcess) 
 
 
 def test_interrupted_then_gone_on_with(machine: Machine, tmp_path: Path, tiny_model: Path) -> None:
-    records = [{"id": f"r{number}", "text": "read the file"} for number in range(SHARDS * PER_SHARD)]
-    write_records(tmp_path / "in.jsonl", records)
-    run = [
-        "run", "--input", tmp_path / "in.jsonl", "--output", tmp_path / "out", "--model", tiny_model,
-        "--id-column", "id", "--dtype", "float32", "--shard-records", PER_SHARD, "--executor", "ray", "--num-workers",
-    ]  # fmt: skip
+    run, records = make_run(tmp_path, tiny_model)
     process = machine.start(*run, 2)
     ledger = Ledger.open(machine.environment["BATCH_ASSETS_LEDGER_URL"])
     name = adhoc_name(str(tmp_path / "out"))
@@ -79,12 +87,7 @@ def test_interrupted_then_gone_on_with(machine: Machine, tmp_path: Path, tiny_mo
 def test_a_control_store_that_dies_ends_the_command_in_words_and_it_goes_on(
     machine: Machine, tmp_path: Path, tiny_model: Path
 ) -> None:
-    records = [{"id": f"r{number}", "text": "read the file"} for number in range(SHARDS * PER_SHARD)]
-    write_records(tmp_path / "in.jsonl", records)
-    run = [
-        "run", "--input", tmp_path / "in.jsonl", "--output", tmp_path / "out", "--model", tiny_model,
-        "--id-column", "id", "--dtype", "float32", "--shard-records", PER_SHARD, "--executor", "ray", "--num-workers",
-    ]  # fmt: skip
+    run, records = make_run(tmp_path, tiny_model)
     process = machine.start(*run, 2)
     ledger = Ledger.open(machine.environment["BATCH_ASSETS_LEDGER_URL"])
     name = adhoc_name(str(tmp_path / "out"))
@@ -110,6 +113,29 @@ def test_a_control_store_that_dies_ends_the_command_in_words_and_it_goes_on(
     result = machine.run(*run, 1)
     assert result.returncode == 0, result.stderr
     assert accounting_of(result) == (len(records), len(records), 0, 0)
+
+
+def test_a_raylet_that_dies_leaves_no_command_waiting_and_it_goes_on(
+    machine: Machine, tmp_path: Path, tiny_model: Path
+) -> None:
+    run, records = make_run(tmp_path, tiny_model)
+    process = machine.start(*run, 2)
+    ledger = Ledger.open(machine.environment["BATCH_ASSETS_LEDGER_URL"])
+    name = adhoc_name(str(tmp_path / "out"))
+    wait_for("a shard at work", lambda: bool(ledger.shards(name, states=[State.RUNNING])), process)
+    started = descendants(process.pid)
+    [raylet] = [pid for pid in started if Path(f"/proc/{pid}/comm").read_text().strip() == "raylet"]
+    os.kill(raylet, signal.SIGKILL)
+    told = process.communicate(timeout=PATIENCE_SECONDS)[1]
+    # Ray ends a process that is at its object store in that very moment; from any other on, it is started anew.
+    assert process.returncode in (0, 1), told
+    wait_until(lambda: not any(map(alive, started)), lambda: f"left behind: {list(filter(alive, started))}")
+
+    result = machine.run(*run, 1)
+    assert result.returncode == 0, result.stderr
+    assert accounting_of(result) == (len(records), len(records), 0, 0)
+    assert published(tmp_path / "out")["record_id"].to_list() == [str(record["id"]) for record in records]
+    assert {row.attempt for row in ledger.shards(name)} <= {1, 2}
 
 
 def test_a_cluster_that_is_not_there_is_named_and_nothing_written(tmp_path: Path, tiny_model: Path) -> None:

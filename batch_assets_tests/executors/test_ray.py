@@ -87,14 +87,6 @@ def threads_of_shards() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("shards")]
 
 
-def raylet() -> int:
-    """The process of the Ray that is started here."""
-    from ray._private import worker as driver
-
-    node: Any = driver._global_node  # pyright: ignore[reportPrivateUsage]
-    return node.all_processes["raylet"][0].process.pid
-
-
 @pytest.fixture
 def deaths(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """How often, by shard, a worker is killed (SIGKILL) when the first batch of the shard has come from it."""
@@ -154,29 +146,6 @@ def test_a_lost_machine_costs_no_attempt(
     [result] = collect_shards(pipeline, keys)
     assert result.result is Result.COLLECTED
     assert pipeline.ledger.shards(pipeline.name)[0].attempt == 1
-
-
-def test_a_ray_started_here_whose_raylet_dies_is_started_anew(
-    tmp_path: Path, tiny_model: Path, cluster: RayCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shards = 4
-    pipeline, keys = prepare(tmp_path, tiny_model, cluster, shards, max_attempts=1)
-    embed, killed = worker.Worker.embed, list[int]()
-
-    def raylet_dies(one: worker.Worker, settings: Any, shard: Any, is_cancelled: Any) -> Generator[Outcomes]:
-        for outcomes in embed(one, settings, shard, is_cancelled):
-            yield outcomes
-            if shard.key == keys[1] and not killed:
-                killed.append(raylet())
-                os.kill(killed[0], signal.SIGKILL)
-
-    monkeypatch.setattr(worker.Worker, "embed", raylet_dies)
-    results = list(collect_shards(pipeline, keys))
-    assert {(result.key, result.result) for result in results} == {(key, Result.COLLECTED) for key in keys}
-    assert killed and raylet() != killed[0]
-    assert {row.attempt for row in pipeline.ledger.shards(pipeline.name)} == {1}
-    assert_published_once(pipeline, shards)
-    assert threads_of_shards() == []
 
 
 def test_whoever_stops_asking_leaves_nothing_at_work(
