@@ -15,15 +15,14 @@ from pathlib import Path
 from batch_assets.control.leases import exclusive, heartbeat
 from batch_assets.control.leftovers import find_due
 from batch_assets.control.ownership import is_known, read_owner
-from batch_assets.control.pipeline import Pipeline
+from batch_assets.control.pipeline import Pipeline, pipeline_at_its_place
 from batch_assets.control.retention import Kind, Leftover, Times
 from batch_assets.errors import ConfigurationError, NotReady
 from batch_assets.executors.base import Executor
-from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.settings.retention import RetentionSettings
-from batch_assets.storage import Storage, is_local, open_storage, same_place
+from batch_assets.storage import Storage, is_local, same_place
 
 FILES_AT_ONCE = 500
 EXAMPLES = 5
@@ -69,7 +68,7 @@ def owned_pipeline(settings: PipelineSettings, ledger: Ledger, executor: Executo
     ledger works on the root, or this one does not know all of it.
     """
     retention_of(settings)
-    pipeline = Pipeline(settings, open_storage(settings.output.root), ledger, executor, Holder.current())
+    pipeline = pipeline_at_its_place(settings, ledger, executor)
     demand_ownership(pipeline)
     return pipeline
 

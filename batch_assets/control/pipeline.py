@@ -138,10 +138,8 @@ def open_pipeline(
     attached = attach(settings, ledger, storage, add_source=add_source)
     ledger.set_configuration(settings.name, settings.model_dump_json())
     ledger.set_deferred(settings.name, not executor.in_place)
-    row = ledger.pipeline(settings.name)
-    pipeline = Pipeline(settings, storage, ledger, executor, Holder.current(), add_source, _place_of(row))
-    if row is not None and row.epoch != UNTAKEN:
-        _name_jobs(pipeline)
+    pipeline = pipeline_at_its_place(settings, ledger, executor, add_source=add_source)
+    if pipeline.place is not None:
         _catch_up(pipeline, attached)
     return pipeline
 
@@ -169,7 +167,16 @@ def known_pipeline(settings: PipelineSettings, ledger: Ledger, executor: Executo
     row = ledger.pipeline(settings.name)
     if row is None or not same_place(row.root, storage.uri) or not row.recovered:
         return None
-    pipeline = Pipeline(settings, storage, ledger, executor, Holder.current(), place=_place_of(row))
+    return pipeline_at_its_place(settings, ledger, executor)
+
+
+def pipeline_at_its_place(
+    settings: PipelineSettings, ledger: Ledger, executor: Executor, *, add_source: bool = False
+) -> Pipeline:
+    """The pipeline at the place where the ledger knows it, if anywhere; nothing is written, and no root looked at."""
+    place = _place_of(ledger.pipeline(settings.name))
+    storage = open_storage(settings.output.root)
+    pipeline = Pipeline(settings, storage, ledger, executor, Holder.current(), add_source, place)
     _name_jobs(pipeline)
     return pipeline
 

@@ -113,7 +113,7 @@ def test_stop_ends_what_runs_for_the_root_that_the_ledger_knows(
         return Stopped(0, 1, 0)
 
     monkeypatch.setattr(stop_verb, "open_ledger", lambda: ledger)
-    monkeypatch.setattr(stop_verb, "find_pipeline", lambda *_: declared)
+    monkeypatch.setattr(stop_verb, "find_pipeline", lambda *_, **__: declared)
     monkeypatch.setattr(stop_verb, "create_host", lambda _: FakeHost())
     monkeypatch.setattr(stop_verb, "stop_pipeline", note)
     stop_verb.stop("texts")

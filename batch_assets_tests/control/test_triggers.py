@@ -61,8 +61,11 @@ class Desk:
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
-    ledger = Ledger.open(f"sqlite:///{tmp_path}/ledger.db", clock=lambda: desk.now)
+    made: list[Desk] = []
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    ledger = Ledger.open(url, clock=lambda: made[0].now if made else Desk.now)
     desk = Desk(ledger, make_settings(tmp_path))
+    made.append(desk)
     ledger.attach("texts", str(tmp_path / "out"), 1)
     ledger.add_shards("texts", 1, [(key, number, 4, 100) for number, key in enumerate(KEYS)])
     ledger.open_trigger("texts", "k", "schedule")
