@@ -173,7 +173,7 @@ def test_an_error_of_the_model_is_the_same_as_in_one_process(
         update={"model": pipeline.settings.model.model_copy(update={"prompt": "query: "})}
     )
     pipeline = open_pipeline(changed, pipeline.ledger, cluster.executor(changed))
-    monkeypatch.setattr("batch_assets.executors.ray.cluster.fingerprint", lambda settings: "0" * 16)
+    monkeypatch.setattr("batch_assets.executors.ray.shared.fingerprint", lambda settings: "0" * 16)
     with pytest.raises(
         ModelError, match=r"is not the one that the run has: its fingerprint is [0-9a-f]{16}, not 0000"
     ):
