@@ -36,6 +36,17 @@ def test_many_who_replace_a_file_lose_no_change_and_leave_nothing_behind(tmp_pat
     assert os.listdir(tmp_path) == ["number"]
 
 
+def test_a_file_of_somebody_else_that_has_the_locks_name_stays(tmp_path: Path) -> None:
+    (tmp_path / ".a.lock").write_text("theirs")
+    (tmp_path / ".b.lock").symlink_to(tmp_path / "nothing")
+    with locked(tmp_path / "a", ""):
+        pass
+    with pytest.raises(OSError, match="symbolic links"), locked(tmp_path / "b", ""):
+        pass
+    assert sorted(os.listdir(tmp_path)) == [".a.lock", ".b.lock"]
+    assert (tmp_path / ".a.lock").read_text() == "theirs"
+
+
 def test_a_lock_is_on_a_regular_file_which_other_machines_know_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 Stores that call themselves S3 may take the headers and write all the same. That is found out by
 writing, once, before a root is used: into a small object of a random name, which is deleted again.
+What is in it names it, so that no other object is ever taken for one.
 """
 
 import secrets
@@ -13,6 +14,7 @@ from batch_assets.plain_text import plain_logger
 from batch_assets.storage.base import Storage, is_local
 
 logger = plain_logger(__name__)
+_MARK = "batch-assets tries out this store by"
 KEPT_SECONDS = 3600.0
 """How old an object must be that another probe left behind: nobody is at work on it any more."""
 
@@ -27,7 +29,7 @@ def require_conditions(storage: Storage) -> None:
         if not fault:
             _delete_left_behind(storage, path)
     finally:
-        _try_to_delete(storage, [path])
+        _delete_own(storage, [path])
     if fault:
         raise ConfigurationError(
             f"{storage.uri}: the store {fault}, so two writers would overwrite each other's commits without noticing; "
@@ -38,16 +40,16 @@ def require_conditions(storage: Storage) -> None:
 def _find_fault(storage: Storage, path: str) -> str:
     """What the store does wrong, in words that follow `the store`; empty where it does nothing wrong."""
     # Where an answer was lost and the request sent again, the first one may have written.
-    if not storage.create(path, b"1") and storage.read(path) != b"1":
+    if not storage.create(path, _content(path, 1)) and storage.read(path) != _content(path, 1):
         return "says of a new object that it is there already"
-    if storage.create(path, b"2"):
+    if storage.create(path, _content(path, 2)):
         return "ignores the condition to create an object only where there is none (If-None-Match: *)"
     found = storage.read_versioned(path)
     if found is None:
         return "does not return an object that was just written"
-    if not storage.replace(path, b"3", found[1]) and storage.read(path) != b"3":
+    if not storage.replace(path, _content(path, 3), found[1]) and storage.read(path) != _content(path, 3):
         return f"does not recognize an object's version ({found[1]}) in If-Match"
-    if storage.replace(path, b"4", found[1]):
+    if storage.replace(path, _content(path, 4), found[1]):
         return "ignores the condition to replace an object only if it is unchanged (If-Match)"
     return ""
 
@@ -58,12 +60,19 @@ def _delete_left_behind(storage: Storage, path: str) -> None:
     now = listed.pop(path, None)
     if now is not None:
         old = [name for name, at in listed.items() if at is not None and now - at > KEPT_SECONDS]
-        _try_to_delete(storage, old)
+        _delete_own(storage, old)
 
 
-def _try_to_delete(storage: Storage, names: Sequence[str]) -> None:
-    """Delete objects where that is allowed: a pipeline can do its work without that right."""
+def _content(path: str, step: int) -> bytes:
+    return f"{_MARK} {path} {step}\n".encode()
+
+
+def _delete_own(storage: Storage, names: Sequence[str]) -> None:
+    """Delete probes, by what is in them, where that is allowed: a pipeline can do its work without that right."""
     try:
-        storage.delete(names)
+        for name in names:
+            found = storage.read_versioned(name)
+            if found is not None and found[0].startswith(_content(name, 0)[:-2]):
+                storage.delete([name])
     except BatchAssetsError as error:
         logger.warning("%s", error)

@@ -24,12 +24,12 @@ def locked(target: Path, remedy: str) -> Iterator[None]:
     """
     path = target.parent / f".{target.name[:100]}.lock"
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX)
             except OSError as error:
-                _unlink(path)
+                _unlink(path, handle)
                 if error.errno not in NO_LOCKS:
                     raise
                 raise LastingStorageError(
@@ -40,7 +40,7 @@ def locked(target: Path, remedy: str) -> Iterator[None]:
                     yield
                 finally:
                     # Before the lock is given up: whoever waits for it finds that the file is another one.
-                    _unlink(path)
+                    _unlink(path, handle)
                 return
         finally:
             os.close(handle)
@@ -54,6 +54,8 @@ def _is_still(path: Path, handle: int) -> bool:
         return False
 
 
-def _unlink(path: Path) -> None:
+def _unlink(path: Path, handle: int) -> None:
+    """Remove the locked file; one with something in it is not from here, and stays."""
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
+        if os.fstat(handle).st_size == 0:
+            os.unlink(path)

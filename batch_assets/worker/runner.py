@@ -47,6 +47,7 @@ def carry_out(manifest: WorkerManifest, assignment: Assignment, job: str) -> Sha
     started = time.perf_counter()
     settings = manifest.pipeline
     storage = open_storage(settings.output.root)
+    _check_root(storage, manifest, assignment)
     found, version = standing_marker(storage, assignment.shard)
     if found is not None and _counts(storage, found, manifest, assignment):
         logger.info("shard %s is committed already, under fence %d", assignment.shard, found.fence)
@@ -55,14 +56,21 @@ def carry_out(manifest: WorkerManifest, assignment: Assignment, job: str) -> Sha
     shards = read_shards(storage, generation, [assignment.shard])
     if not shards:
         raise SourceError(f"shard {assignment.shard} is in no plan under {storage.uri}")
-    run = _take_run(storage, assignment, job)
+    run, mark = _take_run(storage, assignment, job)
     try:
         _check_weights(settings, manifest)
         marker = _write(manifest, assignment, settings, storage, shards[0], job, run, started, found)
     except BaseException as error:
         _leave_word(storage, assignment, run, job, error)
         raise
-    _check_root(storage, manifest, marker)
+    try:
+        _check_root(storage, manifest, assignment)
+    except ConfigurationError:
+        # In a root that was made anew, another worker may have this number, and files of these names.
+        taken = storage.read_versioned(paths.worker_run(assignment.shard, assignment.fence, run))
+        if taken is not None and taken[0] == mark:
+            storage.delete([file.path for file in marker.files])
+        raise
     if not commit_marker(storage, marker, version):
         return _yield(storage, manifest, assignment, marker)
     logger.info("shard %s: %s", marker.shard, ", ".join(f"{n} {what}" for what, n in marker.counts.items()))
@@ -83,14 +91,14 @@ def _counts(storage: Storage, marker: ShardMarker, manifest: WorkerManifest, ass
     return True
 
 
-def _take_run(storage: Storage, assignment: Assignment, job: str) -> int:
-    """A number that no other worker has under this fence."""
+def _take_run(storage: Storage, assignment: Assignment, job: str) -> tuple[int, bytes]:
+    """A number that no other worker has under this fence, and what says whose it is."""
     # Nobody else's is like it: where the answer to the write is lost, it tells whose the number is.
     mark = {"job": job, "host": os.uname().nodename, "pid": os.getpid(), "mark": secrets.token_hex(8)}
     told = orjson.dumps(mark) + b"\n"
     for run in range(MOST_RUNS):
         if storage.create(paths.worker_run(assignment.shard, assignment.fence, run), told):
-            return run
+            return run, told
     raise AccountingError(
         f"shard {assignment.shard}: was begun {MOST_RUNS} times under fence {assignment.fence}"
     )
@@ -105,17 +113,16 @@ def _check_weights(settings: PipelineSettings, manifest: WorkerManifest) -> None
         )
 
 
-def _check_root(storage: Storage, manifest: WorkerManifest, own: ShardMarker) -> None:
-    """Refuse to commit to a root that was removed meanwhile, and perhaps made anew: its shards are others."""
+def _check_root(storage: Storage, manifest: WorkerManifest, assignment: Assignment) -> None:
+    """Refuse a root that was removed meanwhile, and perhaps made anew: its shards are others."""
     if manifest.deployment is None:
         return
     found = storage.read_versioned(paths.PIPELINE)
     owner = parse_owner(found[0]) if found is not None else None
     if owner is None or owner.get("deployment") != manifest.deployment:
-        storage.delete([file.path for file in own.files])
         raise ConfigurationError(
-            f"shard {own.shard} is not committed: the output root {storage.uri} was removed while it was embedded; "
-            "run the pipeline again"
+            f"shard {assignment.shard} is not committed: the output root {storage.uri} was removed since the job was "
+            "submitted; run the pipeline again"
         )
 
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -210,8 +211,29 @@ def test_a_root_that_was_made_anew_meanwhile_gets_no_commit(
     submission.root.write(paths.PIPELINE, orjson.dumps(owner))
     assert work(submission.manifest(deployment="0123")) == (0 if deployment == "0123" else 2)
     if deployment != "0123":
-        assert "was removed while it was embedded" in capsys.readouterr().err
+        assert "was removed since the job was submitted" in capsys.readouterr().err
         assert submission.files() == {}
+
+
+@pytest.mark.parametrize("taken", [False, True], ids=["own number", "another's number"])
+def test_a_root_that_is_made_anew_while_it_works_loses_no_file_of_another_worker(
+    submission: Submission, work: Callable[..., int], monkeypatch: pytest.MonkeyPatch, taken: bool
+) -> None:
+    owner = {"pipeline": "texts", "epoch": 1, "source": [], "configuration": {}, "deployment": "0123"}
+    submission.root.write(paths.PIPELINE, orjson.dumps(owner))
+    write: Any = getattr(runner, "_write")  # noqa: B009
+
+    def made_anew(*told: Any) -> ShardMarker:
+        written = write(*told)
+        submission.root.write(paths.PIPELINE, orjson.dumps({**owner, "deployment": "4567"}))
+        if taken:
+            submission.root.write(paths.worker_run(written.shard, 1, 0), b"another's")
+        return written
+
+    monkeypatch.setattr(runner, "_write", made_anew)
+    assert work(submission.manifest(deployment="0123")) == 2
+    assert submission.marker() is None
+    assert bool(submission.files()) is taken
 
 
 @pytest.mark.parametrize("place", [3, None])
