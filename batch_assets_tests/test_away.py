@@ -44,7 +44,7 @@ def way(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[WayToStore]:
 @pytest.fixture
 def storage(way: WayToStore) -> Storage:
     """A storage that has answered once, with a file."""
-    storage = open_storage("s3://bucket/root")
+    storage = open_storage("s3://bucket/out")
     storage.write("there", b"content")
     return storage
 
@@ -143,12 +143,12 @@ def test_a_store_that_stays_away_is_given_up_with_a_word_meanwhile(
     before = pauses.skipped_seconds()
     with (
         caplog.at_level(logging.WARNING),
-        pytest.raises(LastingStorageError, match=r"s3://bucket/root/there: SlowDown.*waited"),
+        pytest.raises(LastingStorageError, match=r"s3://bucket/out/there: SlowDown.*waited"),
     ):
         storage.read("there")
     assert AWAY_SECONDS * 0.9 <= pauses.skipped_seconds() - before <= AWAY_SECONDS * 1.1
     words = [record.message for record in caplog.records if "trying again" in record.message]
-    assert 5 <= len(words) <= 11 and "s3://bucket/root/there" in words[0]
+    assert 5 <= len(words) <= 11 and "s3://bucket/out/there" in words[0]
 
 
 def test_what_has_never_answered_is_given_up_soon(way: WayToStore) -> None:
@@ -173,7 +173,7 @@ def test_a_host_that_nobody_knows_is_a_matter_of_configuration(
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://no-such-host.invalid")
     before = pauses.skipped_seconds()
     with pytest.raises(ConfigurationError, match="AWS_ENDPOINT_URL"):
-        open_storage("s3://bucket/root").read("x")
+        open_storage("s3://bucket/out").read("x")
     assert pauses.skipped_seconds() == before
 
 
@@ -203,7 +203,7 @@ def write_key(file: Path, key: str) -> None:
 
 @pytest.mark.parametrize("act", ACTS)
 def test_credentials_renewed_in_their_file_are_used(credentials: Path, way: WayToStore, act: str) -> None:
-    storage = open_storage("s3://bucket/root")
+    storage = open_storage("s3://bucket/out")
     storage.write("there", b"content")
     write_key(credentials, "new")
     sleep(ASKED_AGAIN_SECONDS)
@@ -215,7 +215,7 @@ def test_credentials_renewed_in_their_file_are_used(credentials: Path, way: WayT
 def test_credentials_that_have_expired_are_waited_for(
     credentials: Path, way: WayToStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    storage = open_storage("s3://bucket/root")
+    storage = open_storage("s3://bucket/out")
     storage.write("there", b"content")
 
     def expired(method: str, path: str, key: str) -> Fault | None:
@@ -231,7 +231,7 @@ def test_credentials_that_have_expired_are_waited_for(
 def test_credentials_that_nobody_renews_are_no_matter_of_configuration_any_more(
     credentials: Path, way: WayToStore
 ) -> None:
-    storage = open_storage("s3://bucket/root")
+    storage = open_storage("s3://bucket/out")
     storage.write("there", b"content")
     way.fault = lambda method, path, key: Fault.EXPIRED
     with pytest.raises(LastingStorageError, match="credentials have expired"):
@@ -249,7 +249,7 @@ def test_expired_credentials_of_the_environment_are_not_waited_for(storage: Stor
 def test_credentials_that_were_never_right_are_refused_at_once(credentials: Path, way: WayToStore) -> None:
     way.fault = lambda method, path, key: Fault.EXPIRED
     with pytest.raises(ConfigurationError, match="credentials have expired"):
-        open_storage("s3://bucket/root").read("there")
+        open_storage("s3://bucket/out").read("there")
 
 
 def test_clients_of_services_sign_with_renewed_credentials(credentials: Path, way: WayToStore) -> None:
@@ -288,7 +288,7 @@ def test_an_upload_that_gets_no_answer_says_so_meanwhile(
     monkeypatch.setattr(object_files, "SPEAK_SECONDS", 0.01)
 
     def until_said(method: str, path: str, key: str) -> Fault | None:
-        said = any("root/new: no answer for" in record.message for record in caplog.records)
+        said = any("out/new: no answer for" in record.message for record in caplog.records)
         return None if said or method != "PUT" else Fault.REFUSED
 
     way.fault = until_said

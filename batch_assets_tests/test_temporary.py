@@ -14,20 +14,20 @@ from batch_assets.storage.temporary import is_abandoned, make_temporary
 from batch_assets_tests.waiting import wait_until
 
 WRITER = """
-import sys, time
+import sys
 from batch_assets.storage import open_storage
 output = open_storage(sys.argv[1]).open_output(sys.argv[2])
 output.write(b"half")
 output.flush()
 print("written", flush=True)
-time.sleep(3600)
+sys.stdin.read()
 """
 
 
 def start_writer(root: Path, path: str) -> subprocess.Popen[str]:
     """A process that is at a file, and has not finished it."""
     command = [sys.executable, "-c", WRITER, str(root), path]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "written\n"
     return process
 

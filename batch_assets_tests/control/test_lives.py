@@ -203,7 +203,7 @@ def test_a_job_of_the_name_at_aws_batch_is_neither_adopted_nor_ended(
             containerProperties={"image": "others:1", "resourceRequirements": [
                 {"type": "VCPU", "value": "1"}, {"type": "MEMORY", "value": "64"}]},
         )["jobDefinitionArn"],
-        "containerOverrides": {"command": ["python", "-c", "import time; time.sleep(3600)"]},
+        "containerOverrides": {"command": ["python", "-c", "import signal; signal.pause()"]},
     }  # fmt: skip
     theirs = batch.submit_job(**others)["jobId"]
     site.clock.ahead += 600

@@ -11,7 +11,7 @@ from batch_assets.errors import ConfigurationError
 from batch_assets.storage import open_storage
 from batch_assets_tests.storage.stores import Asked, Store, Told, fault
 
-URIS = ["s3://bucket/root", "gs://bucket/root", "az://bucket/root"]
+URIS = ["s3://bucket/out", "gs://bucket/out", "az://bucket/out"]
 
 
 @pytest.fixture(params=URIS)
@@ -57,14 +57,14 @@ def test_what_s3_does_not_copy_in_one_step_is_copied_all_the_same(
     monkeypatch.setattr("batch_assets.storage.objects.MOST_COPIED_BY_S3", 99)
     store.refuse = refuse
     data = os.urandom(size)
-    storage = open_storage("s3://bucket/root")
+    storage = open_storage("s3://bucket/out")
     storage.write("file", data)
     storage.copy("file", "copy")
     assert storage.read("copy") == data
 
 
 def test_a_copy_that_is_refused_for_another_reason_stays_refused(store: Store) -> None:
-    storage = open_storage("s3://bucket/root")
+    storage = open_storage("s3://bucket/out")
     storage.write("file", b"1")
     store.refuse = lambda asked: fault(403, "AccessDenied", "no") if asked.method == "PUT" else None
     with pytest.raises(ConfigurationError, match="AccessDenied: no"):

@@ -56,12 +56,12 @@ def test_code_and_message_come_before_the_step(
 ) -> None:
     store.refuse = lambda asked: fault(status, code, message)
     with pytest.raises(kind) as refused:
-        ACTS[act](open_storage("s3://bucket/root"))
+        ACTS[act](open_storage("s3://bucket/out"))
     # What has been waited for in vain says so, and what it was that may pass.
     met = refused.value.__cause__ if isinstance(refused.value.__cause__, BatchAssetsError) else refused.value
     assert type(met) is kind
     text = str(refused.value)
-    assert text.startswith("s3://bucket/root")
+    assert text.startswith("s3://bucket/out")
     if status < 500 or act not in ("info", "stream", "open_input"):
         words = message.replace("&lt;", "<").removesuffix(".")
         assert f"{code}: {words}; " in text
@@ -72,26 +72,26 @@ def test_code_and_message_come_before_the_step(
 
 def test_a_page_of_a_proxy_is_told_without_its_marks(store: Store) -> None:
     store.refuse = lambda asked: Told(502, b"<html><body><h1>Bad gateway</h1> no upstream</body></html>")
-    with pytest.raises(StorageError, match=r"root/x: 502 Bad Gateway: Bad gateway no upstream; the store"):
-        open_storage("s3://bucket/root").read("x")
+    with pytest.raises(StorageError, match=r"out/x: 502 Bad Gateway: Bad gateway no upstream; the store"):
+        open_storage("s3://bucket/out").read("x")
 
 
 def test_another_region_is_told_where_the_store_only_points_there(store: Store) -> None:
     store.refuse = lambda asked: fault(301, "PermanentRedirect", "It is elsewhere")
-    with pytest.raises(ConfigurationError, match=r"root/x: Received redirect.*; .*AWS_REGION"):
-        open_storage("s3://bucket/root").read("x")
+    with pytest.raises(ConfigurationError, match=r"out/x: Received redirect.*; .*AWS_REGION"):
+        open_storage("s3://bucket/out").read("x")
 
 
 def test_a_refusal_to_write_is_no_missing_file(store: Store) -> None:
     store.refuse = lambda asked: Told(404, b"404 page not found")
-    with pytest.raises(ConfigurationError, match=r"root/x: 404 Not Found: 404 page not found; .*endpoint"):
-        open_storage("s3://bucket/root").write("x", b"1")
+    with pytest.raises(ConfigurationError, match=r"out/x: 404 Not Found: 404 page not found; .*endpoint"):
+        open_storage("s3://bucket/out").write("x", b"1")
     with pytest.raises(FileNotFoundError):
-        open_storage("s3://bucket/root").read("x")
+        open_storage("s3://bucket/out").read("x")
 
 
 def test_a_conflict_is_no_proof_that_an_object_is_there(store: Store) -> None:
-    storage = open_storage("az://bucket/root")
+    storage = open_storage("az://bucket/out")
     store.refuse = lambda asked: fault(409, "BlobAlreadyExists", "It is there")
     assert not storage.create("x", b"1")
     store.refuse = lambda asked: fault(409, "BlobImmutableDueToPolicy", "A policy holds it")
@@ -100,11 +100,11 @@ def test_a_conflict_is_no_proof_that_an_object_is_there(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("uri", "step"), [("gs://bucket/root", "storage.objects.list"), ("az://bucket/root", "Storage Blob Data")]
+    ("uri", "step"), [("gs://bucket/out", "storage.objects.list"), ("az://bucket/out", "Storage Blob Data")]
 )
 def test_other_stores_have_rights_of_their_own(store: Store, uri: str, step: str) -> None:
     store.refuse = lambda asked: fault(403, "AccessDenied", "Access denied.")
-    with pytest.raises(ConfigurationError, match=f"root/x: AccessDenied: Access denied; .*{step}"):
+    with pytest.raises(ConfigurationError, match=f"out/x: AccessDenied: Access denied; .*{step}"):
         open_storage(uri).write("x", b"1")
 
 
@@ -115,7 +115,7 @@ def test_settings_that_name_no_store_are_not_the_networks_fault(
     with pytest.raises(
         ConfigurationError, match=r'"nonsense" is not a valid checksum.*; correct the environment'
     ):
-        open_storage("s3://bucket/root")
+        open_storage("s3://bucket/out")
 
 
 @pytest.mark.parametrize("parts", [1, 2])
@@ -128,7 +128,7 @@ def test_checksums_are_sent_where_they_are_asked_for(
         Told(200, begun if "uploads" in asked.query else done) if asked.method == "POST" else None
     )
     monkeypatch.setenv("AWS_CHECKSUM_ALGORITHM", "SHA256")
-    storage = open_storage("s3://bucket/root")
+    storage = open_storage("s3://bucket/out")
     storage.create("marker", b"1")
     with storage.open_output("x") as output:
         for _ in range(parts):
