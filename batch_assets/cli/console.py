@@ -45,6 +45,11 @@ def look_at_ledger() -> Ledger:
     return Ledger.look(ledger_url())
 
 
+def warn(sentence: str) -> None:
+    """One line to stderr about what is not as it should be, and ends nothing."""
+    errors.print(sentence, style="yellow", soft_wrap=True)
+
+
 def emit(line: str) -> None:
     """One line of results, however wide the terminal is."""
     print(plain_text(line), flush=True)

@@ -9,7 +9,7 @@ import typer
 
 from batch_assets import paths
 from batch_assets.cli import exit_codes, options
-from batch_assets.cli.console import emit, errors, open_ledger
+from batch_assets.cli.console import emit, errors, open_ledger, warn
 from batch_assets.cli.progress import EmbeddingProgress
 from batch_assets.cli.saving import save_pipeline
 from batch_assets.cli.target import choose_pipeline
@@ -91,20 +91,10 @@ def run_pipeline(
     code = _exit_code(after, max_failed, settings)
     for sentence in found:
         code = exit_codes.PUBLISHED_WITH_FAULTS
-        errors.print(
-            f"{after.version} is published all the same: {sentence}",
-            style="yellow",
-            markup=False,
-            soft_wrap=True,
-        )
+        warn(f"{after.version} is published all the same: {sentence}")
     if after.unreadable:
         code = exit_codes.PUBLISHED_WITH_FAULTS
-        errors.print(
-            f"{after.version} is not whole: {after.unreadable}",
-            style="yellow",
-            markup=False,
-            soft_wrap=True,
-        )
+        warn(f"{after.version} is not whole: {after.unreadable}")
     emit(after.accounting.line())
     return code
 
@@ -128,12 +118,9 @@ def _exit_code(status: Status, max_failed: float, settings: PipelineSettings) ->
             storage, failures = open_storage(settings.output.root), paths.merged_failures(status.version)
             reason = most_common_reason(storage, [failures])
         why = f": {reason}" if reason is not None else ""
-        errors.print(
+        warn(
             f"{bad} of {status.accounting.planned} records are rejected or failed, more than "
-            f"--max-failed {max_failed:g} allows{why}; see failures.parquet",
-            style="yellow",
-            markup=False,
-            soft_wrap=True,
+            f"--max-failed {max_failed:g} allows{why}; see failures.parquet"
         )
         return exit_codes.PUBLISHED_WITH_FAULTS
     return exit_codes.PUBLISHED

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import typer
 
 from batch_assets.cli import options
-from batch_assets.cli.console import errors, look_at_ledger, out
+from batch_assets.cli.console import errors, look_at_ledger, out, warn
 from batch_assets.cli.target import find_pipeline
 from batch_assets.encoders.weights import is_user_model
 from batch_assets.errors import ConfigurationError
@@ -48,12 +48,9 @@ def search(
     local = _on_the_cpu(settings)
     host = create_host(local.executor.type)
     if manifest.fingerprint != host.executor(settings).fingerprint():
-        errors.print(
+        warn(
             f"note: {manifest.version} was embedded with another model or setting than the pipeline has now; "
-            "its scores mean little until `batch-assets run` has embedded it again",
-            style="yellow",
-            markup=False,
-            soft_wrap=True,
+            "its scores mean little until `batch-assets run` has embedded it again"
         )
     hits = search_root(storage, _embed(host, local, query, prompt), k)
     describe = _columns if settings.source.images else _excerpt

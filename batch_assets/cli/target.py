@@ -12,7 +12,7 @@ import orjson
 
 from batch_assets import paths
 from batch_assets.cli.adhoc import adhoc_settings
-from batch_assets.cli.console import errors
+from batch_assets.cli.console import warn
 from batch_assets.cli.saving import check_savable
 from batch_assets.components.attributes import default_name, load_file
 from batch_assets.components.declared import Declared, defs_folder, load_folder
@@ -55,7 +55,7 @@ def find_pipeline(
         warn_of_others(declared, name)
         if row is not None:
             if broken is not None:
-                warn(f"{broken}; this goes by what the ledger ran last")
+                warn(f"warning: {broken}; this goes by what the ledger ran last")
             return allowed.given_to(_of_root(row.root, name, target, ledger, executor_acts))
         if not Path(target).exists():
             names = {*declared.pipelines, *(row.name for row in ledger.pipelines())}
@@ -70,13 +70,9 @@ def warn_of_others(declared: Declared, name: str | None = None) -> None:
     """Say on stderr what is wrong with pipelines other than `name`: they are left out."""
     for one in declared.broken:
         if name is None or not one.may_be(name):
-            warn(f"left out: {one.reason}")
+            warn(f"warning: left out: {one.reason}")
     for sentence in declared.shared_roots:
-        warn(sentence)
-
-
-def warn(sentence: str) -> None:
-    errors.print(f"warning: {sentence}", style="yellow", markup=False, soft_wrap=True)
+        warn(f"warning: {sentence}")
 
 
 def _listed(names: Iterable[str]) -> str:

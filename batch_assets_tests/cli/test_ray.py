@@ -61,12 +61,18 @@ def wait_for(what: str, condition: Callable[[], bool], process: CommandProcess) 
     wait_until(seen, what)
 
 
+def start_until_at_work(machine: Machine, folder: Path, *run: object) -> tuple[CommandProcess, Ledger, str]:
+    """The command, by now at a shard, its ledger, and the name of its pipeline."""
+    process = machine.start(*run)
+    ledger = Ledger.open(machine.environment["BATCH_ASSETS_LEDGER_URL"])
+    name = adhoc_name(str(folder / "out"))
+    wait_for("a shard at work", lambda: bool(ledger.shards(name, states=[State.RUNNING])), process)
+    return process, ledger, name
+
+
 def test_interrupted_then_gone_on_with(machine: Machine, tmp_path: Path, tiny_model: Path) -> None:
     run, records = make_run(tmp_path, tiny_model)
-    process = machine.start(*run, 2)
-    ledger = Ledger.open(machine.environment["BATCH_ASSETS_LEDGER_URL"])
-    name = adhoc_name(str(tmp_path / "out"))
-    wait_for("a shard at work", lambda: bool(ledger.shards(name, states=[State.RUNNING])), process)
+    process, ledger, name = start_until_at_work(machine, tmp_path, *run, 2)
     started = descendants(process.pid)
     assert len(started) > 2
     process.send_signal(signal.SIGINT)
@@ -89,10 +95,7 @@ def test_a_control_store_that_dies_ends_the_command_in_words_and_it_goes_on(
     machine: Machine, tmp_path: Path, tiny_model: Path
 ) -> None:
     run, records = make_run(tmp_path, tiny_model)
-    process = machine.start(*run, 2)
-    ledger = Ledger.open(machine.environment["BATCH_ASSETS_LEDGER_URL"])
-    name = adhoc_name(str(tmp_path / "out"))
-    wait_for("a shard at work", lambda: bool(ledger.shards(name, states=[State.RUNNING])), process)
+    process, ledger, name = start_until_at_work(machine, tmp_path, *run, 2)
     started = descendants(process.pid)
     [store] = [pid for pid in started if Path(f"/proc/{pid}/comm").read_text().strip() == "gcs_server"]
     # Held up, since what has a worker already may well be done before anybody misses the store.
@@ -121,10 +124,7 @@ def test_a_raylet_that_dies_leaves_no_command_waiting_and_it_goes_on(
     machine: Machine, tmp_path: Path, tiny_model: Path
 ) -> None:
     run, records = make_run(tmp_path, tiny_model)
-    process = machine.start(*run, 2)
-    ledger = Ledger.open(machine.environment["BATCH_ASSETS_LEDGER_URL"])
-    name = adhoc_name(str(tmp_path / "out"))
-    wait_for("a shard at work", lambda: bool(ledger.shards(name, states=[State.RUNNING])), process)
+    process, ledger, name = start_until_at_work(machine, tmp_path, *run, 2)
     started = descendants(process.pid)
     [raylet] = [pid for pid in started if Path(f"/proc/{pid}/comm").read_text().strip() == "raylet"]
     os.kill(raylet, signal.SIGKILL)

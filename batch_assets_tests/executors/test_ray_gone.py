@@ -25,6 +25,7 @@ from batch_assets.executors.ray.pulse import (
 from batch_assets.executors.ray.room import Need
 from batch_assets.executors.ray.shared import LOSSES_IN_A_ROW, Shared
 from batch_assets.executors.ray.worker import Worker
+from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets_tests.control.builders import make_settings
 
 
@@ -275,13 +276,19 @@ def test_a_cluster_that_comes_back_is_joined_again(
     assert rays.joined == [None, *["ray://head:10001"] * 3]
 
 
+def a_cluster_that_is_lost(folder: Path, monkeypatch: pytest.MonkeyPatch) -> PipelineSettings:
+    """A pipeline on a cluster that was joined, and answers no more."""
+    rays = Rays(monkeypatch, True)
+    settings = make_settings(folder, executor={"type": "ray", "address": "ray://head:10001"})
+    RayCluster().pool(settings)
+    rays.lose()
+    return settings
+
+
 def test_a_cluster_that_stays_away_ends_the_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
-    rays = Rays(monkeypatch, True)
-    settings = make_settings(tmp_path, executor={"type": "ray", "address": "ray://head:10001"})
-    RayCluster().pool(settings)
-    rays.lose()
+    settings = a_cluster_that_is_lost(tmp_path, monkeypatch)
     with pytest.raises(
         ClusterLost, match=r"ray://head:10001 is gone, and has not come back in 5 minutes; .* goes on"
     ):
@@ -294,10 +301,7 @@ def test_a_cluster_that_stays_away_ends_the_wait(
 def test_whoever_is_interrupted_waits_no_longer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
-    rays = Rays(monkeypatch, True)
-    settings = make_settings(tmp_path, executor={"type": "ray", "address": "ray://head:10001"})
-    RayCluster().pool(settings)
-    rays.lose()
+    settings = a_cluster_that_is_lost(tmp_path, monkeypatch)
     with pytest.raises(Cancelled):
         RayCluster().pool(settings, lambda: clock.now > 10)
     assert clock.now < 30

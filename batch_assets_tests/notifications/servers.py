@@ -2,13 +2,13 @@
 
 import contextlib
 import json
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from batch_assets.notifications.base import Notification
+from batch_assets_tests.http_server import http_server
 
 NOTICE = Notification(
     key="job:texts:g0001-00042:ba-texts-7",
@@ -56,13 +56,6 @@ def hook() -> Iterator[Hook]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    found = Hook(f"http://127.0.0.1:{server.server_port}/services/{SECRET}")
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
+    with http_server(Handler) as url:
+        found = Hook(f"{url}/services/{SECRET}")
         yield found
-    finally:
-        server.shutdown()
-        server.server_close()

@@ -1,13 +1,14 @@
 """A web server on 127.0.0.1 that misbehaves as it is told to by the path."""
 
 import contextlib
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import ClassVar
 from urllib.parse import parse_qs, urlsplit
+
+from batch_assets_tests.http_server import http_server
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -89,14 +90,5 @@ def image_server() -> Iterator[str]:
     """The server's URL; it ends with the block."""
     Handler.asked.clear()
     Handler.times.clear()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    server.handle_error = lambda *_: None  # who is fetched from may be hung up on
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with http_server(Handler) as url:
+        yield url
