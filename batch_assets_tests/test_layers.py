@@ -7,6 +7,7 @@ from batch_assets_tests.module_imports import PACKAGE, Import, package_imports
 # Bottom to top. A new module or folder of the package gets its place here.
 LAYERS: tuple[tuple[str, ...], ...] = (
     (
+        "crash_points",
         "errors",
         "home",
         "interruptible",

@@ -17,6 +17,7 @@ from batch_assets.control.retrying import recompute_shards
 from batch_assets.control.shard_result import Result, ShardResult, unclaimed_shard
 from batch_assets.control.together import Together, each
 from batch_assets.control.worker_collection import AttemptsSpent, continue_shard, settle_worker
+from batch_assets.crash_points import crash_point
 from batch_assets.embeddings.accounting import account_shard
 from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.marker import ShardMarker, read_marker
@@ -141,6 +142,7 @@ def _attempt(
     claim = ledger.claim(pipeline.name, key, pipeline.holder, run_id, place=pipeline.place)
     if claim is None:
         return unclaimed_shard(ledger.shard(pipeline.name, key), key)
+    crash_point("shard-claimed")
     attempts = pipeline.settings.executor.max_attempts
     if pipeline.executor.in_place and claim.attempt > attempts + DEATHS_FORGIVEN:
         # Failures are judged where they happen; what takes its process down with it is seen only here.
@@ -252,6 +254,7 @@ def _committed(
             return None
         if not adopt_marker(pipeline, shard.key):
             return None
+        crash_point("marker-adopted")
         account_shard(pipeline.storage, shard.records, found[0])
     except (AccountingError, FileNotFoundError) as error:
         logger.warning("shard %s: what is committed is damaged (%s); it is embedded again", shard.key, error)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from batch_assets.control.pipeline import Pipeline, adopt_marker
+from batch_assets.crash_points import crash_point
 from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.marker import ShardMarker, commit_marker, standing_marker
 from batch_assets.embeddings.outcomes import Outcomes
@@ -50,9 +51,11 @@ def commit_shard(
     marker = write_shard(pipeline.storage, pipeline.settings, columns, shard, outcomes, facts, authority)
     if not pipeline.ledger.begin_commit(claim):
         raise ClaimLost(f"shard {shard.key}: claimed by somebody else meanwhile")
+    crash_point("commit-begun")
     if not commit_marker(pipeline.storage, marker, version):
         adopt_marker(pipeline, shard.key)
         raise ClaimLost(f"shard {shard.key}: committed by somebody else meanwhile")
+    crash_point("marker-committed")
     pipeline.ledger.finish(
         claim,
         fingerprint=claimed.fingerprint,
@@ -61,4 +64,5 @@ def commit_shard(
         failed=marker.counts["failed"],
         tokens=marker.tokens,
     )
+    crash_point("shard-collected")
     return marker

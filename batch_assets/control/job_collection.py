@@ -17,6 +17,7 @@ from batch_assets.control.reconciler import BY_ORDER
 from batch_assets.control.stopping import cancel_active
 from batch_assets.control.submission import describe
 from batch_assets.control.uploading import queue_job
+from batch_assets.crash_points import crash_point
 from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.embeddings.marker import ShardMarker
@@ -80,6 +81,7 @@ def collect_job(pipeline: Pipeline, shard: ClaimedShard) -> ShardMarker | Contin
             _fetch(pipeline, submission, prepared, rows, facts)
         facts.timings["fetch_seconds"] = time.perf_counter() - started
         ledger.settle(pipeline.name, claim.shard, description.fence, facts.cost_usd or 0.0)
+        crash_point("cost-noted")
         tried = description.attempt
         attempts_left = tried < pipeline.settings.executor.max_attempts
         if rows.counts.again and (attempts_left or facts.narrowed or stopped):
@@ -130,6 +132,7 @@ def _fetch(
         patience = max(PATIENCE_SECONDS, PATIENCE_POLLS * pipeline.poll_seconds)
     try:
         executor.fetch(job, found, rows, facts, final=waited >= patience)
+        crash_point("results-fetched")
     except UnexpectedOutput as error:
         # The next job would write no better. This one's records go again once a person has mended it.
         pipeline.ledger.block(pipeline.name, str(error))
@@ -146,6 +149,7 @@ def _answer(pipeline: Pipeline, job: JobRow, prepared: PreparedJob, rows: JobRow
         raise BudgetReached(
             ledger.money(pipeline.name).blocked or f"pipeline {pipeline.name}: budget reached"
         )
+    crash_point("cost-reserved")
     per_minute = getattr(pipeline.settings.executor, "on_demand_rpm", 600)
 
     def pace(calls: int) -> None:
@@ -153,6 +157,7 @@ def _answer(pipeline: Pipeline, job: JobRow, prepared: PreparedJob, rows: JobRow
         time.sleep(max(0.0, start - ledger.now()))
 
     executor.answer(prepared, rows, facts, pace)
+    crash_point("records-answered")
 
 
 def _continue(
@@ -168,6 +173,7 @@ def _continue(
     """Keep what is settled and queue a job for the rest; `counted`: this one was an attempt."""
     claim, again = shard.claim, rows.ordinals_again()
     kept = rows.save(pipeline.storage, paths.attempt_rows(claim.shard, claim.fence))
+    crash_point("rows-kept")
     counts, reasons = rows.counts, rows.reasons_again()
     marker = AttemptMarker(
         shard=claim.shard,
@@ -184,6 +190,7 @@ def _continue(
         cost_usd=facts.cost_usd,
     )
     write_attempt(pipeline.storage, marker)
+    crash_point("attempt-written")
     logger.debug("shard %s: %d rows kept in %s", claim.shard, kept.rows, kept.path)
     times = description.narrowed
     code = with_results(pipeline).narrowing

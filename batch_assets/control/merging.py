@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from batch_assets.control.merge_time import refusal
 from batch_assets.control.pipeline import Pipeline
+from batch_assets.crash_points import crash_point
 from batch_assets.embeddings.failure_reasons import most_common_reason
 from batch_assets.embeddings.marker import read_marker
 from batch_assets.errors import AccountingError, AllRejected, NotReady
@@ -126,6 +127,7 @@ def _merge(pipeline: Pipeline) -> CheckedMerge:
     )
     accounting = check_accounting(pipeline.storage, result.manifest)
     vectors = check_vectors(pipeline.storage, result.manifest)
+    crash_point("merge-checked")
     return CheckedMerge(result, accounting, vectors, revision)
 
 
@@ -149,10 +151,12 @@ def publish_merge(pipeline: Pipeline, merged: CheckedMerge) -> Manifest:
                 "merge again to publish what is newer"
             )
         published = found
+    crash_point("version-published")
     # Before the ledger counts it as merged: a run that dies in between is not the last one.
     if pipeline.settings.output.single_file:
         write_single_file(pipeline.storage)
     pipeline.ledger.set_merged(pipeline.name, merged.revision)
+    crash_point("merge-noted")
     return published
 
 

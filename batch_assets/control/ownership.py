@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from batch_assets import paths
+from batch_assets.crash_points import crash_point
 from batch_assets.errors import ConfigurationError
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import PipelineRow
@@ -150,6 +151,7 @@ def attach(
             if not (take or generations(storage)):
                 if row is None or not known or row.generation:  # what the ledger knew is gone with the root
                     ledger.attach(settings.name, root, known + 1 if known else UNTAKEN)
+                    crash_point("pipeline-attached")
                 return False
             require_conditions(storage)
             epoch = max(known, _epoch_in_use(storage)) + 1
@@ -157,6 +159,7 @@ def attach(
             same = known and generations(storage) and _knows_plans(ledger, settings.name, storage)
             deployment = (row.deployment if row is not None and same else None) or secrets.token_hex(8)
             if storage.create(paths.PIPELINE, _owner(settings, epoch, [source], deployment, _new_taking())):
+                crash_point("root-taken")
                 ledger.attach(settings.name, root, epoch, deployment=deployment)
                 return True
             continue

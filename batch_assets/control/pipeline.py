@@ -11,6 +11,7 @@ from typing import cast
 
 from batch_assets import paths
 from batch_assets.control.ownership import UNTAKEN, attach
+from batch_assets.crash_points import crash_point
 from batch_assets.embeddings.marker import ShardMarker, read_marker
 from batch_assets.errors import AccountingError
 from batch_assets.executors.base import Executor
@@ -233,6 +234,7 @@ def _register_generation(pipeline: Pipeline, generation: int) -> list[str]:
     # Last: with its shards a generation counts as known, and a crash before that repeats all of it.
     rows = [(shard.key, number, shard.records, shard.bytes) for number, shard in enumerate(shards)]
     pipeline.ledger.add_shards(pipeline.name, generation, rows, summary.superseded)
+    crash_point("shards-added")
     return [row[0] for row in rows]
 
 

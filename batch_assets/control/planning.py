@@ -19,6 +19,7 @@ from batch_assets.control.ownership import read_owner, refuse_remains
 from batch_assets.control.pipeline import Pipeline, register_plans, take_root
 from batch_assets.control.preflight import check_sizes
 from batch_assets.control.upstream_changes import begin_anew, find_touched
+from batch_assets.crash_points import crash_point
 from batch_assets.errors import ConfigurationError, SourceError
 from batch_assets.executors.base import Executor
 from batch_assets.merge.groups import check_merge_by
@@ -83,9 +84,11 @@ def plan_source(pipeline: Pipeline, *, replace: bool = False) -> PlanningResult:
     take_root(pipeline)
     if not is_chained(pipeline.settings):
         write_unreadable(pipeline.storage, results[0].unreadable)
+    crash_point("shards-cut")
     for result in (result for result in results if result.changes or is_chained(pipeline.settings)):
         # Another planner may have been first: what counts is what the root holds afterwards.
         write_plan(pipeline.storage, dataclasses.replace(result.summary, task=task), result.shards)
+        crash_point("plan-written")
         if not is_chained(pipeline.settings):
             remember_known(pipeline.storage, result.summary.base_uri, result.summary.generation)
     new_keys = register_plans(pipeline)

@@ -9,6 +9,7 @@ from batch_assets.control.pipeline import Pipeline
 from batch_assets.control.retrying import recompute_shards
 from batch_assets.control.uploading import refuse_blocked, upload_shards
 from batch_assets.control.upstream_changes import begin_anew, note_commits
+from batch_assets.crash_points import crash_point
 from batch_assets.errors import SourceError
 from batch_assets.ledger.rows import ShardRow
 from batch_assets.ledger.states import State
@@ -72,7 +73,9 @@ def prepare_shards(pipeline: Pipeline, keys: Sequence[str]) -> Iterator[Prepared
                 manifest = prepare_input(
                     pipeline.settings, shard, pipeline.summary_of(key), root=pipeline.storage
                 )
+                crash_point("input-read")
                 write_input_manifest(pipeline.storage, manifest)
+                crash_point("input-manifest-written")
         except SourceError as error:
             pipeline.ledger.move(
                 pipeline.name, [key], {State.PLANNED}, State.PREPARED, error=str(error), rejected=0

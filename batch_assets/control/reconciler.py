@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from batch_assets.control.pipeline import Pipeline, deferred, with_results, with_workers
 from batch_assets.control.submission import describe_all, members_of, start
+from batch_assets.crash_points import crash_point
 from batch_assets.errors import StorageError
 from batch_assets.executors.base import JobState
 from batch_assets.executors.deferred import NameTaken, ServiceJob, SlotsFull, Unanswered
@@ -209,6 +210,7 @@ def note_children(submission: SubmissionRow, job: ServiceJob, sharing: Sequence[
     }
     if ended:
         owner.ledger.observe_jobs(submission.token, ended)
+        crash_point("workers-noted")
 
 
 def note(pipeline: Pipeline, submission: SubmissionRow, job: ServiceJob) -> list[SubmissionRow]:
@@ -224,6 +226,7 @@ def note(pipeline: Pipeline, submission: SubmissionRow, job: ServiceJob) -> list
     pipeline.ledger.observe(
         submission.token, state, message=message, ended_at=ended_at, service_id=job.id or None
     )
+    crash_point("state-noted")
     found = pipeline.ledger.submission(submission.token)
     return [found] if found is not None and found.state not in ACTIVE else []
 

@@ -15,6 +15,7 @@ import orjson
 
 from batch_assets import paths
 from batch_assets.control.pipeline import Pipeline, deferred, with_workers
+from batch_assets.crash_points import crash_point
 from batch_assets.errors import ConfigurationError, ModelError, StorageError, SubmissionRefused
 from batch_assets.executors.base import PreparedJob
 from batch_assets.executors.deferred import NameTaken, SlotsFull, Unanswered
@@ -68,6 +69,7 @@ def submit_queued(scope: str, pipelines: Sequence[Pipeline], most: int, *, gathe
         if isinstance(claim, Waiting):
             done.waiting = claim
             return done
+        crash_point("submission-claimed")
         pipeline = by_name[claim.pipeline]
         try:
             start(pipeline, claim.token, claim.name, claim.jobs)
@@ -131,7 +133,9 @@ def _start(pipeline: Pipeline, token: str, name: str, jobs: Sequence[JobRow], un
         prepared = [PreparedJob(shards[each.shard], each.fence, each) for each in descriptions]
         if len(prepared) > 1:
             _write_pool(pipeline, name, prepared)
+            crash_point("pool-described")
         handle = executor.submit(prepared, token, name)[0]
+        crash_point("job-started")
     except SlotsFull as error:
         if unsure:
             raise
@@ -153,6 +157,7 @@ def _start(pipeline: Pipeline, token: str, name: str, jobs: Sequence[JobRow], un
             ledger.refused(token, str(error), pause=PAUSE_SECONDS)
         raise SlotsFull(str(error)) from error
     ledger.submitted(token, handle.submission_id or handle.job_id)
+    crash_point("job-noted")
 
 
 def describe(pipeline: Pipeline, job: JobRow) -> JobDescription:

@@ -12,6 +12,7 @@ from batch_assets.control.chaining import is_chained
 from batch_assets.control.keeping import load_commit
 from batch_assets.control.loop import take_turn
 from batch_assets.control.pipeline import Pipeline, deferred
+from batch_assets.crash_points import crash_point
 from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.embeddings.marker import read_marker
 from batch_assets.errors import (
@@ -105,6 +106,7 @@ def _upload(pipeline: Pipeline, shard: Shard) -> bool:
     claim = ledger.claim_preparation(pipeline.name, shard.key, pipeline.holder, place=pipeline.place)
     if claim is None:
         return False
+    crash_point("preparation-claimed")
     try:
         row = ledger.shard(pipeline.name, shard.key)
         outdated = row.outdated_fence if row is not None else -1
@@ -131,13 +133,15 @@ def _upload(pipeline: Pipeline, shard: Shard) -> bool:
 def queue_job(pipeline: Pipeline, shard: Shard, claim: Claim, order: Order) -> bool:
     """Render a job, describe it under the root, and queue it; False where the claim was lost meanwhile."""
     description = deferred(pipeline).render(shard, order)
+    crash_point("requests-written")
     write_description(pipeline.storage, description)
+    crash_point("job-described")
     return enqueue(pipeline, claim, description)
 
 
 def enqueue(pipeline: Pipeline, claim: Claim, description: JobDescription) -> bool:
     """Queue a job whose requests are uploaded and described."""
-    return pipeline.ledger.enqueue(
+    queued = pipeline.ledger.enqueue(
         claim,
         kind=description.kind,
         records=description.records,
@@ -145,6 +149,8 @@ def enqueue(pipeline: Pipeline, claim: Claim, description: JobDescription) -> bo
         bound_usd=description.bound_usd,
         digest=description.digest,
     )
+    crash_point("job-queued")
+    return queued
 
 
 def _order_of_failed(pipeline: Pipeline, shard: Shard, claim: Claim, keep_fence: int) -> Order:

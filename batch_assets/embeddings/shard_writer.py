@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from batch_assets import paths
+from batch_assets.crash_points import crash_point
 from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.embeddings.parquet_files import DataFile, GroupedWriter
 from batch_assets.embeddings.schema import (
@@ -146,6 +147,7 @@ class ShardWriter:
         if found is not None:
             self._open_embeddings(found.schema).append(found)
         self._failures.append(failures)
+        crash_point("rows-stored")
 
     def _open_embeddings(self, schema: pa.Schema) -> GroupedWriter:
         if self._embeddings is None:
@@ -171,6 +173,7 @@ class ShardWriter:
         embeddings = self._open_embeddings(self._schema()).close()
         failures = self._failures.close()
         self._thread.shutdown()
+        crash_point("shard-files-written")
         return ShardFiles(
             embeddings=embeddings,
             failures=failures,

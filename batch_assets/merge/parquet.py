@@ -17,6 +17,7 @@ import orjson
 import pyarrow as pa
 
 from batch_assets import paths
+from batch_assets.crash_points import crash_point
 from batch_assets.embeddings.schema import GENERATE, plan_columns
 from batch_assets.errors import AccountingError
 from batch_assets.merge.base import (
@@ -79,7 +80,9 @@ def merge(
     make = _choose(storage, schema, inputs, grouping)
     counted = None if ids is None else count_ids(storage, inputs.shards, ids)
     version = start_version(storage, published, inputs.digest)
+    crash_point("version-started")
     made = make(version, Steps(inputs.planned, progress))
+    crash_point("parts-written")
     manifest = Manifest(
         version=version,
         format="parquet",
@@ -128,6 +131,7 @@ def merge(
     data = orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS, default=str)
     storage.write(paths.merged_metadata(version), data + b"\n")
     write_manifest(storage, manifest)
+    crash_point("manifest-written")
     return MergeResult(manifest, reused=False, expected_current=published)
 
 

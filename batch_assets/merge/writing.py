@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_assets import paths
+from batch_assets.crash_points import crash_point
 from batch_assets.embeddings.accounting import count_stages_of
 from batch_assets.embeddings.parquet_files import GROUP_ROWS, DataFile, GroupedWriter, open_parquet
 from batch_assets.embeddings.schema import FAILURES_SCHEMA, data_schema
@@ -155,6 +156,7 @@ def _copy_shard(
         file = copy_file(storage, shard.embeddings, target)
     else:
         file = _cast_file(storage, shard.embeddings, target, schema)
+    crash_point("part-copied")
     with open_parquet(storage, target) as written:
         rows = written.metadata.num_rows
         if rows != shard.embeddings.rows or not written.schema_arrow.equals(schema):

@@ -1,17 +1,16 @@
-"""Processes that die behind a chosen step, by `os._exit`: no cleanup, as by kill -9.
+"""Processes that die at a crash point (`batch_assets/crash_points.py`) by `os._exit`: no cleanup, as by kill -9.
 
 They are forked off a clean server process: the object store's threads live in this one, and do
 not survive a fork.
 """
 
-import importlib
 import itertools
 import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from batch_assets import crash_points
 from batch_assets.control.collection import collect_shards
 from batch_assets.control.loop import take_turn
 from batch_assets.control.pipeline import open_pipeline
@@ -28,18 +27,20 @@ DIED, CAME_TO_THE_END = 77, 78
 
 
 def run_and_die(
-    settings: PipelineSettings, folder: Path, environment: Mapping[str, str], step: str, call: int
+    settings: PipelineSettings, folder: Path, environment: Mapping[str, str], point: str, count: int
 ) -> int:
-    """Run the pipeline in a process of its own that dies behind the `call`th call of `step`; its exit code."""
-    child = start_process(_run, (settings, folder, dict(environment), step, call))
+    """The exit code of a process that runs the pipeline and dies when it comes to `point` for the `count`th time."""
+    child = start_process(_run, (settings, folder, dict(environment), point, count))
     child.join(PATIENCE_SECONDS)
     assert child.exitcode is not None, "it hangs"
     return child.exitcode
 
 
-def _run(settings: PipelineSettings, folder: Path, environment: dict[str, str], step: str, call: int) -> None:
+def _run(
+    settings: PipelineSettings, folder: Path, environment: dict[str, str], point: str, count: int
+) -> None:
     os.environ.update(environment)
-    dies_behind(step, call)
+    die_at(point, count)
     ledger = Ledger.open(f"sqlite:///{folder}/ledger.db")
     pipeline = open_pipeline(settings, ledger, create_host(settings.executor.type).executor(settings))
     keys = plan_source(pipeline).all_keys
@@ -53,20 +54,12 @@ def _run(settings: PipelineSettings, folder: Path, environment: dict[str, str], 
     os._exit(CAME_TO_THE_END)
 
 
-def dies_behind(step: str, call: int) -> None:
-    """Have this process die when the `call`th call of `step` (module:name) has returned."""
-    module, _, name = step.partition(":")
-    *owners, last = name.split(".")
-    owner: Any = importlib.import_module(module)
-    for part in owners:
-        owner = getattr(owner, part)
-    function, numbers = getattr(owner, last), itertools.count(1)
+def die_at(point: str, count: int) -> None:
+    """Have this process die when it comes to `point` for the `count`th time."""
+    times = itertools.count(1)
 
-    def dies(*arguments: Any, **named: Any) -> Any:
-        number = next(numbers)
-        result = function(*arguments, **named)
-        if number == call:
+    def die(reached: str) -> None:
+        if reached == point and next(times) == count:
             os._exit(DIED)
-        return result
 
-    setattr(owner, last, dies)
+    crash_points.watchers.append(die)

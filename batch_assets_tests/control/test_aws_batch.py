@@ -216,23 +216,14 @@ def test_what_cannot_work_is_refused_before_anything_runs(rehearse: Rehearse, tm
     assert undefined.sizes() == []
 
 
-STEPS = [
-    ("batch_assets.control.submission:_write_pool", 1),
-    ("batch_assets.executors.aws_batch.executor:write_manifest", 1),
-    ("batch_assets.executors.aws_batch.service:AwsBatchService.submit", 1),
-    ("batch_assets.ledger.submissions:Submissions.submitted", 1),
-    ("batch_assets.ledger.children:Children.observe_jobs", 1),
-    ("batch_assets.control.collection:adopt_marker", 1),
-]
+POINTS = ["pool-described", "workers-told", "job-started", "job-noted", "workers-noted", "marker-adopted"]
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["", "ledger-lost"])
-@pytest.mark.parametrize(("step", "call"), STEPS, ids=[step.rsplit(".", 1)[-1] for step, _ in STEPS])
-def test_dead_behind_any_step_it_goes_on(
-    rehearse: Rehearse, tmp_path: Path, step: str, call: int, lost: bool
-) -> None:
+@pytest.mark.parametrize("point", POINTS)
+def test_dead_at_any_point_it_goes_on(rehearse: Rehearse, tmp_path: Path, point: str, lost: bool) -> None:
     site = make_worker_site(rehearse(), tmp_path, shards=2)
-    assert run_and_die(site.settings, tmp_path, site.rehearsal.environment, step, call) == DIED
+    assert run_and_die(site.settings, tmp_path, site.rehearsal.environment, point, 1) == DIED
     later = site.without_ledger() if lost else site.opened_again()
     later.run()
     assert later.sizes() == [2]

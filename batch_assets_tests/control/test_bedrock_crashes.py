@@ -1,4 +1,4 @@
-"""A process that dies at any step of a job's way: no record is lost, doubled or paid for twice."""
+"""A process that dies at any point of a job's way: no record is lost, doubled or paid for twice."""
 
 import itertools
 from collections.abc import Callable
@@ -16,44 +16,43 @@ from batch_assets_tests.sites import PER_SHARD, Site, assert_whole, make_site
 Rehearse = Callable[..., Rehearsal]
 SHARDS = 2
 
-# Where the child dies: behind which call of which function (module:name).
+# The point that the child dies at, and which time it comes there.
 FIRST_JOB = [
-    ("batch_assets.ledger.claims:Claims.claim_preparation", 2),
-    ("batch_assets.executors.bedrock.requests:RequestFiles.close", 2),
-    ("batch_assets.control.uploading:write_description", 2),
-    ("batch_assets.ledger.queue:Queue.enqueue", 1),
-    ("batch_assets.ledger.submissions:Submissions.claim_submission", 1),
-    ("batch_assets.executors.bedrock.service:BedrockService.create", 2),
-    ("batch_assets.ledger.submissions:Submissions.submitted", 2),
-    ("batch_assets.ledger.submissions:Submissions.observe", 3),
-    ("batch_assets.ledger.claims:Claims.claim", 1),
+    ("preparation-claimed", 2),
+    ("requests-written", 2),
+    ("job-described", 2),
+    ("job-queued", 1),
+    ("submission-claimed", 1),
+    ("job-started", 2),
+    ("job-noted", 2),
+    ("state-noted", 1),
+    ("shard-claimed", 1),
 ]
 NEXT_JOB = [
-    ("batch_assets.executors.bedrock.executor:BedrockExecutor.fetch", 1),
-    ("batch_assets.ledger.money:Accounts.settle", 1),
-    ("batch_assets.embeddings.job_rows:JobRows.save", 1),
-    ("batch_assets.control.job_collection:write_attempt", 1),
-    ("batch_assets.executors.bedrock.executor:BedrockExecutor.render", 3),
-    ("batch_assets.control.uploading:write_description", 3),
-    ("batch_assets.ledger.queue:Queue.enqueue", 3),
+    ("results-fetched", 1),
+    ("cost-noted", 1),
+    ("rows-kept", 1),
+    ("attempt-written", 1),
+    ("job-described", 3),
+    ("job-queued", 3),
 ]
 COMMIT = [
-    ("batch_assets.ledger.money:Accounts.settle", 3),
-    ("batch_assets.ledger.claims:Claims.begin_commit", 1),
-    ("batch_assets.control.committing:commit_marker", 1),
-    ("batch_assets.ledger.claims:Claims.finish", 1),
+    ("cost-noted", 3),
+    ("commit-begun", 1),
+    ("marker-committed", 1),
+    ("shard-collected", 1),
 ]
 ON_DEMAND = [
-    ("batch_assets.ledger.money:Accounts.reserve", 1),
-    ("batch_assets.executors.bedrock.executor:BedrockExecutor.answer", 1),
+    ("cost-reserved", 1),
+    ("records-answered", 1),
     *COMMIT,
 ]
 POOL = [
-    ("batch_assets.control.submission:_write_pool", 1),
-    ("batch_assets.executors.bedrock.executor:BedrockExecutor.gather", 1),
-    ("batch_assets.executors.bedrock.service:BedrockService.create", 1),
-    ("batch_assets.executors.bedrock.executor:BedrockExecutor.fetch", 1),
-    ("batch_assets.ledger.money:Accounts.settle", 1),
+    ("pool-described", 1),
+    ("pool-gathered", 1),
+    ("job-started", 1),
+    ("results-fetched", 1),
+    ("cost-noted", 1),
     *COMMIT[1:],
 ]
 ONE_LEFT: dict[str, Any] = {"output": {"cut_tail": 1}}
@@ -62,23 +61,23 @@ LITTLE_LEFT, MUCH_LEFT = (ONE_LEFT, {}), (SOME_LEFT, {"min_records": 1, "max_att
 POOLED: tuple[Any, Any] = ({}, {"min_records": PER_SHARD, "remainder": "pool"})
 KEPT, LOST = False, True
 CASES = [
-    *((*LITTLE_LEFT, *step, KEPT) for step in [*FIRST_JOB, *NEXT_JOB, *ON_DEMAND[::2]]),
-    *((*LITTLE_LEFT, *step, LOST) for step in [*FIRST_JOB[2::2], *NEXT_JOB, *ON_DEMAND[1::2]]),
-    *((*MUCH_LEFT, *step, LOST) for step in NEXT_JOB[::2]),
-    *((*POOLED, *step, KEPT) for step in POOL[::2]),
-    *((*POOLED, *step, LOST) for step in POOL),
+    *((*LITTLE_LEFT, *point, KEPT) for point in [*FIRST_JOB, *NEXT_JOB, *ON_DEMAND[::2]]),
+    *((*LITTLE_LEFT, *point, LOST) for point in [*FIRST_JOB[2::2], *NEXT_JOB, *ON_DEMAND[1::2]]),
+    *((*MUCH_LEFT, *point, LOST) for point in NEXT_JOB[::2]),
+    *((*POOLED, *point, KEPT) for point in POOL[::2]),
+    *((*POOLED, *point, LOST) for point in POOL),
 ]
 
 
 def named(case: tuple[Any, ...]) -> str:
-    faults, executor, step, call, lost = case
+    faults, executor, point, count, lost = case
     kind = "pool" if executor.get("remainder") else "batch" if "records" in faults else "calls"
-    return f"{kind}-{step.rsplit('.', 1)[-1].rsplit(':', 1)[-1]}-{call}{'-ledger-lost' if lost else ''}"
+    return f"{kind}-{point}-{count}{'-ledger-lost' if lost else ''}"
 
 
 @pytest.mark.parametrize("case", CASES, ids=named)
-def test_dead_behind_any_step_it_goes_on(rehearse: Rehearse, tmp_path: Path, case: tuple[Any, ...]) -> None:
-    faults, executor, step, call, ledger_is_lost = case
+def test_dead_at_any_point_it_goes_on(rehearse: Rehearse, tmp_path: Path, case: tuple[Any, ...]) -> None:
+    faults, executor, point, count, ledger_is_lost = case
     least = {"min_records": executor["min_records"]} if executor else {}
     rehearsal = rehearse(**faults, quotas=least)
     site = make_site(rehearsal, tmp_path, SHARDS, executor=executor, max_failed_fraction=1.0)
@@ -87,7 +86,9 @@ def test_dead_behind_any_step_it_goes_on(rehearse: Rehearse, tmp_path: Path, cas
         # With a record rejected, each shard is too small for a job of its own.
         records[0]["text"] = records[PER_SHARD]["text"] = ""
         write_records(tmp_path / "in.jsonl", records)
-    assert run_and_die(site.settings, tmp_path, rehearsal.environment, step, call) == DIED, "not come to that"
+    assert run_and_die(site.settings, tmp_path, rehearsal.environment, point, count) == DIED, (
+        "not come to that"
+    )
     rehearsal.change(output={"cut_tail": 0})
     after = site.without_ledger() if ledger_is_lost else site
     after.run()

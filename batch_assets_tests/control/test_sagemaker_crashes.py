@@ -1,4 +1,4 @@
-"""A process that dies at any step of a transform job's way: no record is lost, doubled or computed twice."""
+"""A process that dies at any point of a transform job's way: no record is lost, doubled or computed twice."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,30 +16,30 @@ Rehearse = Callable[..., Rehearsal]
 SHARDS, BREAKING = 2, 5
 KEPT, LOST = False, True
 
-# Where the child dies: behind which call of which function (module:name); whether its ledger is lost with it.
+# The point that the child dies at, which time it comes there, and whether its ledger is lost with it.
 CASES = [
-    ("batch_assets.executors.sagemaker.rendering:_verify", 1, KEPT),
-    ("batch_assets.executors.sagemaker.service:SageMakerService.create", 1, LOST),
-    ("batch_assets.executors.sagemaker.service:SageMakerService.create", 3, KEPT),
-    ("batch_assets.executors.sagemaker.executor:SageMakerExecutor.fetch", 1, LOST),
-    ("batch_assets.control.job_collection:write_attempt", 1, LOST),
-    ("batch_assets.control.uploading:write_description", 3, LOST),
+    ("requests-written", 1, KEPT),
+    ("job-started", 1, LOST),
+    ("job-started", 3, KEPT),
+    ("results-fetched", 1, LOST),
+    ("attempt-written", 1, LOST),
+    ("job-described", 3, LOST),
 ]
 
 
-@pytest.mark.parametrize(
-    "case", CASES, ids=lambda case: f"{case[0].rsplit(':')[-1]}-{case[1]}-lost-{case[2]}"
-)
-def test_dead_behind_any_step_it_goes_on(
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}-{case[1]}-lost-{case[2]}")
+def test_dead_at_any_point_it_goes_on(
     monkeypatch: pytest.MonkeyPatch, rehearse: Rehearse, tmp_path: Path, case: tuple[str, int, bool]
 ) -> None:
-    step, call, ledger_is_lost = case
+    point, count, ledger_is_lost = case
     rehearsal = rehearse(events={"doubled": 1}, transform={"no_capacity": 1})
     site = make_transform_site(
         rehearsal, tmp_path, SHARDS, breaking=(BREAKING,), executor={"queue_url": rehearsal.queue()},
         max_failed_fraction=0.5,
     )  # fmt: skip
-    assert run_and_die(site.settings, tmp_path, rehearsal.environment, step, call) == DIED, "not come to that"
+    assert run_and_die(site.settings, tmp_path, rehearsal.environment, point, count) == DIED, (
+        "not come to that"
+    )
     monkeypatch.setattr(uploading, "ANSWER_SECONDS", 0.01)
     rehearsal.change(calls={"lost_responses": 0.5}, transform={"no_capacity": 0})
     after = site.without_ledger() if ledger_is_lost else site

@@ -12,6 +12,7 @@ from functools import cached_property
 import orjson
 
 from batch_assets import paths
+from batch_assets.crash_points import crash_point
 from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.embeddings.schema import EMBED, GENERATE, Task
@@ -166,7 +167,9 @@ class AwsBatchExecutor(Named, HearsEvents):
         """Write down what the workers are to do; the manifest's URI, with its digest."""
         alive, price = self.alive, self.options.usd_per_hour
         manifest = manifest_of(self.settings, self.fingerprint(), name, jobs, alive, price, self.deployment)
-        return write_manifest(self.root, paths.worker_manifest(name), manifest)
+        told = write_manifest(self.root, paths.worker_manifest(name), manifest)
+        crash_point("workers-told")
+        return told
 
     def _start(self, name: str, manifest: str, jobs: int) -> str:
         definition = self.options.job_definition or self.service.definition(

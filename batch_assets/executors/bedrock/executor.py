@@ -11,6 +11,7 @@ from functools import cached_property
 
 import orjson
 
+from batch_assets.crash_points import crash_point
 from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.embeddings.schema import Task
@@ -144,6 +145,7 @@ class BedrockExecutor(JobPlaces, AsksService, CollectsResults, HearsEvents):
         name = name or self.submission_name([job.key for job in descriptions])[1]
         if len(jobs) > 1:
             self.gather(descriptions, self.folders(name, descriptions)[0])
+            crash_point("pool-gathered")
         places = self.places(name, descriptions)
         try:
             job_id = self.service.create(name, token, *places, invocation_type=self.family.invocation_type)
