@@ -1,7 +1,7 @@
 """Stand-ins for what is slow or costs money: each as small as its protocol allows."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +13,7 @@ from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.embeddings.schema import Task
 from batch_assets.errors import ModelError
-from batch_assets.executors.base import JobHandle, JobState, JobStatus, Limits, PreparedJob, Progress
+from batch_assets.executors.base import Limits, Progress
 from batch_assets.merge.base import Manifest
 from batch_assets.merge.parity import ParityOutcome
 from batch_assets.settings.pipeline import PipelineSettings
@@ -82,22 +82,12 @@ class FakeExecutor:
     def check(self) -> None:
         pass
 
-    def prepare(self, shard: Shard, attempt: int) -> PreparedJob:
-        return PreparedJob(shard, attempt)
-
-    def submit(self, jobs: Sequence[PreparedJob], token: str) -> list[JobHandle]:
-        return [JobHandle(job, token) for job in jobs]
-
-    def poll(self, handles: Sequence[JobHandle]) -> list[JobStatus]:
-        return [JobStatus(handle, JobState.READY) for handle in handles]
-
-    def cancel(self, handle: JobHandle) -> None:
+    def cancel(self, job: str) -> None:
         pass
 
-    def collect(self, handle: JobHandle, facts: JobFacts) -> Iterator[Outcomes]:
+    def embed(self, shard: Shard, job: str, facts: JobFacts) -> Iterator[Outcomes]:
         if self.host.model_is_missing:
             raise ModelError("model fake: its weights cannot be loaded; install them")
-        shard = handle.prepared.shard
         self.host.before(shard)
         self.host.computed.append(shard.key)
         facts.model, facts.dtype, facts.device, facts.dimensions = "fake", "float32", "cpu", DIMENSIONS

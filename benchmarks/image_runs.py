@@ -69,8 +69,7 @@ class Ours:
                 open_storage(settings.output.root), shard.key, self.written, columns, "float32"
             )
             executor = self.machine.executor(settings)
-            handle = executor.submit([executor.prepare(shard, 1)], "benchmark")[0]
-            for outcomes in executor.collect(handle, JobFacts()):
+            for outcomes in executor.embed(shard, "benchmark", JobFacts()):
                 writer.write(outcomes)
                 vectors.append(outcomes.vectors)
                 seen(len(outcomes.records))

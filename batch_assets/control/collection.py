@@ -12,7 +12,7 @@ from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from batch_assets.control.committing import ClaimedShard, commit_shard
 from batch_assets.control.job_collection import Continued, collect_job
 from batch_assets.control.leases import exclusive
-from batch_assets.control.pipeline import Pipeline, adopt_marker, deferred
+from batch_assets.control.pipeline import Pipeline, adopt_marker, deferred, in_place
 from batch_assets.control.retrying import recompute_shards
 from batch_assets.control.shard_result import Result, ShardResult, unclaimed_shard
 from batch_assets.control.together import Together, each
@@ -77,7 +77,7 @@ def collect_shards(
     rows = pipeline.ledger.shards(pipeline.name, keys=keys)
     computes = any(row.state is not State.COLLECTED for row in rows)
     at_once = pipeline.executor.at_once() if computes else 1
-    together = Together(pipeline.executor)
+    together = Together()
 
     def collect(key: str) -> ShardResult:
         if key in planned:
@@ -265,13 +265,12 @@ def _committed(
 
 def _compute(pipeline: Pipeline, claimed: ClaimedShard, together: Together) -> ShardMarker:
     """Have an executor in place embed the shard now, and commit what comes of it."""
-    shard, claim, executor = claimed.shard, claimed.claim, pipeline.executor
+    shard, claim, executor = claimed.shard, claimed.claim, in_place(pipeline)
     facts, job = JobFacts(), f"{shard.key}-{claim.fence}"
-    handle = executor.submit([executor.prepare(shard, claim.attempt)], token=job)[0]
     # Closed here, not when the garbage is collected: whatever computes is free again then.
     with (
-        together.running(handle),
-        contextlib.closing(_watched(pipeline, shard, executor.collect(handle, facts))) as outcomes,
+        together.running(executor, job),
+        contextlib.closing(_watched(pipeline, shard, executor.embed(shard, job, facts))) as outcomes,
     ):
         return commit_shard(pipeline, claimed, outcomes, facts, job)
 

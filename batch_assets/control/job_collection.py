@@ -22,7 +22,7 @@ from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.embeddings.marker import ShardMarker
 from batch_assets.errors import BudgetReached, ClaimLost
-from batch_assets.executors.base import JobState, PreparedJob
+from batch_assets.executors.base import JobState
 from batch_assets.executors.deferred import Order, UnexpectedOutput
 from batch_assets.executors.jobs import JobDescription
 from batch_assets.ledger.rows import JobRow, SubmissionRow
@@ -74,11 +74,10 @@ def collect_job(pipeline: Pipeline, shard: ClaimedShard) -> ShardMarker | Contin
     started, facts = time.perf_counter(), JobFacts()
     with JobRows(shard.shard.records) as rows:
         _load_kept(pipeline, shard, description, rows)
-        prepared = PreparedJob(shard.shard, description.fence, description)
         if job.kind == "on_demand":
-            _answer(pipeline, job, prepared, rows, facts)
+            _answer(pipeline, job, description, rows, facts)
         else:
-            _fetch(pipeline, submission, prepared, rows, facts)
+            _fetch(pipeline, submission, description, rows, facts)
         facts.timings["fetch_seconds"] = time.perf_counter() - started
         ledger.settle(pipeline.name, claim.shard, description.fence, facts.cost_usd or 0.0)
         crash_point("cost-noted")
@@ -118,7 +117,7 @@ def _load_kept(pipeline: Pipeline, shard: ClaimedShard, description: JobDescript
 
 
 def _fetch(
-    pipeline: Pipeline, submission: SubmissionRow | None, job: PreparedJob, rows: JobRows, facts: JobFacts
+    pipeline: Pipeline, submission: SubmissionRow | None, job: JobDescription, rows: JobRows, facts: JobFacts
 ) -> None:
     executor = with_results(pipeline)
     found = None
@@ -137,12 +136,14 @@ def _fetch(
         # The next job would write no better. This one's records go again once a person has mended it.
         pipeline.ledger.block(pipeline.name, str(error))
         cancel_active(pipeline)
-        for ordinal in rows.unknown(np.fromiter(job.described.asked(), dtype=np.int64)).tolist():
+        for ordinal in rows.unknown(np.fromiter(job.asked(), dtype=np.int64)).tolist():
             rows.again(ordinal, UNEXPECTED, str(error))
         facts.narrowed = True
 
 
-def _answer(pipeline: Pipeline, job: JobRow, prepared: PreparedJob, rows: JobRows, facts: JobFacts) -> None:
+def _answer(
+    pipeline: Pipeline, job: JobRow, description: JobDescription, rows: JobRows, facts: JobFacts
+) -> None:
     ledger, executor = pipeline.ledger, with_results(pipeline)
     budget = getattr(pipeline.settings.executor, "budget_usd", None)
     if not ledger.reserve(pipeline.name, job.shard, job.fence, budget):
@@ -156,7 +157,7 @@ def _answer(pipeline: Pipeline, job: JobRow, prepared: PreparedJob, rows: JobRow
         start = ledger.reserve_calls(executor.scope, calls, per_minute)
         time.sleep(max(0.0, start - ledger.now()))
 
-    executor.answer(prepared, rows, facts, pace)
+    executor.answer(description, rows, facts, pace)
     crash_point("records-answered")
 
 

@@ -14,7 +14,7 @@ from batch_assets.control.ownership import UNTAKEN, attach
 from batch_assets.crash_points import crash_point
 from batch_assets.embeddings.marker import ShardMarker, read_marker
 from batch_assets.errors import AccountingError
-from batch_assets.executors.base import Executor
+from batch_assets.executors.base import Executor, InPlaceExecutor
 from batch_assets.executors.deferred import DeferredExecutor, ResultsExecutor, WorkersExecutor
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.ledger import Ledger
@@ -94,6 +94,12 @@ class Pipeline:
         for generation, wanted in by_generation.items():
             found |= {shard.key: shard for shard in read_shards(self.storage, generation, wanted)}
         return found
+
+
+def in_place(pipeline: Pipeline) -> InPlaceExecutor:
+    """The pipeline's executor, which must be one in place."""
+    assert pipeline.executor.in_place, pipeline.executor.kind
+    return cast("InPlaceExecutor", pipeline.executor)
 
 
 def deferred(pipeline: Pipeline) -> DeferredExecutor:

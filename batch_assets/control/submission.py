@@ -17,7 +17,6 @@ from batch_assets import paths
 from batch_assets.control.pipeline import Pipeline, deferred, with_workers
 from batch_assets.crash_points import crash_point
 from batch_assets.errors import ConfigurationError, ModelError, StorageError, SubmissionRefused
-from batch_assets.executors.base import PreparedJob
 from batch_assets.executors.deferred import NameTaken, SlotsFull, Unanswered
 from batch_assets.executors.jobs import JobDescription, JobKey, another_name, read_description
 from batch_assets.ledger.rows import JobRow, SubmissionRules, Waiting
@@ -121,7 +120,6 @@ def _start(pipeline: Pipeline, token: str, name: str, jobs: Sequence[JobRow], un
     # A worker's place in an array is its shard's place in this order, whoever makes the call.
     jobs = sorted(jobs, key=lambda job: (job.shard, job.fence))
     try:
-        shards = pipeline.plan_shards([job.shard for job in jobs])
         descriptions = describe_all(pipeline, jobs)
         # Workers embed by what is asked for now; request files say what was asked for then.
         stale = [] if executor.commits else _stale(descriptions, executor.fingerprint())
@@ -130,11 +128,10 @@ def _start(pipeline: Pipeline, token: str, name: str, jobs: Sequence[JobRow], un
             if ledger.refused(token, "it asks for another model or prompt than now"):
                 ledger.prepare_again(pipeline.name, stale)
             return
-        prepared = [PreparedJob(shards[each.shard], each.fence, each) for each in descriptions]
-        if len(prepared) > 1:
-            _write_pool(pipeline, name, prepared)
+        if len(descriptions) > 1:
+            _write_pool(pipeline, name, descriptions)
             crash_point("pool-described")
-        handle = executor.submit(prepared, token, name)[0]
+        job_id = executor.submit(descriptions, token, name)
         crash_point("job-started")
     except SlotsFull as error:
         if unsure:
@@ -156,7 +153,7 @@ def _start(pipeline: Pipeline, token: str, name: str, jobs: Sequence[JobRow], un
         if not unsure:
             ledger.refused(token, str(error), pause=PAUSE_SECONDS)
         raise SlotsFull(str(error)) from error
-    ledger.submitted(token, handle.submission_id or handle.job_id)
+    ledger.submitted(token, job_id)
     crash_point("job-noted")
 
 
@@ -208,9 +205,9 @@ def _rules(pipeline: Pipeline, gather: bool) -> SubmissionRules:
     )
 
 
-def _write_pool(pipeline: Pipeline, name: str, jobs: Sequence[PreparedJob]) -> None:
+def _write_pool(pipeline: Pipeline, name: str, jobs: Sequence[JobDescription]) -> None:
     """Say which jobs share the submission, for whoever must find out without the ledger."""
-    members = [{"shard": job.shard.key, "fence": job.attempt} for job in jobs]
+    members = [{"shard": job.shard, "fence": job.fence} for job in jobs]
     pipeline.storage.write(
         paths.pool_description(name), orjson.dumps({"name": name, "jobs": members}) + b"\n"
     )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TypeVar
 
-from batch_assets.executors.base import Cancelled, Executor, JobHandle
+from batch_assets.executors.base import Cancelled, InPlaceExecutor
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -18,23 +18,22 @@ Made = TypeVar("Made")
 class Together:
     """The jobs in place that this call is at; once halted, they are cancelled and no new one begins."""
 
-    def __init__(self, executor: Executor) -> None:
-        self._executor = executor
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._running: list[JobHandle] = []
+        self._running: list[tuple[InPlaceExecutor, str]] = []
         self._halted = False
 
     @contextlib.contextmanager
-    def running(self, handle: JobHandle) -> Iterator[None]:
-        """Note that the job is collected while the block runs. Raises Cancelled where all is to end."""
+    def running(self, executor: InPlaceExecutor, job: str) -> Iterator[None]:
+        """Note that the job is embedded while the block runs. Raises Cancelled where all is to end."""
         with self._lock:
             self._demand_going_on()
-            self._running.append(handle)
+            self._running.append((executor, job))
         try:
             yield
         finally:
             with self._lock:
-                self._running.remove(handle)
+                self._running.remove((executor, job))
 
     def demand_going_on(self) -> None:
         """Raise Cancelled where all is to end."""
@@ -46,11 +45,11 @@ class Together:
             raise Cancelled
 
     def halt(self) -> None:
-        """End all: whoever collects one of these jobs gets Cancelled."""
+        """End all: whoever embeds one of these jobs gets Cancelled."""
         with self._lock:
             self._halted = True
-            for handle in self._running:
-                self._executor.cancel(handle)
+            for executor, job in self._running:
+                executor.cancel(job)
 
 
 def each(

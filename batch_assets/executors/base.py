@@ -1,14 +1,10 @@
-"""What an executor is: five verbs, and limits that are data.
+"""What every executor is, and what one in place is: the run that calls `embed` is the work (GPU, Ray).
 
-One implementation per file beside this one; the way from a `type` in YAML to its class is
-`registry.py`. When a verb is called belongs to `control/` and `orchestration/`.
-
-An executor is either in place (the run that calls `collect` is the work: GPU, Ray, a
-gateway) or deferred (`submit` starts work at a service, `collect` fetches it later: Bedrock,
-SageMaker, AWS Batch).
+Deferred ones, whose work goes on at a service (Bedrock, SageMaker, AWS Batch), are in `deferred.py`. The way from a
+`type` in YAML to its class is `registry.py`. When a verb is called belongs to `control/` and `orchestration/`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -16,7 +12,6 @@ from typing import Protocol
 from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.embeddings.schema import Task
-from batch_assets.executors.jobs import JobDescription
 from batch_assets.sharding.plan import Shard
 
 Progress = Callable[[int, int], None]
@@ -24,7 +19,7 @@ Progress = Callable[[int, int], None]
 
 
 class Cancelled(Exception):
-    """Somebody cancelled the job while its outcomes were collected, or before."""
+    """Somebody cancelled the job while it was embedded, or before."""
 
 
 class WorkerDied(Exception):
@@ -40,9 +35,8 @@ class WorkerDied(Exception):
 
 
 class JobState(StrEnum):
-    """What a service says of a job; in-place jobs are READY until their run collects them."""
+    """What a service says of a job."""
 
-    READY = "ready"
     SUBMITTED = "submitted"
     RUNNING = "running"
     SUCCEEDED = "succeeded"
@@ -60,43 +54,6 @@ class Limits:
     records: int | None = None
     bytes: int | None = None
     min_records: int = 0
-
-
-@dataclass(frozen=True)
-class PreparedJob:
-    """One attempt at a shard, its request files rendered (an executor in place needs none).
-
-    `attempt` tells the attempts at a shard apart; for a deferred executor it is the fence of the
-    claim under which the request files were rendered, and `description` says what is in them.
-    """
-
-    shard: Shard
-    attempt: int
-    description: JobDescription | None = None
-
-    @property
-    def described(self) -> JobDescription:
-        """The description that every deferred job has, since it is rendered before anything else."""
-        assert self.description is not None, f"shard {self.shard.key}: its job was not rendered"
-        return self.description
-
-
-@dataclass(frozen=True)
-class JobHandle:
-    """A submitted job. `job_id` finds it again at the service, `submission_id` what it was submitted with."""
-
-    prepared: PreparedJob
-    job_id: str
-    submission_id: str = ""
-
-
-@dataclass(frozen=True)
-class JobStatus:
-    """The truth about one job, as asked for."""
-
-    handle: JobHandle
-    state: JobState
-    message: str = ""
 
 
 class Executor(Protocol):
@@ -134,25 +91,17 @@ class Executor(Protocol):
         """Raise ModelError or ConfigurationError where no job could succeed; may take as long as loading the model."""
         ...
 
-    def prepare(self, shard: Shard, attempt: int) -> PreparedJob:
-        """Render and upload what the service needs. Repeatable."""
-        ...
 
-    def submit(self, jobs: Sequence[PreparedJob], token: str) -> list[JobHandle]:
-        """Start the jobs in one submission. The same token never starts them twice."""
-        ...
+class InPlaceExecutor(Executor, Protocol):
+    """Computes where it is called, or has workers of its own compute. `job` names one attempt at a shard."""
 
-    def poll(self, handles: Sequence[JobHandle]) -> list[JobStatus]:
-        """Ask the service for the truth, in bulk."""
-        ...
-
-    def cancel(self, handle: JobHandle) -> None:
-        """Stop a job; one that has ended is left as it is. Whoever collects it in place gets Cancelled, soon."""
-        ...
-
-    def collect(self, handle: JobHandle, facts: JobFacts) -> Iterator[Outcomes]:
+    def embed(self, shard: Shard, job: str, facts: JobFacts) -> Iterator[Outcomes]:
         """Every record of the shard exactly once, in source order; fills `facts` as it learns them.
 
-        Raises WorkerDied where another attempt may be begun at once, somewhere else.
+        Raises WorkerDied where another attempt may be begun at once, somewhere else, and Cancelled.
         """
+        ...
+
+    def cancel(self, job: str) -> None:
+        """Whoever embeds it, or comes to embed it, gets Cancelled, soon. One that has ended is left as it is."""
         ...

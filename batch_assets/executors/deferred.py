@@ -1,4 +1,4 @@
-"""What a deferred executor adds to the five verbs: slots, names, events, and what a service answers.
+"""What a deferred executor is: slots, names, events, and what a service answers.
 
 Work is started at a service and fetched later, so between the two somebody must ask how it
 goes. Who asks, and what follows from it, is in `control/`.
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.errors import BatchAssetsError
-from batch_assets.executors.base import Executor, JobHandle, JobState, PreparedJob
+from batch_assets.executors.base import Executor, JobState
 from batch_assets.executors.jobs import JobDescription, JobKey
 from batch_assets.sharding.plan import Shard
 
@@ -123,8 +123,8 @@ class DeferredExecutor(Executor, Protocol):
         """Render and upload the requests of a job and write its description. Repeatable under another fence."""
         ...
 
-    def submit(self, jobs: Sequence[PreparedJob], token: str, name: str | None = None) -> list[JobHandle]:
-        """As any executor's; `name` None is that of `submission_name`.
+    def submit(self, jobs: Sequence[JobDescription], token: str, name: str) -> str:
+        """Start the jobs in one submission; its id at the service. The same token and name never start them twice.
 
         Raises SlotsFull, Unanswered, SubmissionRefused, and NameTaken with nothing started.
         """
@@ -202,7 +202,13 @@ class ResultsExecutor(DeferredExecutor, Protocol):
         ...
 
     def fetch(
-        self, job: PreparedJob, service_job: ServiceJob | None, rows: JobRows, facts: JobFacts, *, final: bool
+        self,
+        job: JobDescription,
+        service_job: ServiceJob | None,
+        rows: JobRows,
+        facts: JobFacts,
+        *,
+        final: bool,
     ) -> None:
         """Read the results of a job that has ended into `rows`.
 
@@ -212,7 +218,7 @@ class ResultsExecutor(DeferredExecutor, Protocol):
         """
         ...
 
-    def answer(self, job: PreparedJob, rows: JobRows, facts: JobFacts, pace: "Pace") -> None:
+    def answer(self, job: JobDescription, rows: JobRows, facts: JobFacts, pace: "Pace") -> None:
         """Do an on_demand job here and now, record by record."""
         ...
 

@@ -1,6 +1,6 @@
 """The executor in place: the GPU of this machine, or its CPU where there is none.
 
-The run that calls `collect` is the work. How records are read, batched and embedded is the
+The run that calls `embed` is the work. How records are read, batched and embedded is the
 worker's and the encoder's business; claims and commits are made in `control/collection.py`.
 """
 
@@ -19,10 +19,10 @@ from batch_assets.encoders.base import Encoder, ImageItem
 from batch_assets.encoders.fingerprint import fingerprint
 from batch_assets.encoders.weights import is_user_model
 from batch_assets.errors import ConfigurationError
-from batch_assets.executors.base import JobHandle, Limits, Progress
-from batch_assets.executors.in_place import InPlace
+from batch_assets.executors.base import Limits, Progress
 from batch_assets.settings.in_place import GpuExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings
+from batch_assets.sharding.plan import Shard
 from batch_assets.sharding.reading import read_shard
 from batch_assets.worker.fetching import Fetching
 from batch_assets.worker.pipeline import embed
@@ -91,12 +91,13 @@ class GpuMachine:
 
 
 @dataclass
-class GpuExecutor(InPlace):
-    """Embeds a shard's records here and now. See `base.Executor` for the verbs."""
+class GpuExecutor:
+    """Embeds a shard's records here and now. See `base.InPlaceExecutor` for the verbs."""
 
     machine: GpuMachine
     settings: PipelineSettings
     kind: str = "gpu"
+    in_place: bool = True
     limits: Limits = field(default_factory=lambda: Limits(jobs=1))
 
     def exclusive_device(self) -> str | None:
@@ -138,10 +139,10 @@ class GpuExecutor(InPlace):
             if made_up_weights(load_model(model, "cpu", "bfloat16"), locate_model(model)):
                 load_encoder(self.settings, device="cpu")  # which tries whether they matter
 
-    def cancel(self, handle: JobHandle) -> None:
-        """Nothing runs outside `collect`; whoever iterates over it stops by not going on."""
+    def cancel(self, job: str) -> None:
+        """Nothing runs outside `embed`; whoever iterates over it stops by not going on."""
 
-    def collect(self, handle: JobHandle, facts: JobFacts) -> Iterator[Outcomes]:
+    def embed(self, shard: Shard, job: str, facts: JobFacts) -> Iterator[Outcomes]:
         started = time.perf_counter()
         encoder = self.machine.encoder(self.settings)
         facts.model = self.settings.model.id
@@ -149,7 +150,7 @@ class GpuExecutor(InPlace):
         facts.timings["load_seconds"] = time.perf_counter() - started
         told = _gpu_settings(self.settings)
         yield from embed(
-            read_shard(self.settings, handle.prepared.shard),
+            read_shard(self.settings, shard),
             encoder,
             batch_tokens=self.machine.batch_tokens if told.batch_tokens == "auto" else int(told.batch_tokens),
             batch_records=told.batch_records,

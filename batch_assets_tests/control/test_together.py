@@ -13,7 +13,7 @@ from batch_assets.control.planning import plan_source
 from batch_assets.control.preparation import prepare_shards, queue_shards
 from batch_assets.control.shard_result import Result
 from batch_assets.errors import StorageError
-from batch_assets.executors.base import JobHandle, WorkerDied
+from batch_assets.executors.base import WorkerDied
 from batch_assets.ledger.states import State
 from batch_assets.sharding.plan import Shard
 from batch_assets_tests.control.builders import (
@@ -38,7 +38,7 @@ class Several(FakeExecutor):
     def at_once(self) -> int:
         return THREADS
 
-    def cancel(self, handle: JobHandle) -> None:
+    def cancel(self, job: str) -> None:
         self.cancelled.set()
 
 

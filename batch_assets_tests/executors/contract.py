@@ -1,33 +1,68 @@
-"""What every executor promises. A new one subclasses `ExecutorContract` and says how it is made."""
+"""What every executor promises, by the calls that a run makes.
+
+A new one subclasses `InPlaceContract` or `ResultsContract` and says how it is made.
+"""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from batch_assets.embeddings.facts import JobFacts
+from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.embeddings.outcomes import Outcomes
-from batch_assets.executors.base import Executor, JobHandle, JobState
+from batch_assets.executors.base import Executor, InPlaceExecutor
+from batch_assets.executors.deferred import DeferredExecutor, Order, ResultsExecutor, ServiceJob
+from batch_assets.executors.jobs import JobDescription
 from batch_assets.settings.model import ModelSettings
 from batch_assets.settings.pipeline import OutputSettings, PipelineSettings, ShardSettings
 from batch_assets.settings.source import SourceSettings
 from batch_assets.sharding.plan import Shard
 from batch_assets.sharding.plan_files import write_plan
 from batch_assets.sharding.planner import plan_generation
+from batch_assets.sharding.reading import read_shard
 from batch_assets.storage import open_storage
 from batch_assets_tests.command import some_records, write_records
 from batch_assets_tests.waiting import wait_until
 
 RECORDS, SHARD_RECORDS, EMPTY_ROW = 60, 25, 7
-UNDER_WAY = (JobState.SUBMITTED, JobState.RUNNING)
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What became of a shard: row i of `vectors` is that of source row `rows[i]`, whose record is `ids[i]`."""
+
+    ids: list[str]
+    rows: list[int]
+    vectors: npt.NDArray[np.float32]
+    rejected: dict[int, str]
+    facts: JobFacts
+
+    @classmethod
+    def of(cls, batches: Sequence[Outcomes], facts: JobFacts) -> "Embedded":
+        assert not any(outcomes.failures for outcomes in batches)
+        kept = [(outcomes.records, place) for outcomes in batches for place in outcomes.rows.tolist()]
+        return cls(
+            [records.record_ids[place] for records, place in kept],
+            [records.source_rows[place] for records, place in kept],
+            np.concatenate([outcomes.vectors for outcomes in batches]),
+            {each.source_row: each.code for outcomes in batches for each in outcomes.records.rejections},
+            facts,
+        )
 
 
 class ExecutorContract(ABC):
-    """Tests for one executor; subclasses implement `make`."""
+    """What they all promise; subclasses say how one is made, and how a shard gets embedded."""
 
     @abstractmethod
     def make(self, settings: PipelineSettings) -> Executor: ...
+
+    @abstractmethod
+    def embedded(self, settings: PipelineSettings, shard: Shard, attempt: int = 1) -> Embedded: ...
 
     def configured(self, settings: PipelineSettings) -> PipelineSettings:
         """The settings with what this executor needs."""
@@ -54,92 +89,122 @@ class ExecutorContract(ABC):
         write_plan(storage, planned.summary, planned.shards)
         return list(planned.shards)
 
-    @pytest.fixture
-    def executor(self, settings: PipelineSettings) -> Executor:
-        return self.make(settings)
-
-    def submitted(self, executor: Executor, shards: list[Shard]) -> list[JobHandle]:
-        return executor.submit([executor.prepare(shard, 1) for shard in shards], token="once")
-
-    def outcomes(self, executor: Executor, handle: JobHandle, facts: JobFacts) -> list[Outcomes]:
-        """What a job comes to, once it has ended; one in place begins only then."""
-        wait_until(lambda: executor.poll([handle])[0].state not in UNDER_WAY, "the job does not end")
-        return list(executor.collect(handle, facts))
-
-    def test_every_record_comes_out_once_and_in_order(self, executor: Executor, shards: list[Shard]) -> None:
-        for handle, shard in zip(self.submitted(executor, shards), shards, strict=True):
-            outcomes = self.outcomes(executor, handle, JobFacts())
-            assert ordinals(outcomes) == list(range(shard.records))
-            ids = [record_id for outcome in outcomes for record_id in outcome.records.record_ids]
-            assert ids == sorted(ids, key=lambda name: int(name.split("-")[1]))
+    def test_every_record_comes_out_once_and_in_order(
+        self, settings: PipelineSettings, shards: list[Shard]
+    ) -> None:
+        rows: list[int] = []
+        for shard in shards:
+            found = self.embedded(settings, shard)
+            assert found.rows == sorted(found.rows)
+            assert found.ids == [f"record-{row}" for row in found.rows]
+            rows += [*found.rows, *found.rejected]
+        assert sorted(rows) == list(range(RECORDS))
 
     def test_an_empty_text_is_rejected_and_the_rest_embedded(
-        self, executor: Executor, shards: list[Shard]
+        self, settings: PipelineSettings, shards: list[Shard]
     ) -> None:
-        outcomes = self.outcomes(executor, self.submitted(executor, shards)[0], JobFacts())
-        rejections = [rejection for outcome in outcomes for rejection in outcome.records.rejections]
-        assert [(rejection.source_row, rejection.code) for rejection in rejections] == [
-            (EMPTY_ROW, "empty_text")
-        ]
-        vectors = np.concatenate([outcome.vectors for outcome in outcomes])
-        assert len(vectors) == SHARD_RECORDS - 1
-        assert np.isfinite(vectors).all()
+        found = self.embedded(settings, shards[0])
+        assert found.rejected == {EMPTY_ROW: "empty_text"}
+        assert len(found.vectors) == SHARD_RECORDS - 1
+        assert np.isfinite(found.vectors).all()
+        assert found.facts.model and found.facts.dtype
+        assert found.facts.dimensions == found.vectors.shape[1]
 
-    def test_the_same_shard_gives_the_same_vectors(self, executor: Executor, shards: list[Shard]) -> None:
-        handle = self.submitted(executor, shards)[1]
-        first, second = (
-            np.concatenate([outcome.vectors for outcome in self.outcomes(executor, handle, JobFacts())])
-            for _ in range(2)
-        )
+    def test_the_same_shard_gives_the_same_vectors(
+        self, settings: PipelineSettings, shards: list[Shard]
+    ) -> None:
+        first, second = (self.embedded(settings, shards[1], attempt).vectors for attempt in (1, 2))
         assert np.allclose(first, second, atol=1e-5)
 
-    def test_facts_are_known_once_collected(self, executor: Executor, shards: list[Shard]) -> None:
-        facts = JobFacts()
-        outcomes = self.outcomes(executor, self.submitted(executor, shards)[0], facts)
-        assert facts.model and facts.dtype
-        assert facts.dimensions == outcomes[0].vectors.shape[1]
-
-    def test_submitting_again_with_the_same_token_starts_nothing_new(
-        self, executor: Executor, shards: list[Shard]
-    ) -> None:
-        jobs = [executor.prepare(shard, 1) for shard in shards]
-        first, second = (executor.submit(jobs, token="once") for _ in range(2))
-        assert [handle.job_id for handle in first] == [handle.job_id for handle in second]
-
-    def test_every_job_has_a_state(self, executor: Executor, shards: list[Shard]) -> None:
-        handles = self.submitted(executor, shards)
-        statuses = executor.poll(handles)
-        assert [status.handle for status in statuses] == handles
-        assert all(isinstance(status.state, JobState) for status in statuses)
-
-    def test_cancelling_twice_is_no_error(self, executor: Executor, shards: list[Shard]) -> None:
-        handle = self.submitted(executor, shards)[0]
-        executor.cancel(handle)
-        executor.cancel(handle)
-
-    def test_the_fingerprint_follows_the_settings(
-        self, executor: Executor, settings: PipelineSettings
-    ) -> None:
-        assert executor.fingerprint() == self.make(settings).fingerprint()
+    def test_the_fingerprint_follows_the_settings(self, settings: PipelineSettings) -> None:
+        fingerprint = self.make(settings).fingerprint()
+        assert self.make(settings).fingerprint() == fingerprint
         prompted = settings.model.model_copy(update={"prompt": "query: "})
-        assert (
-            self.make(settings.model_copy(update={"model": prompted})).fingerprint() != executor.fingerprint()
-        )
+        assert self.make(settings.model_copy(update={"model": prompted})).fingerprint() != fingerprint
         slower = settings.shards.model_copy(update={"records": 3})
-        assert (
-            self.make(settings.model_copy(update={"shards": slower})).fingerprint() == executor.fingerprint()
-        )
+        assert self.make(settings.model_copy(update={"shards": slower})).fingerprint() == fingerprint
 
-    def test_limits_are_numbers_or_none(self, executor: Executor) -> None:
-        limits = executor.limits
+    def test_limits_are_numbers_or_none(self, settings: PipelineSettings) -> None:
+        limits = self.make(settings).limits
         assert limits.min_records >= 0
         assert all(limit is None or limit > 0 for limit in (limits.jobs, limits.records, limits.bytes))
 
 
-def ordinals(outcomes: list[Outcomes]) -> list[int]:
-    """The ordinals of all records, rejected ones too, in the order in which they came."""
-    found: list[int] = []
-    for outcome in outcomes:
-        records = outcome.records
-        found += sorted([*records.ordinals, *(rejection.ordinal for rejection in records.rejections)])
-    return found
+class InPlaceContract(ExecutorContract):
+    """What is embedded where it is called."""
+
+    @abstractmethod
+    def make(self, settings: PipelineSettings) -> InPlaceExecutor: ...
+
+    def embedded(self, settings: PipelineSettings, shard: Shard, attempt: int = 1) -> Embedded:
+        facts = JobFacts()
+        return Embedded.of(list(self.make(settings).embed(shard, f"{shard.key}-{attempt}", facts)), facts)
+
+    def test_cancelling_twice_is_no_error(self, settings: PipelineSettings) -> None:
+        executor = self.make(settings)
+        executor.cancel("a job")
+        executor.cancel("a job")
+
+
+class ServiceContract(ExecutorContract):
+    """What a service computes."""
+
+    @abstractmethod
+    def make(self, settings: PipelineSettings) -> DeferredExecutor: ...
+
+    def submitted(
+        self, executor: DeferredExecutor, shard: Shard, attempt: int = 1
+    ) -> tuple[JobDescription, str]:
+        """A job of the shard, and its id at the service."""
+        job = executor.render(shard, Order(fence=attempt, attempt=attempt))
+        return job, executor.submit([job], *executor.submission_name([job.key]))
+
+    def ended(self, executor: DeferredExecutor, job_id: str) -> ServiceJob:
+        """The job, when it has ended."""
+
+        def has_ended() -> bool:
+            found = executor.look_up(job_id)
+            return found is not None and not found.active
+
+        wait_until(has_ended, "the job does not end")
+        found = executor.look_up(job_id)
+        assert found is not None
+        return found
+
+    def test_the_same_submission_starts_nothing_new(
+        self, settings: PipelineSettings, shards: list[Shard]
+    ) -> None:
+        executor = self.make(settings)
+        job, first = self.submitted(executor, shards[0])
+        assert executor.submit([job], *executor.submission_name([job.key])) == first
+
+    def test_a_job_is_found_by_its_id_and_by_its_name(
+        self, settings: PipelineSettings, shards: list[Shard]
+    ) -> None:
+        executor = self.make(settings)
+        job, job_id = self.submitted(executor, shards[0])
+        found, named = executor.look_up(job_id), executor.find(executor.submission_name([job.key])[1], [job])
+        assert found is not None and named is not None
+        assert found.id == named.id == job_id
+        assert [each.id for each in executor.own_jobs()] == [job_id]
+
+    def test_stopping_twice_is_no_error(self, settings: PipelineSettings, shards: list[Shard]) -> None:
+        executor = self.make(settings)
+        _, job_id = self.submitted(executor, shards[0])
+        executor.stop_job(job_id)
+        executor.stop_job(job_id)
+
+
+class ResultsContract(ServiceContract):
+    """What a service computes, and its results are fetched."""
+
+    @abstractmethod
+    def make(self, settings: PipelineSettings) -> ResultsExecutor: ...
+
+    def embedded(self, settings: PipelineSettings, shard: Shard, attempt: int = 1) -> Embedded:
+        executor, facts = self.make(settings), JobFacts()
+        job, job_id = self.submitted(executor, shard, attempt)
+        found = self.ended(executor, job_id)
+        with JobRows(shard.records) as rows:
+            executor.fetch(job, found, rows, facts, final=True)
+            return Embedded.of([rows.outcomes(records) for records in read_shard(settings, shard)], facts)

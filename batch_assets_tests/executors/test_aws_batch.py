@@ -3,18 +3,24 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 
+from batch_assets.embeddings.facts import JobFacts
+from batch_assets.embeddings.marker import read_marker
 from batch_assets.executors.aws_batch.account import AwsBatchAccount
-from batch_assets.executors.base import Executor
+from batch_assets.executors.deferred import DeferredExecutor
 from batch_assets.settings.pipeline import PipelineSettings
+from batch_assets.sharding.plan import Shard
+from batch_assets.storage import open_storage
 from batch_assets_tests.builders import make_light_model
-from batch_assets_tests.executors.contract import ExecutorContract
+from batch_assets_tests.executors.contract import Embedded, ServiceContract
 from batch_assets_tests.rehearsed import Rehearsal
 from batch_assets_tests.workers import fork_workers
 
 
-class TestAwsBatchExecutor(ExecutorContract):
+class TestAwsBatchExecutor(ServiceContract):
     @pytest.fixture(autouse=True)
     def aws(
         self, rehearse: Callable[..., Rehearsal], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -34,5 +40,18 @@ class TestAwsBatchExecutor(ExecutorContract):
         }
         return PipelineSettings.model_validate(settings.model_dump() | changes)
 
-    def make(self, settings: PipelineSettings) -> Executor:
+    def make(self, settings: PipelineSettings) -> DeferredExecutor:
         return AwsBatchAccount().executor(settings)
+
+    def embedded(self, settings: PipelineSettings, shard: Shard, attempt: int = 1) -> Embedded:
+        executor, storage = self.make(settings), open_storage(settings.output.root)
+        self.ended(executor, self.submitted(executor, shard, attempt)[1])
+        found = read_marker(storage, shard.key)
+        assert found is not None
+        rows, failures = (
+            pl.read_parquet(storage.read(file.path)) for file in (found[0].embeddings, found[0].failures)
+        )
+        vectors = rows["embedding"].to_numpy().astype(np.float32)
+        rejected = dict(zip(failures["source_row"], failures["error_code"], strict=True))
+        facts = JobFacts(model=found[0].model, dtype=found[0].dtype, dimensions=found[0].dimensions)
+        return Embedded(rows["record_id"].to_list(), rows["source_row"].to_list(), vectors, rejected, facts)

@@ -4,14 +4,14 @@ from collections.abc import Callable
 
 import pytest
 
-from batch_assets.executors.base import Executor
 from batch_assets.executors.bedrock.account import BedrockAccount
+from batch_assets.executors.deferred import ResultsExecutor
 from batch_assets.settings.pipeline import PipelineSettings
-from batch_assets_tests.executors.contract import ExecutorContract
+from batch_assets_tests.executors.contract import ResultsContract
 from batch_assets_tests.rehearsed import DIMENSIONS, ROLE, TITAN, Rehearsal
 
 
-class TestBedrockExecutor(ExecutorContract):
+class TestBedrockExecutor(ResultsContract):
     @pytest.fixture(autouse=True)
     def aws(self, rehearse: Callable[..., Rehearsal]) -> None:
         self.bucket = rehearse().bucket
@@ -26,5 +26,5 @@ class TestBedrockExecutor(ExecutorContract):
         values = settings.model_dump() | {"executor": executor, "model": {"dimensions": DIMENSIONS}}
         return PipelineSettings.model_validate(values)
 
-    def make(self, settings: PipelineSettings) -> Executor:
+    def make(self, settings: PipelineSettings) -> ResultsExecutor:
         return BedrockAccount().executor(settings)

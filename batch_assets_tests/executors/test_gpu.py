@@ -12,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 
 from batch_assets.errors import ConfigurationError, ModelError
 from batch_assets.executors.aws_batch.account import AwsBatchAccount
-from batch_assets.executors.base import Executor
+from batch_assets.executors.base import InPlaceExecutor
 from batch_assets.executors.gpu import GpuMachine
 from batch_assets.executors.ray.cluster import RayCluster
 from batch_assets.executors.registry import ExecutorHost
@@ -20,14 +20,14 @@ from batch_assets.settings.model import ModelSettings
 from batch_assets.settings.pipeline import OutputSettings, PipelineSettings
 from batch_assets.settings.source import SourceSettings
 from batch_assets_tests.builders import make_tiny_clip
-from batch_assets_tests.executors.contract import ExecutorContract
+from batch_assets_tests.executors.contract import InPlaceContract
 from batch_assets_tests.pictures import image_file
 
 MACHINE = GpuMachine()
 
 
-class TestGpuExecutor(ExecutorContract):
-    def make(self, settings: PipelineSettings) -> Executor:
+class TestGpuExecutor(InPlaceContract):
+    def make(self, settings: PipelineSettings) -> InPlaceExecutor:
         return MACHINE.executor(settings)
 
 

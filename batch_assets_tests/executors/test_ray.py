@@ -20,7 +20,7 @@ from batch_assets.control.preparation import prepare_shards, queue_shards
 from batch_assets.control.shard_result import Result
 from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.errors import ConfigurationError, ModelError
-from batch_assets.executors.base import Executor
+from batch_assets.executors.base import InPlaceExecutor
 from batch_assets.executors.ray import worker
 from batch_assets.executors.ray.cluster import RayCluster
 from batch_assets.ledger.states import State
@@ -28,7 +28,7 @@ from batch_assets.settings.in_place import RayExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets_tests.command import published, write_records
 from batch_assets_tests.control.builders import make_settings, open_ledger
-from batch_assets_tests.executors.contract import ExecutorContract
+from batch_assets_tests.executors.contract import InPlaceContract
 
 WORKERS = 2
 RAY = {"type": "ray", "address": "local", "workers": WORKERS, "gpus_per_worker": 0}
@@ -42,12 +42,12 @@ def cluster() -> Iterator[RayCluster]:
     cluster.close()
 
 
-class TestRayExecutor(ExecutorContract):
+class TestRayExecutor(InPlaceContract):
     @pytest.fixture(autouse=True)
     def _on_the_cluster(self, cluster: RayCluster) -> None:
         self.cluster = cluster
 
-    def make(self, settings: PipelineSettings) -> Executor:
+    def make(self, settings: PipelineSettings) -> InPlaceExecutor:
         return self.cluster.executor(settings)
 
     def configured(self, settings: PipelineSettings) -> PipelineSettings:

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from batch_assets.errors import ConfigurationError
-from batch_assets.executors.base import Executor
+from batch_assets.executors.deferred import ResultsExecutor
 from batch_assets.executors.sagemaker.account import SageMakerAccount
 from batch_assets.settings.pipeline import PipelineSettings
-from batch_assets_tests.executors.contract import ExecutorContract
+from batch_assets_tests.executors.contract import ResultsContract
 from batch_assets_tests.rehearsed import Rehearsal
 
 
-class TestSageMakerExecutor(ExecutorContract):
+class TestSageMakerExecutor(ResultsContract):
     @pytest.fixture(autouse=True)
     def aws(self, rehearse: Callable[..., Rehearsal]) -> None:
         self.bucket = rehearse(transform={"width": 32}).bucket
@@ -27,7 +27,7 @@ class TestSageMakerExecutor(ExecutorContract):
         values = settings.model_dump() | {"executor": executor, "model": {}}
         return PipelineSettings.model_validate(values)
 
-    def make(self, settings: PipelineSettings) -> Executor:
+    def make(self, settings: PipelineSettings) -> ResultsExecutor:
         return SageMakerAccount().executor(settings)
 
     def test_what_no_container_can_be_told_is_refused_before_anything_is_uploaded(

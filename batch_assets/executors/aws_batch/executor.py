@@ -5,7 +5,7 @@ done. Which shards are submitted when, and what follows from their end, is in `c
 """
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -13,19 +13,16 @@ import orjson
 
 from batch_assets import paths
 from batch_assets.crash_points import crash_point
-from batch_assets.embeddings.facts import JobFacts
-from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.embeddings.schema import EMBED, GENERATE, Task
 from batch_assets.encoders.fingerprint import fingerprint
 from batch_assets.errors import ConfigurationError
 from batch_assets.executors.aws.staging import Named
 from batch_assets.executors.aws.verbs import HearsEvents
 from batch_assets.executors.aws_batch.account import AwsBatchAccount
-from batch_assets.executors.aws_batch.committed import committed_outcomes
 from batch_assets.executors.aws_batch.manifests import manifest_of, told
 from batch_assets.executors.aws_batch.requests import ARRAY_JOBS, definition_request, job_request
 from batch_assets.executors.aws_batch.service import AwsBatchService, describe_end, service_job
-from batch_assets.executors.base import JobHandle, JobState, JobStatus, Limits, PreparedJob
+from batch_assets.executors.base import JobState, Limits
 from batch_assets.executors.deferred import Order, ServiceJob
 from batch_assets.executors.jobs import JobDescription
 from batch_assets.settings.aws_batch import AwsBatchExecutorSettings
@@ -146,22 +143,13 @@ class AwsBatchExecutor(Named, HearsEvents):
             outdated_fence=order.outdated_fence,
         )
 
-    def prepare(self, shard: Shard, attempt: int) -> PreparedJob:
-        return PreparedJob(shard, attempt, self.render(shard, Order(fence=attempt, attempt=1)))
-
     # --- the service ---
 
-    def submit(self, jobs: Sequence[PreparedJob], token: str, name: str | None = None) -> list[JobHandle]:
+    def submit(self, jobs: Sequence[JobDescription], token: str, name: str) -> str:
         """One call for all `jobs`, in the array's order. Raises SlotsFull, Unanswered or SubmissionRefused."""
-        descriptions = [job.described for job in jobs]
-        name = name or self.submission_name([job.key for job in descriptions])[1]
         # The service would take the same call twice for two jobs; and what a job was told stays as it was told.
-        known = self.find(name, descriptions)
-        job_id = (
-            known.id if known is not None else self._start(name, self._tell(name, descriptions), len(jobs))
-        )
-        workers = (self.worker(job_id, place, len(jobs)) for place in range(len(jobs)))
-        return [JobHandle(job, worker, job_id) for job, worker in zip(jobs, workers, strict=True)]
+        known = self.find(name, jobs)
+        return known.id if known is not None else self._start(name, self._tell(name, jobs), len(jobs))
 
     def _tell(self, name: str, jobs: Sequence[JobDescription]) -> str:
         """Write down what the workers are to do; the manifest's URI, with its digest."""
@@ -179,18 +167,6 @@ class AwsBatchExecutor(Named, HearsEvents):
 
     def worker(self, job_id: str, place: int, jobs: int) -> str:
         return f"{job_id}:{place}" if jobs > 1 else job_id
-
-    def poll(self, handles: Sequence[JobHandle]) -> list[JobStatus]:
-        found = {job.id: job for job in self.service.describe([handle.job_id for handle in handles])}
-        return [
-            JobStatus(handle, found[handle.job_id].state, found[handle.job_id].message)
-            if handle.job_id in found
-            else JobStatus(handle, JobState.FAILED, "the service does not know this job")
-            for handle in handles
-        ]
-
-    def cancel(self, handle: JobHandle) -> None:
-        self.stop_job(handle.job_id)
 
     def stop_job(self, job_id: str) -> None:
         self.service.terminate(job_id, STOPPED_BY)
@@ -256,10 +232,6 @@ class AwsBatchExecutor(Named, HearsEvents):
                 seconds += (found.ended_at or 0.0) - (found.began_at or found.ended_at or 0.0)
         words = "; ".join(dict.fromkeys(filter(None, told)))
         return words or "the worker ended without a commit, and nobody says why", max(seconds, 0.0)
-
-    def collect(self, handle: JobHandle, facts: JobFacts) -> Iterator[Outcomes]:
-        """What the worker has committed. Raises AccountingError where it has committed nothing."""
-        yield from committed_outcomes(self.root, self.settings, handle.prepared.shard, facts)
 
     def price(self, seconds: float) -> float | None:
         rate = self.options.usd_per_hour

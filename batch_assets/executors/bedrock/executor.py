@@ -17,8 +17,8 @@ from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.embeddings.schema import Task
 from batch_assets.errors import ConfigurationError
 from batch_assets.executors.aws.staging import check_bucket
-from batch_assets.executors.aws.verbs import AsksService, CollectsResults, HearsEvents
-from batch_assets.executors.base import JobHandle, Limits, PreparedJob
+from batch_assets.executors.aws.verbs import AsksService, HearsEvents
+from batch_assets.executors.base import Limits
 from batch_assets.executors.bedrock.account import BedrockAccount
 from batch_assets.executors.bedrock.families.base import Family
 from batch_assets.executors.bedrock.families.registry import family_for
@@ -41,7 +41,7 @@ VERSION = 1
 
 
 @dataclass
-class BedrockExecutor(JobPlaces, AsksService, CollectsResults, HearsEvents):
+class BedrockExecutor(JobPlaces, AsksService, HearsEvents):
     """One pipeline's batch inference jobs. See `base.Executor` and `deferred.DeferredExecutor`."""
 
     account: BedrockAccount
@@ -134,27 +134,21 @@ class BedrockExecutor(JobPlaces, AsksService, CollectsResults, HearsEvents):
     def render(self, shard: Shard, order: Order) -> JobDescription:
         return render_job(self, shard, order)
 
-    def prepare(self, shard: Shard, attempt: int) -> PreparedJob:
-        return PreparedJob(shard, attempt, self.render(shard, Order(fence=attempt, attempt=1)))
-
     # --- the service ---
 
-    def submit(self, jobs: Sequence[PreparedJob], token: str, name: str | None = None) -> list[JobHandle]:
+    def submit(self, jobs: Sequence[JobDescription], token: str, name: str) -> str:
         """One call for all `jobs`. Raises SlotsFull, Unanswered, SubmissionRefused, NameTaken."""
-        descriptions = [job.described for job in jobs]
-        name = name or self.submission_name([job.key for job in descriptions])[1]
         if len(jobs) > 1:
-            self.gather(descriptions, self.folders(name, descriptions)[0])
+            self.gather(jobs, self.folders(name, jobs)[0])
             crash_point("pool-gathered")
-        places = self.places(name, descriptions)
+        places = self.places(name, jobs)
         try:
-            job_id = self.service.create(name, token, *places, invocation_type=self.family.invocation_type)
+            return self.service.create(name, token, *places, invocation_type=self.family.invocation_type)
         except NameTaken as error:
-            found = self.find(name, descriptions)
+            found = self.find(name, jobs)
             if found is None:  # it is not to be seen yet whose the job is
                 raise Unanswered(str(error)) from error
-            job_id = found.id
-        return [JobHandle(job, job_id) for job in jobs]
+            return found.id
 
     def is_same_model(self, job: ServiceJob) -> bool:
         return base_model_id(job.model) == base_model_id(self.options.model_id)
@@ -179,15 +173,21 @@ class BedrockExecutor(JobPlaces, AsksService, CollectsResults, HearsEvents):
     # --- results ---
 
     def fetch(
-        self, job: PreparedJob, service_job: ServiceJob | None, rows: JobRows, facts: JobFacts, *, final: bool
+        self,
+        job: JobDescription,
+        service_job: ServiceJob | None,
+        rows: JobRows,
+        facts: JobFacts,
+        *,
+        final: bool,
     ) -> None:
         self._know(facts)
-        fetch_results(self, job.described, service_job, rows, facts, final=final)
+        fetch_results(self, job, service_job, rows, facts, final=final)
 
-    def answer(self, job: PreparedJob, rows: JobRows, facts: JobFacts, pace: Pace) -> None:
+    def answer(self, job: JobDescription, rows: JobRows, facts: JobFacts, pace: Pace) -> None:
         self._know(facts)
         client = self.account.client("bedrock-runtime", self.region)
-        answer_requests(self, client, job.described, rows, facts, pace)
+        answer_requests(self, client, job, rows, facts, pace)
 
     def called_singly(self, shards: Sequence[int]) -> int:
         least = self.quotas.min_records

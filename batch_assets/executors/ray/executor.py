@@ -11,11 +11,11 @@ from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.embeddings.schema import EMBED, GENERATE, Task
 from batch_assets.encoders.fingerprint import fingerprint
 from batch_assets.errors import ClusterLost, ConfigurationError
-from batch_assets.executors.base import JobHandle, Limits, WorkerDied
-from batch_assets.executors.in_place import InPlace
+from batch_assets.executors.base import Limits, WorkerDied
 from batch_assets.plain_text import plain_logger
 from batch_assets.settings.in_place import RayExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings
+from batch_assets.sharding.plan import Shard
 
 if TYPE_CHECKING:
     from batch_assets.executors.ray.cluster import RayCluster
@@ -26,12 +26,13 @@ logger = plain_logger(__name__)
 
 
 @dataclass
-class RayExecutor(InPlace):
-    """Has a shard's records embedded by a worker of the cluster. See `base.Executor` for the verbs."""
+class RayExecutor:
+    """Has a shard's records embedded by a worker of the cluster. See `base.InPlaceExecutor` for the verbs."""
 
     cluster: "RayCluster"
     settings: PipelineSettings
     kind: str = "ray"
+    in_place: bool = True
     _cancelled: set[str] = field(default_factory=set)
 
     @property
@@ -73,13 +74,13 @@ class RayExecutor(InPlace):
             "have fewer"
         )
 
-    def cancel(self, handle: JobHandle) -> None:
-        """Whoever collects it, or comes to collect it, gets Cancelled; its worker is killed."""
-        self._cancelled.add(handle.job_id)
+    def cancel(self, job: str) -> None:
+        """Whoever embeds it, or comes to embed it, gets Cancelled; its worker is killed."""
+        self._cancelled.add(job)
 
-    def collect(self, handle: JobHandle, facts: JobFacts) -> Iterator[Outcomes]:
+    def embed(self, shard: Shard, job: str, facts: JobFacts) -> Iterator[Outcomes]:
         def is_cancelled() -> bool:
-            return handle.job_id in self._cancelled
+            return job in self._cancelled
 
         started, progress = time.perf_counter(), self.cluster.progress
         pool = self.cluster.pool(self.settings, is_cancelled)
@@ -90,7 +91,7 @@ class RayExecutor(InPlace):
             facts.dimensions = worker.loaded.dimensions
             facts.timings["load_seconds"] = time.perf_counter() - started
             settings = share_of_calls(self.settings, pool.size)
-            with contextlib.closing(worker.embed(settings, handle.prepared.shard, is_cancelled)) as embedding:
+            with contextlib.closing(worker.embed(settings, shard, is_cancelled)) as embedding:
                 for outcomes in embedding:
                     if progress is not None:
                         progress(len(outcomes.records), int(outcomes.token_counts.sum()))

@@ -17,8 +17,8 @@ from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.embeddings.schema import EMBED, GENERATE, Task
 from batch_assets.executors.aws.errors import error_message
 from batch_assets.executors.aws.staging import check_bucket
-from batch_assets.executors.aws.verbs import AsksService, CollectsResults, HearsEvents
-from batch_assets.executors.base import JobHandle, Limits, PreparedJob
+from batch_assets.executors.aws.verbs import AsksService, HearsEvents
+from batch_assets.executors.base import Limits
 from batch_assets.executors.deferred import NameTaken, Order, Pace, ServiceJob, Unanswered
 from batch_assets.executors.jobs import JobDescription
 from batch_assets.executors.sagemaker.account import SageMakerAccount
@@ -45,7 +45,7 @@ logger = plain_logger(__name__)
 
 
 @dataclass
-class SageMakerExecutor(JobPlaces, AsksService, CollectsResults, HearsEvents):
+class SageMakerExecutor(JobPlaces, AsksService, HearsEvents):
     """One pipeline's transform jobs. See `base.Executor` and `deferred.DeferredExecutor`."""
 
     account: SageMakerAccount
@@ -123,17 +123,11 @@ class SageMakerExecutor(JobPlaces, AsksService, CollectsResults, HearsEvents):
     def render(self, shard: Shard, order: Order) -> JobDescription:
         return render_job(self, shard, order)
 
-    def prepare(self, shard: Shard, attempt: int) -> PreparedJob:
-        return PreparedJob(shard, attempt, self.render(shard, Order(fence=attempt, attempt=1)))
-
     # --- the service ---
 
-    def submit(self, jobs: Sequence[PreparedJob], token: str, name: str | None = None) -> list[JobHandle]:
-        """A call for each of `jobs`. Raises SlotsFull, Unanswered, SubmissionRefused, NameTaken."""
-        return [JobHandle(job, self._start(job.described, name)) for job in jobs]
-
-    def _start(self, job: JobDescription, name: str | None) -> str:
-        name = name or self.submission_name([job.key])[1]
+    def submit(self, jobs: Sequence[JobDescription], token: str, name: str) -> str:
+        """One job in one call. Raises SlotsFull, Unanswered, SubmissionRefused, NameTaken."""
+        [job] = jobs
         try:
             return self.service.create(name, *places(job))
         except NameTaken as error:
@@ -168,19 +162,24 @@ class SageMakerExecutor(JobPlaces, AsksService, CollectsResults, HearsEvents):
     # --- results ---
 
     def fetch(
-        self, job: PreparedJob, service_job: ServiceJob | None, rows: JobRows, facts: JobFacts, *, final: bool
+        self,
+        job: JobDescription,
+        service_job: ServiceJob | None,
+        rows: JobRows,
+        facts: JobFacts,
+        *,
+        final: bool,
     ) -> None:
         facts.model, facts.dtype = self.options.model_name, "float32"
         facts.device = f"{self.options.instance_type} {self.region}"
-        fetch_results(self, job.described, service_job, rows, facts, final=final)
+        fetch_results(self, job, service_job, rows, facts, final=final)
         facts.dimensions = self._dimensions(rows)
 
-    def answer(self, job: PreparedJob, rows: JobRows, facts: JobFacts, pace: Pace) -> None:
+    def answer(self, job: JobDescription, rows: JobRows, facts: JobFacts, pace: Pace) -> None:
         """A job of which no record could be sent: each has its reason."""
         facts.model = self.options.model_name
-        description = job.described
-        for ordinal, code, message in description.refused:
-            rows.fail(ordinal, code, message, description.attempt)
+        for ordinal, code, message in job.refused:
+            rows.fail(ordinal, code, message, job.attempt)
         facts.dimensions = self._dimensions(rows)
 
     def answer_format(self, rows: JobRows) -> AnswerFormat:
