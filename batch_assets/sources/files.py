@@ -2,11 +2,12 @@
 
 import contextlib
 import io
+import os
 from collections.abc import Iterator
 
 import pyarrow as pa
 
-from batch_assets.errors import SourceError, UnreadableFile
+from batch_assets.errors import SourceError, StorageError, UnreadableFile
 from batch_assets.storage import CHUNK_BYTES, Storage, VersionMismatch, join_uri
 
 _WINDOW = "requires too much memory"  # zstd's words: no damage
@@ -47,18 +48,33 @@ def touched(storage: Storage, path: str) -> SourceError:
     )
 
 
-def broken(storage: Storage, path: str, what: str, error: Exception) -> UnreadableFile:
-    """The error for a file that is not what its name says."""
+def broken(storage: Storage, path: str, what: str, error: Exception) -> UnreadableFile | StorageError:
+    """The error for a file that is not what its name says.
+
+    What a decoder says of damaged content has no errno: with one, this machine could not read a file that may be good.
+    """
+    uri = join_uri(storage.uri, path)
+    if isinstance(error, OSError) and error.errno is not None:
+        return StorageError(
+            f"{uri}: {os.strerror(error.errno)}; check the disk, then go on with the same command"
+        )
     return UnreadableFile(
-        f"{join_uri(storage.uri, path)}: is no whole {what} file ({str(error).splitlines()[0]}); replace it, "
-        "or leave it out by source.exclude"
+        f"{uri}: is no whole {what} file ({str(error).splitlines()[0]}); replace it, or leave it out by source.exclude"
+    )
+
+
+def no_memory(storage: Storage, path: str, error: Exception) -> StorageError:
+    """The error for a file that this machine has no memory to decode."""
+    return StorageError(
+        f"{join_uri(storage.uri, path)}: {str(error).splitlines()[0]}; let what else runs here end, or give this "
+        "machine more memory, then go on with the same command; or leave the file out by source.exclude"
     )
 
 
 def decompressed(storage: Storage, path: str, size: int, version: str) -> Iterator[bytes]:
     """A whole file's content in chunks, decompressed as its name asks for; several members make one.
 
-    Raises SourceError where the compressed stream ends early or is damaged.
+    Raises SourceError where the compressed stream ends early or is damaged, StorageError where this machine is at fault.
     """
     chunks = open_stream(storage, path, 0, size, version)
     codec = next((codec for suffix, codec in COMPRESSIONS.items() if path.lower().endswith(suffix)), None)
@@ -69,6 +85,8 @@ def decompressed(storage: Storage, path: str, size: int, version: str) -> Iterat
         with pa.CompressedInputStream(pa.PythonFile(_ChunkFile(chunks), mode="r"), codec) as stream:
             while data := stream.read(CHUNK_BYTES):
                 yield data
+    except pa.ArrowMemoryError as error:
+        raise no_memory(storage, path, error) from error
     except OSError as error:
         if _WINDOW in str(error):
             raise UnreadableFile(

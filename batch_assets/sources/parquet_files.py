@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_assets.errors import UnreadableFile
-from batch_assets.sources.files import broken
+from batch_assets.sources.files import broken, no_memory
 from batch_assets.sources.parquet_batches import ARROW_LIMITS, Reopen
 from batch_assets.storage import Storage, join_uri, open_storage
 
@@ -103,9 +103,14 @@ def _inside(column: Any) -> list[Any]:
 
 @contextlib.contextmanager
 def parquet_errors(storage: Storage, path: str) -> Iterator[None]:
-    """Say of a file that it is damaged, or that it is more than can be decoded here, which is no fault of it."""
+    """Say of a file that it is damaged, or that it is more than can be decoded here, which is no fault of it.
+
+    Where the disk or the memory of this machine is at fault, the file may be good: a StorageError.
+    """
     try:
         yield
+    except pa.ArrowMemoryError as error:
+        raise no_memory(storage, path, error) from error
     except ARROW_LIMITS as error:
         raise UnreadableFile(
             f"{join_uri(storage.uri, path)}: cannot be decoded here ({str(error).splitlines()[0]}); write it anew "

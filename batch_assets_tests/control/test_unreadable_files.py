@@ -1,5 +1,6 @@
 """A file that cannot be read costs itself, and is taken in when it is mended."""
 
+import errno
 import gzip
 import os
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from batch_assets.control.pipeline import open_pipeline
 from batch_assets.control.planning import plan_source
 from batch_assets.control.status import read_status
 from batch_assets.errors import SourceError, StorageError
-from batch_assets.sources.parquet import ParquetSource
+from batch_assets.storage.local import LocalStorage
 from batch_assets_tests.command import published
 from batch_assets_tests.control.builders import make_settings, open_ledger, run
 from batch_assets_tests.fakes import FakeHost
@@ -126,19 +127,66 @@ def test_where_none_can_be_read_nothing_is_planned(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_store_that_does_not_answer_is_no_bad_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def unreadable_descriptor(storage: LocalStorage, path: str) -> pa.NativeFile:
+    """A file that opens, and of which the kernel then refuses every read."""
+    file = pa.OSFile(f"{storage.uri}/{path}", "rb")
+    if path == "b.parquet":
+        write_only = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(write_only, file.fileno())
+        os.close(write_only)
+    return file
+
+
+def no_memory(storage: LocalStorage, path: str) -> pa.NativeFile:
+    if path == "b.parquet":
+        raise pa.ArrowMemoryError("malloc of size 4096 failed")
+    return pa.OSFile(f"{storage.uri}/{path}", "rb")
+
+
+@pytest.mark.parametrize(
+    ("opened", "reason"),
+    [
+        (unreadable_descriptor, "Bad file descriptor; check the disk"),
+        (no_memory, "malloc of size 4096 failed; let"),
+    ],
+)
+def test_a_fault_of_this_machine_is_no_bad_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: Callable[..., pa.NativeFile], reason: str
+) -> None:
     folder = tmp_path / "in"
     write_parquet(folder / "a.parquet", "a")
     write_parquet(folder / "b.parquet", "b")
-    check = ParquetSource._check  # pyright: ignore[reportPrivateUsage]
-
-    def away(source: ParquetSource, path: str, version: str | None) -> None:
-        check(source, path, version)
-        if path == "b.parquet":
-            raise StorageError("the store does not answer")
-
-    monkeypatch.setattr(ParquetSource, "_check", away)
     settings, host = make_settings(tmp_path, source={"uri": str(folder)}), FakeHost()
     pipeline = open_pipeline(settings, open_ledger(tmp_path), host.executor(settings))
-    with pytest.raises(StorageError, match="does not answer"):
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalStorage, "open_input", opened)
+        with pytest.raises(StorageError, match=rf"b\.parquet: {reason}"):
+            plan_source(pipeline)
+    assert plan_source(pipeline).records == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (OSError(errno.EIO, "read"), "Input/output error; check the disk"),
+        (pa.ArrowMemoryError("malloc of size 4096 failed"), "malloc of size 4096 failed; let"),
+    ],
+)
+def test_nor_is_it_where_a_file_is_decompressed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception, reason: str
+) -> None:
+    folder = tmp_path / "in"
+    write_gzip(folder / "a.jsonl.gz", "a")
+
+    def refused(stream: pa.CompressedInputStream, size: int) -> bytes:
+        raise fault
+
+    settings, host = make_settings(tmp_path, source={"uri": str(folder)}), FakeHost()
+    pipeline = open_pipeline(settings, open_ledger(tmp_path), host.executor(settings))
+
+    class Refusing(pa.CompressedInputStream):
+        read = refused
+
+    monkeypatch.setattr(pa, "CompressedInputStream", Refusing)
+    with pytest.raises(StorageError, match=rf"a\.jsonl\.gz: {reason}"):
         plan_source(pipeline)
