@@ -27,7 +27,14 @@ class SourceError(BatchAssetsError):
 
 
 class UnreadableFile(SourceError):
-    """What one file of a source holds cannot be read: it is cut off, damaged, or not what its name says."""
+    """What one file of a source holds cannot be read: it is cut off, damaged, or not what its name says.
+
+    `beside` is its path and version where it holds no records, but what belongs to those of another file.
+    """
+
+    def __init__(self, message: str, beside: tuple[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.beside = beside
 
 
 class StorageError(BatchAssetsError):

@@ -140,7 +140,7 @@ class SourceWalk:
         except UnreadableFile as error:
             if info.path in self._known.files:
                 raise
-            found = Unreadable(info.path, info.version, str(error))
+            found = Unreadable(info.path, info.version, str(error), *(error.beside or ()))
             if self._touched_by == info.path:
                 raise Halfway(found) from error
             self.columns.take_names()

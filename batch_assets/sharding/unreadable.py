@@ -4,28 +4,41 @@ What makes a file one of them is for its reader to say (`errors.UnreadableFile`)
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, astuple, dataclass, fields
 
 from batch_assets import paths
+from batch_assets.errors import LastingStorageError
 from batch_assets.plain_text import plain_text
-from batch_assets.storage import Storage
+from batch_assets.storage import FileInfo, Storage, join_uri
 
 _NAMED = 5
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A file as it was listed, and why it cannot be read."""
+    """A file as it was listed, and why it cannot be read; `beside`, the file at fault where that is another one."""
 
     path: str
     version: str
     reason: str
+    beside: str = ""
+    beside_version: str = ""
+
+    def is_as_noted(self, info: FileInfo, storage: Storage) -> bool:
+        """Whether neither the file, as it is listed now, nor the one beside it has changed."""
+        if info.version != self.version or not self.beside:
+            return info.version == self.version
+        found = storage.info(self.beside)
+        return found is not None and found.version == self.beside_version
+
+
+_SAID = [field.name for field in fields(Unreadable)]
 
 
 def write_unreadable(root: Storage, files: Sequence[Unreadable]) -> None:
     """Note what the last planning round has left out; nothing is written where it is noted already."""
-    if files != read_unreadable(root):
+    if files != noted_unreadable(root):
         text = json.dumps(
             [asdict(file) for file in files], indent=1
         )  # also names that are no UTF-8, as ASCII
@@ -33,14 +46,30 @@ def write_unreadable(root: Storage, files: Sequence[Unreadable]) -> None:
 
 
 def read_unreadable(root: Storage) -> list[Unreadable]:
-    """What the last planning round has left out."""
+    """What the last planning round has left out. Raises LastingStorageError where the note of it is damaged."""
+    files = noted_unreadable(root)
+    if files is None:
+        raise LastingStorageError(
+            f"{join_uri(root.uri, paths.UNREADABLE)}: is no list of source files as a plan writes it; plan again, "
+            "which writes it anew"
+        )
+    return files
+
+
+def noted_unreadable(root: Storage) -> list[Unreadable] | None:
+    """The same; None where the note is damaged, for a planning round, which writes another one."""
     found = root.read_versioned(paths.UNREADABLE)
-    return [] if found is None else [Unreadable(**file) for file in json.loads(found[0])]
-
-
-def versions(files: Sequence[Unreadable]) -> Mapping[str, str]:
-    """The version of each, by path."""
-    return {file.path: file.version for file in files}
+    if found is None:
+        return []
+    try:
+        # Another version of the program may say more or less of a file.
+        files = [
+            Unreadable(**{name: file[name] for name in _SAID if name in file})
+            for file in json.loads(found[0])
+        ]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return files if all(isinstance(text, str) for file in files for text in astuple(file)) else None
 
 
 def describe_unreadable(files: Sequence[Unreadable]) -> str:

@@ -28,6 +28,7 @@ class Companion:
 
     def __init__(self, storage: Storage, path: str) -> None:
         self._storage = storage
+        self._tar = path
         self._path = path.rpartition(".")[0] + ".parquet"
         info = storage.info(self._path)
         self.version = info.version if info is not None else ""
@@ -39,6 +40,15 @@ class Companion:
     def _rows(self) -> dict[str, dict[str, Any]]:
         if not self.version:
             return {}
+        try:
+            return self._read()
+        except UnreadableFile as error:
+            raise UnreadableFile(
+                f"{error}; {self._tar} waits for it, or is planned without it where it is moved away",
+                (self._path, self.version),
+            ) from error
+
+    def _read(self) -> dict[str, dict[str, Any]]:
         rows: dict[str, dict[str, Any]] = {}
         size = 0
         with (

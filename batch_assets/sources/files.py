@@ -74,7 +74,7 @@ def no_memory(storage: Storage, path: str, error: Exception) -> StorageError:
 def decompressed(storage: Storage, path: str, size: int, version: str) -> Iterator[bytes]:
     """A whole file's content in chunks, decompressed as its name asks for; several members make one.
 
-    Raises SourceError where the compressed stream ends early or is damaged, StorageError where this machine is at fault.
+    Raises SourceError where the compressed stream ends early or is damaged; StorageError where the machine is at fault.
     """
     chunks = open_stream(storage, path, 0, size, version)
     codec = next((codec for suffix, codec in COMPRESSIONS.items() if path.lower().endswith(suffix)), None)

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from batch_assets.errors import SourceError
+from batch_assets.errors import SourceError, UnreadableFile
 from batch_assets.plain_text import plain_logger
 from batch_assets.sources.base import Fault
 from batch_assets.sources.delimited import delimited_rows
@@ -37,7 +37,13 @@ class ImageTables:
         """The row of an image, empty where the table has none. Raises SourceError for a table that cannot be read."""
         with self._lock:
             if table not in self._rows:
-                self._rows[table] = self._read(table)
+                try:
+                    self._rows[table] = self._read(table)
+                except UnreadableFile as error:
+                    # It belongs to a whole folder of images, none of which is at fault.
+                    raise SourceError(
+                        f"{error}; where it is moved away, the images are planned without it"
+                    ) from error
         return self._rows[table].get(image, {})
 
     def _read(self, table: str) -> dict[str, Mapping[str, Any]]:

@@ -37,13 +37,19 @@ def visible(
         if is_hidden(info.path, format):
             hidden.append(info.path)
             continue
-        try:
-            info.path.encode()
-        except UnicodeEncodeError:
-            if misnamed is not None:
-                misnamed.append(info)
-            continue
-        yield info
+        if is_utf8(info.path):
+            yield info
+        elif misnamed is not None:
+            misnamed.append(info)
+
+
+def is_utf8(path: str) -> bool:
+    """Whether the name that a disk gave is text, and no other bytes."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def is_hidden(path: str, format: str | None = None) -> bool:

@@ -62,6 +62,19 @@ def test_new_versions_of_a_table_are_never_mixed(tmp_path: Path, monkeypatch: py
     assert (news.new, news.touched, news.removed) == ([], [], [])
 
 
+def test_a_raised_limit_is_seen_though_the_version_is_the_same(tmp_path: Path) -> None:
+    append(tmp_path / "table", rows(0, 3))
+    append(tmp_path / "table", rows(3, 6))
+    source = {"uri": str(tmp_path / "table"), "id_column": "id"}
+    limited = make_settings(tmp_path, source={**source, "limit": 3})
+    ledger, host = open_ledger(tmp_path), FakeHost()
+    plan_source(open_pipeline(limited, ledger, host.executor(limited)))
+    news = read_source_news(limited, ledger, None)
+    assert news.new == [] and news.cursor == read_source_news(limited, ledger, news.cursor).cursor
+    raised = make_settings(tmp_path, source={**source, "limit": 6})
+    assert len(read_source_news(raised, ledger, news.cursor).new) == 1
+
+
 def test_a_preview_of_a_table_writes_nothing_under_the_root(tmp_path: Path) -> None:
     append(tmp_path / "table", rows(0, 7))
     settings = make_settings(tmp_path, source={"uri": str(tmp_path / "table"), "id_column": "id"})

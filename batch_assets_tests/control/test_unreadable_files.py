@@ -2,6 +2,7 @@
 
 import errno
 import gzip
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +15,12 @@ from batch_assets.control.housekeeping import read_source_news
 from batch_assets.control.pipeline import open_pipeline
 from batch_assets.control.planning import plan_source
 from batch_assets.control.status import read_status
-from batch_assets.errors import SourceError, StorageError
+from batch_assets.errors import LastingStorageError, SourceError, StorageError
 from batch_assets.storage.local import LocalStorage
 from batch_assets_tests.command import published
 from batch_assets_tests.control.builders import make_settings, open_ledger, run
 from batch_assets_tests.fakes import FakeHost
+from batch_assets_tests.sources.tars import tar_bytes
 
 LINE = b'{"id": "%s", "text": "hello"}\n'
 
@@ -97,6 +99,86 @@ def test_one_that_can_be_read_only_half_leaves_no_record(
     run(settings, ledger, host)
     assert published(tmp_path / "out")["record_id"].to_list() == ["a", "c"]
     assert "b.parquet" in str(read_status(settings, ledger).unreadable)
+
+
+def test_one_that_is_damaged_beside_the_records_costs_these(tmp_path: Path) -> None:
+    """The sensor sees by it when it is mended: the tar itself stays as it is."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(2):
+        (folder / f"{number}.tar").write_bytes(tar_bytes([(f"{number}.jpg", b"x")]))
+    (folder / "1.parquet").write_bytes(b"cut off")
+    settings, ledger = (
+        make_settings(tmp_path, source={"uri": str(folder), "format": "webdataset"}),
+        open_ledger(tmp_path),
+    )
+    pipeline = open_pipeline(settings, ledger, FakeHost().executor(settings))
+    assert plan_source(pipeline).records == 1
+    told = str(read_status(settings, ledger).unreadable)
+    assert "1.parquet: is no whole Parquet file" in told and "1.tar waits for it" in told
+    assert read_source_news(settings, ledger, None).new == []
+    pq.write_table(pa.table({"key": ["1"], "label": ["one"]}), folder / "1.parquet")
+    assert read_source_news(settings, ledger, None).new == ["1.tar"]
+    (folder / "1.parquet").unlink()
+    assert read_source_news(settings, ledger, None).new == ["1.tar"]
+    assert plan_source(pipeline).records == 2
+    assert read_status(settings, ledger).unreadable is None
+
+
+def test_a_damaged_table_of_images_ends_the_plan(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    (folder / "own").mkdir(parents=True)
+    for name in ("a", "own/b"):
+        (folder / f"{name}.jpg").write_bytes(b"x")
+    (folder / "own" / "metadata.csv").write_bytes(b"\xff\xfe,\xff\n1,2\n")
+    settings = make_settings(tmp_path, source={"uri": str(folder), "format": "imagefolder"})
+    pipeline = open_pipeline(settings, open_ledger(tmp_path), FakeHost().executor(settings))
+    with pytest.raises(SourceError, match=r"metadata\.csv: the first row must name the columns"):
+        plan_source(pipeline)
+    (folder / "own" / "metadata.csv").write_text("file_name,label\nb.jpg,two\n")
+    assert plan_source(pipeline).records == 2
+
+
+@pytest.mark.parametrize("note", [b"", b"\xff", b"{", b"null", b"[1]", b'[{"path": 1}]', b'[{"path": "a"}]'])
+def test_a_damaged_note_is_told_and_written_anew_by_the_next_plan(tmp_path: Path, note: bytes) -> None:
+    folder = tmp_path / "in"
+    (folder / "a.jsonl.gz").write_bytes(write_gzip(folder / "a.jsonl.gz", "a")[:-20])
+    write_gzip(folder / "b.jsonl.gz", "b")
+    settings = make_settings(tmp_path, source={"uri": str(folder)})
+    ledger = open_ledger(tmp_path)
+    pipeline = open_pipeline(settings, ledger, FakeHost().executor(settings))
+    plan_source(pipeline)
+    written = tmp_path / "out" / "plan" / "unreadable.json"
+    written.write_bytes(note)
+    with pytest.raises(LastingStorageError, match=r"unreadable\.json: is no list of source files"):
+        read_status(settings, ledger)
+    assert read_source_news(settings, ledger, None).new == ["a.jsonl.gz"], "a sensor asks for the plan"
+    plan_source(pipeline)
+    assert "a.jsonl.gz" in str(read_status(settings, ledger).unreadable)
+    [file] = json.loads(written.read_bytes())
+    for other in (
+        {**file, "since": "version 9"},
+        {name: file[name] for name in ("path", "version", "reason")},
+    ):
+        written.write_text(json.dumps([other]))
+        assert "a.jsonl.gz" in str(read_status(settings, ledger).unreadable)
+
+
+def test_a_page_of_the_listing_never_ends_at_a_name_that_no_cursor_can_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "in"
+    write_gzip(folder / "a.jsonl.gz", "a")
+    settings = make_settings(tmp_path, source={"uri": str(folder), "id_column": "id"})
+    ledger = open_ledger(tmp_path)
+    plan_source(open_pipeline(settings, ledger, FakeHost().executor(settings)))
+    for name in (b"b\xe9", b"b\xea", b"c", b"d"):
+        write_gzip(folder / os.fsdecode(name + b".jsonl.gz"), "b")
+    monkeypatch.setattr("batch_assets.sharding.changes.FILES_PER_PAGE", 2)
+    first = read_source_news(settings, ledger, None)
+    assert (first.new, first.removed, first.cursor) == (["c.jsonl.gz"], [], "c.jsonl.gz")
+    second = read_source_news(settings, ledger, first.cursor)
+    assert (second.new, second.removed, second.cursor) == (["d.jsonl.gz"], [], None)
 
 
 def test_names_that_are_no_utf_8(tmp_path: Path) -> None:
@@ -178,14 +260,21 @@ def test_nor_is_it_where_a_file_is_decompressed(
     folder = tmp_path / "in"
     write_gzip(folder / "a.jsonl.gz", "a")
 
-    def refused(stream: pa.CompressedInputStream, size: int) -> bytes:
-        raise fault
+    class Refusing:
+        """A codec whose reading comes to nothing."""
+
+        def __init__(self, *_: object) -> None: ...
+
+        def __enter__(self) -> "Refusing":
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def read(self, size: int) -> bytes:
+            raise fault
 
     settings, host = make_settings(tmp_path, source={"uri": str(folder)}), FakeHost()
     pipeline = open_pipeline(settings, open_ledger(tmp_path), host.executor(settings))
-
-    class Refusing(pa.CompressedInputStream):
-        read = refused
 
     monkeypatch.setattr(pa, "CompressedInputStream", Refusing)
     with pytest.raises(StorageError, match=rf"a\.jsonl\.gz: {reason}"):
