@@ -12,7 +12,7 @@ CURRENT = "merged/CURRENT"
 SPOOLS = "spool"
 PROBES = "jobs/probes"
 UNREADABLE = "plan/unreadable.json"
-"""The source files that the last plan could not read."""
+"""The source files that no plan could read."""
 FOLDERS = ("requests", "plan", SPOOLS, "jobs", "shards", "merged")
 """The folders of an output root that are the pipeline's own."""
 # Where `output.single_file` says so: copies for readers of one file.

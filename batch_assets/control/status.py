@@ -26,9 +26,8 @@ class Status:
     """What `status --json` prints; `accounting` is of the published version where there is one.
 
     `blocked` says why nothing more is submitted, `parity` what that check found of the published
-    version, None where it was not made; `unreadable`,
-    which source files were left out of the last plan. `records_per_second` is over the last shards;
-    `eta_seconds` is None while no rate is known.
+    version, None where it was not made; `unreadable`, which source files no plan could read, so that they are
+    left out. `records_per_second` is over the last shards; `eta_seconds` is None while no rate is known.
     """
 
     pipeline: str

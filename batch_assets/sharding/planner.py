@@ -18,7 +18,12 @@ from batch_assets.sharding.opening import file_rules
 from batch_assets.sharding.plan import PlannedTable, PlanResult, PlanSummary, Shard
 from batch_assets.sharding.source_walk import Halfway, SourceWalk
 from batch_assets.sharding.unique_ids import refuse_ids
-from batch_assets.sharding.unreadable import Unreadable, describe_unreadable
+from batch_assets.sharding.unreadable import (
+    Unreadable,
+    describe_unreadable,
+    noted_unreadable,
+    still_unreadable,
+)
 from batch_assets.sources.base import SourceFile
 from batch_assets.sources.columns import ColumnScan
 from batch_assets.sources.hive import HivePartitions, find_partitions
@@ -91,8 +96,12 @@ def plan_generation(
             continue
         break
     shards = walk.cutter.finish()
-    unreadable = [*walk.unreadable, *map(_misnamed, listing.misnamed)]
-    if unreadable and not shards and not walk.files and known.columns is None:
+    looked_at = {file.path for file in (*walk.files, *walk.unreadable)} | known.files.keys()
+    # Behind a limit, and in a table's version that waits, files are not looked at, and as damaged as before.
+    carried = still_unreadable(noted_unreadable(root) or (), listed, looked_at)
+    found = sorted([*walk.unreadable, *carried], key=lambda file: file.path)
+    unreadable = [*found, *map(_misnamed, listing.misnamed)]
+    if unreadable and not shards and known.columns is None:
         raise SourceError(unreadable[0].reason if len(unreadable) == 1 else describe_unreadable(unreadable))
     if known.columns is None and not shards:
         raise SourceError(

@@ -4,7 +4,7 @@ What makes a file one of them is for its reader to say (`errors.UnreadableFile`)
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, fields
 
 from batch_assets import paths
@@ -70,6 +70,19 @@ def noted_unreadable(root: Storage) -> list[Unreadable] | None:
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
     return files if all(isinstance(text, str) for file in files for text in astuple(file)) else None
+
+
+def still_unreadable(
+    noted: Sequence[Unreadable], listed: Mapping[str, FileInfo], looked_at: Collection[str]
+) -> list[Unreadable]:
+    """Those noted by an earlier round that are `listed` as they were, and that this round had no reason to look at."""
+    return [
+        file
+        for file in noted
+        if file.path not in looked_at
+        and (info := listed.get(file.path)) is not None
+        and info.version == file.version
+    ]
 
 
 def describe_unreadable(files: Sequence[Unreadable]) -> str:

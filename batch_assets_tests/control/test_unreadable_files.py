@@ -20,6 +20,7 @@ from batch_assets.storage.local import LocalStorage
 from batch_assets_tests.command import published
 from batch_assets_tests.control.builders import make_settings, open_ledger, run
 from batch_assets_tests.fakes import FakeHost
+from batch_assets_tests.sources.tables.delta import append, commit, rows
 from batch_assets_tests.sources.tars import tar_bytes
 
 LINE = b'{"id": "%s", "text": "hello"}\n'
@@ -101,6 +102,44 @@ def test_one_that_can_be_read_only_half_leaves_no_record(
     assert "b.parquet" in str(read_status(settings, ledger).unreadable)
 
 
+def test_it_stays_noted_where_a_later_plan_does_not_look_at_it(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    (folder / "a.jsonl.gz").write_bytes(write_gzip(folder / "a.jsonl.gz", "a")[:-20])
+    write_gzip(folder / "b.jsonl.gz", *(f"b{n}" for n in range(5)))
+    settings = make_settings(tmp_path, source={"uri": str(folder), "id_column": "id", "limit": 5})
+    ledger, host = open_ledger(tmp_path), FakeHost()
+    for _ in range(2):
+        run(settings, ledger, host)
+        assert "a.jsonl.gz" in str(read_status(settings, ledger).unreadable)
+    (folder / "a.jsonl.gz").unlink()
+    run(settings, ledger, host)
+    assert read_status(settings, ledger).unreadable is None
+
+
+def test_a_table(tmp_path: Path) -> None:
+    table = tmp_path / "table"
+    append(table, rows(0, 3))
+    append(table, rows(3, 6))
+    [good, bad] = sorted(table.glob("*.parquet"))
+    whole = bad.read_bytes()
+    bad.write_bytes(whole[: len(whole) // 2])
+    settings = make_settings(tmp_path, source={"uri": str(table), "id_column": "id"})
+    ledger, host = open_ledger(tmp_path), FakeHost()
+    run(settings, ledger, host)
+    assert bad.name in str(read_status(settings, ledger).unreadable)
+    news = read_source_news(settings, ledger, None)
+    assert news.new == [], "a sensor would plan it again and again"
+    bad.write_bytes(whole)
+    assert read_source_news(settings, ledger, news.cursor).new == [bad.name]
+    bad.write_bytes(whole[: len(whole) // 2])
+    run(settings, ledger, host)
+    # Its next version waits, and nothing of it is looked at.
+    commit(table, {"remove": {"path": good.name, "deletionTimestamp": 0, "dataChange": True}}, features=[])
+    notes = plan_source(open_pipeline(settings, ledger, host.executor(settings))).notes
+    assert any("waits" in note for note in notes)
+    assert bad.name in str(read_status(settings, ledger).unreadable)
+
+
 def test_one_that_is_damaged_beside_the_records_costs_these(tmp_path: Path) -> None:
     """The sensor sees by it when it is mended: the tar itself stays as it is."""
     folder = tmp_path / "in"
@@ -137,6 +176,15 @@ def test_a_damaged_table_of_images_ends_the_plan(tmp_path: Path) -> None:
         plan_source(pipeline)
     (folder / "own" / "metadata.csv").write_text("file_name,label\nb.jpg,two\n")
     assert plan_source(pipeline).records == 2
+
+
+def test_the_others_being_empty_is_not_the_reason(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    (folder / "a.jsonl.gz").write_bytes(write_gzip(folder / "a.jsonl.gz", "a")[:-20])
+    write_gzip(folder / "b.jsonl.gz")
+    settings = make_settings(tmp_path, source={"uri": str(folder)})
+    with pytest.raises(SourceError, match=r"a\.jsonl\.gz: is no whole gzip file"):
+        plan_source(open_pipeline(settings, open_ledger(tmp_path), FakeHost().executor(settings)))
 
 
 @pytest.mark.parametrize("note", [b"", b"\xff", b"{", b"null", b"[1]", b'[{"path": 1}]', b'[{"path": "a"}]'])
