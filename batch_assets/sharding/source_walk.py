@@ -141,9 +141,9 @@ class SourceWalk:
             if info.path in self._known.files:
                 raise
             found = Unreadable(info.path, info.version, str(error), *(error.beside or ()))
-            if self._touched_by == info.path:
+            # Columns are declared, and looked at, before the first records come.
+            if self.columns.take_names() or self._touched_by == info.path:
                 raise Halfway(found) from error
-            self.columns.take_names()
             self.unreadable.append(found)
             return 0
 

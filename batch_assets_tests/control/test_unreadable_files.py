@@ -16,6 +16,8 @@ from batch_assets.control.pipeline import open_pipeline
 from batch_assets.control.planning import plan_source
 from batch_assets.control.status import read_status
 from batch_assets.errors import LastingStorageError, SourceError, StorageError
+from batch_assets.sharding.plan_files import read_summary
+from batch_assets.storage import open_storage
 from batch_assets.storage.local import LocalStorage
 from batch_assets_tests.command import published
 from batch_assets_tests.control.builders import make_settings, open_ledger, run
@@ -81,17 +83,16 @@ def test_it_is_named_and_the_others_are_embedded_until_it_is_mended(
     assert read_status(settings, ledger).unreadable is None
 
 
-def test_one_that_can_be_read_only_half_leaves_no_record(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its ids lie in row groups, of which the later ones are damaged: found only on the way through it."""
+@pytest.mark.parametrize("group", [0, 1])
+def test_one_that_can_be_read_only_half_leaves_no_record_and_no_column(tmp_path: Path, group: int) -> None:
+    """Its ids lie in row groups, of which one is damaged: found only when its columns are known, or some rows."""
     folder = tmp_path / "in"
     write_parquet(folder / "a.parquet", "a")
     write_parquet(folder / "c.parquet", "c")
-    table = pa.table({"id": ["b1", "b2"], "text": ["hello"] * 2})
+    table = pa.table({"id": ["b1", "b2"], "text": ["hello"] * 2, "own": [1, 2]})
     pq.write_table(table, folder / "b.parquet", row_group_size=1, compression="zstd", use_dictionary=False)
     data = bytearray((folder / "b.parquet").read_bytes())
-    column = pq.ParquetFile(folder / "b.parquet").metadata.row_group(1).column(0)
+    column = pq.ParquetFile(folder / "b.parquet").metadata.row_group(group).column(0)
     first, size = column.data_page_offset, column.total_compressed_size
     data[first : first + size] = b"\xff" * size
     (folder / "b.parquet").write_bytes(data)
@@ -100,6 +101,7 @@ def test_one_that_can_be_read_only_half_leaves_no_record(
     run(settings, ledger, host)
     assert published(tmp_path / "out")["record_id"].to_list() == ["a", "c"]
     assert "b.parquet" in str(read_status(settings, ledger).unreadable)
+    assert read_summary(open_storage(settings.output.root), 1).columns == {"id": "string", "text": "string"}
 
 
 def test_it_stays_noted_where_a_later_plan_does_not_look_at_it(tmp_path: Path) -> None:
