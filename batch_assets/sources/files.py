@@ -59,15 +59,21 @@ def broken(storage: Storage, path: str, what: str, error: Exception) -> Unreadab
             f"{uri}: {os.strerror(error.errno)}; check the disk, then go on with the same command"
         )
     return UnreadableFile(
-        f"{uri}: is no whole {what} file ({str(error).splitlines()[0]}); replace it, or leave it out by source.exclude"
+        f"{uri}: is no whole {what} file ({_first_line(error)}); replace it, or leave it out by source.exclude, "
+        "unless it is a table's"
     )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
 
 
 def no_memory(storage: Storage, path: str, error: Exception) -> StorageError:
     """The error for a file that this machine has no memory to decode."""
     return StorageError(
-        f"{join_uri(storage.uri, path)}: {str(error).splitlines()[0]}; let what else runs here end, or give this "
-        "machine more memory, then go on with the same command; or leave the file out by source.exclude"
+        f"{join_uri(storage.uri, path)}: {_first_line(error)}; let what else runs here end, or give this "
+        "machine more memory, then go on with the same command; or leave the file out by source.exclude, unless it "
+        "is a table's"
     )
 
 

@@ -114,7 +114,7 @@ def parquet_errors(storage: Storage, path: str) -> Iterator[None]:
     except ARROW_LIMITS as error:
         raise UnreadableFile(
             f"{join_uri(storage.uri, path)}: cannot be decoded here ({str(error).splitlines()[0]}); write it anew "
-            "in common encodings and with smaller values, or leave it out by source.exclude"
+            "in common encodings and with smaller values, or leave it out by source.exclude, unless it is a table's"
         ) from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: of a column's name
         if isinstance(error, (FileNotFoundError, PermissionError)):
