@@ -195,6 +195,7 @@ class ObjectStorage:
         folder = self._path(prefix)
         skip = len(self._prefix) + 1 if self._prefix else 0
         offset = self._path(after) if after is not None else None
+        told: set[str] = set()
         pages: Iterator[Any] | None = None
 
         def next_page() -> Any:
@@ -210,10 +211,17 @@ class ObjectStorage:
 
         while (page := self._ask(prefix, next_page)) is not None:
             for meta in page:
-                offset = meta["path"]
-                # Consoles mark folders by objects named "folder/"; the listing drops that slash.
-                if meta["path"] != folder:
-                    yield _info(meta["path"][skip:], meta)
+                key = meta["path"]
+                # Consoles mark folders by objects named "folder/"; the listing drops that slash, so that they come
+                # behind "folder-1", and again after it.
+                if key in told:
+                    continue
+                if offset is None or key > offset:
+                    # What can come again begins the last key: there are only so many of these.
+                    offset, told = key, {earlier for earlier in told if key.startswith(earlier)}
+                told.add(key)
+                if key != folder:
+                    yield _info(key[skip:], meta)
 
     def copy(self, source: str, target: str) -> None:
         import obstore

@@ -9,7 +9,8 @@ import pytest
 
 from batch_assets.errors import ConfigurationError
 from batch_assets.storage import open_storage
-from batch_assets_tests.storage.stores import Asked, Store, Told, fault
+from batch_assets_tests import pauses
+from batch_assets_tests.storage.stores import MODIFIED, Asked, Store, Told, fault
 
 URIS = ["s3://bucket/out", "gs://bucket/out", "az://bucket/out"]
 
@@ -69,3 +70,34 @@ def test_a_copy_that_is_refused_for_another_reason_stays_refused(store: Store) -
     store.refuse = lambda asked: fault(403, "AccessDenied", "no") if asked.method == "PUT" else None
     with pytest.raises(ConfigurationError, match="AccessDenied: no"):
         storage.copy("file", "copy")
+
+
+@pytest.mark.parametrize("size", range(1, 8))
+def test_no_file_is_told_twice_however_often_a_list_breaks_off(
+    store: Store, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """A console's "a/" stands behind "a-1" and comes as "a"."""
+    keys = sorted(
+        f"out/{name}" for name in ("a-1", "a-2", "a/", "a-1/", "a-1/b", "a/b", "b", "c-1", "c", "c/")
+    )
+    failed: set[str] = set()
+
+    def list_a_page(asked: Asked) -> Told | None:
+        start = asked.query.get("continuation-token", asked.query.get("start-after", [""]))[0]
+        if start not in failed and failed.add(start) is None:
+            return fault(503, "SlowDown")
+        rest = [key for key in keys if key > start]
+        items = "".join(
+            f"<Contents><Key>{key}</Key><LastModified>{MODIFIED}</LastModified><ETag>1</ETag><Size>1</Size></Contents>"
+            for key in rest[:size]
+        )
+        more = f"<NextContinuationToken>{rest[size - 1]}</NextContinuationToken>" if len(rest) > size else ""
+        page = f"<ListBucketResult><IsTruncated>{str(bool(more)).lower()}</IsTruncated>{more}{items}</ListBucketResult>"
+        return Told(200, page.encode())
+
+    monkeypatch.setattr("batch_assets.storage.reach.FIRST_ANSWER_SECONDS", 60.0)
+    monkeypatch.setattr("batch_assets.storage.reach.AWAY_SECONDS", 60.0)
+    store.refuse = list_a_page
+    with pauses.skipping(lambda: None):
+        told = [info.path for info in open_storage("s3://bucket/out").list()]
+    assert sorted(told) == ["a", "a-1", "a-1/b", "a-2", "a/b", "b", "c", "c-1"]
