@@ -2,9 +2,11 @@
 
 What makes it harmless to run twice, also at the same time: a worker takes a number of its own before
 it writes, so that no two write files of one name, and puts the marker only over the one it has
-seen. Which shard it is to be is in `assignment.py`.
+seen. The numbers of two output roots that lay at one place, one after the other, never meet. Which
+shard it is to be is in `assignment.py`.
 """
 
+import hashlib
 import os
 import secrets
 import time
@@ -56,20 +58,13 @@ def carry_out(manifest: WorkerManifest, assignment: Assignment, job: str) -> Sha
     shards = read_shards(storage, generation, [assignment.shard])
     if not shards:
         raise SourceError(f"shard {assignment.shard} is in no plan under {storage.uri}")
-    run, mark = _take_run(storage, assignment, job)
+    run, mark = _take_run(storage, manifest, assignment, job)
     try:
         _check_weights(settings, manifest)
         marker = _write(manifest, assignment, settings, storage, shards[0], job, run, started, found)
-    except BaseException as error:
-        _leave_word(storage, assignment, run, job, error)
-        raise
-    try:
         _check_root(storage, manifest, assignment)
-    except ConfigurationError:
-        # In a root that was made anew, another worker may have this number, and files of these names.
-        taken = storage.read_versioned(paths.worker_run(assignment.shard, assignment.fence, run))
-        if taken is not None and taken[0] == mark:
-            storage.delete([file.path for file in marker.files])
+    except BaseException as error:
+        _give_up(storage, manifest, assignment, run, mark, job, error)
         raise
     if not commit_marker(storage, marker, version):
         return _yield(storage, manifest, assignment, marker)
@@ -91,17 +86,60 @@ def _counts(storage: Storage, marker: ShardMarker, manifest: WorkerManifest, ass
     return True
 
 
-def _take_run(storage: Storage, assignment: Assignment, job: str) -> tuple[int, bytes]:
+def _take_run(
+    storage: Storage, manifest: WorkerManifest, assignment: Assignment, job: str
+) -> tuple[int, bytes]:
     """A number that no other worker has under this fence, and what says whose it is."""
+    # Where ledger and root are gone, fences begin anew: a late worker would write over what the new root has.
+    begin = _first_run(manifest.deployment)
     # Nobody else's is like it: where the answer to the write is lost, it tells whose the number is.
     mark = {"job": job, "host": os.uname().nodename, "pid": os.getpid(), "mark": secrets.token_hex(8)}
     told = orjson.dumps(mark) + b"\n"
-    for run in range(MOST_RUNS):
+    for run in range(begin, begin + MOST_RUNS):
         if storage.create(paths.worker_run(assignment.shard, assignment.fence, run), told):
             return run, told
     raise AccountingError(
         f"shard {assignment.shard}: was begun {MOST_RUNS} times under fence {assignment.fence}"
     )
+
+
+def _first_run(deployment: str | None) -> int:
+    """Where the numbers of an output root begin; those of one without an id are at 0."""
+    if deployment is None:
+        return 0
+    return (1 + int(hashlib.sha256(deployment.encode()).hexdigest()[:6], 16)) * MOST_RUNS
+
+
+def _give_up(
+    storage: Storage,
+    manifest: WorkerManifest,
+    assignment: Assignment,
+    run: int,
+    mark: bytes,
+    job: str,
+    error: BaseException,
+) -> None:
+    """Leave the reason for a run without a commit; where the root is another one, nothing, and raise that instead."""
+    try:
+        if _is_same_root(storage, manifest):
+            _leave_word(storage, assignment, run, job, error)
+            return
+        _withdraw(storage, assignment, run, mark)
+    except Exception as failed:
+        logger.warning("shard %s: the end could not be noted: %s", assignment.shard, failed)
+        return
+    if isinstance(error, Exception):
+        raise _removed(storage, assignment) from error
+
+
+def _withdraw(storage: Storage, assignment: Assignment, run: int, mark: bytes) -> None:
+    """Delete what was written since the root was removed: one that holds shards, and no plan, is refused."""
+    own = paths.worker_run(assignment.shard, assignment.fence, run)
+    taken = storage.read_versioned(own)
+    # In a root that was made anew, another worker may have this number, and files of these names.
+    if (taken is not None and taken[0] == mark) or storage.read_versioned(paths.PIPELINE) is None:
+        files = (make(assignment.shard, assignment.fence, run) for make in (paths.embeddings, paths.failures))
+        storage.delete([*files, own])
 
 
 def _check_weights(settings: PipelineSettings, manifest: WorkerManifest) -> None:
@@ -115,15 +153,23 @@ def _check_weights(settings: PipelineSettings, manifest: WorkerManifest) -> None
 
 def _check_root(storage: Storage, manifest: WorkerManifest, assignment: Assignment) -> None:
     """Refuse a root that was removed meanwhile, and perhaps made anew: its shards are others."""
+    if not _is_same_root(storage, manifest):
+        raise _removed(storage, assignment)
+
+
+def _removed(storage: Storage, assignment: Assignment) -> ConfigurationError:
+    return ConfigurationError(
+        f"shard {assignment.shard} is not committed: the output root {storage.uri} was removed since the job was "
+        "submitted; run the pipeline again"
+    )
+
+
+def _is_same_root(storage: Storage, manifest: WorkerManifest) -> bool:
     if manifest.deployment is None:
-        return
+        return True
     found = storage.read_versioned(paths.PIPELINE)
     owner = parse_owner(found[0]) if found is not None else None
-    if owner is None or owner.get("deployment") != manifest.deployment:
-        raise ConfigurationError(
-            f"shard {assignment.shard} is not committed: the output root {storage.uri} was removed since the job was "
-            "submitted; run the pipeline again"
-        )
+    return owner is not None and owner.get("deployment") == manifest.deployment
 
 
 def _write(
@@ -191,10 +237,7 @@ def _leave_word(storage: Storage, assignment: Assignment, run: int, job: str, er
         "message": str(error)[:4000],
         "traceback": "".join(traceback.format_exception(error))[-8000:],
     }
-    try:
-        storage.write(
-            paths.worker_error(assignment.shard, assignment.fence, run),
-            orjson.dumps(told, option=orjson.OPT_INDENT_2),
-        )
-    except Exception as failed:
-        logger.warning("shard %s: the reason could not be left: %s", assignment.shard, failed)
+    storage.write(
+        paths.worker_error(assignment.shard, assignment.fence, run),
+        orjson.dumps(told, option=orjson.OPT_INDENT_2),
+    )

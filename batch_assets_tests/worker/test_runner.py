@@ -1,6 +1,7 @@
 """The worker container's command: one shard committed, however often it runs, and nothing of another's changed."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -227,13 +228,62 @@ def test_a_root_that_is_made_anew_while_it_works_loses_no_file_of_another_worker
         written = write(*told)
         submission.root.write(paths.PIPELINE, orjson.dumps({**owner, "deployment": "4567"}))
         if taken:
-            submission.root.write(paths.worker_run(written.shard, 1, 0), b"another's")
+            submission.root.write(paths.worker_run(written.shard, 1, written.run), b"another's")
         return written
 
     monkeypatch.setattr(runner, "_write", made_anew)
     assert work(submission.manifest(deployment="0123")) == 2
     assert submission.marker() is None
     assert bool(submission.files()) is taken
+
+
+@pytest.mark.parametrize("when", ["before it writes", "after it has written"])
+def test_a_root_that_is_removed_while_it_works_stays_empty(
+    submission: Submission,
+    work: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    when: str,
+) -> None:
+    owner = {"pipeline": "texts", "epoch": 1, "source": [], "configuration": {}, "deployment": "0123"}
+    submission.root.write(paths.PIPELINE, orjson.dumps(owner))
+    write: Any = getattr(runner, "_write")  # noqa: B009
+    manifest = submission.manifest(deployment="0123")
+
+    def removed(*told: Any) -> ShardMarker:
+        plan = [info.path for info in submission.root.list("plan")]
+        kept = {path: submission.root.read(path) for path in plan}
+        shutil.rmtree(submission.root.uri)
+        if when == "after it has written":
+            for path, data in kept.items():
+                submission.root.write(path, data)
+        written = write(*told)
+        submission.root.delete(plan)
+        return written
+
+    monkeypatch.setattr(runner, "_write", removed)
+    assert work(manifest) == 2
+    assert "was removed since the job was submitted" in capsys.readouterr().err
+    assert list(submission.root.list()) == []
+
+
+def test_what_two_roots_at_one_place_get_from_their_workers_has_different_names(
+    submission: Submission, work: Callable[..., int]
+) -> None:
+    """Where the ledger is gone with the first root, the second has the same fences."""
+    owner = {"pipeline": "texts", "epoch": 1, "source": [], "configuration": {}}
+    names = list[set[str]]()
+    for deployment in ("0123", "4567"):
+        submission.root.write(paths.PIPELINE, orjson.dumps({**owner, "deployment": deployment}))
+        assert work(submission.manifest(deployment=deployment)) == 0
+        assert all(
+            paths.is_own_name(path) and paths.fence_of(path) in (1, None) for path in submission.files()
+        )
+        names.append({path for path in submission.files() if path.endswith(".parquet")})
+        assert all("embeddings-1.parquet" not in path for path in names[-1])
+        submission.root.delete([paths.shard_marker(submission.shards[0].key), *names[-1]])
+        submission.root.delete([info.path for info in submission.root.list("shards")])
+    assert names[0].isdisjoint(names[1])
 
 
 @pytest.mark.parametrize("place", [3, None])
