@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 
-from batch_assets.errors import LastingStorageError, StorageError
+from batch_assets.errors import LastingStorageError
 
 AWAY_SECONDS = 300.0
 """So long what has answered before is waited for."""
@@ -20,6 +20,8 @@ FIRST_ANSWER_SECONDS = 30.0
 """So long what has never answered this process: its address may be wrong, and somebody may sit at the terminal."""
 TICK_SECONDS = 2.0
 """So long in a sensor's tick or a turn of the control loop, which comes again by itself."""
+ANSWER_SECONDS = 30.0
+"""No try waits longer for one answer: what a try took beyond that was work."""
 SILENT_SECONDS = 5.0
 """A wait that is over by then is not worth a word."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 15.0
@@ -41,6 +43,9 @@ def in_a_tick() -> Iterator[None]:
 class Patience:
     """One wait: from the first failure on until `renew` says that something went on.
 
+    Pauses count, and of each later try as much as it may have waited for an answer; work that goes well for ten
+    minutes and then fails again has not been waited for.
+
     `say` gets a sentence where the wait is a long one, and then now and then. `pause` is how to sleep.
     """
 
@@ -53,41 +58,42 @@ class Patience:
         self._say = say
         self._pause = pause or time.sleep
         self._seconds = min(seconds, TICK_SECONDS) if _ticking.get() else seconds
-        self._since: float | None = None
-        self._pauses = 0
-        self._said: float | None = None
+        self.renew()
 
     @property
     def waiting(self) -> bool:
         """Whether something has failed and nothing has gone on since."""
-        return self._since is not None
+        return self._tried_at is not None
 
     def renew(self) -> None:
         """Something went on: the next failure is a first one."""
-        self._since, self._pauses, self._said = None, 0, None
+        self._waited, self._pauses = 0.0, 0
+        self._tried_at: float | None = None
+        self._said: float | None = None
 
     def wait(self, error: Exception) -> None:
-        """Pause before the next try. Raises LastingStorageError where it has been waited long enough."""
-        now = time.monotonic()
-        if self._since is None:
-            self._since = now
-        waited = now - self._since
-        left = self._seconds - waited
+        """Pause before the next try. Raises LastingStorageError where it has been waited long enough.
+
+        An `error` that is one already is raised as it is.
+        """
+        if isinstance(error, LastingStorageError):
+            raise error
+        if self._tried_at is not None:
+            self._waited += min(time.monotonic() - self._tried_at, ANSWER_SECONDS)
+        left = self._seconds - self._waited
         if left <= 0:
             # What was as good as not waited for is said as it is.
-            told = f"; waited {waited:,.0f} s for it" if waited >= SILENT_SECONDS else ""
+            told = f"; waited {self._waited:,.0f} s for it" if self._waited >= SILENT_SECONDS else ""
             raise LastingStorageError(f"{error}{told}") from error
-        if waited >= SILENT_SECONDS and (self._said is None or now - self._said >= SPEAK_SECONDS):
-            self._said = now
+        if self._waited >= SILENT_SECONDS and (
+            self._said is None or self._waited - self._said >= SPEAK_SECONDS
+        ):
+            self._said = self._waited
             self._say(f"{error}; trying again for {left:,.0f} s more")
         longest = min(FIRST_PAUSE_SECONDS * 2**self._pauses, LONGEST_PAUSE_SECONDS)
         self._pauses += 1
         # Of random length: many that wait for one store are not to come back to it all at once.
-        self._pause(min(longest * random.uniform(0.5, 1.0), left))
-
-
-def wait(patience: Patience, error: StorageError) -> None:
-    """Pause before what has failed so is tried again. Raises the error where that will not help."""
-    if isinstance(error, LastingStorageError):
-        raise error
-    patience.wait(error)
+        seconds = min(longest * random.uniform(0.5, 1.0), left)
+        self._pause(seconds)
+        self._waited += seconds
+        self._tried_at = time.monotonic()

@@ -10,7 +10,7 @@ import pytest
 
 from batch_assets.errors import ConfigurationError, LastingStorageError, StorageError
 from batch_assets.retry_policy import AWAY_SECONDS, FIRST_ANSWER_SECONDS, in_a_tick
-from batch_assets.storage import Storage, object_files, open_storage
+from batch_assets.storage import Storage, object_files, open_storage, reach
 from batch_assets.storage.credentials import aws_session, renew_credentials
 from batch_assets.storage.threads import map_in_order
 from batch_assets_tests import pauses
@@ -280,6 +280,28 @@ def test_a_process_that_names_no_end_is_asked_again_once_its_credentials_have_ru
     renew_credentials()
     client.list_buckets()
     assert keys == ["old", "old", "new"]
+
+
+@pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.UNHEARD])
+def test_an_upload_for_which_obstore_has_waited_is_not_waited_for_again(
+    storage: Storage, way: WayToStore, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reach, "AWAY_SECONDS", 1.0)
+    monkeypatch.setenv("AWS_OF_THIS_TEST", "its own bucket, with that limit")
+    way.fault = lambda method, path, key: fault
+    with pytest.raises(LastingStorageError, match=r"s3://bucket/out/new: .*; waited \d s for it"):
+        open_storage("s3://bucket/out").open_output("new").close()
+
+
+def test_an_upload_that_obstore_gives_up_at_once_may_be_tried_again(
+    storage: Storage, way: WayToStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batch_assets.storage.buckets.patient_retries", lambda: {"max_retries": 0})
+    monkeypatch.setenv("AWS_OF_THIS_TEST", "its own bucket, without tries")
+    way.fault = lambda method, path, key: Fault.UNHEARD
+    with pytest.raises(StorageError, match="s3://bucket/out/new: ") as raised:
+        open_storage("s3://bucket/out").open_output("new").close()
+    assert not isinstance(raised.value, LastingStorageError)
 
 
 def test_an_upload_that_gets_no_answer_says_so_meanwhile(

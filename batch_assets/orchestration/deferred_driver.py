@@ -22,7 +22,7 @@ from batch_assets.orchestration.metadata import COLLECT_TAG, JOB_KIND_TAG
 from batch_assets.orchestration.partitions import SHARDS_PER_RUN
 from batch_assets.orchestration.run_failure import RunFailed
 from batch_assets.orchestration.silence import Silence
-from batch_assets.retry_policy import Patience, wait
+from batch_assets.retry_policy import Patience
 
 if TYPE_CHECKING:
     from batch_assets.orchestration.driver import Driver
@@ -47,7 +47,7 @@ def embed_at_service(driver: "Driver") -> None:
             if (failed := failed or failed_too) is not None:
                 if not isinstance(failed, StorageError):
                     raise failed
-                wait(patience, failed)
+                patience.wait(failed)
                 continue
             patience.renew()
             if not (uploaded or collected):

@@ -27,7 +27,7 @@ from batch_assets.orchestration.metadata import NOTES
 from batch_assets.orchestration.partitions import range_tags, shard_ranges
 from batch_assets.orchestration.pipeline import build_pipeline_definitions
 from batch_assets.orchestration.run_failure import RunFailed, cause_of, raise_interruption
-from batch_assets.retry_policy import Patience, wait
+from batch_assets.retry_policy import Patience
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.settings.project import LEDGER, NOTIFICATIONS, executor_key
 
@@ -128,7 +128,7 @@ class Driver:
             elif not isinstance(failed, StorageError):
                 passes += 1
             if isinstance(failed, StorageError):
-                wait(patience, failed)
+                patience.wait(failed)
             elif passes > max(PASSES_WITHOUT_PROGRESS, self.settings.executor.max_attempts + 1):
                 named = ", ".join(f"{row.key} ({row.state.value})" for row in still[:PASSES_WITHOUT_PROGRESS])
                 raise failed or RunFailed(
@@ -144,7 +144,7 @@ class Driver:
             try:
                 return act()
             except StorageError as error:
-                wait(patience, error)
+                patience.wait(error)
 
     def take_over_plan(self) -> None:
         """Materialize `shard_plan`, and nothing else: another pipeline, whose plan it is, has planned more."""

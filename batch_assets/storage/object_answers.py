@@ -15,6 +15,7 @@ _FAULT = re.compile(r"returned error response: (.*)", re.DOTALL)  # a 200 whose 
 _DELETE = re.compile(r"request failed for key .*: (.*) \(code: ([^)]*)\)", re.DOTALL)
 _REQUEST = re.compile(r"Error performing [A-Z]+ .*? - (.*)", re.DOTALL)
 _STORE = re.compile(r"Generic \w+ error: ")
+_EXHAUSTED = re.compile(r" in ([\d.]+)s, after \d+ retries, max_retries: \d+, retry_timeout: ([\d.]+)s ")
 _TAG = re.compile(r"<[^<>]*>")
 
 
@@ -45,6 +46,13 @@ def parse_answer(error: Exception) -> Answer:
         return _of_body(200, "", found[1], method)
     found = _REQUEST.search(text)
     return _answer(0, "", found[1] if found else _STORE.sub("", text), method)
+
+
+def seconds_tried(error: Exception) -> float:
+    """For how long obstore has sent this request again and again, by its own settings; 0 where it gave up sooner."""
+    found = _EXHAUSTED.search(str(error).split(_DEBUG, 1)[0])
+    seconds, limit = (float(found[1]), float(found[2])) if found else (0.0, 0.0)
+    return seconds if seconds >= limit else 0.0
 
 
 def _of_body(status: int, status_line: str, body: str, method: str) -> Answer:

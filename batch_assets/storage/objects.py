@@ -51,7 +51,7 @@ class ObjectStorage:
             explained = self._meaning(path, error)
             if explained is error:
                 raise
-            raise self._reach.meant(explained) from error
+            raise self._reach.meant(error, explained) from error
 
     def _meaning(self, path: str, error: Exception) -> Exception:
         """What to raise in place of obstore's error. A HEAD that was refused is asked for its reason by a GET."""

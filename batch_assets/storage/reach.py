@@ -26,7 +26,7 @@ from batch_assets.retry_policy import (
     SPEAK_SECONDS,
     Patience,
 )
-from batch_assets.storage.object_answers import parse_answer
+from batch_assets.storage.object_answers import parse_answer, seconds_tried
 
 Made = TypeVar("Made")
 
@@ -92,8 +92,13 @@ class Reach:
         if not self.answered and "dns error" in str(error):
             raise ConfigurationError(str(told)) from error
 
-    def meant(self, told: Exception) -> Exception:
-        """What to raise where the call cannot be made again from here: obstore has tried for as long."""
+    def meant(self, error: Exception, told: Exception) -> Exception:
+        """What to raise where the call cannot be made again from here: `error` is obstore's, `told` puts it in words.
+
+        Where obstore has tried for as long as a store is waited for, that is a LastingStorageError.
+        """
+        if is_away(told) and (waited := seconds_tried(error)):
+            return LastingStorageError(f"{told}; waited {waited:,.0f} s for it")
         if not (isinstance(told, CredentialsRefused) and self.answered):
             return told
         if self.renew is None:
