@@ -9,6 +9,7 @@ the first touch) is said at once. Attempts of shards and of records are settings
 import contextlib
 import contextvars
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -24,10 +25,13 @@ ANSWER_SECONDS = 30.0
 """No try waits longer for one answer: what a try took beyond that was work."""
 SILENT_SECONDS = 5.0
 """A wait that is over by then is not worth a word."""
+LOOK_SECONDS = 0.25
+"""How often a pause that can be ended looks whether it is."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 15.0
 SPEAK_SECONDS = 30.0
 
 _ticking: contextvars.ContextVar[bool] = contextvars.ContextVar("ticking", default=False)
+_ends: contextvars.ContextVar[tuple[threading.Event, ...]] = contextvars.ContextVar("ends", default=())
 
 
 @contextlib.contextmanager
@@ -38,6 +42,27 @@ def in_a_tick() -> Iterator[None]:
         yield
     finally:
         _ticking.reset(token)
+
+
+def context_until(end: threading.Event) -> contextvars.Context:
+    """A copy of this context for another thread: whoever waits there stops waiting once `end` is set.
+
+    The main thread alone gets Ctrl-C; without this it would wait for threads that wait for minutes themselves.
+    """
+    context = contextvars.copy_context()
+    context.run(_ends.set, (*_ends.get(), end))
+    return context
+
+
+def pause(seconds: float) -> None:
+    """Sleep. Raises KeyboardInterrupt in a thread whose work is no longer wanted (`context_until`)."""
+    ends = _ends.get()
+    while ends and seconds > LOOK_SECONDS and not any(end.is_set() for end in ends):
+        time.sleep(LOOK_SECONDS)
+        seconds -= LOOK_SECONDS
+    if any(end.is_set() for end in ends):
+        raise KeyboardInterrupt
+    time.sleep(seconds)
 
 
 class Patience:
@@ -53,10 +78,10 @@ class Patience:
         self,
         say: Callable[[str], object],
         seconds: float = AWAY_SECONDS,
-        pause: Callable[[float], object] | None = None,
+        pause: Callable[[float], object] = pause,
     ) -> None:
         self._say = say
-        self._pause = pause or time.sleep
+        self._pause = pause
         self._seconds = min(seconds, TICK_SECONDS) if _ticking.get() else seconds
         self.renew()
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TypeVar
 
 from batch_assets.executors.base import Cancelled, InPlaceExecutor
+from batch_assets.retry_policy import context_until
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -58,17 +59,20 @@ def each(
     """`function` of each item, as they end: every thread takes the next one that nobody has.
 
     With one thread they are done here, one after the other. The first error is raised when all
-    threads have ended; so they have when the caller closes this generator, or is interrupted.
+    threads have ended; so they have when the caller closes this generator, or is interrupted. What they wait for
+    is then waited for no longer.
     """
     if threads == 1:
         yield from map(function, items)
         return
+    ended = threading.Event()
     with ThreadPoolExecutor(threads, thread_name_prefix="shards") as pool:
         try:
-            futures = [pool.submit(function, item) for item in items]
+            futures = [pool.submit(context_until(ended).run, function, item) for item in items]
             for future in as_completed(futures):
                 yield future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            ended.set()
             together.halt()
             raise
