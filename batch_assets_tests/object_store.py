@@ -72,6 +72,14 @@ class Fault(Enum):
     UNHEARD = "no answer, and nothing done"
     ANSWER_LOST = "no answer, and all done"
     EXPIRED = "400 ExpiredToken, and nothing done"
+    NO_UPLOAD = "404 NoSuchUpload, and nothing done"
+
+
+_ANSWERS = {
+    Fault.REFUSED: (503, "SlowDown"),
+    Fault.EXPIRED: (400, "ExpiredToken"),
+    Fault.NO_UPLOAD: (404, "NoSuchUpload"),
+}
 
 
 class WayToStore:
@@ -91,10 +99,10 @@ class WayToStore:
                 fault = way.fault(self.command, self.path, key)
                 if fault is not None:
                     way.met.append(fault)
-                if fault in (Fault.REFUSED, Fault.EXPIRED):
-                    code = "SlowDown" if fault is Fault.REFUSED else "ExpiredToken"
+                if fault in _ANSWERS:
+                    status, code = _ANSWERS[fault]
                     said = f"<Error><Code>{code}</Code><Message>not now</Message></Error>".encode()
-                    self._answer(503 if fault is Fault.REFUSED else 400, {}, said)
+                    self._answer(status, {}, said)
                     return
                 found, headers, content = None, dict[str, str](), b""
                 if fault is not Fault.UNHEARD:

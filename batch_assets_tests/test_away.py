@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import boto3
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -129,6 +130,54 @@ def test_a_conditional_write_that_another_has_made_meanwhile_has_not_happened(
     way.fault = first(1, Fault.UNHEARD, "PUT")
     assert not storage.replace("marker", b"ours", version)
     assert len(way.met) == 2 and storage.read("marker") == b"theirs again"
+
+
+@pytest.mark.parametrize("act", ["write", "open_output", "copy", "delete"])
+def test_what_was_done_with_its_answer_lost_is_done(storage: Storage, way: WayToStore, act: str) -> None:
+    def lost(method: str, path: str, key: str) -> Fault | None:
+        return Fault.ANSWER_LOST if method in ("PUT", "POST", "DELETE") and len(way.met) < 1 else None
+
+    way.fault = lost
+    assert ACTS[act](storage)
+    assert way.met == [Fault.ANSWER_LOST]
+
+
+def lose_completion(way: WayToStore, instead: Callable[[], object] = lambda: None) -> None:
+    """The answer to an upload's completion is lost; asked again, the store knows of no such upload."""
+
+    def find(method: str, path: str, key: str) -> Fault | None:
+        if "uploadId=" not in path or method == "PUT":
+            return None
+        if not way.met:
+            return Fault.ANSWER_LOST
+        instead()
+        return Fault.NO_UPLOAD
+
+    way.fault = find
+
+
+def test_an_upload_that_is_gone_because_it_was_completed_is_done(storage: Storage, way: WayToStore) -> None:
+    lose_completion(way)
+    assert write_by_output(storage)
+    assert way.met[:2] == [Fault.ANSWER_LOST, Fault.NO_UPLOAD]
+
+
+@pytest.mark.parametrize("found", [b"y" * len(CONTENT), b"short", None])
+def test_an_upload_that_is_gone_with_something_else_in_its_place_has_failed(
+    storage: Storage, way: WayToStore, endpoint: str, found: bytes | None
+) -> None:
+    def replace() -> None:
+        if found is not None:
+            client.put_object(Bucket="bucket", Key="out/new", Body=found)
+        else:
+            client.delete_object(Bucket="bucket", Key="out/new")
+
+    client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
+    lose_completion(way, replace)
+    with pytest.raises(
+        LastingStorageError, match=r"s3://bucket/out/new: NoSuchUpload: .*ended by somebody else"
+    ):
+        write_by_output(storage)
 
 
 def test_what_was_written_with_an_answer_is_not_taken_for_ones_own(storage: Storage) -> None:

@@ -53,6 +53,7 @@ _ALLOWED = {
     "az": "give access to the container's blobs (Storage Blob Data Contributor)",
 }
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
+_NO_UPLOAD = "NoSuchUpload"
 _MISSING = ("NoSuchKey", "BlobNotFound", "CannotVerifyCopySource")
 _MEANINGS = {
     **_meanings(ConfigurationError, "there is no such bucket; create it, or correct its name", *_NO_BUCKET),
@@ -91,7 +92,7 @@ _MEANINGS = {
     **_meanings(
         LastingStorageError,
         "the upload was ended by somebody else; go on with the same command",
-        "NoSuchUpload",
+        _NO_UPLOAD,
     ),
     **dict.fromkeys(
         ("PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed", "IncorrectEndpoint"),
@@ -141,6 +142,11 @@ def is_silent_refusal(error: Exception) -> bool:
     return answer.method == "HEAD" and 400 <= answer.status < 500 and answer.status not in (404, 408, 429)
 
 
+def is_missing_upload(error: Exception) -> bool:
+    """Whether the store knows of no such upload: it has been ended, or completed by a request whose answer was lost."""
+    return parse_answer(error).code == _NO_UPLOAD
+
+
 def _is_unmet_condition(error: Exception, answer: Answer) -> bool:
     """Whether the object is there, or not as it was: 409 has other reasons, and so has 412 at Azure."""
     if type(error).__name__ == "AlreadyExistsError":
@@ -151,7 +157,7 @@ def _is_unmet_condition(error: Exception, answer: Answer) -> bool:
 
 def _is_missing_object(answer: Answer) -> bool:
     """Whether a 404 is about the object. Who writes needs none there: then it is about something else."""
-    if answer.code in _NO_BUCKET:
+    if answer.code in (*_NO_BUCKET, _NO_UPLOAD):
         return False
     return answer.code in _MISSING or answer.method not in ("PUT", "POST")
 

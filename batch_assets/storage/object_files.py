@@ -1,6 +1,7 @@
 """Objects as files: written front to back by obstore's writer, read anywhere by its reader."""
 
 import contextlib
+import hashlib
 import io
 import threading
 import time
@@ -10,12 +11,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from batch_assets.retry_policy import SPEAK_SECONDS
+from batch_assets.storage.object_errors import is_missing_upload
 
 
 class ObjectOutput:
     """An upload, in parts from 10 MB on; the object appears when it is completed.
 
-    `say` is told for how many seconds an answer has been missing.
+    `say` is told for how many seconds an answer has been missing. `holds` says whether the object has so many bytes
+    with this SHA-256.
     """
 
     def __init__(
@@ -24,12 +27,15 @@ class ObjectOutput:
         key: str,
         explained: Callable[[], AbstractContextManager[None]],
         say: Callable[[float], None],
+        holds: Callable[[int, bytes], bool],
     ) -> None:
         import obstore
 
         self._explained = explained
         self._say = say
+        self._holds = holds
         self._position = 0
+        self._digest = hashlib.sha256()
         self._asked_at: float | None = None
         self._ended = threading.Event()
         with explained():
@@ -59,6 +65,7 @@ class ObjectOutput:
     def write(self, data: bytes | memoryview, /) -> int:
         with self._asking():
             self._writer.write(data)
+        self._digest.update(data)
         size = memoryview(data).nbytes
         self._position += size
         return size
@@ -73,9 +80,17 @@ class ObjectOutput:
         if not self.closed:
             try:
                 with self._asking():
-                    self._writer.close()
+                    self._complete()
             finally:
                 self._ended.set()
+
+    def _complete(self) -> None:
+        try:
+            self._writer.close()
+        except Exception as error:
+            # The answer to the completion may have been lost; obstore has then sent it again, in vain.
+            if not (is_missing_upload(error) and self._holds(self._position, self._digest.digest())):
+                raise
 
     def abort(self) -> None:
         self._ended.set()

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
@@ -178,7 +179,19 @@ class ObjectStorage:
             self._path(path),
             functools.partial(self._explained, path),
             lambda waited: self._reach.say(f"{uri}: no answer for {waited:,.0f} s; trying again"),
+            functools.partial(self._holds, path),
         )
+
+    def _holds(self, path: str, size: int, digest: bytes) -> bool:
+        """Whether the object has `size` bytes with this SHA-256."""
+        info = self.info(path)
+        if info is None or info.size != size:
+            return False
+        found = hashlib.sha256()
+        with contextlib.suppress(VersionMismatch, FileNotFoundError):
+            for chunk in self.stream(path, 0, size, info.version):
+                found.update(chunk)
+        return found.digest() == digest
 
     def info(self, path: str) -> FileInfo | None:
         import obstore
