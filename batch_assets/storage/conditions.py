@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from batch_assets import paths
 from batch_assets.errors import BatchAssetsError, ConfigurationError
 from batch_assets.plain_text import plain_logger
+from batch_assets.retry_policy import in_a_tick
 from batch_assets.storage.base import Storage, is_local
 
 logger = plain_logger(__name__)
@@ -68,11 +69,15 @@ def _content(path: str, step: int) -> bytes:
 
 
 def _delete_own(storage: Storage, names: Sequence[str]) -> None:
-    """Delete probes, by what is in them, where that is allowed: a pipeline can do its work without that right."""
+    """Delete probes, by what is in them, where that is allowed: a pipeline can do its work without that right.
+
+    A store that is away is not waited for: a later probe deletes what this one leaves.
+    """
     try:
-        for name in names:
-            found = storage.read_versioned(name)
-            if found is not None and found[0].startswith(_content(name, 0)[:-2]):
-                storage.delete([name])
+        with in_a_tick():
+            for name in names:
+                found = storage.read_versioned(name)
+                if found is not None and found[0].startswith(_content(name, 0)[:-2]):
+                    storage.delete([name])
     except BatchAssetsError as error:
         logger.warning("%s", error)

@@ -7,9 +7,11 @@ import pytest
 
 from batch_assets import paths
 from batch_assets.control.pipeline import open_pipeline, take_root
-from batch_assets.errors import ConfigurationError
+from batch_assets.errors import ConfigurationError, LastingStorageError
+from batch_assets.retry_policy import TICK_SECONDS
 from batch_assets.storage import open_storage
 from batch_assets.storage.conditions import require_conditions
+from batch_assets_tests import pauses
 from batch_assets_tests.control.builders import make_settings, open_ledger, write_input
 from batch_assets_tests.fakes import FakeHost
 from batch_assets_tests.storage.stores import Asked, Store, Told, fault
@@ -98,6 +100,17 @@ def test_what_a_killed_probe_has_left_is_deleted_by_a_later_one(
     monkeypatch.setattr("batch_assets.storage.conditions.KEPT_SECONDS", -1.0)
     require_conditions(storage)
     assert sorted(store.objects) == [f"out/{path}" for path in theirs]
+
+
+def test_a_store_that_goes_away_meanwhile_is_waited_for_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batch_assets.storage.reach.AWAY_SECONDS", 60.0)
+    store.refuse = lambda asked: fault(503, "SlowDown", "not now") if store.writes else None
+    before = pauses.skipped_seconds()
+    with pauses.skipping(lambda: None), pytest.raises(LastingStorageError, match="SlowDown: not now"):
+        require_conditions(open_storage("s3://bucket/out"))
+    assert pauses.skipped_seconds() - before <= 60 + TICK_SECONDS
 
 
 def test_an_answer_that_was_lost_is_no_fault_of_the_store(store: Store) -> None:
