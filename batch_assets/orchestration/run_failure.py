@@ -26,6 +26,7 @@ TOLD_APART = (
     StorageError,
     SubmissionRefused,
 )
+"""Dagster keeps an error's name only; those of their subclasses (an unreadable file, a ledger away) are known too."""
 
 
 class RunFailed(BatchAssetsError):
@@ -46,11 +47,21 @@ def cause_of(result: dg.ExecuteInProcessResult) -> Exception:
         if event.is_step_failure:
             data = event.step_failure_data
             if data.user_failure_data is not None and data.user_failure_data.description:
-                met = data.error.cause.cls_name if data.error and data.error.cause else None
-                kind = next((kind for kind in TOLD_APART if kind.__name__ == met), RunFailed)
-                return kind(data.user_failure_data.description)
+                met = data.error.cause.cls_name if data.error and data.error.cause else ""
+                return _kinds().get(met, RunFailed)(data.user_failure_data.description)
             error = data.error.cause if data.error and data.error.cause else data.error
             if error is not None:
                 reason = error.message.strip().splitlines()[0]
                 return RunFailed(f"{reason}; the log of run {result.run_id} has the traceback")
     return RunFailed(f"run {result.run_id} failed; the Dagster UI shows why")
+
+
+def _kinds() -> dict[str | None, type[BatchAssetsError]]:
+    """The errors that are told apart, by their names."""
+    found = dict[str | None, type[BatchAssetsError]]()
+    left: list[type[BatchAssetsError]] = list(TOLD_APART)
+    while left:
+        kind = left.pop()
+        found[kind.__name__] = kind
+        left += kind.__subclasses__()
+    return found
