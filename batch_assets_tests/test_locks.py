@@ -47,6 +47,37 @@ def test_a_file_of_somebody_else_that_has_the_locks_name_stays(tmp_path: Path) -
     assert (tmp_path / ".a.lock").read_text() == "theirs"
 
 
+def test_who_gets_no_lock_leaves_the_holders_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    with locked(tmp_path / "a", ""):
+        with monkeypatch.context() as patch:
+            patch.setattr(fcntl, "flock", refuse)
+            with pytest.raises(StorageError, match="has no locks"), locked(tmp_path / "a", ""):
+                pass
+        # A third one finds the file that is held.
+        handle = os.open(tmp_path / ".a.lock", os.O_RDWR)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(handle)
+    assert os.listdir(tmp_path) == []
+
+
+def test_who_gets_no_lock_leaves_a_file_that_has_taken_the_place_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        os.unlink(tmp_path / ".a.lock")
+        (tmp_path / ".a.lock").touch()
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(StorageError, match="has no locks"), locked(tmp_path / "a", ""):
+        pass
+    assert os.listdir(tmp_path) == [".a.lock"]
+
+
 def test_a_lock_is_on_a_regular_file_which_other_machines_know_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

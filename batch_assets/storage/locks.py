@@ -24,12 +24,19 @@ def locked(target: Path, remedy: str) -> Iterator[None]:
     """
     path = target.parent / f".{target.name[:100]}.lock"
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        try:
+            handle, made = _open(path)
+        except FileNotFoundError:  # its holder has removed it in this moment
+            if not path.parent.is_dir():
+                raise
+            continue
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX)
             except OSError as error:
-                _unlink(path, handle)
+                # Another's may be held: the kernel may have run out of locks for this process alone.
+                if made and _is_still(path, handle):
+                    _unlink(path, handle)
                 if error.errno not in NO_LOCKS:
                     raise
                 raise LastingStorageError(
@@ -44,6 +51,15 @@ def locked(target: Path, remedy: str) -> Iterator[None]:
                 return
         finally:
             os.close(handle)
+
+
+def _open(path: Path) -> tuple[int, bool]:
+    """The file to lock, and whether it was made here."""
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666), True
+    except FileExistsError:
+        return os.open(path, flags), False
 
 
 def _is_still(path: Path, handle: int) -> bool:
