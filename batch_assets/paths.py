@@ -217,7 +217,9 @@ _OWN = re.compile(
         )
     )
 )
-_TEMPORARY = re.compile(r"(.*/|)\.([^/]+)\.[a-z0-9_]{8}")
+UNFINISHED = r"(?P<where>[0-9a-f]{12}-[0-9]+)-(?P<pid>[0-9]+)-(?P<started>[0-9]+)-[0-9a-z_]{8}\.unfinished"
+"""How the name of a local file ends that is being written, where its process can be named."""
+_TEMPORARY = re.compile(rf"(?P<folder>.*/|)\.(?P<name>[^/]+)\.(?:[a-z0-9_]{{8}}|{UNFINISHED})")
 
 
 def is_own_name(path: str) -> bool:
@@ -226,7 +228,7 @@ def is_own_name(path: str) -> bool:
     Somebody else's file may have such a name all the same: it takes a record of having written it, too.
     """
     temporary = _TEMPORARY.fullmatch(path)
-    return _OWN.fullmatch(path if temporary is None else temporary[1] + temporary[2]) is not None
+    return _OWN.fullmatch(path if temporary is None else temporary["folder"] + temporary["name"]) is not None
 
 
 def is_inside(path: str) -> bool:

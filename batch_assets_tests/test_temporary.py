@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from batch_assets.merge.publishing import start_version
+from batch_assets.paths import is_own_name
 from batch_assets.storage import open_storage, temporary
 from batch_assets.storage.temporary import is_abandoned, make_temporary
 from batch_assets_tests.waiting import wait_until
@@ -102,3 +103,19 @@ def test_where_nothing_tells_of_processes_files_stay(tmp_path: Path, monkeypatch
     monkeypatch.setattr(temporary, "_place", lambda: None)
     open_storage(str(tmp_path)).write("b", b"content")
     assert hidden(tmp_path) == before
+
+
+@pytest.mark.parametrize("place", ["0123456789ab-4026531836", None])
+def test_an_unfinished_file_of_ours_may_be_cleaned_away_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str | None
+) -> None:
+    monkeypatch.setattr(temporary, "_place", lambda: place)
+    (tmp_path / "shards" / "g0001-00000").mkdir(parents=True)
+
+    def unfinished(name: str) -> str:
+        handle, path = make_temporary(tmp_path / "shards" / "g0001-00000" / name)
+        os.close(handle)
+        return os.path.relpath(path, tmp_path)
+
+    assert is_own_name(unfinished("embeddings-3.parquet"))
+    assert not is_own_name(unfinished("notes.txt"))

@@ -12,10 +12,9 @@ import re
 import secrets
 from pathlib import Path
 
-_NAME = re.compile(
-    r"\..+\.(?P<where>[0-9a-f]{12}-[0-9]+)-(?P<pid>[0-9]+)-(?P<started>[0-9]+)-[^-]{8}\.unfinished",
-    re.DOTALL,
-)
+from batch_assets.paths import UNFINISHED
+
+_NAME = re.compile(rf"\..+\.{UNFINISHED}", re.DOTALL)
 _NAMED = 60  # bytes of the finished file's name: a file system takes 255 in all
 
 
