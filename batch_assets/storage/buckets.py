@@ -1,6 +1,6 @@
-"""A bucket as obstore reaches it: its endpoint, its credentials, and how often obstore itself tries.
+"""Opens a bucket with obstore: its endpoint, its credentials, and how often obstore repeats a request by itself.
 
-What is asked of it is in `objects.py`, how often that is asked again in `reach.py`.
+`objects.py` makes the requests, `reach.py` repeats them.
 """
 
 import functools
@@ -14,12 +14,15 @@ from batch_assets.storage.reach import Reach, patient_retries
 
 _TOLD_BY = ("AWS_", "GOOGLE_", "AZURE_")
 _ONCE: Any = {"max_retries": 0}
-"""Each call is one try, so that it is known whether the answer to an earlier one was lost."""
+"""obstore repeats nothing, so that the caller knows whether the answer to an earlier try was lost."""
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """One bucket: each call of `store` is one try, `patient` tries by itself, and `reach` knows whether it answers."""
+    """One bucket. `store` sends each request once; `patient` repeats requests by itself, for uploads in parts.
+
+    `reach` repeats requests to `store`; buckets behind one address share it.
+    """
 
     store: Any
     patient: Any
@@ -27,7 +30,7 @@ class Bucket:
 
 
 def bucket_of(scheme: str, bucket: str) -> Bucket:
-    """One store of a bucket for the whole process, as long as its environment stays the same: it keeps connections."""
+    """Return the bucket. A process opens each one once, and again where its environment variables have changed."""
     told = sorted((name, value) for name, value in os.environ.items() if name.startswith(_TOLD_BY))
     # Connections do not outlive a fork.
     return _open_bucket(scheme, bucket, os.getpid(), tuple(told))
@@ -63,5 +66,5 @@ def _open_bucket(scheme: str, bucket: str, process: int, environment: tuple[tupl
 def _reach(
     scheme: str, process: int, environment: tuple[tuple[str, str], ...], renew: Callable[[], None] | None
 ) -> Reach:
-    """One for all buckets that lie behind one address."""
+    """Return the one Reach that all buckets with this scheme, environment and credentials share."""
     return Reach(renew)

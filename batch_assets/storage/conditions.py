@@ -1,8 +1,8 @@
-"""Whether an object store honours conditions on writes: all that is committed rests on them.
+"""Checks that an object store honours conditions on writes, which every commit relies on.
 
-Stores that call themselves S3 may take the headers and write all the same. That is found out by
-writing, once, before a root is used: into a small object of a random name, which is deleted again.
-What is in it names it, so that no other object is ever taken for one.
+Some stores with S3's interface accept the headers and ignore them. Before a root is first used, the check
+writes a small object with a random name (a probe), tries the conditions on it, and deletes it. A probe's
+content holds its own name, so that no other object is taken for one and deleted.
 """
 
 import secrets
@@ -17,11 +17,11 @@ from batch_assets.storage.base import Storage, is_local
 logger = plain_logger(__name__)
 _MARK = "batch-assets tries out this store by"
 KEPT_SECONDS = 3600.0
-"""How old an object must be that another probe left behind: nobody is at work on it any more."""
+"""A probe that is older than this was left by a process that died: it may be deleted."""
 
 
 def require_conditions(storage: Storage) -> None:
-    """Raise ConfigurationError where the store ignores conditions, does not know them, or refuses what fulfils them."""
+    """Raise ConfigurationError where the store ignores or does not know conditions, or refuses writes that meet them."""
     if is_local(storage.uri):
         return
     path = paths.probe(secrets.token_hex(8))
@@ -39,7 +39,7 @@ def require_conditions(storage: Storage) -> None:
 
 
 def _find_fault(storage: Storage, path: str) -> str:
-    """What the store does wrong, in words that follow `the store`; empty where it does nothing wrong."""
+    """Return what the store does wrong, to be read after "the store"; an empty string where it does nothing wrong."""
     # Where an answer was lost and the request sent again, the first one may have written.
     if not storage.create(path, _content(path, 1)) and storage.read(path) != _content(path, 1):
         return "says of a new object that it is there already"
@@ -56,7 +56,7 @@ def _find_fault(storage: Storage, path: str) -> str:
 
 
 def _delete_left_behind(storage: Storage, path: str) -> None:
-    """Delete what probes that were killed have left. The new one, at `path`, tells the store's time."""
+    """Delete old probes. Their age is counted up to the new one at `path`: only the store's own clock matters."""
     listed = {info.path: info.modified for info in storage.list(paths.PROBES) if paths.is_own_name(info.path)}
     now = listed.pop(path, None)
     if now is not None:
@@ -69,9 +69,10 @@ def _content(path: str, step: int) -> bytes:
 
 
 def _delete_own(storage: Storage, names: Sequence[str]) -> None:
-    """Delete probes, by what is in them, where that is allowed: a pipeline can do its work without that right.
+    """Delete those of the named objects that are probes by their content; log a warning where that fails.
 
-    A store that is away is not waited for: a later probe deletes what this one leaves.
+    A pipeline can work without the right to delete. Nor is a store waited for here that does not answer: a later
+    check deletes what this one leaves.
     """
     try:
         with in_a_tick():

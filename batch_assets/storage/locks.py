@@ -1,6 +1,6 @@
-"""Locks between processes of this machine, and of all that share a network file system which has locks.
+"""File locks between processes: of one machine, or of several that share a network file system with locks.
 
-What is done under one is its caller's business. Locks of databases are their own.
+Callers decide what to do while they hold one. Databases have locks of their own.
 """
 
 import contextlib
@@ -17,10 +17,11 @@ NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.E
 
 @contextlib.contextmanager
 def locked(target: Path, remedy: str) -> Iterator[None]:
-    """Hold the lock of `target`, which dies with the process and leaves nothing behind.
+    """Hold the lock of `target` while the block runs, after waiting for it without a limit.
 
-    It is on a file beside `target`: a lock on a folder would be known to one machine only. Raises
-    StorageError, with `remedy`, where the file system has no locks.
+    The lock is on a hidden file beside `target`, since other machines do not see a lock on a folder. The end of the
+    block removes that file; the end of the process releases the lock. Raises LastingStorageError, which ends in
+    `remedy`, where the file system has no locks.
     """
     path = target.parent / f".{target.name[:100]}.lock"
     while True:
@@ -54,7 +55,7 @@ def locked(target: Path, remedy: str) -> Iterator[None]:
 
 
 def _open(path: Path) -> tuple[int, bool]:
-    """The file to lock, and whether it was made here."""
+    """Open the file to lock. Returns its descriptor, and whether this call has created it."""
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666), True
@@ -63,7 +64,7 @@ def _open(path: Path) -> tuple[int, bool]:
 
 
 def _is_still(path: Path, handle: int) -> bool:
-    """Whether the file that is locked has its name yet, so that others wait for the same one."""
+    """Whether `path` still names the open file, so that other processes wait for the same lock."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(handle))
     except FileNotFoundError:
@@ -71,7 +72,7 @@ def _is_still(path: Path, handle: int) -> bool:
 
 
 def _unlink(path: Path, handle: int) -> None:
-    """Remove the locked file; one with something in it is not from here, and stays."""
+    """Remove the locked file, unless it has content: then it is somebody else's."""
     with contextlib.suppress(FileNotFoundError):
         if os.fstat(handle).st_size == 0:
             os.unlink(path)

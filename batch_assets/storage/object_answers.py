@@ -1,6 +1,6 @@
-"""What an object store has said, out of the text of obstore's error: its status, its code and its words.
+"""Reads the HTTP status, the error code and the message of an object store out of the text of obstore's errors.
 
-What they mean, and what to do about them, is in `object_errors.py`.
+`object_errors.py` says what they mean and what to do about them.
 """
 
 import html
@@ -21,7 +21,10 @@ _TAG = re.compile(r"<[^<>]*>")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`status` is 0, and `code` empty, where the store did not get to say so. `method` is the request's, if known."""
+    """An object store's answer. Without one `status` is 0, `code` is empty, and `message` is what went wrong instead.
+
+    `method` is the HTTP method of the request, or empty where obstore does not tell it.
+    """
 
     status: int
     code: str
@@ -29,12 +32,12 @@ class Answer:
     method: str
 
     def __str__(self) -> str:
-        """The code and the words of the store, as one line."""
+        """Return the code and the message as one line."""
         return ": ".join(part for part in (self.code, self.message) if part)
 
 
 def parse_answer(error: Exception) -> Answer:
-    """What the store has said in this error of obstore's."""
+    """Return the store's answer that an error of obstore's quotes."""
     text = str(error).split(_DEBUG, 1)[0].strip()
     method = found[1] if (found := _METHOD.search(text)) else ""
     if found := _DELETE.search(text):
@@ -49,7 +52,7 @@ def parse_answer(error: Exception) -> Answer:
 
 
 def seconds_tried(error: Exception) -> float:
-    """For how long obstore has sent this request again and again, by its own settings; 0 where it gave up sooner."""
+    """Return how many seconds obstore has repeated the request, if until its own time limit; else 0."""
     found = _EXHAUSTED.search(str(error).split(_DEBUG, 1)[0])
     seconds, limit = (float(found[1]), float(found[2])) if found else (0.0, 0.0)
     return seconds if seconds >= limit else 0.0

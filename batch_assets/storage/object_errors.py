@@ -1,7 +1,7 @@
-"""What the answers of object stores mean: the store's own words first, then the step that fits.
+"""Turns an object store's error into one for a person: what the store said, then what to do about it.
 
-Whether to try again is in the error's class: a StorageError may pass, a LastingStorageError and a
-ConfigurationError do not. How an answer is read is in `object_answers.py`.
+The class says whether waiting may help: it may for a StorageError, and cannot for a LastingStorageError or a
+ConfigurationError; CredentialsRefused may pass once somebody renews them. `object_answers.py` reads the answer.
 """
 
 from dataclasses import dataclass
@@ -110,7 +110,11 @@ _MEANINGS = {
 
 
 def explain(uri: str, error: Exception) -> Exception:
-    """The error to raise in place of obstore's; the same one where it says that a condition is not met."""
+    """Return the error to raise in place of obstore's.
+
+    That is FileNotFoundError where there is no such object, and `error` itself where a condition of the request is
+    not met (the object exists, or has changed) or where it is none of obstore's.
+    """
     from obstore.exceptions import BaseError, InvalidPathError
 
     # obstore's writer says the same as a plain OSError.
@@ -130,25 +134,25 @@ def explain(uri: str, error: Exception) -> Exception:
 
 
 def refused_settings(uri: str, error: Exception) -> ConfigurationError:
-    """What it means that a store cannot even be named: nothing has been sent yet."""
+    """Return the error to raise where obstore refuses the settings of a store, before any request is sent."""
     return ConfigurationError(
         f"{uri}: {parse_answer(error)}; correct the environment variables of the store (AWS_…, GOOGLE_…, AZURE_…)"
     )
 
 
 def is_silent_refusal(error: Exception) -> bool:
-    """Whether the request was a HEAD that was refused: its answer has no room for a reason."""
+    """Whether a HEAD request was refused: such an answer has no body, so that the reason takes a GET to learn."""
     answer = parse_answer(error)
     return answer.method == "HEAD" and 400 <= answer.status < 500 and answer.status not in (404, 408, 429)
 
 
 def is_missing_upload(error: Exception) -> bool:
-    """Whether the store knows of no such upload: it has been ended, or completed by a request whose answer was lost."""
+    """Whether the store knows no such upload: somebody aborted it, or it is complete and the answer was lost."""
     return parse_answer(error).code == _NO_UPLOAD
 
 
 def _is_unmet_condition(error: Exception, answer: Answer) -> bool:
-    """Whether the object is there, or not as it was: 409 has other reasons, and so has 412 at Azure."""
+    """Whether a condition was not met: the object exists, or has changed. 409, and Azure's 412, have other reasons too."""
     if type(error).__name__ == "AlreadyExistsError":
         return answer.status in (304, 412) or answer.code in ("BlobAlreadyExists", "409 Conflict")
     unrelated = answer.code in _NO_BUCKET or answer.code.startswith("Lease")
@@ -156,7 +160,7 @@ def _is_unmet_condition(error: Exception, answer: Answer) -> bool:
 
 
 def _is_missing_object(answer: Answer) -> bool:
-    """Whether a 404 is about the object. Who writes needs none there: then it is about something else."""
+    """Whether a 404 is about the object itself. A write needs no object: a 404 to one is about something else."""
     if answer.code in (*_NO_BUCKET, _NO_UPLOAD):
         return False
     return answer.code in _MISSING or answer.method not in ("PUT", "POST")

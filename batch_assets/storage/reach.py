@@ -1,6 +1,6 @@
-"""Asking an object store until it answers: what is away, what is wrong, and who renews the credentials.
+"""Repeats a request until the object store answers it: which failures to wait for, and when to renew credentials.
 
-How long that goes on is in `retry_policy.py`; what the store says is put in words in `object_errors.py`.
+`retry_policy.py` sets how long to wait; `object_errors.py` puts a store's errors into words.
 """
 
 import threading
@@ -35,15 +35,16 @@ logger = plain_logger(__name__)
 
 
 def is_away(told: Exception) -> bool:
-    """Whether the store does not answer, or asks to come back: what was asked may be done, or not."""
+    """Whether waiting may help: the store gave no answer, or said "not now". It may have carried out the request."""
     return isinstance(told, StorageError) and not isinstance(told, LastingStorageError)
 
 
 @dataclass
 class Reach:
-    """The way to one store from this process. `renew` has its credentials read again; None: they never change.
+    """What this process knows of one store's address: whether it has answered there, and how to renew credentials.
 
-    `answered`: it has done so before, so that its address and the credentials were right.
+    `renew` makes the next request read the credentials again; it is None where they cannot change. `answered` is
+    set by the first answer: from then on the address and the credentials are known to have been right.
     """
 
     renew: Callable[[], None] | None = None
@@ -52,9 +53,11 @@ class Reach:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def ask(self, call: Callable[[], Made], explained: Callable[[Exception], Exception]) -> Made:
-        """What `call` returns, however often it takes; `call` may be carried out more than once.
+        """Repeat `call` until it succeeds, and return what it returns.
 
-        `explained` puts an error in words. Raises what is wrong at once, LastingStorageError for what stays away.
+        The store may carry out `call` more than once. `explained` turns an error of obstore's into one for a person.
+        Raises that error at once where waiting cannot help, LastingStorageError where the store has been waited for
+        long enough.
         """
         patience: Patience | None = None
         while True:
@@ -79,7 +82,7 @@ class Reach:
                 return made
 
     def _demand_hope(self, error: Exception, told: Exception) -> None:
-        """Raise what waiting would not mend."""
+        """Raise the error where waiting cannot help."""
         if isinstance(told, CredentialsRefused) and self.answered:
             if self.renew is not None:
                 return
@@ -93,9 +96,10 @@ class Reach:
             raise ConfigurationError(str(told)) from error
 
     def meant(self, error: Exception, told: Exception) -> Exception:
-        """What to raise where the call cannot be made again from here: `error` is obstore's, `told` puts it in words.
+        """The error to raise where only obstore itself can repeat the request (a part of an upload).
 
-        Where obstore has tried for as long as a store is waited for, that is a LastingStorageError.
+        `error` is obstore's, `told` the same in words. Returns a LastingStorageError where obstore has repeated the
+        request for AWAY_SECONDS, a StorageError where the caller may begin anew, else `told`.
         """
         if is_away(told) and (waited := seconds_tried(error)):
             return LastingStorageError(f"{told}; waited {waited:,.0f} s for it")
@@ -107,7 +111,7 @@ class Reach:
         return StorageError(str(told))
 
     def say(self, sentence: str) -> None:
-        """Once for all threads that wait for this store."""
+        """Log the sentence, unless a thread that waits for this store too has logged one in the last 30 seconds."""
         with self._lock:
             now = time.monotonic()
             if self._said_at is not None and now - self._said_at < SPEAK_SECONDS:
@@ -117,7 +121,7 @@ class Reach:
 
 
 def patient_retries() -> Any:
-    """Obstore's own settings for what cannot be asked again from outside: the parts of an upload under way."""
+    """Settings by which obstore itself repeats a request for AWAY_SECONDS: a caller cannot repeat an upload's parts."""
     return {
         "max_retries": 1_000,
         "retry_timeout": timedelta(seconds=AWAY_SECONDS),

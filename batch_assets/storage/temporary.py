@@ -1,8 +1,8 @@
-"""Files of local roots that are not finished: how they are called, and which of them nobody will finish any more.
+"""Unfinished files on a local disk: names them, and removes those whose process was killed.
 
-The name says which process writes the file, so that what a killed one has left can be told from what a
-living one is at. Where there is no /proc to ask, or the file was made on another host or in another
-container, nothing is known, and the file stays.
+The name says which process writes the file, so that a file of a killed process can be told from one that is
+still being written. Where there is no /proc to ask, or the file comes from another host or container, that
+cannot be known, and the file stays.
 """
 
 import contextlib
@@ -19,9 +19,9 @@ _NAMED = 60  # bytes of the finished file's name: a file system takes 255 in all
 
 
 def make_temporary(target: Path) -> tuple[int, str]:
-    """An empty file beside `target`, hidden, open and named by this process: its descriptor and its path.
+    """Create an empty hidden file beside `target`, named after this process; return its descriptor and its path.
 
-    What killed processes have left in that folder goes: whoever writes there takes up their work.
+    The first call for a folder also removes the files that killed processes have left there.
     """
     place, start = _place(), os.fsdecode(os.fsencode(target.name)[:_NAMED])
     if place is None:
@@ -31,7 +31,7 @@ def make_temporary(target: Path) -> tuple[int, str]:
 
 
 def _open_new(folder: Path, begin: str, end: str) -> tuple[int, str]:
-    """Who may read it is the umask's business, as with any program's file."""
+    """Create a file with a random part in its name. As with any program's file, the umask decides who may read it."""
     while True:
         path = os.path.join(folder, f"{begin}{secrets.token_hex(4)}{end}")
         with contextlib.suppress(FileExistsError):
@@ -39,7 +39,7 @@ def _open_new(folder: Path, begin: str, end: str) -> tuple[int, str]:
 
 
 def is_abandoned(name: str) -> bool:
-    """Whether this is the name of such a file whose process is known to be gone."""
+    """Whether this is the name of an unfinished file whose process is known to have ended."""
     found = _NAME.fullmatch(name)
     if found is None or found["where"] != _place():
         return False
@@ -48,7 +48,7 @@ def is_abandoned(name: str) -> bool:
 
 
 def remove_abandoned(folder: str) -> None:
-    """Remove what killed processes have left in a folder, and in those below it."""
+    """Remove the files that killed processes have left in `folder` and below it."""
     for below, _, _ in os.walk(folder):
         _clear(below)
 
@@ -77,12 +77,12 @@ def _read_place(_process: int) -> str | None:
 
 
 def _place() -> str | None:
-    """This boot of this host, and in it the namespace whose pids can be seen from here; None where that is not told."""
+    """Return within what process ids are unique: this boot of this host, and a pid namespace. None without /proc."""
     return _read_place(os.getpid())
 
 
 def _started(pid: int) -> str | None:
-    """When the process started, in clock ticks since boot; "" where that is hidden, None where there is no process."""
+    """Return when the process started, in clock ticks since boot; "" where that is hidden, None where it has ended."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
