@@ -34,7 +34,8 @@ def made_up_weights(module: Any, folder: Path) -> dict[str, Any]:
             for name, weight in weights.items()
             if not getattr(weight, "_is_hf_initialized", False)
         }
-        if not buffers.keys().isdisjoint(unmarked):
+        marked_none = len(unmarked) == len(weights)
+        if not marked_none and not buffers.keys().isdisjoint(unmarked):
             # A buffer that was moved to another device is a new one, without the mark.
             ends = {
                 end for names in _names_by_folder(folder).values() for key in names for end in _endings(key)
@@ -43,7 +44,7 @@ def made_up_weights(module: Any, folder: Path) -> dict[str, Any]:
                 name: one for name, one in unmarked.items() if name not in buffers or name not in ends
             }
         # Where it marked nothing, it read nothing that fits; or code of the model's own read it, past transformers.
-        found |= _without_stored(unmarked, folder) if len(unmarked) == len(weights) else unmarked
+        found |= _without_stored(unmarked, folder) if marked_none else unmarked
     return found
 
 

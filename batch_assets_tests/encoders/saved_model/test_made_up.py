@@ -92,3 +92,13 @@ def test_buffers_that_were_moved_are_not_made_up(tmp_path: Path) -> None:
     model = ResNetModel.from_pretrained(tmp_path)
     # As to another device: parameters stay the objects that they are, buffers do not.
     assert made_up_weights(model.to(torch.float64), tmp_path) == {}
+
+
+def test_buffers_in_the_files_of_a_model_whose_own_code_read_them_are_not_made_up(tmp_path: Path) -> None:
+    config = ResNetConfig(
+        num_channels=3, embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], layer_type="basic"
+    )
+    ResNetModel(config).save_pretrained(tmp_path)
+    own = ResNetModel(config)
+    own.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    assert made_up_weights(own, tmp_path) == {}
