@@ -30,9 +30,8 @@ def leftovers_of_jobs(
     settled = shards.settled(key)
     if settled is None:
         return []
+    files = sorted(files, key=_last)
     if settled.marker is None:
-        # What proves the others goes last.
-        files = sorted(files, key=lambda info: info.path.endswith("/job.json"))
         return [leftover(Kind.SUPERSEDED, storage, info, settled.since) for info in files]
     found: list[Leftover] = []
     for info in files:
@@ -42,6 +41,11 @@ def leftovers_of_jobs(
         if kind is not None and int(fence) <= settled.marker.fence:
             found.append(leftover(kind, storage, info, settled.since))
     return found
+
+
+def _last(info: FileInfo) -> int:
+    """What proves others goes after them: results a manifest beside them, the description all of its job."""
+    return {"manifest.json.out": 0, "job.json": 2}.get(info.path.rpartition("/")[2], 1)
 
 
 def _kind_of(name: str) -> Kind | None:

@@ -36,9 +36,10 @@ def find_due(pipeline: Pipeline, times: Times, now: float) -> Iterator[Leftover]
     found: list[Iterator[Leftover]] = []
     if times.asks(Kind.REQUESTS, Kind.RESULTS, Kind.SUPERSEDED):
         judge = partial(leftovers_of_jobs, pipeline, shards)
-        found.append(_by_shard(storage, "jobs", times, judge))
         if staging.uri != storage.uri:
+            # Before the descriptions under the root, which prove what lies there.
             found.append(_by_shard(staging, "jobs", times, judge))
+        found.append(_by_shard(storage, "jobs", times, judge))
     if times.asks(Kind.RESULTS, Kind.SUPERSEDED):
         found.append(_by_shard(storage, "shards", times, partial(_of_shard, shards)))
     if times.asks(Kind.SPOOLS):

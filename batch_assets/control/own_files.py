@@ -13,10 +13,12 @@ import pyarrow.parquet as pq
 from batch_assets import paths
 from batch_assets.control.retention import Leftover
 from batch_assets.embeddings.schema import LEADING
+from batch_assets.executors.jobs import JobDescription, read_description
 from batch_assets.storage import Storage, is_local
 
 _DATA = re.compile(r"shards/[^/]+/(?:embeddings|failures)-[^/]+")
 _ROWS = re.compile(r"shards/([^/]+)/attempts/(\d+)/rows\.parquet")
+_MANIFEST = "manifest.json.out"
 _OF_JOB = re.compile(rf"jobs/({paths.SHARD_KEY})/(\d+)/(?:requests|results)[^/]*/.+")
 
 
@@ -26,12 +28,15 @@ class OwnFiles:
     def __init__(self, root: Storage) -> None:
         self._root = root
         self._there: dict[str, bool] = {}
+        self._jobs: dict[tuple[str, int], JobDescription | None] = {}
 
     def has_written(self, found: Leftover) -> bool:
         """Whether the file has a name of ours, lies where its name says, and something says that we wrote it.
 
-        Data files have our columns; rows that were kept, and requests and results, have a description
-        beside them. Other files have only their names, under the key of a shard of this root.
+        Data files have our columns, and rows that were kept have a description beside them. Another deployment may
+        share the staging area, with the same shards and fences: of requests and results, the job's description says
+        which are ours. A pool's folder is named after what is in it, and `leftover_jobs.py` asks for that pool's
+        description. Other files have only their names, under the key of a shard of this root.
         """
         path = found.path
         if not paths.is_own_name(path) or not _is_reached_directly(found.storage, path):
@@ -41,8 +46,18 @@ class OwnFiles:
         if rows := _ROWS.fullmatch(path):
             return self._is_there(paths.attempt_marker(rows[1], int(rows[2])))
         if job := _OF_JOB.fullmatch(path):
-            return self._is_there(paths.job_description(job[1], int(job[2])))
+            described = self._job(job[1], int(job[2]))
+            return described is not None and _is_of(described, found)
         return True
+
+    def _job(self, shard: str, fence: int) -> JobDescription | None:
+        """The description under this root, None also for one that cannot be read: what it is of stays."""
+        if (shard, fence) not in self._jobs:
+            try:
+                self._jobs[shard, fence] = read_description(self._root, shard, fence)
+            except ValueError:
+                self._jobs[shard, fence] = None
+        return self._jobs[shard, fence]
 
     def _is_there(self, path: str) -> bool:
         if path not in self._there:
@@ -55,6 +70,21 @@ def _is_reached_directly(storage: Storage, path: str) -> bool:
     if not is_local(storage.uri):
         return True
     return os.path.realpath(f"{storage.uri}/{path}") == f"{os.path.realpath(storage.uri)}/{path}"
+
+
+def _is_of(job: JobDescription, found: Leftover) -> bool:
+    """Whether a file of requests or results is this job's, and not that of another one with its shard and fence."""
+    if not job.files:
+        return False
+    folder, _, name = found.path.rpartition("/")
+    # SageMaker writes into the folder that is named as the requests' is; answers of single calls lie beside them.
+    if folder in (job.folder, f"{job.folder}-answers", job.folder.replace("/requests-", "/results-")):
+        return True
+    # Bedrock writes into a folder named after its own job, and names the files after the requests.
+    results = {f"{file.path.rpartition('/')[2]}.out" for file in job.files}
+    if name == _MANIFEST:
+        return any(found.storage.info(f"{folder}/{result}") is not None for result in results)
+    return name in results
 
 
 def _is_data(storage: Storage, path: str) -> bool:

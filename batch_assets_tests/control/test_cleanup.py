@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +11,25 @@ import pytest
 
 from batch_assets.control.cleanup import find_leftovers, owned_pipeline, remove_leftovers
 from batch_assets.control.collection import collect_shards
+from batch_assets.control.loop import take_turn
 from batch_assets.control.pipeline import Pipeline, open_pipeline
 from batch_assets.control.planning import plan_source
 from batch_assets.control.preparation import prepare_shards, queue_shards
 from batch_assets.control.retention import UNNAMED_SECONDS
 from batch_assets.errors import ConfigurationError, NotReady
+from batch_assets.executors.jobs import JobDescription, RequestFile, write_description
 from batch_assets.ledger.states import State
 from batch_assets.merge.publishing import current
 from batch_assets.merge.verification import verify
 from batch_assets.sources.spool_files import Spools
 from batch_assets.storage import LocalStorage
-from batch_assets_tests.command import published
+from batch_assets_tests.command import published, some_records, write_records
 from batch_assets_tests.control.builders import embed_all, make_settings, open_ledger
 from batch_assets_tests.control.cleaned import DAY, LATER, WEEK, Cleaned, counted
 from batch_assets_tests.rehearsed import Rehearsal
 from batch_assets_tests.sites import PER_SHARD as PER_JOB
-from batch_assets_tests.sites import Site, assert_whole, make_site
+from batch_assets_tests.sites import Clock, Site, assert_every_record_once, assert_whole, make_site
+from batch_assets_tests.waiting import wait_until
 
 KEYS = ["g0001-00000", "g0001-00001", "g0001-00002"]
 
@@ -40,6 +44,15 @@ def job(key: str) -> list[str]:
         f"results-0123abcd/{key}-1-00000.jsonl.out",
     )
     return [f"jobs/{key}/1/{name}" for name in names]
+
+
+def describe_job(pipe: Cleaned, key: str, fence: int, requests: str) -> None:
+    """Say that this is the file of a shard's job."""
+    files = [RequestFile(requests, 1, 8, "sha")]
+    described = JobDescription(
+        "texts", key, fence, 1, "batch", "print", "digest", "staging", files, 1, 8, 0.0, ordinals=[(0, 0)]
+    )
+    write_description(pipe.open().storage, described)
 
 
 def foreign(key: str, version: str) -> list[str]:
@@ -58,6 +71,11 @@ def foreign(key: str, version: str) -> list[str]:
         f"jobs/{key}/1/something",
         f"jobs/{key}/1/requests-0123abcd/mine.jsonl",
         f"jobs/{key}/1/results/readme.out",
+        # Another deployment's, of the same shard and fence.
+        f"jobs/{key}/1/requests-89abcdef/{key}-1-89abcdef-00000.jsonl",
+        f"jobs/{key}/1/results-89abcdef/{key}-1-00000.jsonl.out",
+        f"jobs/{key}/1/results/f6e5d4c3b2a1/{key}-1-89abcdef-00000.jsonl.out",
+        f"jobs/{key}/1/results/f6e5d4c3b2a1/manifest.json.out",
         f"merged/{version}/notes.md",
         f"merged/{version}/part-00099.parquet",
         f"merged/{version}/data/part-00099.parquet",
@@ -76,8 +94,10 @@ def test_leftovers_go_when_they_are_old_and_nothing_else(tmp_path: Path) -> None
     for key in KEYS:
         for name in job(key):
             pipe.put(name)
-        pipe.put(f"jobs/{key}/9/requests-0123abcd/{key}-9-0123abcd-00000.jsonl")
-        pipe.put(f"jobs/{key}/9/job.json")
+        describe_job(pipe, key, 1, job(key)[1])
+        later = f"jobs/{key}/9/requests-0123abcd/{key}-9-0123abcd-00000.jsonl"
+        pipe.put(later)
+        describe_job(pipe, key, 9, later)
         pipe.put(f"shards/{key}/attempts/1/rows.parquet")
         pipe.put(f"shards/{key}/attempts/1/attempt.json")
     pipe.put(f"shards/{KEYS[2]}/embeddings-{give_up(pipe, KEYS[2])}.parquet")
@@ -280,6 +300,57 @@ def test_of_a_service_all_goes_but_what_a_lost_ledger_is_rebuilt_from(
     assert again.states() == ["collected"] * shards
     rows = again.publish(again.open())
     assert len(rows) == shards * PER_JOB
+
+
+@pytest.mark.parametrize("remainder", ["on_demand", "pool"])
+def test_what_another_deployment_at_the_same_path_asked_and_paid_for_stays(
+    rehearse: Rehearse, tmp_path: Path, remainder: str
+) -> None:
+    """Two machines, each with its own disk, share a staging area; the first has not collected its results yet."""
+    shards, cut = 5, remainder == "pool"
+    rehearsal = rehearse(output={"cut_tail": int(cut)}, quotas={"concurrent_jobs": shards})
+    fields: dict[str, Any] = {"retention": WEEK, "executor": {"remainder": remainder}}
+    first = make_site(rehearsal, tmp_path, shards, **fields)
+    waiting = first.first_round()
+    rehearsal.change(output={"cut_tail": 0})
+    if cut:  # what was cut off becomes one job of all shards
+        first.collect(waiting)
+
+    def ended() -> bool:
+        first.clock.leap(10.0)
+        take_turn([waiting])
+        return len(rehearsal.jobs) == shards + cut and not any(job.active for job in rehearsal.jobs)
+
+    wait_until(ended, lambda: rehearsal.jobs)
+    theirs = set(rehearsal.objects("staging/"))
+    (tmp_path / "out").rename(tmp_path / "away")
+    second = replace(first.without_ledger(), clock=Clock())
+    second.run()
+    removed = counted(remove_leftovers(owned(second), time.time() + LATER))
+    assert min(removed["requests"], removed["results"]) >= shards
+    assert set(rehearsal.objects("staging/")) == theirs
+
+    (tmp_path / "out").rename(tmp_path / "other")
+    (tmp_path / "away").rename(tmp_path / "out")
+    jobs = len(rehearsal.jobs)
+    first.run()
+    assert (first.states(), len(rehearsal.jobs)) == (["collected"] * shards, jobs)
+    assert_every_record_once(first.publish(waiting), some_records(shards * PER_JOB))
+
+
+def test_requests_of_a_shard_that_left_the_merge_go_before_what_proves_them(
+    rehearse: Rehearse, tmp_path: Path
+) -> None:
+    rehearsal = rehearse()
+    site = make_site(rehearsal, tmp_path, 2, retention={"superseded": "7d"}, merge_when="any")
+    site.publish(site.run())
+    write_records(tmp_path / "in.jsonl", some_records(PER_JOB))
+    plan_source(site.open(), replace=True)
+    site.publish(site.run())
+    assert any("g0001-00001" in name for name in rehearsal.objects("staging/"))
+    remove_leftovers(owned(site), time.time() + LATER)
+    assert not any("g0001-00001" in name for name in rehearsal.objects("staging/"))
+    assert not list((tmp_path / "out" / "jobs").rglob("g0001-00001/1/job.json"))
 
 
 def owned(site: Site) -> Pipeline:
