@@ -206,13 +206,15 @@ def _bring_on(
         else:
             ended = collect_job(pipeline, claimed)
     except (ResultsNotReady, Unanswered, BudgetReached) as error:
+        silent = None
         if isinstance(error, Unanswered):
+            silent = f"{deferred(pipeline).scope}: results are asked for and no answer comes ({error})"
             again = f"asked again in {pipeline.poll_seconds:g} s"
             logger.warning(
                 "shard %s: its job has ended, and the service does not answer (%s); %s", key, error, again
             )
         ledger.postpone(claim, ledger.now() + pipeline.poll_seconds)
-        return ShardResult(key, Result.NOT_READY, message=f"shard {key}: {error}")
+        return ShardResult(key, Result.NOT_READY, message=f"shard {key}: {error}", silent=silent)
     except AttemptsSpent as error:
         ledger.fail(claim, str(error), max_attempts=0)
         return ShardResult(key, Result.EXHAUSTED, message=str(error))

@@ -105,7 +105,9 @@ def _take_turn(
     waiting = any(_is_waiting(pipeline) for pipeline in sharing)
     now = ledger.now()
     if (others and waiting) or is_due(first, waiting=waiting, heard=heard, now=now):
-        turn.ended += reconcile(first, sharing, snapshots, now)
+        reconciled = reconcile(first, sharing, snapshots, now)
+        turn.ended += reconciled.ended
+        turn.silent |= reconciled.silent
         for pipeline in sharing:
             _settle_abandoned(pipeline)
     if not waiting or not submit:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from batch_assets.control.pipeline import Pipeline, deferred, with_results, with_workers
-from batch_assets.control.submission import describe_all, members_of, start
+from batch_assets.control.submission import describe_all, members_of, silence_of, start
 from batch_assets.crash_points import crash_point
 from batch_assets.errors import StorageError
 from batch_assets.executors.base import JobState
@@ -48,6 +48,14 @@ class Snapshots:
         return self.by_place[place]
 
 
+@dataclass
+class Reconciled:
+    """Submissions that have ended now; pipelines of which a call was made again and had no answer, with the reason."""
+
+    ended: list[SubmissionRow] = field(default_factory=list)
+    silent: dict[str, str] = field(default_factory=dict)
+
+
 def is_due(pipeline: Pipeline, *, waiting: bool, heard: bool, now: float) -> bool:
     """Whether the service must be asked: at its interval, or before a slot that seems free is used.
 
@@ -66,15 +74,15 @@ def is_due(pipeline: Pipeline, *, waiting: bool, heard: bool, now: float) -> boo
     return (active > 0 or waiting) and age >= interval
 
 
-def reconcile_now(pipeline: Pipeline) -> list[SubmissionRow]:
+def reconcile_now(pipeline: Pipeline) -> Reconciled:
     """Ask the service whether or not it is due. Raises Unanswered."""
     return reconcile(pipeline, [pipeline], Snapshots(), pipeline.ledger.now())
 
 
 def reconcile(
     pipeline: Pipeline, sharing: Sequence[Pipeline], snapshots: Snapshots, now: float
-) -> list[SubmissionRow]:
-    """Bring one scope's submissions in line with the service; those that have ended now.
+) -> Reconciled:
+    """Bring one scope's submissions in line with the service.
 
     `sharing` are the pipelines at hand whose jobs share the scope. Raises Unanswered.
     """
@@ -87,7 +95,7 @@ def reconcile(
     else:
         jobs = snapshots.of(pipeline, scope.oldest_active)
     by_id = {job.id: job for job in jobs}
-    ended: list[SubmissionRow] = []
+    done = Reconciled()
     looked_up = 0
     for submission in ours:
         job = by_id.get(submission.service_id or "")
@@ -102,11 +110,11 @@ def reconcile(
                 )  # fmt: skip
         if job is not None:
             note_children(submission, job, sharing)
-            ended += note(pipeline, submission, job)
+            done.ended += note(pipeline, submission, job)
             _end_overdue(submission, job, sharing, now)
             _end_double(submission, job, sharing, now)
         elif submission.state is SubmissionState.SUBMITTING and _is_unanswered(submission, now):
-            resolve(submission, sharing)
+            done.silent |= resolve(submission, sharing)
     known = {submission.service_id for submission in ours} | {submission.name for submission in ours}
     foreign = [
         job
@@ -130,7 +138,7 @@ def reconcile(
         observed_at=now,
         oldest_active=since - MARGIN_SECONDS if since is not None else scope.oldest_active,
     )
-    return ended
+    return done
 
 
 def _is_unanswered(submission: SubmissionRow, now: float) -> bool:
@@ -231,15 +239,16 @@ def note(pipeline: Pipeline, submission: SubmissionRow, job: ServiceJob) -> list
     return [found] if found is not None and found.state not in ACTIVE else []
 
 
-def resolve(submission: SubmissionRow, sharing: Sequence[Pipeline]) -> None:
+def resolve(submission: SubmissionRow, sharing: Sequence[Pipeline]) -> dict[str, str]:
     """A call of which no answer is known: adopt the job if it exists, else make the same call again.
 
     The token is the same, so a job that exists after all is not started twice. After an order to
-    stop, or where the pipeline is refused for good, no call is made.
+    stop, or where the pipeline is refused for good, no call is made. Returns the pipeline, with
+    the reason, where there is no answer this time either.
     """
     pipeline = next((each for each in sharing if each.name == submission.pipeline), None)
     if pipeline is None:
-        return  # another process has this pipeline's settings
+        return {}  # another process has this pipeline's settings
     executor = deferred(pipeline)
     jobs = pipeline.ledger.jobs_of(submission.token)
     try:
@@ -248,18 +257,20 @@ def resolve(submission: SubmissionRow, sharing: Sequence[Pipeline]) -> None:
         found = None  # the call below tells what follows from that
     except StorageError as error:
         logger.info("submission %s: %s", submission.name, error)
-        return
+        return {pipeline.name: str(error)}
     if found is not None:
         logger.info("submission %s: found at the service as %s", submission.name, found.id)
         note(pipeline, submission, found)
-        return
+        return {}
     ledger = pipeline.ledger
     refused = BY_ORDER if ledger.stop_requested(pipeline.name) else ledger.money(pipeline.name).refused
     if refused is not None:
         # Should it turn up after all, `remember` adopts it.
         ledger.refused(submission.token, refused)
-        return
+        return {}
     try:
         start(pipeline, submission.token, submission.name, jobs, unsure=True)
     except (SlotsFull, Unanswered) as error:
         logger.info("submission %s: %s", submission.name, error)
+        return silence_of(pipeline, error)
+    return {}

@@ -31,7 +31,7 @@ class Result(StrEnum):
 class ShardResult:
     """What became of one shard; `marker` is there for COLLECTED and VERIFIED, `message` otherwise.
 
-    `continued` says what CONTINUED means.
+    `continued` says what CONTINUED means; `silent` is why it was NOT_READY, where the service did not answer.
     """
 
     key: str
@@ -39,6 +39,7 @@ class ShardResult:
     marker: ShardMarker | None = None
     message: str = ""
     continued: Continued | None = None
+    silent: str | None = None
 
 
 def unclaimed_shard(row: ShardRow | None, key: str) -> ShardResult:

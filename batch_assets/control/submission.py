@@ -75,18 +75,26 @@ def submit_queued(scope: str, pipelines: Sequence[Pipeline], most: int, *, gathe
             done.started += 1
         except SlotsFull as error:
             done.waiting = Waiting("full", message=str(error))
-            if isinstance(error.__cause__, StorageError):
-                done.silent[pipeline.name] = str(error)
+            done.silent |= silence_of(pipeline, error)
             return done
         except SubmissionRefused as error:
             done.refused.append((pipeline, str(error)))
         except Unanswered as error:
             logger.info("submission %s: no answer (%s); it is looked for", claim.name, error)
-            done.silent[pipeline.name] = f"{scope}: a job was asked for and no answer came ({error})"
+            done.silent |= silence_of(pipeline, error)
             unanswered += 1
             if unanswered == UNANSWERED_IN_A_ROW:
                 return done
     return done
+
+
+def silence_of(pipeline: Pipeline, error: SlotsFull | Unanswered) -> dict[str, str]:
+    """The pipeline, with the reason, where service or store did not answer `start`; none where they said "not now"."""
+    if isinstance(error, Unanswered) or isinstance(error.__cause__, Unanswered):
+        return {
+            pipeline.name: f"{deferred(pipeline).scope}: a job was asked for and no answer came ({error})"
+        }
+    return {pipeline.name: str(error)} if isinstance(error.__cause__, StorageError) else {}
 
 
 def start(pipeline: Pipeline, token: str, name: str, jobs: Sequence[JobRow], *, unsure: bool = False) -> None:
@@ -136,6 +144,10 @@ def _start(pipeline: Pipeline, token: str, name: str, jobs: Sequence[JobRow], un
     except SlotsFull as error:
         if unsure:
             raise
+        if isinstance(error.__cause__, Unanswered):
+            # Nobody has asked for a pause.
+            ledger.refused(token, str(error))
+            raise
         doubled = min(ledger.scope(executor.scope).rejections, MOST_DOUBLED)
         pause = min(min(PAUSE_SECONDS, pipeline.poll_seconds) * 2**doubled, LONGEST_PAUSE_SECONDS)
         ledger.refused(token, str(error), pause=pause)
@@ -151,7 +163,7 @@ def _start(pipeline: Pipeline, token: str, name: str, jobs: Sequence[JobRow], un
         return
     except StorageError as error:
         if not unsure:
-            ledger.refused(token, str(error), pause=PAUSE_SECONDS)
+            ledger.refused(token, str(error))
         raise SlotsFull(str(error)) from error
     ledger.submitted(token, job_id)
     crash_point("job-noted")

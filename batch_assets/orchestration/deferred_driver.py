@@ -14,6 +14,7 @@ from batch_assets.control.alerts import alerts_of
 from batch_assets.control.loop import Turn, take_turn
 from batch_assets.control.pipeline import Pipeline, open_pipeline
 from batch_assets.errors import BudgetReached, StorageError, SubmissionRefused
+from batch_assets.executors.deferred import Unanswered
 from batch_assets.ledger.states import AT_SERVICE, ENDED, State
 from batch_assets.notifications.delivery import notify
 from batch_assets.notifications.registry import create_notifiers
@@ -42,7 +43,7 @@ def embed_at_service(driver: "Driver") -> None:
             _refuse_stopped(pipeline)
             # By turns: what has ended gives its money back, and is not to wait for the last upload.
             uploaded, failed = _upload(driver, following)
-            collected, failed_too = _collect(driver) if failed is None else (False, None)
+            collected, failed_too = _collect(driver, turns.silence) if failed is None else (False, None)
             known.tell()
             if (failed := failed or failed_too) is not None:
                 if not isinstance(failed, StorageError):
@@ -79,7 +80,7 @@ def _upload(driver: "Driver", following: Following) -> tuple[bool, Exception | N
     return True, driver.materialize_shards(("input_shards", "submitted_jobs"), fresh)
 
 
-def _collect(driver: "Driver") -> tuple[bool, Exception | None]:
+def _collect(driver: "Driver", silence: Silence) -> tuple[bool, Exception | None]:
     """Collect what has ended at the service, else call for a shard of few records."""
     rows = driver.ledger.finished(driver.settings.name, COLLECTED_AT_ONCE)
     ended = [row.key for row in rows if row.state is not State.READY]
@@ -89,7 +90,13 @@ def _collect(driver: "Driver") -> tuple[bool, Exception | None]:
     if not keys:
         return False, None
     tags = {COLLECT_TAG: "finished", JOB_KIND_TAG: kind}
-    return True, driver.materialize_shards(("embedding_outputs",), keys, tags)
+    failed = driver.materialize_shards(("embedding_outputs",), keys, tags)
+    if isinstance(failed, Unanswered):
+        silence.judge_collection(str(failed))
+        return True, None
+    if failed is None:
+        silence.judge_collection(None)
+    return True, failed
 
 
 class _Turns:
@@ -102,7 +109,7 @@ class _Turns:
         self._stop = threading.Event()
         self._error: BaseException | None = None
         self._said = ""
-        self._silence = Silence(pipeline, Patience(driver.say, pause=self._stop.wait))
+        self.silence = Silence(pipeline, Patience(driver.say, pause=self._stop.wait))
         self.seconds = min(max(pipeline.poll_seconds / 10, 0.1), LONGEST_WAIT_SECONDS)
 
     @contextlib.contextmanager
@@ -122,7 +129,7 @@ class _Turns:
                 for alert in alerts_of(self._pipeline, turn):
                     notify(self._driver.ledger.notice_once, self._notifiers, alert)
                 self._say(turn)
-                self._silence.judge(turn)
+                self.silence.judge(turn)
             except BaseException as error:
                 self._error = error
                 return
@@ -143,6 +150,7 @@ class _Turns:
             return
         # What was collected last may have given money or slots back: only a turn from now on tells.
         turn = take_turn([self._pipeline])
+        self.silence.judge(turn)
         if self._moves() or turn.started:
             return
         money = ledger.money(name)

@@ -13,6 +13,7 @@ import dagster as dg
 
 from batch_assets.control.pipeline import note_fingerprint
 from batch_assets.errors import StorageError
+from batch_assets.executors.deferred import Unanswered
 from batch_assets.executors.registry import ExecutorHost
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import ShardRow
@@ -27,6 +28,7 @@ from batch_assets.orchestration.metadata import NOTES
 from batch_assets.orchestration.partitions import range_tags, shard_ranges
 from batch_assets.orchestration.pipeline import build_pipeline_definitions
 from batch_assets.orchestration.run_failure import RunFailed, cause_of, raise_interruption
+from batch_assets.orchestration.silence import silence_of_run
 from batch_assets.retry_policy import Patience
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.settings.project import LEDGER, NOTIFICATIONS, executor_key
@@ -155,11 +157,12 @@ class Driver:
     ) -> Exception | None:
         """Materialize these assets of these shards; returns the last failure. Raises what no shard would ever escape.
 
-        A store that does not answer ends the pass: in a while it may.
+        A store that does not answer ends the pass: in a while it may. Unanswered is returned where a service
+        answered nothing of it.
         """
         know_partitions(self.instance, self.ledger, self.settings.name, keys)
         known = self.instance.get_dynamic_partitions(f"{self.settings.name}_shards")
-        failed = None
+        failed, silent, answered = None, None, False
         for first, last in shard_ranges(known, keys):
             result = self._materialize(names, {**range_tags(first, last), **(tags or {})}, may_fail=True)
             if not result.success:
@@ -168,7 +171,9 @@ class Driver:
                     return failed
                 if not isinstance(failed, RunFailed):
                     raise failed
-        return failed
+            found = silence_of_run(result)
+            silent, answered = found or silent, answered or found is None
+        return Unanswered(silent) if failed is None and silent is not None and not answered else failed
 
     def merge(self) -> list[str]:
         """Materialize `merged_embeddings` with its checks; says what came of them.

@@ -51,6 +51,29 @@ def test_a_queue_that_is_gone_is_told_and_stops_nobody_else(
     assert_all_published(site, some_records(2 * PER_SHARD))
 
 
+def test_a_definition_that_is_never_answered_is_silence_and_no_wish_for_a_pause(
+    rehearse: Rehearse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = make_worker_site(rehearse(), tmp_path, shards=1)
+    pipeline = site.plan()
+    client = pipeline.executor.service.client  # type: ignore[attr-defined]
+
+    def ask(**_: Any) -> None:
+        raise ClientError(
+            {"Error": {"Code": "ServerException", "Message": "no word"}}, "DescribeJobDefinitions"
+        )
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "describe_job_definitions", ask)
+        site.upload(pipeline)
+        for _ in range(3):
+            site.clock.ahead += 10
+            assert "no answer came (ServerException: no word)" in take_turn([pipeline]).silent["texts"]
+    assert site.ledger.scope(pipeline.executor.scope).rejections == 0  # type: ignore[attr-defined]
+    site.run()
+    assert_all_published(site, some_records(PER_SHARD))
+
+
 def test_an_error_that_nobody_foresaw_stops_nobody_else(
     rehearse: Rehearse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,11 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from batch_assets.control import submission as submitting
 from batch_assets.control.loop import take_turn
+from batch_assets.errors import StorageError
+from batch_assets.executors.bedrock.service import BedrockService
+from batch_assets.executors.deferred import Unanswered
 from batch_assets.executors.jobs import JobKey
 from batch_assets.ledger.states import SubmissionState
 from batch_assets_tests.rehearsed import ROLE, TITAN, Rehearsal
@@ -94,6 +99,48 @@ def test_a_lost_answer_to_a_job_that_was_never_accepted_is_asked_again(
     site.run()
     assert_whole(site, 1)
     assert len(rehearsal.jobs) == 1
+
+
+def test_that_jobs_are_listed_and_none_is_taken_is_told_at_every_try(
+    rehearse: Rehearse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = make_site(rehearse(), tmp_path, 1)
+    pipeline, why = site.plan(), "a job was asked for and no answer came (503, and no word)"
+
+    def create(*_: Any, **__: Any) -> str:
+        raise Unanswered("503, and no word")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BedrockService, "create", create)
+        site.upload(pipeline)
+        for _ in range(3):
+            site.clock.ahead += 60
+            turn = take_turn([pipeline])
+            assert turn.silent == {"texts": f"{pipeline.executor.scope}: {why}"}  # type: ignore[attr-defined]
+            assert (turn.started, turn.problems) == (0, [])
+    site.clock.ahead += 60
+    assert take_turn([pipeline]).silent == {}
+
+
+def test_a_store_that_does_not_answer_a_submission_is_asked_at_every_turn(
+    rehearse: Rehearse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A turn between two tries would count as one in which all was answered."""
+    site = make_site(rehearse(), tmp_path, 1)
+    pipeline = site.plan()
+
+    def describe(*_: Any) -> None:
+        raise StorageError("s3://bucket: no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(submitting, "describe", describe)
+        site.upload(pipeline)
+        for _ in range(3):
+            site.clock.ahead += 0.5
+            assert take_turn([pipeline]).silent == {"texts": "s3://bucket: no answer"}
+    site.run()
+    assert_whole(site, 1)
+    assert attempts(site) == {1}
 
 
 def test_a_job_of_the_same_name_is_the_same_job(rehearse: Rehearse, tmp_path: Path) -> None:

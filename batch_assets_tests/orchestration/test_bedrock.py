@@ -3,17 +3,24 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
 import pytest
 
+from batch_assets import retry_policy
+from batch_assets.errors import LastingStorageError
 from batch_assets.executors.bedrock.account import BedrockAccount
+from batch_assets.executors.bedrock.executor import BedrockExecutor
+from batch_assets.executors.deferred import Unanswered
 from batch_assets.ledger.states import State
 from batch_assets.notifications.base import Notification
+from batch_assets.orchestration import deferred_driver
 from batch_assets.orchestration.driver import Driver
 from batch_assets.orchestration.metadata import COLLECT_TAG, PIPELINE_TAG
 from batch_assets.orchestration.partitions import RANGE_END, RANGE_START
+from batch_assets.retry_policy import Patience
 from batch_assets.storage import open_storage
 from batch_assets_tests.object_store import Fault, WayToStore, first
 from batch_assets_tests.orchestration.deployments import (
@@ -221,3 +228,31 @@ def test_the_command_waits_for_a_store_while_it_uploads_and_while_it_collects(
         Driver(settings, deployment.instance, deployment.ledger, BedrockAccount()).embed()
     assert len(way.met) == 24
     assert {(row.state, row.attempt) for row in deployment.ledger.shards("texts")} == {(State.COLLECTED, 1)}
+
+
+def test_the_command_ends_where_jobs_have_ended_and_none_can_be_collected(
+    deployed: Callable[..., tuple[Deployment, Rehearsal]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment, _ = deployed()
+    waited = SimpleNamespace(seconds=0.0)
+
+    def pause(_: float) -> None:
+        waited.seconds += 100.0
+
+    def look_up(self: BedrockExecutor, job_id: str) -> None:
+        raise Unanswered("503, and no word")
+
+    [settings] = deployment.pipelines
+    said = list[str]()
+    driver = Driver(settings, deployment.instance, deployment.ledger, deployment.bedrock, say=said.append)
+    with monkeypatch.context() as patch:
+        patch.setattr(retry_policy, "time", SimpleNamespace(monotonic=lambda: waited.seconds, sleep=pause))
+        patch.setattr(deferred_driver, "Patience", lambda say, **_: Patience(say, pause=pause))
+        patch.setattr(BedrockExecutor, "look_up", look_up)
+        with pytest.raises(
+            LastingStorageError, match=r"results are asked for .*\(503.*; waited 300 s for it"
+        ):
+            driver.embed()
+    assert any("trying again for" in sentence for sentence in said)
+    driver.embed()
+    assert set(deployment.shown().values()) == {"MATERIALIZED"}

@@ -73,9 +73,11 @@ class AwsBatchService:
                 return str(definition["jobDefinitionArn"])
             return str(self.client.register_job_definition(**request)["jobDefinitionArn"])
         except Exception as error:
-            # Nothing was started: to be sure of that, an answer that did not come counts as "later".
             refusal = self._refusal(error, "RegisterJobDefinition")
-            raise SlotsFull(str(refusal)) if isinstance(refusal, Unanswered) else refusal from error
+            if isinstance(refusal, Unanswered):
+                # No job was started, that is sure; the cause says that this was no answer.
+                raise SlotsFull(str(refusal)) from refusal
+            raise refusal from error
 
     def check_queue(self) -> None:
         """Raise ConfigurationError for a queue that is not there or takes no jobs; who may not look is let by."""
