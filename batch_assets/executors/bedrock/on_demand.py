@@ -18,7 +18,14 @@ import orjson
 from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.errors import SubmissionRefused
-from batch_assets.executors.aws.errors import error_code, error_message, is_slow_down, status_code
+from batch_assets.executors.aws.errors import (
+    common_step,
+    error_code,
+    error_message,
+    is_slow_down,
+    status_code,
+    told,
+)
 from batch_assets.executors.bedrock.requests import fit
 from batch_assets.executors.bedrock.results import ResultSorter
 from batch_assets.executors.bedrock.serving import explain_call
@@ -95,9 +102,8 @@ def embed_text(executor: "BedrockExecutor", client: Any, text: str) -> npt.NDArr
         output = ask(executor, client, family.query(fit(text, family) or text))
     except Exception as error:
         model = executor.options.model_id
-        raise SubmissionRefused(
-            f"the text cannot be embedded by {model}: {error_message(error)}; allow bedrock:InvokeModel on it"
-        ) from error
+        step = common_step(error) or f"allow bedrock:InvokeModel on {model}"
+        raise SubmissionRefused(f"the text cannot be embedded by {model}: {told(error)}; {step}") from error
     vector = family.answer(output).vector
     if vector is None:
         raise SubmissionRefused(

@@ -7,8 +7,18 @@ import re
 from typing import Any
 
 from batch_assets.errors import ConfigurationError, SubmissionRefused
-from batch_assets.executors.aws.errors import EXPIRED, FORBIDDEN, RENEW, error_code, error_message
+from batch_assets.executors.aws.errors import (
+    FORBIDDEN,
+    NO_CREDENTIALS,
+    RENEW,
+    common_step,
+    error_code,
+    error_message,
+    may_be_renewed,
+    told,
+)
 from batch_assets.executors.bedrock.model_ids import base_model_id, model_name
+from batch_assets.executors.deferred import Unanswered
 from batch_assets.plain_text import plain_logger
 
 # Seen: "Invocation of model ID … with on-demand throughput isn’t supported. Retry your request with the ID or ARN of an
@@ -31,11 +41,11 @@ def check_single_calls(client: Any, model_id: str, records: int, least: int) -> 
     if model_name(model_id) != base_model_id(model_id) or not _is_foundation(model_id):
         return  # a profile, or a model of one's own, has ways of its own to be called
     try:
-        told = client.get_foundation_model(modelIdentifier=model_id)["modelDetails"]
+        details = client.get_foundation_model(modelIdentifier=model_id)["modelDetails"]
     except Exception as error:  # no permission, no such call here
         logger.debug("model %s: %s", model_id, error_message(error))
         return
-    ways = told.get("inferenceTypesSupported") or ["ON_DEMAND"]
+    ways = details.get("inferenceTypesSupported") or ["ON_DEMAND"]
     if "ON_DEMAND" not in ways:
         raise ConfigurationError(
             f"executor.model_id: {records:,} records lie in shards of fewer than {least:,}, so they are no batch jobs, "
@@ -47,12 +57,16 @@ def _is_foundation(model_id: str) -> bool:
     return not model_id.startswith("arn:") or ":foundation-model/" in model_id
 
 
-def explain_call(error: Exception, model_id: str) -> SubmissionRefused | None:
+def explain_call(error: Exception, model_id: str) -> SubmissionRefused | Unanswered | None:
     """What a failed call says of the model or of whoever calls, the same for all records; None: it is of the record."""
     code, message = error_code(error), error_message(error)
-    if code in FORBIDDEN:
+    if may_be_renewed(error):
+        return Unanswered(f"{told(error)}; {RENEW}")
+    if step := common_step(error):
+        next_step = step
+    elif code in FORBIDDEN:
         next_step = f"allow bedrock:InvokeModel on {model_id}, and request access to the model"
-    elif code in EXPIRED or type(error).__name__ == "NoCredentialsError":
+    elif type(error).__name__ in NO_CREDENTIALS:
         next_step = RENEW
     elif code == "ResourceNotFoundException" or (
         code == "ValidationException" and _OF_THE_MODEL.search(message)
@@ -60,7 +74,6 @@ def explain_call(error: Exception, model_id: str) -> SubmissionRefused | None:
         next_step = f"these are fewer records than a batch job takes, so each is a call: {OTHER_WAYS}"
     else:
         return None
-    said = f"{code}: {message}" if code else message
     return SubmissionRefused(
-        f"Bedrock refuses calls of {model_id}: {said}; {next_step}. The records wait, and no attempt is spent"
+        f"Bedrock refuses calls of {model_id}: {told(error)}; {next_step}. The records wait, and no attempt is spent"
     )
