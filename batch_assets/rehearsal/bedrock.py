@@ -81,7 +81,9 @@ class BatchCalls:
     def _accept(self, given: dict[str, Any], region: str) -> Job:
         name = given["jobName"]
         if any(job.name == name and job.region == region for job in self._jobs.by_id.values()):
-            raise ServiceError("ConflictException", f"The batch job name {name} is already in use.")
+            raise ServiceError(
+                self.scenario.calls.name_taken, f"The batch job name {name} is already in use."
+            )
         quotas = self.scenario.quotas
         if quotas.when_full == "reject" and self._jobs.is_full(region, given["modelId"]):
             raise ServiceError(

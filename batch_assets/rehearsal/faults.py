@@ -93,6 +93,7 @@ class Calls(Settings):
         default=False, description="True: a missing or foreign bucket is refused at once, not in validation."
     )
     stop_refusal: Literal["ValidationException", "ConflictException"] = "ValidationException"
+    name_taken: Literal["ValidationException", "ConflictException"] = "ConflictException"
     s3_slow_down: Chance = Field(default=0.0, description="503 SlowDown for a client's S3 call.")
 
 

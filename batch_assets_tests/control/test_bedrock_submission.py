@@ -143,8 +143,9 @@ def test_a_store_that_does_not_answer_a_submission_is_asked_at_every_turn(
     assert attempts(site) == {1}
 
 
-def test_a_job_of_the_same_name_is_the_same_job(rehearse: Rehearse, tmp_path: Path) -> None:
-    rehearsal = rehearse(calls={"throttled": 1})
+@pytest.mark.parametrize("said", ["ConflictException", "ValidationException"])
+def test_a_job_of_the_same_name_is_the_same_job(rehearse: Rehearse, tmp_path: Path, said: str) -> None:
+    rehearsal = rehearse(calls={"throttled": 1, "name_taken": said})
     site = make_site(rehearsal, tmp_path, 1)
     pipeline = site.upload()
     assert rehearsal.jobs == []

@@ -23,7 +23,7 @@ from batch_assets.executors.bedrock.account import BedrockAccount
 from batch_assets.executors.bedrock.families.base import Family
 from batch_assets.executors.bedrock.families.registry import family_for
 from batch_assets.executors.bedrock.fetching import fetch_results
-from batch_assets.executors.bedrock.model_ids import base_model_id, model_name
+from batch_assets.executors.bedrock.model_ids import base_model_id, model_name, names_same_model
 from batch_assets.executors.bedrock.on_demand import answer_requests
 from batch_assets.executors.bedrock.places import JobPlaces
 from batch_assets.executors.bedrock.prices import Price, price_of
@@ -151,7 +151,9 @@ class BedrockExecutor(JobPlaces, AsksService, HearsEvents):
             return found.id
 
     def is_same_model(self, job: ServiceJob) -> bool:
-        return base_model_id(job.model) == base_model_id(self.options.model_id)
+        same = names_same_model(job.model, self.options.model_id)
+        # Behind a profile of one's own there may be any model.
+        return same if same is not None else job.name.startswith(tuple(self.name_prefixes))
 
     def find(self, name: str, jobs: Sequence[JobDescription]) -> ServiceJob | None:
         found = self.service.find(name)
@@ -161,11 +163,13 @@ class BedrockExecutor(JobPlaces, AsksService, HearsEvents):
 
     def is_ours(self, job: ServiceJob, jobs: Sequence[JobDescription]) -> bool:
         requests, results = self.places(job.name, jobs)
-        ours = {"requests": requests, "results": results, "model": self.options.model_id}
+        if job.asked != asked(requests, results):
+            return False
         if any(each.fingerprint != self.fingerprint() for each in jobs):
             # Prepared for another model than now: its results are not used, and nobody else reads these requests.
-            ours["model"] = job.model
-        return job.asked == asked(**ours)
+            return True
+        # What cannot be compared is not held against it: nobody else's job has these places.
+        return names_same_model(job.model, self.options.model_id) is not False
 
     def own_jobs(self) -> list[ServiceJob]:
         return [job for prefix in self.name_prefixes for job in self.service.named(prefix)]

@@ -9,8 +9,7 @@ from typing import Any
 
 from batch_assets.executors.aws.errors import cannot_ask, error_code, error_message
 from batch_assets.executors.base import JobState
-from batch_assets.executors.bedrock.model_ids import base_model_id
-from batch_assets.executors.bedrock.service_errors import CONFLICT, explain_refusal
+from batch_assets.executors.bedrock.service_errors import CONFLICT, explain_refusal, is_name_taken
 from batch_assets.executors.deferred import NameTaken, ServiceJob
 from batch_assets.plain_text import plain_logger
 from batch_assets.settings.bedrock import BedrockExecutorSettings
@@ -64,7 +63,7 @@ class BedrockService:
         try:
             return str(self.client_once.create_model_invocation_job(**call)["jobArn"])
         except Exception as error:
-            if error_code(error) == CONFLICT:
+            if is_name_taken(error):
                 raise NameTaken(error_message(error)) from error
             raise explain_refusal(error, self.options.model_id, self.options.role_arn, self.region) from error
 
@@ -119,9 +118,9 @@ class BedrockService:
             raise _unanswered(error) from error
 
 
-def asked(requests: str, results: str, model: str) -> dict[str, str]:
-    """What a job computes, from what and to where, in one spelling: the service tells models by their ARNs."""
-    return {"requests": requests.rstrip("/"), "results": results.rstrip("/"), "model": base_model_id(model)}
+def asked(requests: str, results: str) -> dict[str, str]:
+    """From what a job computes and to where, in one spelling; its model has many (`model_ids.py`)."""
+    return {"requests": requests.rstrip("/"), "results": results.rstrip("/")}
 
 
 def _service_job(answer: dict[str, Any]) -> ServiceJob:
@@ -141,7 +140,7 @@ def _service_job(answer: dict[str, Any]) -> ServiceJob:
         ended_at=answer["endTime"].timestamp() if "endTime" in answer else None,
         records=answer.get("processedRecordCount"),
         results=str(results),
-        asked=asked(str(requests), str(results), model),
+        asked=asked(str(requests), str(results)),
     )
 
 

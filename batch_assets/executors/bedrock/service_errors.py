@@ -4,6 +4,8 @@ The classes of errors are those of the service model; their messages are seen in
 in its documentation.
 """
 
+import re
+
 from batch_assets.errors import SubmissionRefused
 from batch_assets.executors.aws.errors import (
     FORBIDDEN,
@@ -19,6 +21,18 @@ from batch_assets.executors.aws.errors import (
 from batch_assets.executors.deferred import SlotsFull, Unanswered
 
 CONFLICT = "ConflictException"
+# At times a name that is taken is a ValidationException too: "The batch job name … is already in use."
+_NAME_TAKEN = re.compile(
+    r"(?=.*\bjob(?:\b.*\b)?name)(?=.*\b(?:already exists|(?:already|currently|is) in use)\b)", re.IGNORECASE
+)
+
+
+def is_name_taken(error: Exception) -> bool:
+    """Whether a CreateModelInvocationJob has failed since there is a job of that name."""
+    code = error_code(error)
+    return code == CONFLICT or (
+        code == "ValidationException" and _NAME_TAKEN.match(error_message(error)) is not None
+    )
 
 
 def explain_refusal(error: Exception, model_id: str, role_arn: str, region: str) -> Exception:
