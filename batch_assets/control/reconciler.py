@@ -249,8 +249,14 @@ def resolve(submission: SubmissionRow, sharing: Sequence[Pipeline]) -> dict[str,
     pipeline = next((each for each in sharing if each.name == submission.pipeline), None)
     if pipeline is None:
         return {}  # another process has this pipeline's settings
-    executor = deferred(pipeline)
-    jobs = pipeline.ledger.jobs_of(submission.token)
+    ledger, executor = pipeline.ledger, deferred(pipeline)
+    jobs = ledger.jobs_of(submission.token)
+    if not jobs:
+        # Somebody else has brought it on since it was read; or the ledger has let go of the pipeline's jobs, and
+        # without a call its slot is free: one that exists after all is counted as others' are.
+        if ledger.submission(submission.token) == submission:
+            ledger.refused(submission.token, "the ledger knows no jobs of it any more")
+        return {}
     try:
         found = executor.find(submission.name, describe_all(pipeline, jobs))
     except (NameTaken, FileNotFoundError):
@@ -262,7 +268,6 @@ def resolve(submission: SubmissionRow, sharing: Sequence[Pipeline]) -> dict[str,
         logger.info("submission %s: found at the service as %s", submission.name, found.id)
         note(pipeline, submission, found)
         return {}
-    ledger = pipeline.ledger
     refused = BY_ORDER if ledger.stop_requested(pipeline.name) else ledger.money(pipeline.name).refused
     if refused is not None:
         # Should it turn up after all, `remember` adopts it.

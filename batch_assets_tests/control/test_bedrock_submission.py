@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from batch_assets.control import submission as submitting
 from batch_assets.control.loop import take_turn
+from batch_assets.control.reconciler import ACTIVE, resolve
 from batch_assets.errors import StorageError
 from batch_assets.executors.bedrock.service import BedrockService
 from batch_assets.executors.deferred import Unanswered
@@ -20,6 +21,10 @@ from batch_assets_tests.sites import Site, assert_whole, make_site
 Rehearse = Callable[..., Rehearsal]
 SHARDS = 5
 CREATE = "CreateModelInvocationJob"
+
+
+def create_in_vain(*_: Any, **__: Any) -> str:
+    raise Unanswered("503, and no word")
 
 
 def attempts(site: Site) -> set[int]:
@@ -106,12 +111,8 @@ def test_that_jobs_are_listed_and_none_is_taken_is_told_at_every_try(
 ) -> None:
     site = make_site(rehearse(), tmp_path, 1)
     pipeline, why = site.plan(), "a job was asked for and no answer came (503, and no word)"
-
-    def create(*_: Any, **__: Any) -> str:
-        raise Unanswered("503, and no word")
-
     with monkeypatch.context() as patch:
-        patch.setattr(BedrockService, "create", create)
+        patch.setattr(BedrockService, "create", create_in_vain)
         site.upload(pipeline)
         for _ in range(3):
             site.clock.ahead += 60
@@ -120,6 +121,29 @@ def test_that_jobs_are_listed_and_none_is_taken_is_told_at_every_try(
             assert (turn.started, turn.problems) == (0, [])
     site.clock.ahead += 60
     assert take_turn([pipeline]).silent == {}
+
+
+@pytest.mark.parametrize("gone", ["moved on by somebody else", "forgotten by the ledger"])
+def test_a_submission_that_carries_no_jobs_any_more_is_asked_nobody_about(
+    rehearse: Rehearse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    rehearsal = rehearse()
+    site = make_site(rehearsal, tmp_path, 1, executor={"max_jobs": 1})
+    pipeline = site.plan()
+    monkeypatch.setattr(BedrockService, "create", create_in_vain)
+    site.upload(pipeline)
+    [unanswered] = site.ledger.submissions(pipeline="texts")
+    assert unanswered.state is SubmissionState.SUBMITTING
+    if gone == "moved on by somebody else":
+        assert site.ledger.refused(unanswered.token, "no")
+    else:
+        with site.ledger._database.write() as connection:
+            connection.execute(sa.text("delete from ledger_jobs"))
+    calls = dict(rehearsal.server.books.calls)
+    assert resolve(unanswered, [pipeline]) == {}
+    assert dict(rehearsal.server.books.calls) == calls
+    # It holds no slot: the next takes it.
+    assert not site.ledger.submissions(scope=unanswered.scope, states=ACTIVE)
 
 
 def test_a_store_that_does_not_answer_a_submission_is_asked_at_every_turn(
