@@ -36,13 +36,6 @@ class Waiters:
                 self.ended += 1
 
 
-class Halting:
-    """An executor without jobs."""
-
-    def cancel(self, handle: object) -> None:
-        raise AssertionError
-
-
 def in_order(wait: Callable[[int], None]) -> Iterator[None]:
     yield from map_in_order(wait, range(2), 2)
 
@@ -53,8 +46,7 @@ def within_another(wait: Callable[[int], None]) -> Iterator[Any]:
 
 
 def together(wait: Callable[[int], None]) -> Iterator[None]:
-    executor: Any = Halting()
-    yield from each(wait, range(2), 2, Together(executor))
+    yield from each(wait, range(2), 2, Together())
 
 
 @pytest.mark.usefixtures("interruptible")

@@ -202,8 +202,11 @@ def _refuse_moving_at_work(name: str, ledger: Ledger, root: str) -> None:
     row = ledger.pipeline(name)
     if row is None or same_place(row.root, root):
         return
-    for shard in ledger.shards(name, states=[State.RUNNING, State.COLLECTING]):
-        if ledger.is_held(name, shard.key):
+    # Whoever renders a shard's requests holds it too, while it stays PREPARED.
+    for shard in ledger.shards(
+        name, states=[State.PREPARED, State.RUNNING, State.COLLECTING], superseded=True
+    ):
+        if shard.holder is not None and ledger.is_held(name, shard.key):
             raise ConfigurationError(
                 f"pipeline {name!r} is at work on output root {row.root} (shard {shard.key} is held by "
                 f"{shard.holder}), so it cannot move to {root}; give the pipeline of {root} another `name`"

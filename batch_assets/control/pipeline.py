@@ -154,12 +154,16 @@ def open_pipeline(
 def take_root(pipeline: Pipeline) -> None:
     """Make sure that the root is still this pipeline's, and take it where nobody has: a plan is about to be written.
 
-    Raises ConfigurationError where another pipeline, or source, has come to the root since this one was opened.
+    Raises ConfigurationError where another pipeline, or source, has come to the root since this one was opened,
+    and ClaimLost where this one has moved to another root since: the ledger would forget that one's shards.
     """
-    attached = attach(
-        pipeline.settings, pipeline.ledger, pipeline.storage, add_source=pipeline.add_source, take=True
-    )
-    pipeline.place = _place_of(pipeline.ledger.pipeline(pipeline.name))
+    ledger, root = pipeline.ledger, pipeline.storage.uri
+    row = ledger.pipeline(pipeline.name)
+    # A root that nobody had may have been taken for this very pipeline meanwhile.
+    if pipeline.place is not None or row is None or not same_place(row.root, root):
+        ledger.check_place(pipeline.name, pipeline.place or Place(root, None))
+    attached = attach(pipeline.settings, ledger, pipeline.storage, add_source=pipeline.add_source, take=True)
+    pipeline.place = _place_of(ledger.pipeline(pipeline.name))
     _name_jobs(pipeline)
     if attached:
         _catch_up(pipeline, attached=True)

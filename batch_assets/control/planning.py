@@ -20,7 +20,7 @@ from batch_assets.control.pipeline import Pipeline, register_plans, take_root
 from batch_assets.control.preflight import check_sizes
 from batch_assets.control.upstream_changes import begin_anew, find_touched
 from batch_assets.crash_points import crash_point
-from batch_assets.errors import ConfigurationError, SourceError
+from batch_assets.errors import ClaimLost, ConfigurationError, SourceError
 from batch_assets.executors.base import Executor
 from batch_assets.merge.groups import check_merge_by
 from batch_assets.plain_text import plain_logger
@@ -77,11 +77,11 @@ def plan_source(pipeline: Pipeline, *, replace: bool = False) -> PlanningResult:
         for result in results:
             check_merge_by(pipeline.settings.merge_by, result.merged or result.summary.columns, task)
             refuse_earlier_ids(pipeline, result)
-    except (ConfigurationError, SourceError):
+        take_root(pipeline)
+    except (ClaimLost, ConfigurationError, SourceError):
         if read_owner(pipeline.storage) is None:
             _remove(pipeline.storage, spools.written, folders)
         raise
-    take_root(pipeline)
     if not is_chained(pipeline.settings):
         write_unreadable(pipeline.storage, results[0].unreadable)
     crash_point("shards-cut")

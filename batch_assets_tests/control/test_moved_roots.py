@@ -8,6 +8,7 @@ import pytest
 
 from batch_assets.control.collection import collect_shards
 from batch_assets.control.pipeline import Pipeline, open_pipeline
+from batch_assets.control.planning import plan_source
 from batch_assets.control.stopping import Stopped
 from batch_assets.errors import ClaimLost, ConfigurationError
 from batch_assets.ledger.ledger import Ledger
@@ -95,6 +96,39 @@ def test_a_name_does_not_leave_a_root_whose_jobs_are_under_way(tmp_path: Path) -
     assert row.root.endswith("/out")
     assert not (tmp_path / "next").exists()
     ledger.observe(claim.token, SubmissionState.STOPPED)
+    opened(tmp_path, ledger, "next")
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_who_plans_for_the_root_before_does_not_take_the_name_back_from_the_next(
+    tmp_path: Path, taken: bool
+) -> None:
+    """It was opened while the name was here, whether or not there was a plan already."""
+    write_input(tmp_path, 2)
+    ledger = open_ledger(tmp_path)
+    if taken:
+        run(make_settings(tmp_path), ledger, FakeHost())
+    early = opened(tmp_path, ledger, "out")
+    run(make_settings(tmp_path, output={"root": f"{tmp_path}/next"}), ledger, FakeHost())
+    known = ledger.pipeline("texts"), ledger.shards("texts")
+    with pytest.raises(ClaimLost, match=r"is on output root .*/next since this run was started on .*/out"):
+        plan_source(early)
+    assert (ledger.pipeline("texts"), ledger.shards("texts")) == known
+    assert (tmp_path / "out").exists() is taken
+
+
+def test_a_name_does_not_leave_a_root_while_requests_are_rendered_for_it(tmp_path: Path) -> None:
+    """The shard stays prepared meanwhile, and the ledger would forget the job that comes of it."""
+    write_input(tmp_path, 2)
+    ledger = open_ledger(tmp_path)
+    plan_source(opened(tmp_path, ledger, "out"))
+    ledger.set_deferred("texts", True)
+    ledger.move("texts", [KEY], [State.PLANNED], State.PREPARED)
+    claim = ledger.claim_preparation("texts", KEY, ME)
+    assert claim is not None
+    with pytest.raises(ConfigurationError, match=rf"at work on output root .*/out \(shard {KEY} is held by "):
+        opened(tmp_path, ledger, "next")
+    assert ledger.enqueue(claim, "batch", 5, 100, 0.0)
     opened(tmp_path, ledger, "next")
 
 
