@@ -11,11 +11,11 @@ import numpy as np
 
 from batch_assets import paths
 from batch_assets.control.committing import ClaimedShard, commit_shard
+from batch_assets.control.descriptions import describe
 from batch_assets.control.keeping import AttemptMarker, load_commit, read_attempt, write_attempt
 from batch_assets.control.pipeline import Pipeline, with_results
 from batch_assets.control.reconciler import BY_ORDER
 from batch_assets.control.stopping import cancel_active
-from batch_assets.control.submission import describe
 from batch_assets.control.uploading import queue_job
 from batch_assets.crash_points import crash_point
 from batch_assets.embeddings.facts import JobFacts

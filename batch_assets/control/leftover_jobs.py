@@ -32,7 +32,9 @@ def leftovers_of_jobs(
         return []
     files = sorted(files, key=_last)
     if settled.marker is None:
-        return [leftover(Kind.SUPERSEDED, storage, info, settled.since) for info in files]
+        # Its description stays: a job that it shares a submission with may count yet.
+        others = (info for info in files if not info.path.endswith("/job.json"))
+        return [leftover(Kind.SUPERSEDED, storage, info, settled.since) for info in others]
     found: list[Leftover] = []
     for info in files:
         _, _, fence, *rest = info.path.split("/")
@@ -43,9 +45,9 @@ def leftovers_of_jobs(
     return found
 
 
-def _last(info: FileInfo) -> int:
-    """What proves others goes after them: results a manifest beside them, the description all of its job."""
-    return {"manifest.json.out": 0, "job.json": 2}.get(info.path.rpartition("/")[2], 1)
+def _last(info: FileInfo) -> bool:
+    """What proves others goes after them: results the service's manifest beside them."""
+    return not info.path.endswith("/manifest.json.out")
 
 
 def _kind_of(name: str) -> Kind | None:

@@ -7,8 +7,9 @@ new jobs are started in `submission.py`.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from batch_assets.control.descriptions import describe_all
 from batch_assets.control.pipeline import Pipeline, deferred, with_results, with_workers
-from batch_assets.control.submission import describe_all, members_of, silence_of, start
+from batch_assets.control.submission import members_of, silence_of, start
 from batch_assets.crash_points import crash_point
 from batch_assets.errors import StorageError
 from batch_assets.executors.base import JobState
@@ -167,10 +168,9 @@ def remember(job: ServiceJob, sharing: Sequence[Pipeline]) -> None:
 
 def _asks_for(pipeline: Pipeline, job: ServiceJob, carried: Sequence[JobRow]) -> bool:
     """Whether the job is these jobs' submission, and not somebody else's of that name."""
-    try:
-        return deferred(pipeline).is_ours(job, describe_all(pipeline, carried))
-    except FileNotFoundError:
-        return False  # what was asked is not known any more, and is prepared anew
+    descriptions = [each for each in describe_all(pipeline, carried) if each is not None]
+    # Where what was asked is not known any more, it is prepared anew.
+    return len(descriptions) == len(carried) and deferred(pipeline).is_ours(job, descriptions)
 
 
 def _end_overdue(submission: SubmissionRow, job: ServiceJob, sharing: Sequence[Pipeline], now: float) -> None:
@@ -258,8 +258,10 @@ def resolve(submission: SubmissionRow, sharing: Sequence[Pipeline]) -> dict[str,
             ledger.refused(submission.token, "the ledger knows no jobs of it any more")
         return {}
     try:
-        found = executor.find(submission.name, describe_all(pipeline, jobs))
-    except (NameTaken, FileNotFoundError):
+        known = [each for each in describe_all(pipeline, jobs) if each is not None]
+        # Workers were told in a manifest, whatever has become of the descriptions.
+        found = executor.find(submission.name, known) if known or executor.commits else None
+    except NameTaken:
         found = None  # the call below tells what follows from that
     except StorageError as error:
         logger.info("submission %s: %s", submission.name, error)

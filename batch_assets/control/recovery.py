@@ -5,33 +5,24 @@ markers are taken up in `pipeline.py`.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import NamedTuple
 
-import orjson
-
+from batch_assets import paths
+from batch_assets.control.at_service import AtService, find_at_service
+from batch_assets.control.descriptions import try_description
 from batch_assets.control.keeping import read_attempt
 from batch_assets.control.pipeline import Pipeline, deferred
-from batch_assets.control.submission import NAMES_TRIED
 from batch_assets.embeddings.marker import read_marker
 from batch_assets.errors import AccountingError, StorageError
-from batch_assets.executors.deferred import DeferredExecutor, NameTaken, ServiceJob, Unanswered
-from batch_assets.executors.jobs import JobDescription, another_name, read_description
+from batch_assets.executors.deferred import Unanswered
+from batch_assets.executors.jobs import JobDescription
 from batch_assets.ledger.rows import JobRow, ShardRow
 from batch_assets.ledger.states import State, SubmissionState
 from batch_assets.plain_text import plain_logger
 from batch_assets.storage.threads import map_in_order, threads_for
 
 logger = plain_logger(__name__)
-
-
-@dataclass(frozen=True)
-class _AtService:
-    """A submission that exists at the service, with the jobs (shard, fence) that it carries."""
-
-    job: ServiceJob
-    members: tuple[tuple[str, int], ...]
 
 
 class _Commit(NamedTuple):
@@ -63,7 +54,7 @@ def _recover(pipeline: Pipeline) -> None:
         pipeline.ledger.set_spent(pipeline.name, spent)
     if not under_way:
         return
-    at_service = _at_service(pipeline, under_way)
+    at_service = find_at_service(pipeline, under_way)
     rows = {row.key: row for row in pipeline.ledger.shards(pipeline.name, keys=sorted(under_way))}
     adopted: set[str] = set()
     for key, description in under_way.items():
@@ -88,21 +79,19 @@ def _is_news(description: JobDescription, commits: Mapping[str, _Commit]) -> boo
 
 
 def _newest_descriptions(pipeline: Pipeline) -> dict[str, JobDescription]:
-    """The newest job of each shard, by the highest fence."""
-    newest: dict[str, int] = {}
+    """The newest job of each shard, by the highest fence; where its description is damaged, the one before it."""
+    fences: dict[str, list[int]] = defaultdict(list)
     for info in pipeline.storage.list("jobs"):
         parts = info.path.split("/")
         if len(parts) == 4 and parts[3] == "job.json" and parts[2].isdigit():
-            newest[parts[1]] = max(newest.get(parts[1], -1), int(parts[2]))
+            fences[parts[1]].append(int(parts[2]))
 
-    def read(item: tuple[str, int]) -> JobDescription | None:
-        try:
-            return read_description(pipeline.storage, *item)
-        except ValueError as error:
-            logger.warning("shard %s: job %d is not to be read: %s", *item, error)
-            return None
+    def read(shard: str) -> JobDescription | None:
+        newest_first = sorted(fences[shard], reverse=True)
+        found = (try_description(pipeline, shard, fence) for fence in newest_first)
+        return next((description for description in found if description is not None), None)
 
-    found = map_in_order(read, sorted(newest.items()), threads_for(pipeline.storage))
+    found = map_in_order(read, sorted(fences), threads_for(pipeline.storage))
     return {description.shard: description for description in found if description is not None}
 
 
@@ -126,89 +115,16 @@ def _spent_on_attempts(pipeline: Pipeline, under_way: Mapping[str, JobDescriptio
     spent = 0.0
     for description in under_way.values():
         for fence in description.earlier:
-            attempt = read_attempt(pipeline.storage, description.shard, fence)
+            try:
+                attempt = read_attempt(pipeline.storage, description.shard, fence)
+            except ValueError as error:
+                logger.warning(
+                    "%s/%s is damaged (%s), so what that attempt has cost is not counted",
+                    pipeline.storage.uri, paths.attempt_marker(description.shard, fence), error,
+                )  # fmt: skip
+                continue
             spent += (attempt.cost_usd or 0.0) if attempt is not None else 0.0
     return spent
-
-
-def _at_service(
-    pipeline: Pipeline, descriptions: Mapping[str, JobDescription]
-) -> dict[tuple[str, int], _AtService]:
-    """Which of the jobs the service has, by (shard, fence)."""
-    executor = deferred(pipeline)
-    # Of several of one name, which a lost answer may leave, the oldest that goes on counts, else the newest.
-    own = sorted(
-        executor.own_jobs(),
-        key=lambda job: (not job.active, job.submitted_at if job.active else -job.submitted_at),
-    )
-    by_name: dict[str, list[ServiceJob]] = defaultdict(list)
-    for job in own:
-        by_name[job.name].append(job)
-    found: dict[tuple[str, int], _AtService] = {}
-    for info in pipeline.storage.list("jobs/pools"):
-        if not info.path.endswith(".json"):
-            continue  # without a staging area, pools' request and result files lie here too
-        pool = orjson.loads(pipeline.storage.read(info.path))
-        members = tuple((member["shard"], int(member["fence"])) for member in pool["jobs"])
-        if not any(key in descriptions and descriptions[key].fence == fence for key, fence in members):
-            continue
-        jobs = _descriptions_of(pipeline, members, descriptions)
-        job = _of_pool(executor, pool["name"], jobs, by_name)
-        if job is not None:
-            found |= {member: _AtService(job, members) for member in members}
-    for key, description in descriptions.items():
-        job = _of_one(executor, description, by_name)
-        if job is not None:
-            member = (key, description.fence)
-            found[member] = _AtService(job, (member,))
-    return found
-
-
-def _descriptions_of(
-    pipeline: Pipeline, members: Sequence[tuple[str, int]], known: Mapping[str, JobDescription]
-) -> list[JobDescription | None]:
-    """The descriptions of jobs that share a submission: of some the shard may be further on, and is not `known`."""
-
-    def read(member: tuple[str, int]) -> JobDescription | None:
-        shard, fence = member
-        found = known.get(shard)
-        return found if found and found.fence == fence else read_description(pipeline.storage, shard, fence)
-
-    return list(map_in_order(read, members, threads_for(pipeline.storage)))
-
-
-def _of_pool(
-    executor: DeferredExecutor,
-    name: str,
-    members: Sequence[JobDescription | None],
-    by_name: Mapping[str, Sequence[ServiceJob]],
-) -> ServiceJob | None:
-    """The submission that these jobs share, by the name that was written down before its call."""
-    jobs = [member for member in members if member is not None]
-    if len(jobs) < len(members):
-        return None  # whose the job of that name is cannot be told
-    for job in by_name.get(name, ()):
-        if executor.is_ours(job, jobs):
-            return job
-    try:
-        # Not everything that speaks a service's protocol lists names by how they begin.
-        return executor.find(name, jobs)
-    except NameTaken:
-        return None  # which is why the jobs were submitted under another name
-
-
-def _of_one(
-    executor: DeferredExecutor, description: JobDescription, by_name: Mapping[str, Sequence[ServiceJob]]
-) -> ServiceJob | None:
-    """The job's own submission: under its first name, or under one that follows where another job has that."""
-    for prefix in executor.name_prefixes:
-        _, name = executor.submission_name([description.key], prefix)
-        for _ in range(NAMES_TRIED):
-            for job in by_name.get(name, ()):
-                if executor.is_ours(job, [description]):
-                    return job
-            name = another_name(name)
-    return None
 
 
 def _restore(pipeline: Pipeline, row: ShardRow, description: JobDescription) -> None:
@@ -229,7 +145,7 @@ def _restore(pipeline: Pipeline, row: ShardRow, description: JobDescription) -> 
 
 def _adopt(
     pipeline: Pipeline,
-    found: _AtService,
+    found: AtService,
     rows: Mapping[str, ShardRow],
     descriptions: Mapping[str, JobDescription],
 ) -> None:

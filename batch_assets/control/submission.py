@@ -9,19 +9,17 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
-
-import orjson
 
 from batch_assets import paths
+from batch_assets.control.descriptions import describe_all
 from batch_assets.control.pipeline import Pipeline, deferred, with_workers
+from batch_assets.control.pool_files import read_pool, write_pool
 from batch_assets.crash_points import crash_point
 from batch_assets.errors import ConfigurationError, ModelError, StorageError, SubmissionRefused
 from batch_assets.executors.deferred import NameTaken, SlotsFull, Unanswered
-from batch_assets.executors.jobs import JobDescription, JobKey, another_name, read_description
+from batch_assets.executors.jobs import JobDescription, JobKey, another_name
 from batch_assets.ledger.rows import JobRow, SubmissionRules, Waiting
 from batch_assets.plain_text import plain_logger
-from batch_assets.storage.threads import map_in_order, threads_for
 
 SECONDS = 20.0
 """A round of submissions ends after so long: a sensor's tick has 60."""
@@ -31,6 +29,7 @@ LONGEST_PAUSE_SECONDS = 300.0
 MOST_DOUBLED = 30
 UNANSWERED_IN_A_ROW = 3
 NAMES_TRIED = 5
+NAMED = 5
 GATHER_SECONDS = 5.0
 """A submission of many jobs waits until no more have come for so long."""
 
@@ -128,7 +127,15 @@ def _start(pipeline: Pipeline, token: str, name: str, jobs: Sequence[JobRow], un
     # A worker's place in an array is its shard's place in this order, whoever makes the call.
     jobs = sorted(jobs, key=lambda job: (job.shard, job.fence))
     try:
-        descriptions = describe_all(pipeline, jobs)
+        described = describe_all(pipeline, jobs)
+        descriptions = [each for each in described if each is not None]
+        if lost := [job.shard for job, each in zip(jobs, described, strict=True) if each is None]:
+            # Nothing was asked of the service yet. The others are in the queue again, as they are.
+            why = f"what shards {', '.join(lost[:NAMED])} are to ask for is gone; they are prepared again"
+            logger.warning("submission %s: %s", name, why)
+            if ledger.refused(token, why):
+                ledger.prepare_again(pipeline.name, lost)
+            return
         # Workers embed by what is asked for now; request files say what was asked for then.
         stale = [] if executor.commits else _stale(descriptions, executor.fingerprint())
         if stale:
@@ -137,7 +144,7 @@ def _start(pipeline: Pipeline, token: str, name: str, jobs: Sequence[JobRow], un
                 ledger.prepare_again(pipeline.name, stale)
             return
         if len(descriptions) > 1:
-            _write_pool(pipeline, name, descriptions)
+            write_pool(pipeline.storage, name, [(job.shard, job.fence) for job in descriptions])
             crash_point("pool-described")
         job_id = executor.submit(descriptions, token, name)
         crash_point("job-started")
@@ -169,22 +176,9 @@ def _start(pipeline: Pipeline, token: str, name: str, jobs: Sequence[JobRow], un
     crash_point("job-noted")
 
 
-def describe(pipeline: Pipeline, job: JobRow) -> JobDescription:
-    """What a job asks for. Raises FileNotFoundError where its description is gone."""
-    found = read_description(pipeline.storage, job.shard, job.fence)
-    if found is None:
-        raise FileNotFoundError(f"{pipeline.storage.uri}/{paths.job_description(job.shard, job.fence)}")
-    return found
-
-
 def _stale(descriptions: Sequence[JobDescription], fingerprint: str) -> list[str]:
     """The shards whose jobs were rendered under another fingerprint than this one."""
     return [each.shard for each in descriptions if each.fingerprint != fingerprint]
-
-
-def describe_all(pipeline: Pipeline, jobs: Sequence[JobRow]) -> list[JobDescription]:
-    """The same of many jobs, in their order."""
-    return list(map_in_order(partial(describe, pipeline), jobs, threads_for(pipeline.storage)))
 
 
 def members_of(pipeline: Pipeline, name: str) -> list[tuple[str, int]]:
@@ -192,10 +186,10 @@ def members_of(pipeline: Pipeline, name: str) -> list[tuple[str, int]]:
     if of_one := _OF_ONE.search(name):
         return [(of_one[1], int(of_one[2]))]
     if name not in pipeline.pools:
-        found = pipeline.storage.read_versioned(paths.pool_description(name))
-        if found is None:
+        members = read_pool(pipeline.storage, name)
+        if not members:
             return []
-        pipeline.pools[name] = [(job["shard"], int(job["fence"])) for job in orjson.loads(found[0])["jobs"]]
+        pipeline.pools[name] = members
     return pipeline.pools[name]
 
 
@@ -214,12 +208,4 @@ def _rules(pipeline: Pipeline, gather: bool) -> SubmissionRules:
         budget_usd=getattr(settings, "budget_usd", None),
         min_records=limits.min_records,
         max_records=limits.records,
-    )
-
-
-def _write_pool(pipeline: Pipeline, name: str, jobs: Sequence[JobDescription]) -> None:
-    """Say which jobs share the submission, for whoever must find out without the ledger."""
-    members = [{"shard": job.shard, "fence": job.fence} for job in jobs]
-    pipeline.storage.write(
-        paths.pool_description(name), orjson.dumps({"name": name, "jobs": members}) + b"\n"
     )

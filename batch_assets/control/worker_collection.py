@@ -4,10 +4,11 @@ The worker is `worker/runner.py`. How results of other services are joined is in
 """
 
 from batch_assets.control.committing import ClaimedShard
+from batch_assets.control.descriptions import describe
 from batch_assets.control.job_collection import STALE, Continued
 from batch_assets.control.pipeline import Pipeline, with_workers
 from batch_assets.control.reconciler import BY_ORDER
-from batch_assets.control.submission import describe, members_of
+from batch_assets.control.submission import members_of
 from batch_assets.control.uploading import queue_job
 from batch_assets.embeddings.marker import ShardMarker
 from batch_assets.errors import BatchAssetsError, ClaimLost

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from batch_assets.control import uploading
+from batch_assets.control.descriptions import describe
 from batch_assets.control.loop import take_turn
-from batch_assets.control.submission import describe_all
 from batch_assets.executors.aws.staging import Named
 from batch_assets.executors.jobs import JobDescription
 from batch_assets.ledger.states import State
@@ -118,7 +118,7 @@ def test_jobs_named_as_before_ids_were_in_names_are_known(
 def queued_jobs(site: Site) -> list[JobDescription]:
     """What a site's jobs are, that wait."""
     jobs = [site.ledger.job("texts", row.key, row.job) for row in site.rows()]
-    return describe_all(site.open(), [job for job in jobs if job is not None])
+    return [describe(site.open(), job) for job in jobs if job is not None]
 
 
 def names_to_be(site: Site) -> list[str]:
