@@ -63,5 +63,7 @@ def write_parity(storage: Storage, version: str, outcome: ParityOutcome) -> None
         content = orjson.loads(found[0])
     except orjson.JSONDecodeError:
         return
+    if not isinstance(content, dict):
+        return
     data = orjson.dumps({**content, _KEY: asdict(outcome)}, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
     storage.replace(path, data + b"\n", found[1])

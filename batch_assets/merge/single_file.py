@@ -99,10 +99,14 @@ def _write_rows(storage: Storage, manifest: Manifest) -> None:
 
 
 def _metadata(storage: Storage, manifest: Manifest) -> bytes:
-    told = orjson.loads(storage.read(paths.merged_metadata(manifest.version)))
+    path = paths.merged_metadata(manifest.version)
+    try:
+        model = orjson.loads(storage.read(path))["model"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise AccountingError(f"{path}: does not name the model ({error!r}); merge again") from None
     content = {
         "num_samples": manifest.rows,
-        "model": told["model"],
+        "model": model,
         "timestamp": manifest.created,
         "version": manifest.version,
     }

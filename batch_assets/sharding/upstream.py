@@ -87,9 +87,12 @@ def noted_commit(root: Storage, key: str) -> UpstreamCommit | None:
 
 
 def commit_in(manifest: bytes) -> UpstreamCommit | None:
-    """The commit that this input manifest names."""
-    noted = orjson.loads(manifest).get("upstream")
-    return None if noted is None else UpstreamCommit(**noted)
+    """The commit that this input manifest names; None where it names none, or is damaged and tells nothing."""
+    try:
+        noted = orjson.loads(manifest)["upstream"]
+        return UpstreamCommit(int(noted["fence"]), str(noted["sha256"]))
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def demanded_commit(plan: PlanSummary, root: Storage, key: str) -> ShardMarker:

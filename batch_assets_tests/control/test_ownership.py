@@ -7,6 +7,7 @@ import orjson
 import pytest
 
 from batch_assets import paths
+from batch_assets.cli.adhoc import adhoc_settings
 from batch_assets.control.collection import collect_shards
 from batch_assets.control.ownership import check_owner, read_owner
 from batch_assets.control.pipeline import open_pipeline
@@ -43,7 +44,13 @@ def test_a_name_does_not_leave_a_root_where_it_is_at_work(tmp_path: Path) -> Non
     "changed",
     [
         *({"source": source} for source in ([1, None, {}], [None], [["a"]], None, "a", {})),
-        *({"epoch": epoch} for epoch in (-1, 2**60, "1", None)),
+        *({"epoch": epoch} for epoch in (-1, 2**60, "1", None, True)),
+        *({"pipeline": name} for name in (1, None, "a\0b")),
+        {"source": ["shards:/a\0b"]},
+        *({name: text} for name in ("deployment", "taking") for text in (1, ["a"], {}, "a\0b")),
+        *({"configuration": told} for told in ([], None, {"output": []}, {"source": None})),
+        *({"configuration": {"output": {"root": root}}} for root in (1, ["/a"], {}, True, "a\0b")),
+        *({"configuration": {"source": {"id_column": name}}} for name in (1, ["id"])),
     ],
 )
 def test_a_root_whose_own_word_makes_no_sense_is_refused(tmp_path: Path, changed: dict[str, Any]) -> None:
@@ -54,3 +61,5 @@ def test_a_root_whose_own_word_makes_no_sense_is_refused(tmp_path: Path, changed
         read_owner(storage)
     with pytest.raises(ConfigurationError, match=r"pipeline\.json is not what this program writes"):
         check_owner(make_settings(tmp_path), storage)
+    with pytest.raises(ConfigurationError, match=r"pipeline\.json is not what this program writes"):
+        adhoc_settings({"input": f"{tmp_path}/in.jsonl", "output": f"{tmp_path}/out"})

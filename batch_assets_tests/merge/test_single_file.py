@@ -158,3 +158,13 @@ def test_a_file_of_somebody_else_is_not_replaced(
     (tmp_path / name).unlink()
     write_single_file(storage)
     assert pl.read_parquet(tmp_path / "embeddings.parquet").height == PER_SHARD
+
+
+@pytest.mark.parametrize("damage", [b"{", b"[]", b"null", b"{}"])
+def test_a_version_whose_metadata_is_damaged_is_named(storage: Storage, damage: bytes) -> None:
+    version = publish_shards(storage, [0])
+    storage.write(f"merged/{version}/metadata.json", damage)
+    with pytest.raises(
+        AccountingError, match=rf"merged/{version}/metadata\.json: does not name the model.*merge again"
+    ):
+        write_single_file(storage)

@@ -8,6 +8,7 @@ from batch_assets.errors import SourceError
 from batch_assets.sharding.manifest import prepare_input, read_input_manifest, write_input_manifest
 from batch_assets.sharding.plan import Shard
 from batch_assets.sharding.reading import sample_texts
+from batch_assets.sharding.upstream import commit_in
 from batch_assets.sources.base import Segment
 from batch_assets_tests.sharding.planning import plan, write_lines
 
@@ -71,3 +72,11 @@ def test_lengths_are_sampled_from_all_over_the_plan(tmp_path: Path) -> None:
     planned = plan(write_lines(tmp_path / "a.jsonl", lines), tmp_path / "root", {"records": 100})
     sample = sample_texts(planned.settings, planned.shards, 20, planned.summary, planned.root)
     assert [len(text) for text in sample] == [number for number in range(1, 11) for _ in range(2)]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"null", b"{}", b'{"upstream": null}', b'{"upstream": {"fence": "x", "sha256": "a"}}'],
+)
+def test_a_damaged_manifest_names_no_commit(content: bytes) -> None:
+    assert commit_in(content) is None
