@@ -24,8 +24,8 @@ logger = plain_logger(__name__)
 def defs() -> dg.Definitions:
     """All pipelines of this deployment, its resources and sensors.
 
-    Raises ConfigurationError for a folder that is not there, and where Dagster asks if all is right
-    for every pipeline that is not; otherwise such a pipeline shows itself as broken, and the others go on.
+    Raises ConfigurationError for a folder that is not there. Where Dagster asks if all is right, whatever is not
+    is an error; otherwise a broken pipeline shows itself, what is broken beside it is left out, and the others go on.
     """
     from batch_assets.components.declared import DEFAULT_DEFS, defs_folder, load_folder, validating
     from batch_assets.errors import ConfigurationError
@@ -37,6 +37,8 @@ def defs() -> dg.Definitions:
             raise ConfigurationError("; ".join(declared.problems))
     except ConfigurationError as error:
         raise error.with_traceback(None) from None  # a sentence, not a wall of our own frames
+    for sentence in declared.shared_roots:
+        logger.warning("%s", sentence)
     # Most runs have one step, and a run is a process of its own already.
     executor = dg.Definitions(executor=dg.in_process_executor)
     found = (_of_own_folder(declared) if folder == DEFAULT_DEFS else None) or _alone(declared)
@@ -46,20 +48,27 @@ def defs() -> dg.Definitions:
 def _of_own_folder(declared: "Declared") -> dg.Definitions | None:
     """Everything under `defs/`, by Dagster's own loader; None where that cannot load it as a whole."""
     import batch_assets.defs
-    from batch_assets.components.declared import DEFAULT_DEFS
+    from batch_assets.components.declared import DEFAULT_DEFS, validating
+    from batch_assets.orchestration.shared import build_shared_definitions
 
-    if not declared.pipelines or any(one.unreadable for one in declared.broken):
+    if any(one.unreadable for one in declared.broken):
         return None
     tree = dg.ComponentTree.from_module(batch_assets.defs, project_root=Path(__file__).parent.parent)
     try:
         # By its path: asked for as a whole, the tree would import every component of every
         # installed package, for the UI's list of component types, and boto3 with them.
-        return tree.build_defs(DEFAULT_DEFS)
+        found = tree.build_defs(DEFAULT_DEFS)
     except Exception:
+        if validating():
+            raise
         logger.exception(
             "what lies beside the pipelines in %s cannot be loaded, and is left out", DEFAULT_DEFS
         )
         return None
+    # Otherwise a pipeline brings what all share.
+    if not (declared.pipelines or declared.broken):
+        found = dg.Definitions.merge(build_shared_definitions(), found)
+    return found
 
 
 def _alone(declared: "Declared") -> dg.Definitions:
@@ -76,7 +85,5 @@ def _alone(declared: "Declared") -> dg.Definitions:
         name = name_shown(one.name if one.name not in declared.pipelines else f"_{one.name}")
         reasons.setdefault(name, []).append(one.reason)
     found += [build_broken_definitions(name, why) for name, why in reasons.items()]
-    for sentence in declared.shared_roots:
-        logger.warning("%s", sentence)
     project = {key for settings in declared.pipelines.values() for key in settings.resources}
     return dg.Definitions.merge(build_shared_definitions(project), *found)
