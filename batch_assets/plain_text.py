@@ -30,7 +30,10 @@ def plain_text(text: str) -> str:
 
 def quoted(value: object) -> str:
     """`value` as a message quotes it: as Python writes it down, cut where that is long."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # a number of more digits than Python writes down
+        return "what is too large to be shown"
     return text if len(text) <= QUOTED_CHARACTERS else text[: QUOTED_CHARACTERS - 1] + "…"
 
 

@@ -14,10 +14,10 @@ from dagster import ResolutionContext
 
 from batch_assets.components.documents import read_documents
 from batch_assets.components.project_folder import project_folder
-from batch_assets.components.templates import render
+from batch_assets.components.templates import REASON_CHARACTERS, render
 from batch_assets.errors import ConfigurationError
 from batch_assets.home import expand_user
-from batch_assets.plain_text import quoted
+from batch_assets.plain_text import plain_text, quoted
 from batch_assets.settings.pipeline import PipelineSettings, parse_pipeline
 from batch_assets.settings.source import SHARDS_SCHEME
 from batch_assets.sources.shards import RECORD_ID
@@ -45,7 +45,17 @@ def parse_attributes(
 
 
 def _parse(attributes: object, file: Path, context: ResolutionContext | None = None) -> PipelineSettings:
-    """Settings whose source may still be the bare name of another pipeline."""
+    """Settings whose source may still be the bare name of another pipeline. Raises ConfigurationError alone."""
+    try:
+        return _checked(attributes, file, context)
+    except ConfigurationError:
+        raise
+    except Exception as error:  # a value may be what nobody thought of, and concerns no other pipeline
+        reason = plain_text(f"{type(error).__name__}: {error}")[:REASON_CHARACTERS]
+        raise ConfigurationError(f"{file}: cannot be loaded: {reason}") from error
+
+
+def _checked(attributes: object, file: Path, context: ResolutionContext | None) -> PipelineSettings:
     if not isinstance(attributes, Mapping):
         raise ConfigurationError(f"{file}: attributes: {quoted(attributes)}: should be the pipeline's fields")
     rendered = {
@@ -60,7 +70,7 @@ def _parse(attributes: object, file: Path, context: ResolutionContext | None = N
     if source.uri is not None:
         source = source.model_copy(update={"uri": _absolute(source.uri, base, f"{file}: source.uri")})
     model = settings.model
-    if (base / os.path.expanduser(model.id)).is_dir():
+    if os.path.isdir(base / os.path.expanduser(model.id)):  # false also for what may not be looked at
         model = model.model_copy(update={"id": _absolute(model.id, base, f"{file}: model.id")})
     root = _absolute(settings.output.root, base, f"{file}: output.root")
     output = settings.output.model_copy(update={"root": root})
@@ -170,9 +180,10 @@ def declarations(file: Path) -> list[Any]:
 
 def _absolute(uri: str, base: Path, where: str) -> str:
     try:
-        if "://" not in uri:
-            return os.path.normpath(base / expand_user(uri)) + ("/" if uri.endswith("/") else "")
         normalize_uri(uri)
+        if "://" not in uri:
+            uri = os.path.normpath(base / expand_user(uri)) + ("/" if uri.endswith("/") else "")
+            normalize_uri(uri)  # the folder's own name may be none
     except ConfigurationError as error:
         raise ConfigurationError(f"{where}: {error}") from None
     return uri

@@ -1,5 +1,6 @@
 """What all settings share: no unknown field, no change afterwards, sizes as people write them."""
 
+import math
 import re
 from typing import Annotated, Any
 
@@ -19,7 +20,10 @@ def parse_size(value: Any) -> Any:
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", value)
     if match is None or match[2].lower() not in _UNITS:
         raise ValueError("write a size such as 200MB or 16MiB")
-    return int(float(match[1]) * _UNITS[match[2].lower()])
+    size = float(match[1]) * _UNITS[match[2].lower()]
+    if math.isinf(size):
+        raise ValueError("no size is so large; write one such as 200MB or 16MiB")
+    return int(size)
 
 
 Bytes = Annotated[int, pydantic.BeforeValidator(parse_size, json_schema_input_type=int | str)]
@@ -29,3 +33,12 @@ class Settings(pydantic.BaseModel):
     """Base of all settings: unknown fields are refused, values are frozen."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    @pydantic.field_validator("*", mode="before")
+    @classmethod
+    def _without_nul(cls, value: Any) -> Any:
+        # No path and no database takes one, and each would say so in its own way, late.
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and "\0" in text:
+                raise ValueError("no text may hold a NUL character; remove it")
+        return value

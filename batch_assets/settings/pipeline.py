@@ -171,7 +171,11 @@ class PipelineSettings(Settings):
     def _known_timezone(cls, name: str) -> str:
         try:
             zoneinfo.ZoneInfo(name)
-        except (zoneinfo.ZoneInfoNotFoundError, ValueError):
+        except (
+            zoneinfo.ZoneInfoNotFoundError,
+            ValueError,
+            OSError,
+        ):  # of a folder of zones, and too long a name
             raise ValueError("there is no such time zone; write one such as Europe/Berlin") from None
         return name
 

@@ -120,8 +120,11 @@ class Storage(Protocol):
 def normalize_uri(uri: str) -> str:
     """The one spelling of a URI: local paths absolute and bare, no slash at the end.
 
-    Raises ConfigurationError for a scheme that no storage serves, for what is not UTF-8, and for a `~` that is nowhere.
+    Raises ConfigurationError for a scheme that no storage serves, for what is not UTF-8 or holds a NUL character, and
+    for a `~` that is nowhere.
     """
+    if "\0" in (unquote(uri) if uri[:7].lower() == "file://" else uri):
+        raise ConfigurationError(f"{uri!r}: holds a NUL character, which no path can; remove it")
     try:
         uri.encode()
     except UnicodeEncodeError:

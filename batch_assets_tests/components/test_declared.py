@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from batch_assets.components import attributes
 from batch_assets.components.attributes import COMPONENT_TYPE
 from batch_assets.components.declared import Declared, load_folder
 from batch_assets.components.documents import MOST_BYTES
+from batch_assets.settings.pipeline import PipelineSettings, parse_pipeline
 from batch_assets_tests.components.test_embedding_pipeline import declare
 
 TYPE = f"type: {COMPONENT_TYPE}\n"
@@ -56,6 +58,32 @@ KINDS: dict[str, tuple[Callable[[Path], object], str]] = {
     "wrong type": (fields(shards={"records": "many"}), "shards.records: 'many' cannot be used"),
     "template": (fields(model={"id": "{{ 1 / 0 }}"}), "model.id: '{{ 1 / 0 }}' cannot be filled in"),
     "variable": (fields(model={"id": "{{ env.NOT_SET }}"}), "environment variable NOT_SET is not set"),
+    "NUL in the root": (
+        fields(output={"root": "/out/a\0b"}),
+        "output.root: '/out/a\\x00b' cannot be used: no text may hold a NUL character",
+    ),
+    "NUL in a list": (
+        fields(source={"uri": "/in", "columns": ["a", "\0"]}),
+        "source.columns: ['a', '\\x00'] cannot be used: no text may hold a NUL character",
+    ),
+    "NUL in a user's name": (fields(model={"id": "~\0"}), "model.id: '~\\x00' cannot be used"),
+    "NUL in a URI": (
+        fields(source={"uri": "file:///in%00"}),
+        "source.uri: 'file:///in%00': holds a NUL character",
+    ),
+    "a root that is not UTF-8": (
+        fields(output={"root": "/out/\ud800"}),
+        "output.root: '/out/\\ud800': is not UTF-8",
+    ),
+    "a type of too many digits": (
+        lambda file: write(file, b"type: 0x" + b"f" * 5000),
+        "type: what is too large to be shown: for a pipeline write",
+    ),
+    "too large a number": (fields(shards={"bytes": "9" * 400 + "MB"}), "shards.bytes: '999"),
+    "a folder of time zones": (
+        fields(timezone="Europe"),
+        "timezone: 'Europe' cannot be used: there is no such",
+    ),
     "a name that is none": (fields(name="No Name"), "name: 'No Name' cannot be used"),
     "over one that is not there": (fields(source={"pipeline": "none"}), "there is no such pipeline"),
 }
@@ -79,6 +107,30 @@ def test_whatever_is_wrong_with_one_the_others_are_loaded(tmp_path: Path, kind: 
     above = found.why_broken("over_broken") or ""
     assert above.startswith(f"{tmp_path}/over_broken/defs.yaml: source.pipeline: 'broken'")
     assert str(file) in above or named == "No Name"
+
+
+def test_what_nobody_thought_of_concerns_its_own_pipeline_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def check(values: dict[str, Any], name: str, where: str) -> PipelineSettings:
+        if name == "broken":
+            raise RuntimeError("not\nforeseen")
+        return parse_pipeline(values, name, where)
+
+    monkeypatch.setattr(attributes, "parse_pipeline", check)
+    file = declare(tmp_path, files("/out/broken"), "broken")
+    declare(tmp_path, files("/out/good"), "good")
+    declare(tmp_path, {"source": {"pipeline": "broken"}, "output": {"root": "/out/over"}}, "over")
+    found = load_folder(tmp_path)
+    assert list(found.pipelines) == ["good"]
+    told = f"{file}: cannot be loaded: RuntimeError: not\\nforeseen"
+    assert found.why_broken("broken") == told
+    assert told in (found.why_broken("over") or "")
+
+
+def test_a_model_of_a_long_name_is_no_folder(tmp_path: Path) -> None:
+    declare(tmp_path, files("/out/a", model={"id": "x" * 5000}), "first")
+    assert list(load_folder(tmp_path).pipelines) == ["first"]
 
 
 def test_of_several_in_one_file_the_good_ones_are_loaded(tmp_path: Path) -> None:
