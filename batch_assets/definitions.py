@@ -73,7 +73,7 @@ def _of_own_folder(declared: "Declared") -> dg.Definitions | None:
 
 def _alone(declared: "Declared") -> dg.Definitions:
     """The pipelines and nothing else, each built by itself."""
-    from batch_assets.orchestration.broken import build_broken_definitions, name_shown
+    from batch_assets.orchestration.broken import build_broken_definitions, shown_beside
     from batch_assets.orchestration.pipeline import build_pipeline_definitions
     from batch_assets.orchestration.shared import build_shared_definitions
 
@@ -81,9 +81,8 @@ def _alone(declared: "Declared") -> dg.Definitions:
     reasons: dict[str, list[str]] = {}
     for one in declared.broken:
         logger.error("left out: %s", one.reason)
-        # Another one may have the name of the folder of a file that cannot be read.
-        name = name_shown(one.name if one.name not in declared.pipelines else f"_{one.name}")
-        reasons.setdefault(name, []).append(one.reason)
+        # Another one may have the name of which this one's is a guess.
+        reasons.setdefault(shown_beside(one.name, declared.pipelines), []).append(one.reason)
     found += [build_broken_definitions(name, why) for name, why in reasons.items()]
     project = {key for settings in declared.pipelines.values() for key in settings.resources}
     return dg.Definitions.merge(build_shared_definitions(project), *found)

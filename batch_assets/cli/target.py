@@ -14,7 +14,7 @@ from batch_assets import paths
 from batch_assets.cli.adhoc import adhoc_settings
 from batch_assets.cli.console import warn
 from batch_assets.cli.saving import check_savable
-from batch_assets.components.attributes import default_name, load_file
+from batch_assets.components.attributes import default_name, folder_of_pipelines, load_file
 from batch_assets.components.declared import Declared, defs_folder, load_folder
 from batch_assets.control.ownership import read_owner
 from batch_assets.errors import ConfigurationError
@@ -69,7 +69,8 @@ def find_pipeline(
 def warn_of_others(declared: Declared, name: str | None = None) -> None:
     """Say on stderr what is wrong with pipelines other than `name`: they are left out."""
     for one in declared.broken:
-        if name is None or not one.may_be(name):
+        # Where it is loaded, none of the broken ones is it, whatever they hold.
+        if name is None or name in declared.pipelines or not one.may_be(name):
             warn(f"warning: left out: {one.reason}")
     for sentence in declared.shared_roots:
         warn(f"warning: {sentence}")
@@ -127,7 +128,12 @@ def load_one(file: str) -> PipelineSettings:
     found = load_file(Path(file).absolute())
     if len(found) != 1:
         raise ConfigurationError(f"{file}: declares {len(found)} pipelines; -f takes a file with exactly one")
-    return found[0]
+    [settings] = found
+    if (upstream := settings.source.pipeline) is not None:
+        others = load_folder(folder_of_pipelines(Path(file).absolute()))
+        if (broken := others.why_broken(upstream)) is not None:  # such as two of that name
+            raise ConfigurationError(f"{file}: source.pipeline: {upstream!r} cannot be loaded: {broken}")
+    return settings
 
 
 def refuse_namesake(target: str, settings: PipelineSettings, ledger: Ledger) -> None:

@@ -41,7 +41,7 @@ def parse_attributes(
     settings = _parse(attributes, file, context)
     if settings.source.pipeline is None:
         return settings
-    return _with_shards(settings, file, defs or _folder_of_pipelines(file))
+    return _with_shards(settings, file, defs or folder_of_pipelines(file))
 
 
 def _parse(attributes: object, file: Path, context: ResolutionContext | None = None) -> PipelineSettings:
@@ -117,23 +117,34 @@ def _find_upstream(settings: PipelineSettings, file: Path, defs: Path) -> tuple[
     where = f"{file}: source.pipeline: {name!r}"
     known: list[str] = []
     broken: list[str] = []
+    guessed: list[str] = []
     # The folder of that name first: usually it is the only one to be read.
     for other in sorted(defs.rglob("defs.yaml"), key=lambda other: (other.parent.name != name, other)):
         try:
-            for attributes in declarations(other):
-                known.append(written_name(attributes, other))
-                if known[-1] == name:
-                    return _parse(attributes, other), other
+            found = declarations(other)
         except ConfigurationError as error:
-            if name in (*known[-1:], folder_name(other)):
-                raise ConfigurationError(f"{where} cannot be loaded: {error}") from None
             broken.append(str(other))
+            guessed += [str(error)] if folder_name(other) == name else []
+            continue
+        for attributes in found:
+            called, certain = written_name(attributes, other)
+            known += [called] if certain else []
+            if called != name:
+                continue
+            try:
+                return _parse(attributes, other), other
+            except ConfigurationError as error:
+                if certain:
+                    raise ConfigurationError(f"{where} cannot be loaded: {error}") from None
+                guessed.append(str(error))
+    if guessed:
+        raise ConfigurationError(f"{where} cannot be loaded: {'; '.join(guessed)}")
     others = ", ".join(sorted(set(known) - {settings.name})) or "none"
     unread = f"; cannot be read: {', '.join(broken)}" if broken else ""
     raise ConfigurationError(f"{where}: there is no such pipeline in {defs} (known: {others}{unread})")
 
 
-def _folder_of_pipelines(file: Path) -> Path:
+def folder_of_pipelines(file: Path) -> Path:
     """The nearest folder above `file` in which pipelines' folders lie."""
     above = file.parent.parents if file.name == "defs.yaml" else (file.parent, *file.parent.parents)
     return next((folder for folder in above if any(folder.glob("*/defs.yaml"))), file.parent)
@@ -144,13 +155,17 @@ def folder_name(file: Path) -> str:
     return default_name(file.parent.name if file.name == "defs.yaml" else file.stem)
 
 
-def written_name(attributes: object, file: Path) -> str:
-    """What a pipeline is called by its attributes, as far as they can be read; else as its folder."""
-    written = attributes.get("name") if isinstance(attributes, Mapping) else None
+def written_name(attributes: object, file: Path) -> tuple[str, bool]:
+    """What a pipeline is called by its attributes, or else as its folder; and whether that is certain, or a guess."""
+    if not isinstance(attributes, Mapping):
+        return folder_name(file), False
     try:
-        return str(render(written, ResolutionContext.default(), f"{file}: name") or folder_name(file))
+        written = render(attributes.get("name"), ResolutionContext.default(), f"{file}: name")
     except ConfigurationError:
-        return folder_name(file)
+        return folder_name(file), False
+    if written in (None, ""):
+        return folder_name(file), True
+    return (written, True) if isinstance(written, str) else (folder_name(file), False)
 
 
 def default_name(written: str) -> str:

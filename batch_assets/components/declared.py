@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batch_assets.components.attributes import declarations, folder_name, parse_attributes, written_name
-from batch_assets.components.documents import read_text
+from batch_assets.components.documents import read_start
 from batch_assets.components.project_folder import defs_of_project
 from batch_assets.errors import BatchAssetsError, ConfigurationError
 from batch_assets.home import expand_user
@@ -25,22 +25,26 @@ DEFAULT_DEFS = Path(__file__).parent.parent / "defs"
 class BrokenPipeline:
     """A pipeline that cannot be loaded, and the reason: a sentence that begins with its file.
 
-    Of a file that is not even YAML (`unreadable`), the name is the folder's.
+    Where its own name cannot be told, `name` is a guess: the folder's. So it is of a file that is not even YAML
+    (`unreadable`).
     """
 
     name: str
     file: Path
     reason: str
+    guessed: bool = False
     unreadable: bool = False
 
     def may_be(self, name: str) -> bool:
         """Whether this may be the declaration of the pipeline `name`."""
-        if self.name == name or not self.unreadable:
+        if self.name == name or not self.guessed:
             return self.name == name
         try:
-            return re.search(rf"\b{re.escape(name)}\b", read_text(self.file)) is not None
-        except (BatchAssetsError, OSError, ValueError):
+            # Bytes: what cannot be decoded says its name all the same. In UTF-16 each other one is NUL.
+            content = read_start(self.file).replace(b"\0", b"")
+        except (BatchAssetsError, OSError):
             return False
+        return re.search(rb"\b" + re.escape(name.encode(errors="replace")) + rb"\b", content) is not None
 
 
 @dataclass(frozen=True)
@@ -57,10 +61,17 @@ class Declared:
         return [*(one.reason for one in self.broken), *self.shared_roots]
 
     def why_broken(self, name: str) -> str | None:
-        """Why the pipeline `name` cannot be loaded; None where it can, or nobody declares it."""
+        """Why the pipeline `name` cannot be loaded, as far as it is declared; None where it can, or nobody does."""
         if name in self.pipelines:
             return None
-        return "; ".join(one.reason for one in self.broken if one.may_be(name)) or None
+        reasons = [one.reason for one in self.broken if not one.guessed and one.name == name]
+        maybe = [one.reason for one in self.broken if one.guessed and one.may_be(name)]
+        return (
+            "; ".join(
+                [*reasons, *(f"{reason} (pipeline {name!r} may be declared there)" for reason in maybe)]
+            )
+            or None
+        )
 
 
 def load_folder(folder: Path) -> Declared:
@@ -69,33 +80,42 @@ def load_folder(folder: Path) -> Declared:
     Of several with one name none is loaded: which of them is meant, nobody can tell. Of several with one
     root all are: the root is the pipeline's that comes to it first, and refuses the others.
     """
-    loaded: list[tuple[PipelineSettings, Path]] = []
-    broken: list[BrokenPipeline] = []
-    for file in sorted(folder.rglob("defs.yaml")):
-        for found in _load(file, folder):
-            if isinstance(found, BrokenPipeline):
-                broken.append(found)
-            else:
-                loaded.append((found, file))
+    return together(
+        (found, file) for file in sorted(folder.rglob("defs.yaml")) for found in _load(file, folder)
+    )
+
+
+def together(found: Iterable[tuple[PipelineSettings | BrokenPipeline, Path]]) -> Declared:
+    """What these pipelines of one place, each with its file, are to each other: namesakes, sources, and of one root."""
     files: dict[str, list[Path]] = {}
-    named = [*((settings.name, file) for settings, file in loaded), *_readable(broken)]
-    for name, file in named:
-        files.setdefault(name, []).append(file)
+    broken: list[BrokenPipeline] = []
+    loaded: list[tuple[PipelineSettings, Path]] = []
+    for one, file in found:
+        if isinstance(one, PipelineSettings):
+            loaded.append((one, file))
+        else:
+            broken.append(one)
+        # A guess takes nobody's name away.
+        if isinstance(one, PipelineSettings) or not one.guessed:
+            files.setdefault(one.name, []).append(file)
     unique = {settings.name: settings for settings, _ in loaded if len(files[settings.name]) == 1}
     for name, others in files.items():
         if len(others) > 1:
-            broken.append(BrokenPipeline(name, others[0], namesakes(name, others)))
-    while orphans := [one for one in unique.values() if one.source.pipeline not in (None, *unique)]:
+            broken.append(BrokenPipeline(name, others[0], _namesakes(name, others)))
+    reasons = {one.name: one.reason for one in broken if not one.guessed}
+    while orphans := [settings for settings in unique.values() if settings.source.pipeline in reasons]:
         for settings in orphans:
             [file] = files[settings.name]
-            where = f"{file}: source.pipeline: {settings.source.pipeline!r} cannot be loaded"
-            broken.append(BrokenPipeline(settings.name, file, f"{where}; mend that one first"))
+            upstream = settings.source.pipeline or ""
+            reason = f"{file}: source.pipeline: {upstream!r} cannot be loaded: {reasons[upstream]}"
+            broken.append(BrokenPipeline(settings.name, file, reason))
+            reasons[settings.name] = reason
             del unique[settings.name]
     shared = shared_roots((settings, file) for settings, file in loaded if settings.name in unique)
     return Declared(unique, broken, shared)
 
 
-def namesakes(name: str, files: Sequence[object]) -> str:
+def _namesakes(name: str, files: Sequence[Path]) -> str:
     """What is wrong with the pipelines of these files, which have one name."""
     first, *others = map(str, files)
     return (
@@ -138,15 +158,16 @@ def _load(file: Path, folder: Path) -> Iterator[PipelineSettings | BrokenPipelin
     try:
         found = declarations(file)
     except ConfigurationError as error:
-        yield BrokenPipeline(folder_name(file), file, str(error), unreadable=True)
+        yield BrokenPipeline(folder_name(file), file, str(error), guessed=True, unreadable=True)
         return
     for attributes in found:
         try:
             yield parse_attributes(attributes, file, defs=folder)
         except ConfigurationError as error:
-            yield BrokenPipeline(written_name(attributes, file), file, str(error))
+            yield broken_pipeline(attributes, file, error)
 
 
-def _readable(broken: Iterable[BrokenPipeline]) -> list[tuple[str, Path]]:
-    """Names that are certain, and their files."""
-    return [(one.name, one.file) for one in broken if not one.unreadable]
+def broken_pipeline(attributes: object, file: Path, error: ConfigurationError) -> BrokenPipeline:
+    """The pipeline of these attributes, of which `error` says why it cannot be loaded."""
+    name, certain = written_name(attributes, file)
+    return BrokenPipeline(name, file, str(error), guessed=not certain)

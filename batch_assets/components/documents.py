@@ -17,16 +17,23 @@ MOST_BYTES = 2**20
 def read_documents(file: Path) -> list[Any]:
     """Every document of a YAML file. Raises ConfigurationError, whatever lies under its name."""
     try:
-        return load_documents(read_text(file))
+        return load_documents(_read_text(file))
     except Exception as error:  # a value that is not what its tag says may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigurationError(f"{file}: cannot be read as YAML: {reason}") from None
 
 
-def read_text(file: Path) -> str:
-    """What a file holds. Raises OSError, StorageError or ValueError where it is no text of a sensible size."""
+def read_start(file: Path) -> bytes:
+    """The bytes of a file, whatever they are; of one of more than `MOST_BYTES`, one byte more than that.
+
+    Raises OSError or StorageError where there is no regular file that can be read.
+    """
     with io.BufferedReader(open_regular(file)) as opened:
-        content = opened.read(MOST_BYTES + 1)
+        return opened.read(MOST_BYTES + 1)
+
+
+def _read_text(file: Path) -> str:
+    content = read_start(file)
     if len(content) > MOST_BYTES:
         raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
     return content.decode("utf-8")

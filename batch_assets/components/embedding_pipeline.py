@@ -13,11 +13,11 @@ import dagster as dg
 import pydantic
 from dagster.components.core.component_tree import TestComponentTree
 
-from batch_assets.components.attributes import parse_attributes, written_name
-from batch_assets.components.declared import namesakes, validating
+from batch_assets.components.attributes import parse_attributes
+from batch_assets.components.declared import BrokenPipeline, broken_pipeline, together, validating
 from batch_assets.components.scaffolding import PipelineScaffolder
 from batch_assets.errors import ConfigurationError
-from batch_assets.orchestration.broken import build_broken_definitions, name_shown
+from batch_assets.orchestration.broken import build_broken_definitions, shown_beside
 from batch_assets.orchestration.pipeline import build_pipeline_definitions
 from batch_assets.orchestration.shared import build_shared_definitions
 from batch_assets.plain_text import plain_logger
@@ -30,16 +30,18 @@ logger = plain_logger(__name__)
 class _Together:
     """The pipelines of a component tree.
 
-    `first` is the place of the one that was built first, `files` where those of each name are declared,
-    `shown` the place of the one that shows a name which several have.
+    `first` is the place of the one that was built first, `reasons` has why those that are broken are so, by the name
+    under which they are shown, and `shown` the place of the one that shows them.
     """
 
     def __init__(self, first: str, pipelines: Iterable["EmbeddingPipeline"]) -> None:
         self.first = first
-        self.files: dict[str, list[str]] = {}
+        declared = together((pipeline.found, pipeline.declared_in) for pipeline in pipelines)
+        self.loaded = declared.pipelines
+        self.reasons: dict[str, list[str]] = {}
         self.shown: dict[str, str] = {}
-        for pipeline in pipelines:
-            self.files.setdefault(pipeline.name, []).append(pipeline.declared_in)
+        for one in declared.broken:
+            self.reasons.setdefault(shown_beside(one.name, self.loaded), []).append(one.reason)
 
 
 _TOGETHER: "weakref.WeakKeyDictionary[Any, _Together]" = weakref.WeakKeyDictionary()
@@ -69,10 +71,13 @@ class EmbeddingPipeline(dg.Component):
     """
 
     def __init__(self, settings: PipelineSettings) -> None:
-        self.settings = settings
-        self.name = settings.name
+        self.found: PipelineSettings | BrokenPipeline = settings
         self.resources: Collection[str] = settings.resources
-        self.declared_in = "Python"
+        self.declared_in = Path("Python")
+
+    @property
+    def name(self) -> str:
+        return self.found.name
 
     @classmethod
     def get_model_cls(cls) -> type[pydantic.BaseModel]:
@@ -89,9 +94,8 @@ class EmbeddingPipeline(dg.Component):
         except ConfigurationError as error:
             if validating():
                 raise
-            logger.error("left out: %s", error)
-            found = _BrokenPipeline(written_name(written, file), str(error), written.get("resources"))
-        found.declared_in = str(file)
+            found = _BrokenPipeline(broken_pipeline(written, file, error), written.get("resources"))
+        found.declared_in = file
         return found
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
@@ -99,14 +103,13 @@ class EmbeddingPipeline(dg.Component):
         if isinstance(tree, TestComponentTree):  # stands for none: `build_defs_for_component`
             return self.own_definitions()
         place = f"{context.component_path} {self.name}"
-        together = _TOGETHER.get(tree.state_tracker)
-        if together is None:
-            together = _Together(place, tree.get_all_components(EmbeddingPipeline))
-            _TOGETHER[tree.state_tracker] = together
-        files = together.files.get(self.name, [])
-        own = self._among_namesakes(together, place) if len(files) > 1 else self.own_definitions()
+        all_of_them = _TOGETHER.get(tree.state_tracker)
+        if all_of_them is None:
+            all_of_them = _Together(place, tree.get_all_components(EmbeddingPipeline))
+            _TOGETHER[tree.state_tracker] = all_of_them
+        own = self._among(all_of_them, place)
         # Dagster takes a sensor once, so the first pipeline that is built brings what all of them share.
-        if together.first != place:
+        if all_of_them.first != place:
             return own
         pipelines = [self, *tree.get_all_components(EmbeddingPipeline)]
         project = {key for pipeline in pipelines for key in pipeline.resources}
@@ -114,30 +117,32 @@ class EmbeddingPipeline(dg.Component):
 
     def own_definitions(self) -> dg.Definitions:
         """Its assets, checks and schedules."""
-        return build_pipeline_definitions(self.settings)
+        if isinstance(self.found, BrokenPipeline):
+            return build_broken_definitions(shown_beside(self.name, ()), [self.found.reason])
+        return build_pipeline_definitions(self.found)
 
-    def _among_namesakes(self, together: _Together, place: str) -> dg.Definitions:
-        """What is shown of several pipelines of this name: that none of them is loaded, once."""
-        if together.shown.setdefault(self.name, place) != place:
+    def _among(self, others: _Together, place: str) -> dg.Definitions:
+        """The same where it is loaded; else why it is not, once for all that are shown under one name."""
+        shown = shown_beside(self.name, others.loaded)
+        reasons = others.reasons.get(shown)
+        if others.loaded.get(self.name) == self.found or reasons is None:
+            return self.own_definitions()
+        if others.shown.setdefault(shown, place) != place:
             return dg.Definitions()
-        reason = namesakes(self.name, together.files[self.name])
         if validating():
-            raise ConfigurationError(reason)
-        logger.error("left out: %s", reason)
-        return build_broken_definitions(self.name, [reason])
+            raise ConfigurationError("; ".join(reasons))
+        for reason in reasons:
+            logger.error("left out: %s", reason)
+        return build_broken_definitions(shown, reasons)
 
 
 class _BrokenPipeline(EmbeddingPipeline):
     """One that cannot be loaded, and says so in Dagster; the rest of the code location goes on."""
 
-    def __init__(self, name: str, reason: str, resources: object) -> None:
-        self.name = name_shown(name)
+    def __init__(self, broken: BrokenPipeline, resources: object) -> None:
+        self.found = broken
         # What the pipeline leaves to the project would else be there twice.
         self.resources = [key for key in RESOURCE_KEYS if isinstance(resources, Mapping) and key in resources]
-        self._reason = reason
-
-    def own_definitions(self) -> dg.Definitions:
-        return build_broken_definitions(self.name, [self._reason])
 
 
 def _allow_templates(schema: Any) -> Any:

@@ -5,7 +5,7 @@ says why it fails, and once the file is mended all goes on. No sensor acts for t
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import dagster as dg
 
@@ -36,6 +36,11 @@ def name_shown(name: str) -> str:
     if PIPELINE_NAME.fullmatch(name):
         return name
     return "_" + re.sub(r"[^A-Za-z0-9_]", "_", name).lstrip("_")
+
+
+def shown_beside(name: str, others: Collection[str]) -> str:
+    """The name under which one that is called `name` is shown, where `others` are loaded: none of theirs."""
+    return name_shown(f"_{name}" if name in others else name)
 
 
 def _build(

@@ -194,7 +194,8 @@ def parse_pipeline(values: Mapping[str, Any], name: str, where: str) -> Pipeline
     `where` (a file, or "the command line") opens the sentence.
     """
     try:
-        return PipelineSettings.model_validate({"name": name, **values})
+        written = values.get("name")
+        return PipelineSettings.model_validate({**values, "name": name if written in (None, "") else written})
     except pydantic.ValidationError as error:
         raise ConfigurationError(f"{where}: " + describe_errors(error)) from None
 

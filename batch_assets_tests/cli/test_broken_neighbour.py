@@ -10,7 +10,7 @@ from batch_assets_tests.builders import make_tiny_model
 from batch_assets_tests.command import Machine, accounting_of, make_machine, some_records, write_records
 
 
-def declare(folder: Path, name: str, **more: object) -> Path:
+def declare(folder: Path, name: str, /, **more: object) -> Path:
     """A pipeline of few records with a tiny model."""
     attributes = {
         "source": {"uri": str(folder / "in.jsonl"), "id_column": "id"},
@@ -54,6 +54,30 @@ def test_the_others_run_and_what_is_broken_can_still_be_seen_and_stopped(
         assert done.returncode == 0, done.stderr
         assert f"warning: {reason}" in done.stderr and "goes by what the ledger ran last" in done.stderr
     assert "(known: good)" in machine.run("run").stderr
+
+
+def test_of_namesakes_and_what_reads_them_the_reason_is_told_and_the_others_go_on(
+    machine: Machine, tmp_path: Path
+) -> None:
+    declare(tmp_path, "good")
+    one, two = declare(tmp_path, "one", name="same"), declare(tmp_path, "two", name="same", sourse=1)
+    over = declare(tmp_path, "over", source={"pipeline": "same"})
+    named = f"{one}: name: 'same' is also the name of the pipeline in {two}, so that none of them is loaded"
+    above = f"{over}: source.pipeline: 'same' cannot be loaded: "
+    done = machine.run("run", "good")
+    assert done.returncode == 0 and accounting_of(done) == (5, 5, 0, 0)
+    assert f"warning: left out: {named}" in done.stderr and f"warning: left out: {above}" in done.stderr
+    for arguments, told in ((["same"], named), (["over"], above), (["-f", str(over)], above)):
+        done = machine.run("run", *arguments)
+        assert done.returncode == 2, done.stderr
+        assert f"{told}" in done.stderr.split("error: ")[1] and str(two) in done.stderr
+    two.write_text("name: good\nattributes: [")  # not YAML any more, so that its name is a guess
+    done = machine.run("plan", "good")
+    assert done.returncode == 0 and f"warning: left out: {two}: cannot be read as YAML" in done.stderr
+    # What it reads can be told again, and has no plan yet.
+    assert "or `batch-assets plan same`, makes it" in machine.run("plan", "over").stderr
+    done = machine.run("plan", "two")
+    assert done.returncode == 2 and "(pipeline 'two' may be declared there)" in done.stderr
 
 
 def test_of_two_with_one_root_the_one_that_has_it_goes_on(machine: Machine, tmp_path: Path) -> None:

@@ -61,6 +61,18 @@ def test_a_broken_pipeline_shows_itself_beside_the_others(
     assert str(file) in why_it_fails(found, shown)
 
 
+def test_a_name_that_is_only_guessed_is_taken_from_nobody(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    declare(tmp_path, files("/out/one", name="texts"), "elsewhere")
+    file = declare(tmp_path, files("/out/two", name="{{ env.NOT_SET }}"), "texts")
+    found = load(monkeypatch, tmp_path)
+    graph = found.resolve_asset_graph()
+    shown = {key.path[0]: graph.get(key).kinds for key in graph.get_all_asset_keys()}
+    assert shown.keys() == {"texts", "_texts"} and "broken" not in shown["texts"]
+    assert str(file) in why_it_fails(found, "_texts")
+
+
 def test_check_refuses_what_is_broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     declare(tmp_path, files("/out/good"), "good")
     declare(tmp_path, files("/out/good"), "same_root")
@@ -96,6 +108,11 @@ def test_in_anybodys_project_wrong_fields_concern_their_pipeline_alone() -> None
         "over": OVER_NONE,
         "one": files("out/one", name="same"),
         "two": files("out/two", name="same"),
+        "over_same": {"source": {"pipeline": "same"}, "output": {"root": "out/over"}},
+        "top": {"source": {"pipeline": "over_same"}, "output": {"root": "out/top"}},
+        "texts": files("out/five", name="{{ env.NOT_SET }}"),
+        "elsewhere": files("out/texts", name="texts"),
+        "over_texts": {"source": {"pipeline": "texts"}, "output": {"root": "out/over_texts"}},
     }
     with create_defs_folder_sandbox() as sandbox:
         for folder, attributes in documents.items():
@@ -110,13 +127,21 @@ def test_in_anybodys_project_wrong_fields_concern_their_pipeline_alone() -> None
             loaded = {
                 key.path[0] for key in graph.get_all_asset_keys() if "broken" not in graph.get(key).kinds
             }
-            assert loaded == {"good"}
+            assert loaded == {"good", "texts", "over_texts"}
             broken = {key.path[0] for key in graph.get_all_asset_keys()} - loaded
-            assert broken == {"first", "_gr__e", "over", "same"}
+            assert broken == {"first", "_gr__e", "over", "same", "over_same", "top", "_texts"}
             assert (found.resources or {}).keys() == {*RESOURCE_KEYS}
             assert "sourse: there is no such field" in why_it_fails(found, "first")
             told = why_it_fails(found, "same")
             assert "one/defs.yaml" in told and "two/defs.yaml" in told
+            assert "source.pipeline: 'same' cannot be loaded: " in why_it_fails(found, "over_same")
+            assert "source.pipeline: 'over_same' cannot be loaded: " in why_it_fails(found, "top")
+            assert "variable NOT_SET is not set" in why_it_fails(found, "_texts")
+            told = why_it_fails(found, "_gr__e")
+            assert (
+                "größe/defs.yaml: name: 'größe' cannot" in told
+                and "grüße/defs.yaml: name: 'grüße' cannot" in told
+            )
 
 
 def test_dg_check_defs_of_anybodys_project_fails(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def test_of_several_with_one_name_none_is_loaded(tmp_path: Path) -> None:
         f"{first}: name: 'first' is also the name of the pipeline in {second}, so that none of them is loaded"
     )
     assert (found.why_broken("first") or "").startswith(told)
-    assert "source.pipeline: 'first' cannot be loaded" in (found.why_broken("over") or "")
+    assert f"source.pipeline: 'first' cannot be loaded: {told}" in (found.why_broken("over") or "")
     assert "source.pipeline: 'over' cannot be loaded" in (found.why_broken("top") or "")
 
 
@@ -177,3 +177,70 @@ def test_a_file_that_cannot_be_read_may_be_anybodys_whose_name_is_in_it(tmp_path
     write(tmp_path / "folder" / "defs.yaml", b"name: texts\nattributes: [")
     found: Declared = load_folder(tmp_path)
     assert [bool(found.why_broken(name)) for name in ("folder", "texts", "text")] == [True, True, False]
+    assert (found.why_broken("texts") or "").endswith(" (pipeline 'texts' may be declared there)")
+
+
+UNDECODED = {
+    "no UTF-8": b"name: texts # \xff\n",
+    "UTF-16": "name: texts\n".encode("utf-16"),
+    "huge": b"name: texts\n" + b"#" * MOST_BYTES,
+}
+
+
+@pytest.mark.parametrize("content", UNDECODED.values(), ids=UNDECODED)
+def test_also_in_one_that_cannot_be_decoded(tmp_path: Path, content: bytes) -> None:
+    write(tmp_path / "folder" / "defs.yaml", content)
+    found = load_folder(tmp_path)
+    assert [bool(found.why_broken(name)) for name in ("folder", "texts", "text")] == [True, True, False]
+
+
+def test_a_name_left_empty_is_the_folders(tmp_path: Path) -> None:
+    declare(tmp_path, files("/out/a", name=""), "first")
+    declare(tmp_path, files("/out/b", name=None), "second")
+    assert list(load_folder(tmp_path).pipelines) == ["first", "second"]
+
+
+def at_least(attributes: object) -> Callable[[Path], object]:
+    return lambda file: declare(file.parents[1], attributes, "texts")
+
+
+GUESSED: dict[str, Callable[[Path], object]] = {
+    "no YAML": lambda file: write(file, b"name: texts\nattributes: ["),
+    "a folder": lambda file: file.mkdir(parents=True),
+    "no fields": at_least(5),
+    "a name not filled in": at_least(files("/out/b", name="{{ env.NOT_SET }}")),
+    "a name that is a number": at_least(files("/out/b", name=5)),
+}
+
+
+@pytest.mark.parametrize("kind", GUESSED)
+def test_a_name_that_is_only_guessed_is_taken_from_nobody(tmp_path: Path, kind: str) -> None:
+    """The broken one lies in the folder `texts`; the pipeline `texts` in another, and a third reads it."""
+    file = tmp_path / "texts" / "defs.yaml"
+    GUESSED[kind](file)
+    declare(tmp_path, files("/out/a", name="texts"), "elsewhere")
+    declare(tmp_path, {"source": {"pipeline": "texts"}, "output": {"root": "/out/over"}}, "over")
+    found = load_folder(tmp_path)
+    assert list(found.pipelines) == ["texts", "over"]
+    assert found.pipelines["over"].source.uri == "shards:/out/a"
+    assert [one.file for one in found.broken] == [file]
+    assert found.why_broken("texts") is None
+
+
+def test_of_a_namesake_that_is_broken_neither_is_loaded_nor_what_reads_it(tmp_path: Path) -> None:
+    wrong = declare(tmp_path, files("/out/b", name="texts", sourse=1), "z")
+    for folder in ("a", "texts"):  # which of the two is found first makes no difference
+        good = declare(tmp_path, files("/out/a", name="texts"), folder)
+        over = declare(tmp_path, {"source": {"pipeline": "texts"}, "output": {"root": "/out/over"}}, "over")
+        declare(tmp_path, files("/out/c"), "other")
+        found = load_folder(tmp_path)
+        assert list(found.pipelines) == ["other"]
+        named = f"{good}: name: 'texts' is also the name of the pipeline in {wrong}, so that none of them is loaded"
+        assert named in (found.why_broken("texts") or "")
+        assert f"{wrong}: sourse: there is no such field" in (found.why_broken("texts") or "")
+        above = found.why_broken("over") or ""
+        assert (
+            above.startswith(f"{over}: source.pipeline: 'texts' cannot be loaded: ")
+            and "z/defs.yaml" in above
+        )
+        good.unlink()
