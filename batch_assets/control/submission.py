@@ -127,21 +127,8 @@ def _start(pipeline: Pipeline, token: str, name: str, jobs: Sequence[JobRow], un
     # A worker's place in an array is its shard's place in this order, whoever makes the call.
     jobs = sorted(jobs, key=lambda job: (job.shard, job.fence))
     try:
-        described = describe_all(pipeline, jobs)
-        descriptions = [each for each in described if each is not None]
-        if lost := [job.shard for job, each in zip(jobs, described, strict=True) if each is None]:
-            # Nothing was asked of the service yet. The others are in the queue again, as they are.
-            why = f"what shards {', '.join(lost[:NAMED])} are to ask for is gone; they are prepared again"
-            logger.warning("submission %s: %s", name, why)
-            if ledger.refused(token, why):
-                ledger.prepare_again(pipeline.name, lost)
-            return
-        # Workers embed by what is asked for now; request files say what was asked for then.
-        stale = [] if executor.commits else _stale(descriptions, executor.fingerprint())
-        if stale:
-            logger.warning("submission %s: asks for another model or prompt than now; prepared again", name)
-            if ledger.refused(token, "it asks for another model or prompt than now"):
-                ledger.prepare_again(pipeline.name, stale)
+        descriptions = _descriptions(pipeline, token, name, jobs)
+        if descriptions is None:
             return
         if len(descriptions) > 1:
             write_pool(pipeline.storage, name, [(job.shard, job.fence) for job in descriptions])
@@ -174,6 +161,29 @@ def _start(pipeline: Pipeline, token: str, name: str, jobs: Sequence[JobRow], un
         raise SlotsFull(str(error)) from error
     ledger.submitted(token, job_id)
     crash_point("job-noted")
+
+
+def _descriptions(
+    pipeline: Pipeline, token: str, name: str, jobs: Sequence[JobRow]
+) -> list[JobDescription] | None:
+    """What the jobs ask for; None where one's is gone, or is not what would be asked now.
+
+    Nothing was asked of the service yet: those are prepared again, and the others are in the queue as they were.
+    """
+    ledger, executor = pipeline.ledger, deferred(pipeline)
+    described = describe_all(pipeline, jobs)
+    descriptions = [each for each in described if each is not None]
+    if again := [job.shard for job, each in zip(jobs, described, strict=True) if each is None]:
+        why = f"what shards {', '.join(again[:NAMED])} are to ask for is gone"
+    # Workers embed by what is asked for now; request files say what was asked for then.
+    elif again := [] if executor.commits else _stale(descriptions, executor.fingerprint()):
+        why = "it asks for another model or prompt than now"
+    else:
+        return descriptions
+    logger.warning("submission %s: %s; prepared again", name, why)
+    if ledger.refused(token, why):
+        ledger.prepare_again(pipeline.name, again)
+    return None
 
 
 def _stale(descriptions: Sequence[JobDescription], fingerprint: str) -> list[str]:

@@ -62,11 +62,11 @@ def noted_unreadable(root: Storage) -> list[Unreadable] | None:
     if found is None:
         return []
     try:
+        told = json.loads(found[0])
+        if not isinstance(told, list):
+            return None
         # Another version of the program may say more or less of a file.
-        files = [
-            Unreadable(**{name: file[name] for name in _SAID if name in file})
-            for file in json.loads(found[0])
-        ]
+        files = [Unreadable(**{name: file[name] for name in _SAID if name in file}) for file in told]
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
     return files if all(isinstance(text, str) for file in files for text in astuple(file)) else None

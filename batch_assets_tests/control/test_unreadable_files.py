@@ -189,7 +189,9 @@ def test_the_others_being_empty_is_not_the_reason(tmp_path: Path) -> None:
         plan_source(open_pipeline(settings, open_ledger(tmp_path), FakeHost().executor(settings)))
 
 
-@pytest.mark.parametrize("note", [b"", b"\xff", b"{", b"null", b"[1]", b'[{"path": 1}]', b'[{"path": "a"}]'])
+@pytest.mark.parametrize(
+    "note", [b"", b"\xff", b"{", b"{}", b"null", b"[1]", b'[{"path": 1}]', b'[{"path": "a"}]']
+)
 def test_a_damaged_note_is_told_and_written_anew_by_the_next_plan(tmp_path: Path, note: bytes) -> None:
     folder = tmp_path / "in"
     (folder / "a.jsonl.gz").write_bytes(write_gzip(folder / "a.jsonl.gz", "a")[:-20])
