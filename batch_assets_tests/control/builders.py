@@ -1,5 +1,6 @@
 """A pipeline with a fake executor, driven by `control/` alone: no Dagster, no model."""
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,14 @@ def make_settings(folder: Path, **fields: Any) -> PipelineSettings:
 def open_ledger(folder: Path, name: str = "ledger") -> Ledger:
     """A ledger of its own."""
     return Ledger.open(f"sqlite:///{folder}/{name}.db")
+
+
+def write_gzip(file: Path, *ids: str) -> bytes:
+    """A file of JSON lines with these ids, and its content."""
+    whole = gzip.compress(b"".join(b'{"id": "%s", "text": "hello"}\n' % name.encode() for name in ids))
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(whole)
+    return whole
 
 
 def write_input(folder: Path, shards: int) -> None:
