@@ -119,7 +119,7 @@ def _find_upstream(settings: PipelineSettings, file: Path, defs: Path) -> tuple[
     broken: list[str] = []
     guessed: list[str] = []
     # The folder of that name first: usually it is the only one to be read.
-    for other in sorted(defs.rglob("defs.yaml"), key=lambda other: (other.parent.name != name, other)):
+    for other in sorted(declaring_files(defs), key=lambda other: (other.parent.name != name, other)):
         try:
             found = declarations(other)
         except ConfigurationError as error:
@@ -148,6 +148,15 @@ def folder_of_pipelines(file: Path) -> Path:
     """The nearest folder above `file` in which pipelines' folders lie."""
     above = file.parent.parents if file.name == "defs.yaml" else (file.parent, *file.parent.parents)
     return next((folder for folder in above if any(folder.glob("*/defs.yaml"))), file.parent)
+
+
+def declaring_files(defs: Path) -> list[Path]:
+    """Each `defs.yaml` under a folder, in order; also one that is a link to nowhere, which `rglob` passes over."""
+    return sorted(
+        Path(parent) / "defs.yaml"
+        for parent, folders, files in os.walk(defs)
+        if "defs.yaml" in (*folders, *files)
+    )
 
 
 def folder_name(file: Path) -> str:

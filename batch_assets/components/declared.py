@@ -10,7 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from batch_assets.components.attributes import declarations, folder_name, parse_attributes, written_name
+from batch_assets.components.attributes import (
+    declarations,
+    declaring_files,
+    folder_name,
+    parse_attributes,
+    written_name,
+)
 from batch_assets.components.documents import read_start
 from batch_assets.components.project_folder import defs_of_project
 from batch_assets.errors import BatchAssetsError, ConfigurationError
@@ -80,9 +86,7 @@ def load_folder(folder: Path) -> Declared:
     Of several with one name none is loaded: which of them is meant, nobody can tell. Of several with one
     root all are: the root is the pipeline's that comes to it first, and refuses the others.
     """
-    return together(
-        (found, file) for file in sorted(folder.rglob("defs.yaml")) for found in _load(file, folder)
-    )
+    return together((found, file) for file in declaring_files(folder) for found in _load(file, folder))
 
 
 def together(found: Iterable[tuple[PipelineSettings | BrokenPipeline, Path]]) -> Declared:

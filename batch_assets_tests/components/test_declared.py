@@ -31,6 +31,11 @@ def pipe(file: Path) -> None:
     os.mkfifo(file)
 
 
+def link(file: Path, target: str) -> None:
+    file.parent.mkdir(parents=True)
+    file.symlink_to(target)
+
+
 def fields(**changed: Any) -> Callable[[Path], object]:
     return lambda file: declare(file.parents[1], files("/out/broken", **changed), "broken")
 
@@ -43,6 +48,8 @@ KINDS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a pipe": (pipe, "is no regular file"),
     "a folder": (lambda file: file.mkdir(parents=True), "is no regular file"),
+    "a link to nowhere": (lambda file: link(file, "nowhere"), "No such file or directory"),
+    "a link to itself": (lambda file: link(file, "defs.yaml"), "Too many levels of symbolic links"),
     "huge": (lambda file: write(file, b"#" * (MOST_BYTES + 1)), "it has more than 1,048,576 bytes"),
     "no fields": (lambda file: write(file, TYPE.encode() + b"attributes: 5"), "attributes: 5: should be"),
     "no type": (
