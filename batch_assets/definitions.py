@@ -73,12 +73,22 @@ def _of_own_folder(declared: "Declared") -> dg.Definitions | None:
 
 def _alone(declared: "Declared") -> dg.Definitions:
     """The pipelines and nothing else, each built by itself."""
+    from batch_assets.components.declared import validating
+    from batch_assets.errors import ConfigurationError
     from batch_assets.orchestration.broken import build_broken_definitions, shown_beside
     from batch_assets.orchestration.pipeline import build_pipeline_definitions
     from batch_assets.orchestration.shared import build_shared_definitions
 
-    found = [build_pipeline_definitions(settings) for settings in declared.pipelines.values()]
+    found: list[dg.Definitions] = []
     reasons: dict[str, list[str]] = {}
+    for name, settings in declared.pipelines.items():
+        try:
+            found.append(build_pipeline_definitions(settings))
+        except ConfigurationError as error:
+            if validating():
+                raise
+            logger.error("left out: %s", error)
+            reasons[name] = [str(error)]
     for one in declared.broken:
         logger.error("left out: %s", one.reason)
         # Another one may have the name of which this one's is a guess.

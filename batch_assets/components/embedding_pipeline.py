@@ -126,7 +126,13 @@ class EmbeddingPipeline(dg.Component):
         shown = shown_beside(self.name, others.loaded)
         reasons = others.reasons.get(shown)
         if others.loaded.get(self.name) == self.found or reasons is None:
-            return self.own_definitions()
+            try:
+                return self.own_definitions()
+            except ConfigurationError as error:
+                if validating():
+                    raise
+                logger.error("left out: %s", error)
+                return build_broken_definitions(self.name, [str(error)])
         if others.shown.setdefault(shown, place) != place:
             return dg.Definitions()
         if validating():

@@ -73,6 +73,26 @@ def test_a_name_that_is_only_guessed_is_taken_from_nobody(
     assert str(file) in why_it_fails(found, "_texts")
 
 
+TOO_MANY_DIGITS = "attributes:\n  shards: {records: 0x1" + "0" * 5000 + "}\n"
+
+
+def test_what_dagster_cannot_take_of_one_concerns_that_one_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    declare(tmp_path, files("/out/good"), "good")
+    file = declare(tmp_path, files("/out/bad"), "bad")
+    file.write_text(file.read_text().replace("attributes:\n", TOO_MANY_DIGITS))
+    found = load(monkeypatch, tmp_path)
+    graph = found.resolve_asset_graph()
+    shown = {key.path[0]: graph.get(key).kinds for key in graph.get_all_asset_keys()}
+    assert shown.keys() == {"good", "bad"} and "broken" not in shown["good"]
+    told = "pipeline 'bad': Dagster cannot take its definitions: ValueError: Exceeds the limit"
+    assert told in why_it_fails(found, "bad")
+    monkeypatch.setenv("DAGSTER_IS_DEFS_VALIDATION_CLI", "1")
+    with pytest.raises(ConfigurationError, match=told):
+        load(monkeypatch, tmp_path)
+
+
 def test_check_refuses_what_is_broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     declare(tmp_path, files("/out/good"), "good")
     declare(tmp_path, files("/out/good"), "same_root")
@@ -117,6 +137,8 @@ def test_in_anybodys_project_wrong_fields_concern_their_pipeline_alone() -> None
     with create_defs_folder_sandbox() as sandbox:
         for folder, attributes in documents.items():
             declare(sandbox.defs_folder_path, attributes, folder)
+        file = declare(sandbox.defs_folder_path, files("out/digits"), "digits")
+        file.write_text(file.read_text().replace("attributes:\n", TOO_MANY_DIGITS))
         (sandbox.defs_folder_path / "theirs.py").write_text(
             "import dagster as dg\n\n\n@dg.definitions\ndef theirs():\n"
             '    return dg.Definitions(resources={"batch_assets_ledger": "their own"})\n'
@@ -129,7 +151,7 @@ def test_in_anybodys_project_wrong_fields_concern_their_pipeline_alone() -> None
             }
             assert loaded == {"good", "texts", "over_texts"}
             broken = {key.path[0] for key in graph.get_all_asset_keys()} - loaded
-            assert broken == {"first", "_gr__e", "over", "same", "over_same", "top", "_texts"}
+            assert broken == {"first", "_gr__e", "over", "same", "over_same", "top", "_texts", "digits"}
             assert (found.resources or {}).keys() == {*RESOURCE_KEYS}
             assert "sourse: there is no such field" in why_it_fails(found, "first")
             told = why_it_fails(found, "same")
