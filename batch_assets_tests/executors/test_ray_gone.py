@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from batch_assets.errors import ClusterLost, ConfigurationError
+from batch_assets.errors import ClusterLost, ConfigurationError, ModelError
 from batch_assets.executors.base import Cancelled, WorkerDied
 from batch_assets.executors.ray import cluster as cluster_module
 from batch_assets.executors.ray import shared as shared_module
@@ -203,7 +204,7 @@ class Rays:
         monkeypatch.setattr(shared_module, "leave", self.leave)
         monkeypatch.setattr(shared_module, "import_ray", lambda: self)
         monkeypatch.setattr(shared_module, "look_at_own", lambda *_: alive)
-        monkeypatch.setattr(shared_module.atexit, "register", lambda _: None)
+        monkeypatch.setattr(shared_module, "atexit", SimpleNamespace(register=lambda _: None))
         self.shared = Shared()
         monkeypatch.setattr(cluster_module, "_shared", self.shared)
 
@@ -328,6 +329,79 @@ def test_a_connection_that_breaks_says_nothing_about_the_shard(
         with pytest.raises(WorkerDied) as died, deaths_explained(pulse, None):
             raise error
         assert died.value.machine_lost
+
+
+def test_a_connection_that_breaks_while_a_worker_comes_up_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = list[Worker]()
+
+    def note_killed(worker: Worker) -> None:
+        killed.append(worker)
+
+    settings = make_settings(tmp_path, executor={"type": "ray"})
+    pool = WorkerPool(settings, "0" * 16, Need(2, 0), 1, Well(alive))
+    worker = Worker(None, "placing", "loading", pool.pulse)
+    monkeypatch.setattr(Worker, "kill", note_killed)
+    monkeypatch.setattr("ray.wait", breaks)
+    with pytest.raises(WorkerDied, match="Ray says: reset by peer") as died:
+        worker.is_placed()
+    assert died.value.machine_lost
+    monkeypatch.setattr("ray.wait", lambda references, **_: (references, []))
+    monkeypatch.setattr("ray.get", breaks)
+    pool._starting.append(worker)  # pyright: ignore[reportPrivateUsage]
+    with pytest.raises(WorkerDied, match="Ray says: reset by peer") as died:
+        wait(pool)
+    assert died.value.machine_lost
+    assert killed == [worker]
+
+
+def test_what_loading_raised_is_raised_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.exceptions import RayTaskError
+
+    killed = list[Worker]()
+
+    def note_killed(worker: Worker) -> None:
+        killed.append(worker)
+
+    settings = make_settings(tmp_path, executor={"type": "ray"})
+    pool = WorkerPool(settings, "0" * 16, Need(2, 0), 1, Well(alive))
+
+    def get(_: Any) -> None:
+        raise RayTaskError("load", "its traceback", ModelError("model 'a/b' is not there"))
+
+    monkeypatch.setattr(Worker, "kill", note_killed)
+    monkeypatch.setattr("ray.wait", lambda references, **_: (references, []))
+    monkeypatch.setattr("ray.get", get)
+    pool._starting.append(Worker(None, "placing", "loading", pool.pulse))  # pyright: ignore[reportPrivateUsage]
+    with pytest.raises(ModelError, match="'a/b' is not there"):
+        wait(pool)
+    assert len(killed) == 1
+
+
+def test_a_cluster_that_does_not_tell_of_its_nodes_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    rays = Rays(monkeypatch, True)
+    settings = make_settings(tmp_path, executor={"type": "ray", "address": "ray://head:10001"})
+    told = rays.nodes
+
+    def nodes() -> list[dict[str, Any]]:
+        return told() if clock.now > 60 else breaks()
+
+    monkeypatch.setattr(rays, "nodes", nodes)
+    assert RayCluster().pool(settings).size == 2
+    monkeypatch.setattr(rays, "nodes", breaks)
+    rays.shared.pools.clear()
+    with pytest.raises(
+        ClusterLost,
+        match=r"ray://head:10001 does not tell of its nodes \(reset by peer\), and has not come back",
+    ):
+        RayCluster().pool(settings)
+
+
+def breaks(*_: Any, **__: Any) -> Any:
+    raise ConnectionResetError("reset by peer")
 
 
 def test_what_an_old_reference_meets_on_the_next_ray_says_nothing_about_the_shard() -> None:

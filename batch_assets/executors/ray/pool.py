@@ -174,16 +174,19 @@ class WorkerPool:
             ready = set(ray.wait(references, num_returns=len(references), timeout=0)[0])
         for worker in [worker for worker in self._starting if worker.loading in ready]:
             self._starting.remove(worker)
-            try:
-                worker.loaded = ray.get(worker.loading)
-            except ray.exceptions.RayTaskError as error:
-                worker.kill()
-                raise error.cause from error
-            except ray.exceptions.RayError as error:
-                self.pulse.look_now()
-                worker.kill()
-                self._died_in_loading(error)
-                continue
+            with deaths_explained(self.pulse, None):
+                try:
+                    worker.loaded = ray.get(worker.loading)
+                except ray.exceptions.RayError as error:
+                    worker.kill()
+                    if isinstance(error, ray.exceptions.RayTaskError):
+                        raise
+                    self.pulse.look_now()
+                    self._died_in_loading(error)
+                    continue
+                except Exception:  # the connection to it breaks
+                    worker.kill()
+                    raise
             self._deaths = 0
             self._idle.append(worker)
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 
 from batch_assets.encoders.fingerprint import fingerprint
 from batch_assets.errors import ClusterLost, ConfigurationError
+from batch_assets.executors.base import WorkerDied
 from batch_assets.executors.ray.connection import AUTO, LOCAL, Connection, import_ray, join, leave
+from batch_assets.executors.ray.deaths import deaths_explained, summary
 from batch_assets.executors.ray.pool import WorkerPool
 from batch_assets.executors.ray.pulse import GO_ON, Pulse, answer_within, look_at_own
 from batch_assets.executors.ray.room import Room, count_workers, need_of
@@ -52,7 +54,7 @@ class Shared:
             return known
         if known is not None and not (executor.workers == "auto" and known.is_idle()):
             return known  # also where nodes have been lost since: it goes on with the others
-        room = Room.of(import_ray().nodes())
+        room = self._room(connection, pulse)
         if known is not None:
             known.size = room.fits(known.need) or known.size
             return known
@@ -63,6 +65,16 @@ class Shared:
             self.pools.pop(other).close()
         self.pools[key] = WorkerPool(settings, key[0], need, size, pulse)
         return self.pools[key]
+
+    def _room(self, connection: Connection, pulse: Pulse) -> Room:
+        """What the cluster's nodes have. Raises Away where it does not tell, ClusterLost where it never will."""
+        try:
+            with deaths_explained(pulse, None):
+                return Room.of(import_ray().nodes())
+        except WorkerDied as error:
+            why = summary(error.__cause__ or error)
+            logger.warning("%s does not tell of its nodes; it is asked again: %s", connection.address, why)
+            raise Away(f"{connection.address} does not tell of its nodes ({why})") from error
 
     def forget(self) -> None:
         """Whoever comes next joins what it is told to join."""

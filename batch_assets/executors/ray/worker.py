@@ -67,10 +67,11 @@ class Worker:
             return ray.get(reference)
 
     def is_placed(self) -> bool:
-        """Whether the cluster has given it a place."""
+        """Whether the cluster has given it a place. Raises WorkerDied."""
         import ray
 
-        return bool(ray.wait([self.placing], timeout=0)[0])
+        with deaths_explained(self.pulse, self.loaded):
+            return bool(ray.wait([self.placing], timeout=0)[0])
 
     def kill(self) -> None:
         """End the process, whatever it is at: a batch cannot be interrupted otherwise."""
