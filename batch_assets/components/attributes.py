@@ -189,7 +189,8 @@ def load_file(file: Path, defs: Path | None = None) -> list[PipelineSettings]:
 
 def declarations(file: Path) -> list[Any]:
     """The attributes of each pipeline that a YAML file declares, whatever they are. Raises ConfigurationError."""
-    documents = read_documents(file)
+    # An empty document, as behind a last `---`, is nothing; a file of none but these is no declaration.
+    documents = [document for document in read_documents(file) if document is not None]
     kinds = [document.get("type") if isinstance(document, Mapping) else None for document in documents]
     for kind in kinds or [None]:
         # Of another component its own package knows; what is none at all nobody would ever miss.

@@ -152,6 +152,38 @@ def test_of_several_in_one_file_the_good_ones_are_loaded(tmp_path: Path) -> None
     assert [one.name for one in found.broken] == ["second"]
 
 
+EMPTY = {
+    "a last separator": "{a}---\n",
+    "a first one": "---\n{a}",
+    "several": "---\n---\n{a}---\n---\n{b}---\n---\n",
+    "comments": "# nothing yet\n---\n{a}---\n# {b}",
+    "an end": "{a}...\n",
+    "null": "null\n---\n{a}---\n~\n",
+    "CRLF": "{a}---\r\n",
+    "a byte order mark": "\ufeff{a}---\n{b}",
+}
+
+
+@pytest.mark.parametrize("text", EMPTY.values(), ids=EMPTY)
+def test_an_empty_document_is_nothing(tmp_path: Path, text: str) -> None:
+    both = {
+        name: f"{{type: {COMPONENT_TYPE}, attributes: {{name: {name}, source: {{uri: /in}}, "
+        f"output: {{root: /out/{name}}}}}}}\n"
+        for name in "ab"
+    }
+    write(tmp_path / "all" / "defs.yaml", text.format(**both).encode())
+    found = load_folder(tmp_path)
+    assert found.problems == []
+    assert list(found.pipelines) == [name for name in "ab" if f"{{{name}}}" in text.replace("# {b}", "")]
+
+
+@pytest.mark.parametrize("text", ["---\n", "# nothing yet\n", "---\n---\n", "null\n"])
+def test_a_file_of_none_but_these_declares_nothing_and_is_told(tmp_path: Path, text: str) -> None:
+    write(tmp_path / "all" / "defs.yaml", text.encode())
+    [broken] = load_folder(tmp_path).broken
+    assert "type: None: for a pipeline write batch_assets." in broken.reason
+
+
 def test_of_several_with_one_name_none_is_loaded(tmp_path: Path) -> None:
     first = declare(tmp_path, files("/out/a"), "first")
     second = declare(tmp_path, files("/out/b", name="first"), "second")
