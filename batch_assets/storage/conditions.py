@@ -21,7 +21,7 @@ KEPT_SECONDS = 3600.0
 
 
 def require_conditions(storage: Storage) -> None:
-    """Raise ConfigurationError where the store ignores or does not know conditions, or refuses writes that meet them."""
+    """Raise ConfigurationError where the store ignores conditions, knows none, or refuses a write that meets one."""
     if is_local(storage.uri):
         return
     path = paths.probe(secrets.token_hex(8))

@@ -152,7 +152,7 @@ def is_missing_upload(error: Exception) -> bool:
 
 
 def _is_unmet_condition(error: Exception, answer: Answer) -> bool:
-    """Whether a condition was not met: the object exists, or has changed. 409, and Azure's 412, have other reasons too."""
+    """Whether a condition was not met: the object exists, or has changed. 409, and 412 at Azure, can mean more."""
     if type(error).__name__ == "AlreadyExistsError":
         return answer.status in (304, 412) or answer.code in ("BlobAlreadyExists", "409 Conflict")
     unrelated = answer.code in _NO_BUCKET or answer.code.startswith("Lease")
