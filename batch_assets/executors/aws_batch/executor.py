@@ -206,7 +206,8 @@ class AwsBatchExecutor(Named, HearsEvents):
                 self.service.terminate(other.id, f"the same as {job_id}")
 
     def own_jobs(self) -> list[ServiceJob]:
-        return [job for prefix in self.name_prefixes for job in self.service.named(prefix + "*")]
+        ids = [job.id for prefix in self.name_prefixes for job in self.service.named(prefix + "*")]
+        return self.service.describe(ids)  # many at once: whose they are, lists do not tell
 
     def look_up(self, job_id: str) -> ServiceJob | None:
         return next(iter(self.service.describe([job_id])), None)
