@@ -13,9 +13,9 @@ from batch_assets.control.loop import take_turn
 from batch_assets.executors.aws.staging import Named
 from batch_assets.executors.jobs import JobDescription
 from batch_assets.ledger.states import State
-from batch_assets_tests.command import published, some_records
+from batch_assets_tests.command import published, some_records, write_records
 from batch_assets_tests.rehearsed import DIMENSIONS, ROLE, TITAN, Rehearsal
-from batch_assets_tests.sites import PER_SHARD, Site, make_site
+from batch_assets_tests.sites import PER_SHARD, Site, assert_every_record_once, make_site
 from batch_assets_tests.transforming import INSTANCE, make_transform_site
 from batch_assets_tests.waiting import wait_until
 from batch_assets_tests.workers import assert_all_published, make_worker_site
@@ -59,6 +59,23 @@ def test_four_lives_at_bedrock(rehearse: Rehearse, tmp_path: Path) -> None:
         site.run()
         assert_embedded_at_once(site, width)
         assert len(rehearsal.jobs) == (life + 1) * SHARDS
+
+
+def test_four_lives_of_a_pool(rehearse: Rehearse, tmp_path: Path) -> None:
+    """Two shards share each life's one job: with a record rejected, neither has enough for one of its own."""
+    rehearsal = rehearse(calls={"lost_responses": 0.5}, quotas={"min_records": PER_SHARD})
+    site = make_site(rehearsal, tmp_path, SHARDS, executor={"remainder": "pool"}, max_failed_fraction=1.0)
+    records = some_records(SHARDS * PER_SHARD)
+    records[0]["text"] = records[PER_SHARD]["text"] = ""
+    write_records(tmp_path / "in.jsonl", records)
+    for life in range(LIVES):
+        site = next_life(site, life) if life else site
+        site.run()
+        assert {row.attempt for row in site.rows()} == {1}
+        assert len(rehearsal.jobs) == life + 1
+        assert set(site.states()) == {State.COLLECTED}
+        rows = site.publish(site.open())
+        assert_every_record_once(rows, [record for record in records if record["text"]])
 
 
 def test_four_lives_at_sagemaker(monkeypatch: pytest.MonkeyPatch, rehearse: Rehearse, tmp_path: Path) -> None:
