@@ -132,6 +132,26 @@ def test_jobs_named_as_before_ids_were_in_names_are_known(
     assert len(site.rehearsal.jobs) == SHARDS
 
 
+@pytest.mark.parametrize("make", MAKERS)
+def test_calls_without_an_answer_from_before_ids_were_in_names_are_resolved(
+    monkeypatch: pytest.MonkeyPatch, rehearse: Rehearse, tmp_path: Path, make: Make
+) -> None:
+    """An earlier release was ended between the call and its answer."""
+    monkeypatch.setattr(uploading, "ANSWER_SECONDS", 0.0)
+    rehearsal = rehearse(calls={"lost_responses": 1.0})
+    site = make(rehearsal, tmp_path, SHARDS)
+    with pytest.MonkeyPatch.context() as earlier:
+        earlier.setattr(Named, "name_prefixes", property(lambda self: [self._prefix(self.root_digits)]))
+        site.upload()
+    assert State.SUBMITTING in site.states()
+    rehearsal.change(calls={"lost_responses": 0.0})
+    site = site.opened_again()
+    site.clock.ahead += 60
+    site.run()
+    assert_embedded_at_once(site)
+    assert len(rehearsal.jobs) == SHARDS
+
+
 def queued_jobs(site: Site) -> list[JobDescription]:
     """What a site's jobs are, that wait."""
     jobs = [site.ledger.job("texts", row.key, row.job) for row in site.rows()]
