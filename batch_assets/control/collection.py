@@ -71,8 +71,9 @@ def collect_shards(
     given back; so they are where the generator is closed, or the caller interrupted.
     """
     fingerprint = pipeline.fingerprint
+    pipeline.ledger.check_place(pipeline.name, pipeline.place)
     if recompute:
-        recompute_shards(pipeline.ledger, pipeline.name, keys, done_by)
+        recompute_shards(pipeline.ledger, pipeline.name, keys, done_by, pipeline.place)
     planned = pipeline.plan_shards(keys)
     rows = pipeline.ledger.shards(pipeline.name, keys=keys)
     computes = any(row.state is not State.COLLECTED for row in rows)
@@ -220,7 +221,7 @@ def _bring_on(
         return ShardResult(key, Result.EXHAUSTED, message=str(error))
     except _StopRequested:
         ledger.release(claim)
-        ledger.move(pipeline.name, [key], {State.READY}, State.STOPPED)
+        ledger.move(pipeline.name, [key], {State.READY}, State.STOPPED, place=pipeline.place)
         return unclaimed_shard(ledger.shard(pipeline.name, key), key)
     except ClaimLost:
         # To whom? Perhaps to ourselves: a write whose answer was lost is found done when it is tried again.
@@ -252,7 +253,7 @@ def _committed(
         if found is None or found[0].fingerprint != fingerprint:
             if before is not None and before.state is State.COLLECTED:
                 # Its marker was deleted, or written over by another deployment.
-                pipeline.ledger.recompute(pipeline.name, [shard.key])
+                pipeline.ledger.recompute(pipeline.name, [shard.key], place=pipeline.place)
             return None
         if not adopt_marker(pipeline, shard.key):
             return None
@@ -260,7 +261,7 @@ def _committed(
         account_shard(pipeline.storage, shard.records, found[0])
     except (AccountingError, FileNotFoundError) as error:
         logger.warning("shard %s: what is committed is damaged (%s); it is embedded again", shard.key, error)
-        pipeline.ledger.recompute(pipeline.name, [shard.key])
+        pipeline.ledger.recompute(pipeline.name, [shard.key], place=pipeline.place)
         return None
     return found[0]
 

@@ -50,6 +50,8 @@ class Pipeline:
     def fingerprint(self) -> str:
         """The executor's fingerprint; the ledger is told, and shards of another one become stale."""
         fingerprint = self.executor.fingerprint()
+        # Loading a model takes its time: what is stale here is not so under a root that the name has moved to.
+        self.ledger.check_place(self.name, self.place)
         note_fingerprint(self.ledger, self.name, fingerprint)
         return fingerprint
 
@@ -218,7 +220,7 @@ def _catch_up(pipeline: Pipeline, attached: bool) -> None:
         adoptions = [_adoption_of(marker) for marker in found if marker is not None]
         pipeline.ledger.adopt_all(pipeline.name, adoptions, pipeline.place)
         gone = {row.key for row in collected} - {adoption.key for adoption in adoptions}
-        pipeline.ledger.recompute(pipeline.name, sorted(gone))
+        pipeline.ledger.recompute(pipeline.name, sorted(gone), place=pipeline.place)
     row = pipeline.ledger.pipeline(pipeline.name)
     if not pipeline.executor.in_place and row is not None and not row.recovered:
         from batch_assets.control.recovery import recover_jobs

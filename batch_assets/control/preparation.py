@@ -78,7 +78,7 @@ def prepare_shards(pipeline: Pipeline, keys: Sequence[str]) -> Iterator[Prepared
                 crash_point("input-manifest-written")
         except SourceError as error:
             pipeline.ledger.move(
-                pipeline.name, [key], {State.PLANNED}, State.PREPARED, error=str(error), rejected=0
+                pipeline.name, [key], {State.PLANNED}, State.PREPARED, place=pipeline.place, error=str(error), rejected=0
             )
             yield PreparedShard(key, shard.records, 0, 0, shard.bytes, None, uri, error=str(error))
             continue
@@ -87,6 +87,7 @@ def prepare_shards(pipeline: Pipeline, keys: Sequence[str]) -> Iterator[Prepared
             [key],
             {State.PLANNED},
             State.PREPARED,
+            place=pipeline.place,
             rejected=manifest.rejected,
             tokens=manifest.estimated_tokens,
         )
@@ -153,10 +154,11 @@ def queue_shards(
     """
     ledger, name = pipeline.ledger, pipeline.name
     _ = pipeline.fingerprint  # a model that cannot be had is refused before anything is queued
+    ledger.check_place(name, pipeline.place)
     if recompute:
-        recompute_shards(ledger, name, keys, done_by)
+        recompute_shards(ledger, name, keys, done_by, pipeline.place)
     if pipeline.executor.in_place:
-        ledger.move(name, keys, {State.PREPARED}, State.READY)
+        ledger.move(name, keys, {State.PREPARED}, State.READY, place=pipeline.place)
     else:
         # Whoever asks has mended what the service refused before, or will be told again. What jobs of the same
         # backfill have shown to be wrong is not mended by its next run: `batch-assets run` or `retry` says that it is.

@@ -155,7 +155,8 @@ def _adopt(
             if key in rows and key in descriptions and descriptions[key].fence == fence]  # fmt: skip
     for description in jobs:
         if rows[description.shard].state is State.COLLECTED:
-            ledger.recompute(pipeline.name, [description.shard], keep=description.keep_fence is not None)
+            keep = description.keep_fence is not None
+            ledger.recompute(pipeline.name, [description.shard], keep=keep, place=pipeline.place)
     token, _ = executor.submission_name([description.key for description in jobs])
     carried = [
         JobRow(

@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 
 from batch_assets.errors import ConfigurationError
 from batch_assets.ledger.ledger import Ledger
+from batch_assets.ledger.rows import Place
 from batch_assets.ledger.states import State
 from batch_assets.settings.pipeline import PipelineSettings
 
@@ -34,10 +35,13 @@ def retry_shards(
     return sorted(set(ready + ledger.recompute(name, again, keep=keep)))
 
 
-def recompute_shards(ledger: Ledger, name: str, keys: Sequence[str], done_by: Collection[str]) -> None:
+def recompute_shards(
+    ledger: Ledger, name: str, keys: Sequence[str], done_by: Collection[str], place: Place | None
+) -> None:
     """Have committed shards computed again, but those that a run of `done_by` has computed.
 
-    `done_by` are the runs of one order, so that its second try goes on where the first ended.
+    `done_by` are the runs of one order, so that its second try goes on where the first ended. None is where
+    the pipeline is not at `place` any more.
     """
     committed = ledger.shards(name, keys=keys, states=[State.COLLECTED])
-    ledger.recompute(name, [row.key for row in committed if row.run_id not in done_by])
+    ledger.recompute(name, [row.key for row in committed if row.run_id not in done_by], place=place)

@@ -13,7 +13,7 @@ from batch_assets.errors import ClaimLost
 from batch_assets.ledger.changing import change_shards
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.leases import LEASE_SECONDS, is_void
-from batch_assets.ledger.places import demand_place, is_at
+from batch_assets.ledger.places import demand_place, still_at
 from batch_assets.ledger.rows import Claim, Place
 from batch_assets.ledger.schema import FENCES_PER_EPOCH, jobs, pipelines, shards, submissions
 from batch_assets.ledger.states import ENDED, ENDED_SUBMISSION, State
@@ -188,13 +188,12 @@ class Claims(Store):
 
 def held_by(claim: Claim) -> sa.ColumnElement[bool]:
     """Whether the shard is the claim's; without its pipeline, which `change_shards` adds."""
-    held = sa.and_(
-        shards.c.key == claim.shard, shards.c.fence == claim.fence, shards.c.holder == claim.holder.encode()
+    return sa.and_(
+        shards.c.key == claim.shard,
+        shards.c.fence == claim.fence,
+        shards.c.holder == claim.holder.encode(),
+        still_at(claim.pipeline, claim.place),
     )
-    if claim.place is None:
-        return held
-    here = sa.select(pipelines.c.name).where(pipelines.c.name == claim.pipeline, is_at(claim.place))
-    return sa.and_(held, here.exists())
 
 
 def _held(claim: Claim) -> sa.Select[tuple[str]]:

@@ -17,7 +17,7 @@ from batch_assets.ledger.changing import (
 )
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.leases import is_void
-from batch_assets.ledger.places import demand_place
+from batch_assets.ledger.places import demand_place, still_at
 from batch_assets.ledger.rows import Adoption, Place
 from batch_assets.ledger.schema import jobs, pipelines, shards, submissions
 from batch_assets.ledger.states import AT_SERVICE, ENDED, MOVES, State
@@ -46,11 +46,19 @@ class Moves(Store):
     """The part of the Ledger that moves shards without a claim."""
 
     def move(
-        self, pipeline: str, keys: Sequence[str], frm: Collection[State], to: State, **values: Any
+        self,
+        pipeline: str,
+        keys: Sequence[str],
+        frm: Collection[State],
+        to: State,
+        *,
+        place: Place | None = None,
+        **values: Any,
     ) -> list[str]:
         """Move those of `keys` that stand in one of `frm`; the keys moved.
 
-        A shard that somebody holds, a service included, or that is superseded, stays where it is.
+        A shard that somebody holds, a service included, or that is superseded, stays where it is,
+        and so does every one where the pipeline is not at `place` any more.
         `values`: rejected, tokens, error, run_id. ValueError for a move that `MOVES` does not have
         or that needs a claim or a job, before anything moves.
         """
@@ -63,7 +71,8 @@ class Moves(Store):
             raise ValueError(f"a move does not set {', '.join(sorted(unknown))}")
         moved: list[str] = []
         for start in range(0, len(keys), BATCH):
-            condition = sa.and_(shards.c.key.in_(keys[start : start + BATCH]), shards.c.state.in_(frm), _FREE)
+            some = shards.c.key.in_(keys[start : start + BATCH])
+            condition = sa.and_(some, shards.c.state.in_(frm), _FREE, still_at(pipeline, place))
             moved += self._change_batch(pipeline, condition, {"state": to, **values})
         return moved
 
@@ -82,15 +91,18 @@ class Moves(Store):
         start = self._start(pipeline)
         return sorted(moved + self._again(pipeline, keys, State.EXHAUSTED, {**values, "state": start}))
 
-    def recompute(self, pipeline: str, keys: Sequence[str], *, keep: bool = False) -> list[str]:
+    def recompute(
+        self, pipeline: str, keys: Sequence[str], *, keep: bool = False, place: Place | None = None
+    ) -> list[str]:
         """Collected shards start anew: the commit markers they have now count no longer.
 
+        None does where the pipeline is not at `place` any more: those there are not the ones that were looked at.
         With `keep` their rows do: `keep_fence` is then the fence of the commit that has them.
         """
         values = {**_AFRESH, "state": self._start(pipeline), "outdated_fence": shards.c.fence}
         if keep:
             values["keep_fence"] = sa.func.coalesce(shards.c.commit_fence, shards.c.fence)
-        return self._again(pipeline, keys, State.COLLECTED, values)
+        return self._again(pipeline, keys, State.COLLECTED, values, still_at(pipeline, place))
 
     def plan_again(self, pipeline: str, keys: Sequence[str], states: Collection[State]) -> list[str]:
         """Shards whose input is another one by now begin as if nothing had been done; the keys moved.

@@ -25,6 +25,13 @@ def demand_place(connection: sa.Connection, pipeline: str, place: Place | None) 
         )
 
 
+def still_at(pipeline: str, place: Place | None) -> sa.ColumnElement[bool]:
+    """For the condition of a change: whether the pipeline is at `place`, if one is named."""
+    if place is None:
+        return sa.true()
+    return sa.select(pipelines.c.name).where(pipelines.c.name == pipeline, is_at(place)).exists()
+
+
 def is_at(place: Place) -> sa.ColumnElement[bool]:
     """Whether a row of the pipelines is at `place`."""
     return sa.and_(

@@ -1,19 +1,24 @@
 """One pipeline name, one ledger, and a root that moves while others are at work on the one before."""
 
 import importlib
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from batch_assets.control import collection
 from batch_assets.control.collection import collect_shards
 from batch_assets.control.pipeline import Pipeline, open_pipeline
 from batch_assets.control.planning import plan_source
+from batch_assets.control.preparation import queue_shards
 from batch_assets.control.stopping import Stopped
 from batch_assets.errors import ClaimLost, ConfigurationError
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import Place, SubmissionClaim, SubmissionRules
 from batch_assets.ledger.states import State, SubmissionState
+from batch_assets.sharding.plan import Shard
 from batch_assets_tests.control.builders import make_settings, open_ledger, run, write_input
 from batch_assets_tests.fakes import FakeHost
 from batch_assets_tests.ledger.helpers import KEYS, ME, SCOPE, make_ready, named, queue
@@ -43,6 +48,47 @@ def test_who_was_at_work_on_the_root_before_touches_nothing_of_the_next(tmp_path
     assert (row.state, row.holder) == (State.READY, None)
     [again] = collect_shards(opened(tmp_path, ledger, "next"), [KEY])
     assert again.marker is not None
+
+
+def collect_again(early: Pipeline) -> None:
+    list(collect_shards(early, [KEY], recompute=True))
+
+
+def queue_again(early: Pipeline) -> None:
+    queue_shards(early, [KEY], recompute=True)
+
+
+def look_for_the_commit(early: Pipeline) -> None:
+    """The folder of the root before is deleted meanwhile: its commit is not to be found there."""
+    shutil.rmtree(early.settings.output.root)
+    shard = Shard(KEY, ())
+    assert collection._committed(early, shard, "another", early.ledger.shard("texts", KEY)) is None
+    raise ClaimLost(f"pipeline texts is on output root {early.place}")
+
+
+def look_at_the_model(early: Pipeline) -> None:
+    """Another model than that of the next root, which is there by the time it is loaded."""
+    early.executor.fingerprint = lambda: "another"  # type: ignore[method-assign]
+    list(collect_shards(early, [KEY]))
+
+
+@pytest.mark.parametrize(
+    "act", [collect_again, queue_again, look_for_the_commit, look_at_the_model], ids=lambda act: act.__name__
+)
+def test_what_is_committed_under_the_next_root_stays_so(
+    tmp_path: Path, act: Callable[[Pipeline], None]
+) -> None:
+    write_input(tmp_path, 2)
+    ledger = open_ledger(tmp_path)
+    run(make_settings(tmp_path), ledger, FakeHost())
+    early = opened(tmp_path, ledger, "out")
+    run(make_settings(tmp_path, output={"root": f"{tmp_path}/next"}), ledger, FakeHost())
+    before = ledger.shard("texts", KEY)
+    with pytest.raises(ClaimLost, match="is on output root"):
+        act(early)
+    assert ledger.shard("texts", KEY) == before
+    assert before is not None
+    assert (before.state, before.outdated_fence) == (State.COLLECTED, -1)
 
 
 def test_a_claim_under_one_root_is_void_under_another(tmp_path: Path) -> None:
