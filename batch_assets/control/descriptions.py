@@ -4,6 +4,7 @@ What stands in it is `executors/jobs.py`'s business.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 from batch_assets import paths
 from batch_assets.control.pipeline import Pipeline
@@ -30,8 +31,8 @@ def try_description(pipeline: Pipeline, shard: str, fence: int) -> JobDescriptio
 
 
 def describe(pipeline: Pipeline, job: JobRow) -> JobDescription:
-    """What a job asks for. Raises FileNotFoundError where its description is gone, or cannot be read."""
-    found = try_description(pipeline, job.shard, job.fence)
+    """What a job asks for. Raises FileNotFoundError where its description is gone, damaged, or another job's."""
+    found = _of_job(pipeline, job)
     if found is None:
         raise FileNotFoundError(f"{pipeline.storage.uri}/{paths.job_description(job.shard, job.fence)}")
     return found
@@ -39,8 +40,10 @@ def describe(pipeline: Pipeline, job: JobRow) -> JobDescription:
 
 def describe_all(pipeline: Pipeline, jobs: Sequence[JobRow]) -> list[JobDescription | None]:
     """The same of many jobs, in their order; None for those of which it is not known."""
+    return list(map_in_order(partial(_of_job, pipeline), jobs, threads_for(pipeline.storage)))
 
-    def read(job: JobRow) -> JobDescription | None:
-        return try_description(pipeline, job.shard, job.fence)
 
-    return list(map_in_order(read, jobs, threads_for(pipeline.storage)))
+def _of_job(pipeline: Pipeline, job: JobRow) -> JobDescription | None:
+    found = try_description(pipeline, job.shard, job.fence)
+    # One of another root, or of a root made anew, may have the same name: its requests are not the job's.
+    return found if found is not None and found.digest == job.digest else None

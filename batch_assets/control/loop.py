@@ -14,7 +14,7 @@ from batch_assets.control.pipeline import Pipeline, deferred
 from batch_assets.control.pooling import release_pool
 from batch_assets.control.reconciler import ACTIVE, Snapshots, is_due, reconcile
 from batch_assets.control.submission import submit_queued
-from batch_assets.errors import BatchAssetsError, SubmissionRefused
+from batch_assets.errors import BatchAssetsError, ClaimLost, SubmissionRefused
 from batch_assets.executors.deferred import SlotsFull, Unanswered
 from batch_assets.ledger.rows import SubmissionRow, Waiting
 from batch_assets.ledger.states import State
@@ -44,7 +44,8 @@ def take_turn(pipelines: Sequence[Pipeline], *, submit: bool = True, gather: boo
     """One turn for these pipelines, which share one ledger; those with an executor in place have none.
 
     A service that does not answer costs its own pipelines this turn, nobody else. `submit=False`
-    starts nothing; unless `gather`, nothing waits for others that may share its submission.
+    starts nothing; unless `gather`, nothing waits for others that may share its submission. Raises
+    ClaimLost where one of them is not at its place any more.
     """
     turn = Turn()
     by_scope: dict[str, list[Pipeline]] = defaultdict(list)
@@ -64,6 +65,8 @@ def take_turn(pipelines: Sequence[Pipeline], *, submit: bool = True, gather: boo
             turn.silent |= {
                 pipeline.name: f"{scope}: the service does not answer ({error})" for pipeline in sharing
             }
+        except ClaimLost:
+            raise  # a pipeline's name is on another root by now: whoever took it for this one begins again
         except BatchAssetsError as error:
             turn.problems.append(f"{scope}: {error}")
             for pipeline in sharing:
@@ -87,6 +90,8 @@ def _take_turn(
     gather: bool,
 ) -> None:
     first, ledger = sharing[0], sharing[0].ledger
+    for pipeline in sharing:
+        ledger.check_place(pipeline.name, pipeline.place)
     if not any(map(_is_waiting, sharing)) and not ledger.submissions(scope=scope, states=ACTIVE, limit=1):
         return  # nobody is asked for what nobody waits for
     others, heard = False, first.queue_url is not None

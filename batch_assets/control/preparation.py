@@ -78,7 +78,13 @@ def prepare_shards(pipeline: Pipeline, keys: Sequence[str]) -> Iterator[Prepared
                 crash_point("input-manifest-written")
         except SourceError as error:
             pipeline.ledger.move(
-                pipeline.name, [key], {State.PLANNED}, State.PREPARED, place=pipeline.place, error=str(error), rejected=0
+                pipeline.name,
+                [key],
+                {State.PLANNED},
+                State.PREPARED,
+                place=pipeline.place,
+                error=str(error),
+                rejected=0,
             )
             yield PreparedShard(key, shard.records, 0, 0, shard.bytes, None, uri, error=str(error))
             continue

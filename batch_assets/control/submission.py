@@ -212,10 +212,13 @@ def _rules(pipeline: Pipeline, gather: bool) -> SubmissionRules:
     if deferred(pipeline).commits:
         workers = with_workers(pipeline)
         seconds = min(GATHER_SECONDS, pipeline.poll_seconds) if gather else 0.0
-        return SubmissionRules(together=workers.array_jobs, alive=workers.alive, gather_seconds=seconds)
+        return SubmissionRules(
+            together=workers.array_jobs, alive=workers.alive, gather_seconds=seconds, place=pipeline.place
+        )
     return SubmissionRules(
         priority=getattr(settings, "priority", 0),
         budget_usd=getattr(settings, "budget_usd", None),
         min_records=limits.min_records,
         max_records=limits.records,
+        place=pipeline.place,
     )

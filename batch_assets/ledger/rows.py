@@ -213,6 +213,8 @@ class SubmissionRules:
     Where a submission takes many jobs (`together` above 1), it takes all that are queued, as long
     as no more than `alive` of the pipeline's are; and it waits for more to come until the queue
     has been quiet for `gather_seconds`, or the oldest has waited ten times as long.
+
+    `place` is the output root where the jobs' requests are: none is taken once the pipeline has left it.
     """
 
     priority: int = 0
@@ -222,6 +224,7 @@ class SubmissionRules:
     together: int = 1
     alive: int | None = None
     gather_seconds: float = 0.0
+    place: Place | None = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from batch_assets.ledger.changing import change_shards
 from batch_assets.ledger.choosing import choose_jobs, read_jobs
 from batch_assets.ledger.money import add_money, rounded_usd, set_blocked
+from batch_assets.ledger.places import demand_place
 from batch_assets.ledger.rows import JobRow, SubmissionClaim, SubmissionRules, Waiting
 from batch_assets.ledger.schema import jobs, shards, submissions
 from batch_assets.ledger.scopes import pause_until, read_scope, write_scope
@@ -44,9 +45,12 @@ class Submissions(Store):
 
         `make` gives the token and the name of a submission of these jobs, and does nothing else.
         An attempt is counted, and the jobs' bounds are reserved. LookupError where the scope's
-        slots are not known yet; ValueError for a token that another submission has.
+        slots are not known yet; ValueError for a token that another submission has; ClaimLost
+        where one of the pipelines is not at its place any more.
         """
         with self._database.write() as connection:
+            for pipeline, rule in rules.items():
+                demand_place(connection, pipeline, rule.place)
             now = self._clock()
             shared = read_scope(connection, scope)
             if shared.slots is None:

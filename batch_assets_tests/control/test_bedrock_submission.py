@@ -1,6 +1,7 @@
 """Slots, quotas and calls whose answer is lost: jobs start as soon as they may, each once."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,13 @@ import pytest
 import sqlalchemy as sa
 
 from batch_assets.control import submission as submitting
-from batch_assets.control.loop import take_turn
+from batch_assets.control import uploading
+from batch_assets.control.loop import Turn, take_turn
 from batch_assets.control.reconciler import ACTIVE, resolve
-from batch_assets.errors import StorageError
+from batch_assets.errors import ClaimLost, StorageError
 from batch_assets.executors.bedrock.service import BedrockService
 from batch_assets.executors.deferred import Unanswered
-from batch_assets.executors.jobs import JobKey
+from batch_assets.executors.jobs import JobKey, read_description, write_description
 from batch_assets.ledger.states import SubmissionState
 from batch_assets_tests.rehearsed import ROLE, TITAN, Rehearsal
 from batch_assets_tests.sites import Site, assert_whole, make_site
@@ -29,6 +31,41 @@ def create_in_vain(*_: Any, **__: Any) -> str:
 
 def attempts(site: Site) -> set[int]:
     return {row.attempt for row in site.rows()}
+
+
+def test_the_jobs_of_the_next_root_are_not_submitted_with_the_requests_of_the_one_before(
+    rehearse: Rehearse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever was at work before goes on with the pipeline as it was opened, on rows that are the next root's."""
+    rehearsal = rehearse(timing={"running": (60, 60)})
+    site = make_site(rehearsal, tmp_path, SHARDS)
+    monkeypatch.setattr(uploading, "take_turn", lambda *_, **__: Turn())  # queued, and nothing started
+    early = site.upload()
+    output = site.settings.output.model_copy(update={"root": f"{tmp_path}/next"})
+    moved = replace(site, settings=site.settings.model_copy(update={"output": output}))
+    moved.ledger = site.ledger
+    pipeline = moved.upload()
+    with pytest.raises(ClaimLost, match=r"is on output root .*/next since this run was started on .*/out"):
+        take_turn([early])
+    assert not rehearsal.jobs
+    assert set(moved.states()) == {"queued"}
+    assert take_turn([pipeline]).started > 0
+
+
+def test_a_description_of_another_job_is_not_submitted(
+    rehearse: Rehearse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a root was made anew under the eyes of a run: the same shard, the same fence, other requests."""
+    monkeypatch.setattr(uploading, "take_turn", lambda *_, **__: Turn())
+    site = make_site(rehearse(), tmp_path, 1)
+    pipeline = site.upload()
+    [row] = site.rows()
+    found = read_description(pipeline.storage, row.key, row.job)
+    assert found is not None
+    write_description(pipeline.storage, replace(found, digest="0" * 16))
+    take_turn([pipeline])
+    assert site.states() == ["prepared"]
+    assert not site.rehearsal.jobs
 
 
 def test_the_quota_of_the_account_is_kept_without_a_refusal(rehearse: Rehearse, tmp_path: Path) -> None:

@@ -91,6 +91,20 @@ def test_what_is_committed_under_the_next_root_stays_so(
     assert (before.state, before.outdated_fence) == (State.COLLECTED, -1)
 
 
+def test_no_submission_is_claimed_for_the_root_before(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    for root in ("/a", "/b"):
+        ledger.attach("texts", root, 1, deployment=root)
+    ledger.add_shards("texts", 1, [(key, ordinal, 100, 5_000) for ordinal, key in enumerate(KEYS)])
+    make_ready(ledger)
+    queue(ledger, [KEY])
+    ledger.set_scope(SCOPE, slots=1)
+    with pytest.raises(ClaimLost, match="is on output root /b since this run was started on /a"):
+        ledger.claim_submission(SCOPE, {"texts": SubmissionRules(place=Place("/a", "/a"))}, named)
+    claim = ledger.claim_submission(SCOPE, {"texts": SubmissionRules(place=Place("/b", "/b"))}, named)
+    assert isinstance(claim, SubmissionClaim)
+
+
 def test_a_claim_under_one_root_is_void_under_another(tmp_path: Path) -> None:
     """Both roots are at their first epoch, so keys, fences and even the holder are the same."""
     ledger = open_ledger(tmp_path)

@@ -81,7 +81,9 @@ def test_one_that_is_damaged_beside_the_records_costs_these(tmp_path: Path) -> N
     assert read_status(settings, ledger).unreadable is None
 
 
-@pytest.mark.parametrize("note", [b"", b"\xff", b"{", b"{}", b"null", b"[1]", b'[{"path": 1}]', b'[{"path": "a"}]'])
+@pytest.mark.parametrize(
+    "note", [b"", b"\xff", b"{", b"{}", b"null", b"[1]", b'[{"path": 1}]', b'[{"path": "a"}]']
+)
 def test_a_damaged_note_is_told_and_written_anew_by_the_next_plan(tmp_path: Path, note: bytes) -> None:
     folder = tmp_path / "in"
     (folder / "a.jsonl.gz").write_bytes(write_gzip(folder / "a.jsonl.gz", "a")[:-20])
