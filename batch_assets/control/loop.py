@@ -90,8 +90,7 @@ def _take_turn(
     gather: bool,
 ) -> None:
     first, ledger = sharing[0], sharing[0].ledger
-    for pipeline in sharing:
-        ledger.check_place(pipeline.name, pipeline.place)
+    _check_places(sharing)
     if not any(map(_is_waiting, sharing)) and not ledger.submissions(scope=scope, states=ACTIVE, limit=1):
         return  # nobody is asked for what nobody waits for
     others, heard = False, first.queue_url is not None
@@ -129,6 +128,11 @@ def _take_turn(
         release_pool(pipeline)
         if refused := ledger.money(pipeline.name).refused:
             turn.refused.setdefault(pipeline.name, refused)
+
+
+def _check_places(pipelines: Sequence[Pipeline]) -> None:
+    for pipeline in pipelines:
+        pipeline.ledger.check_place(pipeline.name, pipeline.place)
 
 
 def _settle_abandoned(pipeline: Pipeline) -> None:
