@@ -44,6 +44,16 @@ def in_a_tick() -> Iterator[None]:
         _ticking.reset(token)
 
 
+def ticking() -> bool:
+    """Whether this is a tick."""
+    return _ticking.get()
+
+
+def seconds_now(seconds: float) -> float:
+    """How long to wait where it is `seconds` at most, and TICK_SECONDS in a tick."""
+    return min(seconds, TICK_SECONDS) if ticking() else seconds
+
+
 def context_until(end: threading.Event) -> contextvars.Context:
     """A copy of this context for another thread: whoever waits there stops waiting once `end` is set.
 
@@ -82,7 +92,7 @@ class Patience:
     ) -> None:
         self._say = say
         self._pause = pause
-        self._seconds = min(seconds, TICK_SECONDS) if _ticking.get() else seconds
+        self._seconds = seconds_now(seconds)
         self.renew()
 
     @property

@@ -1,4 +1,7 @@
-"""Taking leases by name, and keeping this process's leases alive. What a lease means is the ledger's business."""
+"""Taking leases by name, keeping this process's leases alive, giving claims back.
+
+What a lease means is the ledger's business.
+"""
 
 import contextlib
 import threading
@@ -6,8 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 
 from batch_assets.ledger.holder import Holder
-from batch_assets.ledger.leases import HEARTBEAT_SECONDS
 from batch_assets.ledger.ledger import Ledger
+from batch_assets.ledger.outage import HEARTBEAT_SECONDS
+from batch_assets.ledger.rows import Claim
 from batch_assets.plain_text import plain_logger
 
 WAIT_SECONDS = 1.0
@@ -54,5 +58,15 @@ def exclusive(
         time.sleep(WAIT_SECONDS)
     try:
         yield
-    finally:
-        ledger.release_lease(name, holder)
+    except BaseException:
+        # What ended the block is told, not that the ledger is away as well.
+        with contextlib.suppress(Exception):
+            ledger.release_lease(name, holder)
+        raise
+    ledger.release_lease(name, holder)
+
+
+def give_back(ledger: Ledger, claim: Claim) -> None:
+    """Release a claim as far as the ledger can be reached: what ended its work is told, not this."""
+    with contextlib.suppress(Exception):
+        ledger.release(claim)

@@ -4,12 +4,12 @@ First attempts of prepared shards, and what is left of collected ones (`job_coll
 come this way. Starting them is the control loop's.
 """
 
-import contextlib
 import time
 from collections.abc import Sequence
 
 from batch_assets.control.chaining import is_chained
 from batch_assets.control.keeping import load_commit
+from batch_assets.control.leases import give_back
 from batch_assets.control.loop import take_turn
 from batch_assets.control.pipeline import Pipeline, deferred
 from batch_assets.crash_points import crash_point
@@ -118,15 +118,14 @@ def _upload(pipeline: Pipeline, shard: Shard) -> bool:
         ledger.fail(claim, str(error), max_attempts=0)
         return False
     except (ModelError, ConfigurationError, StorageError, LedgerError):
-        ledger.release(claim)
+        give_back(ledger, claim)
         raise
     except Exception as error:
         logger.exception("shard %s failed", shard.key)
         ledger.fail(claim, f"{type(error).__name__}: {error}", pipeline.settings.executor.max_attempts)
         return False
     except BaseException:  # Ctrl-C, termination: somebody may go on at once
-        with contextlib.suppress(Exception):
-            ledger.release(claim)
+        give_back(ledger, claim)
         raise
 
 

@@ -51,7 +51,7 @@ class Claims(Store):
             demand_place(connection, pipeline, place)
             now = self._clock()
             row = _row(connection, pipeline, key)
-            before = _claimable(connection, row, now) if row is not None else None
+            before = _claimable(connection, row, self._judged_at(now)) if row is not None else None
             if row is None or before is None:
                 return None
             computes = before is State.READY
@@ -86,7 +86,7 @@ class Claims(Store):
             demand_place(connection, pipeline, place)
             now = self._clock()
             row = _row(connection, pipeline, key)
-            if row is None or row.state != State.PREPARED or not _is_free(row, now):
+            if row is None or row.state != State.PREPARED or not _is_free(row, self._judged_at(now)):
                 return None
             fence = _next_fence(connection, row)
             claim = Claim(pipeline, key, fence, row.attempt + 1, holder, State.PREPARED, place)

@@ -20,13 +20,13 @@ from sqlalchemy.exc import DBAPIError
 from batch_assets.errors import ConfigurationError, LedgerError
 from batch_assets.ledger import patience
 from batch_assets.ledger.engines import make_engine
+from batch_assets.ledger.outage import outage_of, steady
 from batch_assets.ledger.shielding import shielded
 from batch_assets.ledger.urls import parse_url, shown
 from batch_assets.plain_text import plain_logger
+from batch_assets.retry_policy import seconds_now, ticking
 
 _ADVISORY_LOCK = 0x62617463685F6173  # "batch_as": one number for all ledgers of a database
-# Counts on while the machine sleeps, where the system has such a clock; setting the date moves neither.
-_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _SERVER_TIME = "SELECT extract(epoch FROM clock_timestamp())::float8"
 _RECEIPT_SECONDS = 7 * 86_400
 _MEND = "mend that, then go on with the same command"
@@ -69,7 +69,7 @@ class Database:
         self._pid = os.getpid()
         self._keeps_receipts = False
         self._names = threading.local()
-        self._waits = False
+        self.outage = outage_of(self.url_shown)
         self._ahead: float | None = None
 
     @contextmanager
@@ -99,7 +99,7 @@ class Database:
             with self.read() as connection:
                 self._set_clock(connection, _SERVER_TIME)
         assert self._ahead is not None
-        return time.clock_gettime(_STEADY) + self._ahead
+        return steady() + self._ahead
 
     def keep_receipts(self) -> None:
         """From now on each transaction leaves a receipt: the database has the table for them."""
@@ -123,11 +123,14 @@ class Database:
                     if not (patience.passes(error) and self._has_kept(receipt, came)):
                         raise
         except DBAPIError as error:
-            kind = TransactionLost if patience.passes(error) else LedgerError
-            raise kind(self._sentence(error, _MEND)) from error.orig
+            if not patience.passes(error):
+                raise LedgerError(self._sentence(error, _MEND)) from error.orig
+            self.outage.note_away()
+            raise TransactionLost(self._sentence(error, _MEND)) from error.orig
 
     def _begin(self, engine: sa.Engine, came: list[int]) -> tuple[sa.Connection, str | None]:
         """Begin, however long the database is away or other processes take their turns."""
+        asked = steady()
         try:
             found = patience.tries(
                 self._limit, self._may_pass, before_sleep=self._say, sleep=_sleep_until(came)
@@ -135,15 +138,21 @@ class Database:
         except DBAPIError as error:
             if self.url_shown not in _ANSWERED:
                 raise self._unusable(error) from error.orig
-            _ANSWERED[self.url_shown] = False
-            step = "start it again, or end who holds it up, then go on with the same command"
-            waited = f", for {patience.PATIENCE_SECONDS:.0f} seconds"
             if not patience.passes(error):
                 raise LedgerError(self._sentence(error, _MEND)) from error.orig
+            self.outage.note_away()
+            waited = f", for {steady() - asked:,.0f} seconds" if self._limit() else ""
+            if not ticking():  # who gives up so soon has not waited in vain
+                _ANSWERED[self.url_shown] = False
+            step = "start it again, or end who holds it up, then go on with the same command"
             raise LedgerAway(self._sentence(error, step, waited)) from error.orig
-        if self._waits:
+        except BaseException:  # Ctrl-C, termination
+            # Whoever is to end gives back what it has, and does not wait for that.
+            if self.url_shown in _ANSWERED:
+                _ANSWERED[self.url_shown] = False
+            raise
+        if self.outage.note_answer(asked):
             logger.warning("ledger %s: answers again", self.url_shown)
-        self._waits = False
         _ANSWERED[self.url_shown] = True
         return found
 
@@ -198,13 +207,13 @@ class Database:
 
     def _set_clock(self, connection: sa.Connection, statements: str) -> None:
         """Carry out statements of which the last asks for the time."""
-        self._ahead = connection.exec_driver_sql(statements).scalar_one() - time.clock_gettime(_STEADY)
+        self._ahead = connection.exec_driver_sql(statements).scalar_one() - steady()
 
     def _limit(self) -> float:
         """How many seconds to wait now. Who has waited in vain asks once each time, until it is back."""
         if self.url_shown not in _ANSWERED:
-            return patience.OPENING_SECONDS
-        return patience.PATIENCE_SECONDS if _ANSWERED[self.url_shown] else 0.0
+            return seconds_now(patience.OPENING_SECONDS)
+        return seconds_now(patience.PATIENCE_SECONDS) if _ANSWERED[self.url_shown] else 0.0
 
     def _may_pass(self, error: BaseException) -> bool:
         if not patience.passes(error):
@@ -214,8 +223,7 @@ class Database:
 
     def _say(self, state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome is not None else None
-        if not self._waits and error is not None:
-            self._waits = True
+        if error is not None and self.outage.note_away():
             logger.warning(
                 "ledger %s: %s; waiting for it, at most %.0f seconds",
                 self.url_shown, self._reason(error), self._limit(),

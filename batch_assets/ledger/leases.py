@@ -3,6 +3,7 @@
 A lease is void when its holder is seen to be dead on this host, else when it has expired. The
 leases of shards, which carry their state along, are in `claims.py`. The clock is the database's
 where it has one; a SQLite file on a network is as good as the clocks of the machines that share it.
+What follows of an outage, in which nobody can renew anything, is in `outage.py`.
 """
 
 import socket
@@ -13,7 +14,6 @@ from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.schema import leases, runs, shards
 from batch_assets.ledger.store import Store, repeatable
 
-HEARTBEAT_SECONDS = 10.0
 LEASE_SECONDS = 60.0
 RUN_SECONDS = 3_600.0
 """After so long without a heartbeat a run is dead that this host cannot see: longer than a step of others."""
@@ -73,7 +73,7 @@ class Leases(Store):
             if row is None:
                 connection.execute(sa.insert(leases).values(name=name, fence=1, **values))
                 return 1
-            if not is_void(row.holder, row.lease_until, now):
+            if not is_void(row.holder, row.lease_until, self._judged_at(now)):
                 return None
             fence = int(row.fence) + 1
             connection.execute(sa.update(leases).where(leases.c.name == name).values(fence=fence, **values))
@@ -91,7 +91,7 @@ class Leases(Store):
         """Who has the lease; None where nobody alive does."""
         with self._database.read() as connection:
             row = connection.execute(sa.select(leases).where(leases.c.name == name)).one_or_none()
-        if row is None or is_void(row.holder, row.lease_until, self._clock()):
+        if row is None or is_void(row.holder, row.lease_until, self._judged_at(self._clock())):
             return None
         return Holder.decode(row.holder)
 
@@ -117,7 +117,7 @@ class Leases(Store):
         query = sa.select(runs).where(runs.c.host == socket.gethostname()).order_by(runs.c.run_id)
         with self._database.read() as connection:
             rows = connection.execute(query).all()
-        now = self._clock()
+        now = self._judged_at(self._clock())
         return [row.run_id for row in rows if _is_dead(Holder.decode(row.holder), row.alive_until, now)][
             :limit
         ]

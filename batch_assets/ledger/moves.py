@@ -203,7 +203,7 @@ class Moves(Store):
             demand_place(connection, pipeline, place)
             rows = connection.execute(sa.select(shards).where(here, shards.c.superseded == sa.false()))
             believed = [(row, markers[row["key"]]) for row in map(dict, rows.mappings())
-                        if _believes(row, markers[row["key"]], now)]  # fmt: skip
+                        if _believes(row, markers[row["key"]], self._judged_at(now))]  # fmt: skip
             fresh = [(row, marker) for row, marker in believed if not _is_known(row, marker)]
             if not fresh:
                 return [marker.key for _, marker in believed]

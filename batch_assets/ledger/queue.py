@@ -121,7 +121,7 @@ class Queue(Store):
             void = [
                 shard_row(found)
                 for found in connection.execute(held).mappings()
-                if is_void(found["holder"], found["lease_until"], now)
+                if is_void(found["holder"], found["lease_until"], self._judged_at(now))
             ]
             due = sa.select(*SHARD_COLUMNS).where(
                 *here, shards.c.collect_after.is_not(None), shards.c.collect_after <= now

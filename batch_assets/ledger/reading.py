@@ -123,7 +123,7 @@ class Reading(Store):
         one = sa.select(*columns).where(shards.c.pipeline == pipeline, shards.c.key == key)
         with self._database.read() as connection:
             row = connection.execute(one).one_or_none()
-        return row is not None and not is_void(row.holder, row.lease_until, self._clock())
+        return row is not None and not is_void(row.holder, row.lease_until, self._judged_at(self._clock()))
 
     @repeatable
     def recent_rate(self, pipeline: str, most: int = 20) -> float | None:

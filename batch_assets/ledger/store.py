@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from batch_assets.ledger.changing import BATCH, change_shards
 from batch_assets.ledger.database import Database, TransactionLost
 from batch_assets.ledger.patience import PATIENCE_SECONDS, tries
+from batch_assets.retry_policy import seconds_now
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -23,7 +24,7 @@ def repeatable(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S
 
     @functools.wraps(method)
     def repeated(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        again = tries(lambda: PATIENCE_SECONDS, lambda error: isinstance(error, TransactionLost))
+        again = tries(lambda: seconds_now(PATIENCE_SECONDS), lambda error: isinstance(error, TransactionLost))
         return again(method, self, *args, **kwargs)
 
     return repeated
@@ -39,6 +40,10 @@ class Store:
     def now(self) -> float:
         """Unix seconds, by the ledger's clock."""
         return self._clock()
+
+    def _judged_at(self, now: float) -> float:
+        """The time to judge leases by: earlier than `now` after an outage, in which nobody could renew any."""
+        return self._database.outage.judged_at(now)
 
     def _change_all(
         self, pipeline: str, condition: sa.ColumnElement[bool], values: Mapping[str, Any]

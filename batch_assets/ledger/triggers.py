@@ -135,7 +135,7 @@ class Triggers(Store):
         query = sa.select(shards.c.holder, shards.c.lease_until).where(*held).distinct()
         with self._database.read() as connection:
             rows = connection.execute(query).all()
-        return any(not is_void(row.holder, row.lease_until, self._clock()) for row in rows)
+        return any(not is_void(row.holder, row.lease_until, self._judged_at(self._clock())) for row in rows)
 
     @repeatable
     def last_collected(self, pipeline: str) -> float | None:

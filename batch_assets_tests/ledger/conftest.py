@@ -5,6 +5,7 @@ Both come from a database that was migrated once; what migrations do is in `test
 
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,8 +17,9 @@ import pytest
 import sqlalchemy as sa
 
 from batch_assets.ledger.ledger import Ledger
+from batch_assets.ledger.outage import steady
 from batch_assets_tests.ledger.helpers import KEYS
-from batch_assets_tests.ledger.postgres import find_binaries, running_server
+from batch_assets_tests.ledger.postgres import Server, find_binaries, running_server
 
 
 @dataclass
@@ -30,6 +32,18 @@ class Clock:
         return self.now
 
 
+@dataclass
+class Passing:
+    """Time, by the ledger's clock and by the steady one, which pass together."""
+
+    clock: Clock
+    passed: float = 0.0
+
+    def pass_by(self, seconds: float) -> None:
+        self.clock.now += seconds
+        self.passed += seconds
+
+
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[str]:
     binaries = find_binaries()
@@ -40,6 +54,15 @@ def postgresql_server() -> Iterator[str]:
         )
     with running_server(binaries) as server:
         yield server.url
+
+
+@pytest.fixture
+def mortal_postgresql_server() -> Iterator[Server]:
+    """A PostgreSQL server of a test's own, to be killed."""
+    binaries = find_binaries()
+    assert binaries is not None
+    with running_server(binaries) as server:
+        yield server
 
 
 @contextmanager
@@ -96,6 +119,13 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, sqlite_template: Path) -
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
+
+
+@pytest.fixture
+def passing(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Passing:
+    passing, frozen = Passing(clock), steady()
+    monkeypatch.setattr(time, "clock_gettime", lambda _: frozen + passing.passed)
+    return passing
 
 
 @pytest.fixture

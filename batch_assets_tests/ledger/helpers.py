@@ -21,6 +21,12 @@ ELSEWHERE = Holder("another-host", "another-boot", 17, "12345")
 ME = Holder.current()
 
 
+def planned(ledger: Ledger) -> Ledger:
+    ledger.attach("texts", "/out", 1)
+    ledger.add_shards("texts", 1, [(key, ordinal, 100, 5_000) for ordinal, key in enumerate(KEYS)])
+    return ledger
+
+
 def make_ready(ledger: Ledger, keys: list[str] | None = None) -> None:
     keys = KEYS if keys is None else keys
     ledger.move("texts", keys, [State.PLANNED], State.PREPARED)

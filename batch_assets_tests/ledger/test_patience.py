@@ -4,7 +4,8 @@ import ast
 import inspect
 import signal
 import sqlite3
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,12 +17,15 @@ from sqlalchemy.exc import OperationalError
 from batch_assets.errors import LedgerError
 from batch_assets.ledger import engines, patience
 from batch_assets.ledger import ledger as ledger_module
-from batch_assets.ledger.database import LedgerAway
+from batch_assets.ledger.database import LedgerAway, TransactionLost
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import State
 from batch_assets.ledger.store import Store, repeatable
-from batch_assets_tests.ledger.helpers import DONE, ELSEWHERE, KEYS, ME, claimed, holds, make_ready
-from batch_assets_tests.ledger.postgres import Server, find_binaries, running_server
+from batch_assets.retry_policy import TICK_SECONDS, in_a_tick
+from batch_assets_tests import pauses
+from batch_assets_tests.ledger.conftest import Passing
+from batch_assets_tests.ledger.helpers import DONE, ELSEWHERE, KEYS, ME, claimed, holds, make_ready, planned
+from batch_assets_tests.ledger.postgres import Server
 from batch_assets_tests.waiting import PATIENCE_SECONDS, wait_until
 
 KEY = KEYS[0]
@@ -33,19 +37,10 @@ def ledger(postgresql_url: str, opened: Opened) -> Ledger:
     return planned(opened(postgresql_url))
 
 
-@pytest.fixture
-def mortal_postgresql_server() -> Iterator[Server]:
-    """A PostgreSQL server of a test's own, to be killed."""
-    binaries = find_binaries()
-    assert binaries is not None
-    with running_server(binaries) as server:
-        yield server
-
-
-def planned(ledger: Ledger) -> Ledger:
-    ledger.attach("texts", "/out", 1)
-    ledger.add_shards("texts", 1, [(key, ordinal, 100, 5_000) for ordinal, key in enumerate(KEYS)])
-    return ledger
+def time_is_up(passing: Passing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Instead of a pause: it was the last one."""
+    passing.pass_by(600.0)
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 1e-9)
 
 
 def test_a_killed_server_is_waited_for_and_claims_are_kept(
@@ -71,19 +66,22 @@ def test_a_killed_server_is_waited_for_and_claims_are_kept(
 
 
 def test_a_server_that_stays_away_is_given_up_in_a_sentence(
-    mortal_postgresql_server: Server, opened: Opened, monkeypatch: pytest.MonkeyPatch
+    mortal_postgresql_server: Server, opened: Opened, passing: Passing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = mortal_postgresql_server
     ledger = planned(opened(server.url))
     server.end()
-    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.5)
-    with pytest.raises(LedgerAway, match=r"ledger postgresql.*, for 0 seconds; start it again") as caught:
+
+    monkeypatch.setattr(time, "sleep", lambda _: time_is_up(passing, monkeypatch))
+    with pytest.raises(LedgerAway, match=r"ledger postgresql.*, for 600 seconds; start it again") as caught:
         ledger.heartbeat(ME)
     assert "sqlalche.me" not in str(caught.value)
     assert "\n" not in str(caught.value)
     monkeypatch.setattr(patience, "PATIENCE_SECONDS", PATIENCE_SECONDS)
-    with pytest.raises(LedgerAway):  # at once: who was waited for in vain is asked once each time
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it is asked more than once"))
+    with pytest.raises(LedgerAway, match=r"ledger postgresql.*socket\?; start it again"):
         ledger.counts("texts")
+    monkeypatch.undo()
     server.start()
     assert ledger.counts("texts") == {State.PLANNED: len(KEYS)}
 
@@ -166,24 +164,81 @@ def test_what_a_database_refuses_is_said_in_a_sentence(ledger: Ledger, postgresq
     assert not any(said in str(caught.value) for said in ("sqlalche.me", "\n", "[SQL", "a-secret"))
 
 
+def locked_by_another(folder: Path) -> sqlite3.Connection:
+    other = sqlite3.connect(folder / "ledger.db", check_same_thread=False, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    return other
+
+
 def test_sqlite_locked_by_another_is_waited_for_by_writers(
-    tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    opened: Opened,
+    passing: Passing,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(engines, "BUSY_SECONDS", 0.01)
     ledger = planned(opened(f"sqlite:///{tmp_path}/ledger.db"))
-    other = sqlite3.connect(tmp_path / "ledger.db", check_same_thread=False, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
+    other = locked_by_another(tmp_path)
     with ThreadPoolExecutor(1) as pool:
         moved = pool.submit(ledger.move, "texts", [KEY], [State.PLANNED], State.PREPARED)
         wait_until(lambda: "database is locked; waiting for it" in caplog.text)
         other.execute("ROLLBACK")
         assert moved.result(PATIENCE_SECONDS) == [KEY]
     other.execute("BEGIN IMMEDIATE")
-    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(time, "sleep", lambda _: time_is_up(passing, monkeypatch))
     with pytest.raises(
-        LedgerAway, match=r"ledger.db: database is locked, for 0 seconds; .* end who holds it up"
+        LedgerAway, match=r"ledger.db: database is locked, for 600 seconds; .* end who holds it up"
     ):
         ledger.move("texts", [KEYS[1]], [State.PLANNED], State.PREPARED)
+    other.close()
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_after_a_ctrl_c_that_ended_a_wait_nothing_more_is_waited_for(
+    tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is given back then is asked for once each; where the database is back it is given back."""
+    monkeypatch.setattr(engines, "BUSY_SECONDS", 0.01)
+    ledger = planned(opened(f"sqlite:///{tmp_path}/ledger.db"))
+    claim = claimed(ledger)
+    other = locked_by_another(tmp_path)
+    monkeypatch.setattr(time, "sleep", lambda _: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        ledger.heartbeat(ME)
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it is waited for"))
+    with pytest.raises(LedgerAway, match="database is locked; "):
+        ledger.release(claim)
+    other.close()
+    ledger.release(claim)
+    assert not holds(ledger, claim)
+
+
+class Losing(Store):
+    """A database that loses every transaction."""
+
+    @repeatable
+    def change(self) -> None:
+        raise TransactionLost("lost in the middle")
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["away", "lost"])
+def test_in_a_tick_the_ledger_is_waited_for_as_shortly_as_all_else(
+    tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    """And whoever is in none, in the same process, waits as ever."""
+    monkeypatch.setattr(engines, "BUSY_SECONDS", 0.01)
+    ledger = planned(opened(f"sqlite:///{tmp_path}/ledger.db"))
+    other = locked_by_another(tmp_path)
+    change = Losing(ledger._database, ledger.now).change if lost else lambda: ledger.heartbeat(ME)
+    with pauses.skipping(lambda: None):
+        before = pauses.skipped_seconds()
+        with in_a_tick(), pytest.raises(LedgerAway):
+            change()
+        assert pauses.skipped_seconds() - before < TICK_SECONDS + 1  # a pause is a second at most
+        with pytest.raises(LedgerAway):
+            change()
+        assert pauses.skipped_seconds() - before > patience.PATIENCE_SECONDS / 2
     other.close()
 
 
@@ -205,4 +260,4 @@ def test_every_transaction_is_repeatable() -> None:
             if isinstance(method, ast.FunctionDef) and "self._database." in ast.unparse(method):
                 marks = [ast.unparse(mark) for mark in method.decorator_list]
                 missing += [] if "repeatable" in marks else [f"{file.name}: {method.name}"]
-    assert missing == ["ledger.py: url_shown", "ledger.py: dispose"]
+    assert missing == ["ledger.py: url_shown", "ledger.py: dispose", "store.py: _judged_at"]

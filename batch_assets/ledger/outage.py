@@ -1,0 +1,72 @@
+"""When a database was last away from this process, and how mildly leases are judged for that.
+
+While it is away nobody can renew a lease, and the time goes on. So whoever has waited takes nothing
+at once that others held before: they have waited as well, and may be about to renew it.
+"""
+
+import math
+import time
+
+HEARTBEAT_SECONDS = 10.0
+MILD_SECONDS = 2 * HEARTBEAT_SECONDS
+"""So long after the database is back: whoever lives has renewed its leases by then."""
+# Counts on while the machine sleeps, where the system has such a clock; setting the date moves neither.
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def steady() -> float:
+    """Seconds by a clock that nobody sets."""
+    return time.clock_gettime(_STEADY)
+
+
+class Outage:
+    """The last one; those with less than MILD_SECONDS between them are one.
+
+    Threads may share it without a lock (which a fork might copy while it is taken): who speaks last is right.
+    """
+
+    def __init__(self) -> None:
+        self._answered = -math.inf
+        self._since: float | None = None
+        self._back: float | None = None
+
+    def note_away(self) -> bool:
+        """The database does not answer, and may not have done so since it last did; whether that is news."""
+        news = not self._lasts()
+        self._begin()
+        return news
+
+    def note_answer(self, asked: float) -> bool:
+        """It answers what it was asked then (`steady`); whether it was away until now."""
+        moment, away = steady(), self._lasts()
+        # Who has long held this one up, inside of a transaction, has held up everybody.
+        if moment - asked >= HEARTBEAT_SECONDS:
+            self._begin()
+        if self._lasts():
+            self._back = moment
+        self._answered = moment
+        return away
+
+    def judged_at(self, now: float) -> float:
+        """The time to judge leases by: `now`, but for a while after an outage that of its beginning."""
+        since, back, moment = self._since, self._back, steady()
+        if since is None or (back is not None and moment >= back + MILD_SECONDS):
+            return now
+        return now - (moment - since)
+
+    def _lasts(self) -> bool:
+        return self._since is not None and self._back is None
+
+    def _begin(self) -> None:
+        back = self._back
+        if self._since is None or (back is not None and self._answered >= back + MILD_SECONDS):
+            self._since = self._answered
+        self._back = None
+
+
+_outages: dict[str, Outage] = {}
+
+
+def outage_of(url_shown: str) -> Outage:
+    """That of one database, for all that this process opens of it: a sensor's tick opens it anew."""
+    return _outages.setdefault(url_shown, Outage())
