@@ -3,6 +3,7 @@
 Each only builds a plain object of a lower layer; no logic here.
 """
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from batch_assets.home import ledger_url
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.notifications.base import Notifier
 from batch_assets.notifications.registry import create_notifiers
+from batch_assets.retry_policy import in_a_tick
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.settings.project import LEDGER, NOTIFICATIONS, executor_key
 
@@ -35,7 +37,9 @@ class LedgerResource(dg.ConfigurableResource):
     )
 
     def create_resource(self, context: dg.InitResourceContext) -> Ledger:
-        return Ledger.open(self.url or ledger_url())
+        # Without a run it is a sensor's tick that opens it.
+        with in_a_tick() if context.run is None else contextlib.nullcontext():
+            return Ledger.open(self.url or ledger_url())
 
 
 class GpuExecutorResource(dg.ConfigurableResource):

@@ -24,7 +24,8 @@ WILL_RETRY_TAG = "dagster/will_retry"
 def build_failure_notification() -> dg.SensorDefinition:
     """The one sensor of its kind, for all pipelines."""
 
-    # Dagster hands over five runs a tick at most, so the interval is what two hundred wait for.
+    # Dagster hands over five runs a tick at most, so the interval is what two hundred wait for; and each of them once,
+    # so that the ledger is waited for here as in a run (see `retry_policy.in_a_tick`).
     @dg.run_failure_sensor(
         name="failure_notification",
         minimum_interval_seconds=10,

@@ -36,6 +36,7 @@ def build_job_completion() -> dg.SensorDefinition:
         description="Follows jobs at services, starts queued ones in free slots, and has ended ones collected. "
         "Reports dead runs as failed and committed shards as materialized.",
     )
+    @in_a_tick()
     def job_completion(
         context: dg.SensorEvaluationContext,
         batch_assets_ledger: dg.ResourceParam[Ledger],
@@ -47,8 +48,7 @@ def build_job_completion() -> dg.SensorDefinition:
         ledger = batch_assets_ledger
         dead = report_dead_runs(context.instance, ledger)
         events: list[dg.AssetMaterialization | dg.AssetObservation] = []
-        with in_a_tick():
-            events += missing_materializations(context.instance, ledger)
+        events += missing_materializations(context.instance, ledger)
         said = [f"runs of dead processes, reported failed: {', '.join(dead)}"] if dead else []
         hosts = {
             "bedrock": batch_assets_bedrock,

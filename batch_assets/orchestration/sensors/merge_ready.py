@@ -33,6 +33,7 @@ def build_merge_ready() -> dg.SensorDefinition:
         description="Merges a pipeline with automation: true, or an open order to start it, once all its shards "
         "are collected, or as its merge_when says.",
     )
+    @in_a_tick()
     def merge_ready(
         context: dg.SensorEvaluationContext, batch_assets_ledger: dg.ResourceParam[Ledger]
     ) -> dg.SensorResult | dg.SkipReason:
@@ -42,8 +43,7 @@ def build_merge_ready() -> dg.SensorDefinition:
             begun = any(order.state is TriggerState.RUNNING for order in unattended(ledger, settings.name))
             if not (settings.automation or begun):
                 continue
-            with in_a_tick():
-                key = merge_due(settings, ledger) or (_due_by_order(settings, ledger) if begun else None)
+            key = merge_due(settings, ledger) or (_due_by_order(settings, ledger) if begun else None)
             if key is None:
                 continue
             merged = dg.AssetKey([settings.name, "merged_embeddings"])

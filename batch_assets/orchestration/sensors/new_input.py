@@ -88,6 +88,7 @@ def build_new_input() -> dg.SensorDefinition:
         description="For pipelines with automation: true, or an open order to start them: plans new files and "
         "starts planned shards.",
     )
+    @in_a_tick()
     def new_input(
         context: dg.SensorEvaluationContext, batch_assets_ledger: dg.ResourceParam[Ledger]
     ) -> dg.SensorResult:
@@ -102,13 +103,12 @@ def build_new_input() -> dg.SensorDefinition:
         for settings in _from_behind(cursor.last, at_work):
             turn = cursor.turns.setdefault(settings.name, Turn())
             try:
-                with in_a_tick():
-                    _look_at_orders(settings, orders.get(settings.name, []), turn, tick)
-                    if settings.automation:
-                        _look_at_source(settings, turn, tick)
-                    _look_at_shards(settings, turn, tick)
-                    under_way = any(key.path[0] == settings.name for key in busy)
-                    tick.said += settle_orders(settings, ledger, at_work=under_way)
+                _look_at_orders(settings, orders.get(settings.name, []), turn, tick)
+                if settings.automation:
+                    _look_at_source(settings, turn, tick)
+                _look_at_shards(settings, turn, tick)
+                under_way = any(key.path[0] == settings.name for key in busy)
+                tick.said += settle_orders(settings, ledger, at_work=under_way)
             except BatchAssetsError as error:
                 tick.said.append(f"{settings.name}: {error}")
             cursor.last = settings.name
