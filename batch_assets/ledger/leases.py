@@ -15,8 +15,10 @@ from batch_assets.ledger.schema import leases, runs, shards
 from batch_assets.ledger.store import Store, repeatable
 
 LEASE_SECONDS = 60.0
-RUN_SECONDS = 3_600.0
-"""After so long without a heartbeat a run is dead that this host cannot see: longer than a step of others."""
+RUN_SECONDS = 5 * LEASE_SECONDS
+"""After so long without a heartbeat a run is dead that this host cannot see."""
+BETWEEN_STEPS_SECONDS = 3_600.0
+"""So long may a run be silent after a step of ours: a step of others beats for nobody."""
 
 
 def is_void(holder: str | None, lease_until: float | None, now: float) -> bool:
@@ -97,7 +99,10 @@ class Leases(Store):
 
     @repeatable
     def note_run(self, run_id: str, holder: Holder, pipeline: str) -> None:
-        """Remember which process answers for a Dagster run; a run noted again has a new process."""
+        """Remember which process answers for a Dagster run, from now on with heartbeats.
+
+        A run noted again has a new process.
+        """
         with self._database.write() as connection:
             connection.execute(sa.delete(runs).where(runs.c.run_id == run_id))
             connection.execute(
@@ -106,6 +111,13 @@ class Leases(Store):
                     alive_until=self._clock() + RUN_SECONDS,
                 )
             )  # fmt: skip
+
+    @repeatable
+    def note_step_end(self, run_id: str) -> None:
+        """The process still answers for the run, without heartbeats until it is noted again."""
+        with self._database.write() as connection:
+            until = self._clock() + BETWEEN_STEPS_SECONDS
+            connection.execute(sa.update(runs).where(runs.c.run_id == run_id).values(alive_until=until))
 
     @repeatable
     def dead_runs(self, limit: int) -> list[str]:
@@ -129,10 +141,10 @@ class Leases(Store):
             connection.execute(sa.delete(runs).where(runs.c.run_id == run_id))
 
 
-def _is_dead(holder: Holder, alive_until: float, now: float) -> bool:
+def _is_dead(holder: Holder, alive_until: float | None, now: float) -> bool:
     if holder.could_be_seen_here():
         return holder.is_dead_here()
-    return alive_until <= now
+    return alive_until is not None and alive_until <= now
 
 
 def _too_long(now: float) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:

@@ -13,6 +13,7 @@ from batch_assets.control.leases import heartbeat
 from batch_assets.control.pipeline import Pipeline, open_pipeline
 from batch_assets.errors import BatchAssetsError
 from batch_assets.ledger.holder import Holder
+from batch_assets.ledger.ledger import Ledger
 from batch_assets.orchestration.metadata import PROCESS_TAG
 from batch_assets.orchestration.resources import Context, host_of, ledger_of
 from batch_assets.settings.pipeline import PipelineSettings
@@ -30,17 +31,29 @@ def opened(context: Context, settings: PipelineSettings) -> Iterator[Pipeline]:
     ledger, host, holder = ledger_of(context), host_of(context, settings), Holder.current()
     try:
         context.instance.add_run_tags(context.run.run_id, {PROCESS_TAG: str(holder)})
-        ledger.note_run(context.run.run_id, holder, settings.name)
-        add_source = context.run.tags.get(ADD_SOURCE_TAG) == "true"
-        pipeline = open_pipeline(settings, ledger, host.executor(settings), add_source=add_source)
-        with heartbeat(ledger, holder):
-            yield pipeline
+        with _answering(context, ledger, holder, settings.name):
+            add_source = context.run.tags.get(ADD_SOURCE_TAG) == "true"
+            yield open_pipeline(settings, ledger, host.executor(settings), add_source=add_source)
     except BatchAssetsError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
-    finally:
-        if _is_process_of_one_step(context):
-            # It ends now, and the run goes on: its death would be taken for the run's.
-            ledger.forget_run(context.run.run_id)
+
+
+@contextlib.contextmanager
+def _answering(context: Context, ledger: Ledger, holder: Holder, pipeline: str) -> Iterator[None]:
+    """Have this process answer for the run, with heartbeats while the block runs."""
+    run_id = context.run.run_id
+    # A process of one step ends now, and the run goes on: its death would be taken for the run's.
+    leave = ledger.forget_run if _is_process_of_one_step(context) else ledger.note_step_end
+    ledger.note_run(run_id, holder, pipeline)
+    try:
+        with heartbeat(ledger, holder):
+            yield
+    except BaseException:
+        # What ended the step is told, not that the ledger is away as well.
+        with contextlib.suppress(Exception):
+            leave(run_id)
+        raise
+    leave(run_id)
 
 
 def _is_process_of_one_step(context: Context) -> bool:

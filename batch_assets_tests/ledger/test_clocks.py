@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from batch_assets.ledger.leases import RUN_SECONDS
+from batch_assets.ledger.leases import BETWEEN_STEPS_SECONDS, RUN_SECONDS
 from batch_assets.ledger.ledger import Ledger
 from batch_assets_tests.ledger.conftest import Clock
 from batch_assets_tests.ledger.helpers import DONE, ELSEWHERE, KEYS, ME, both_databases, claimed, make_ready
@@ -33,13 +33,18 @@ def test_a_machine_of_the_same_name_keeps_what_it_holds(ledger: Ledger, clock: C
 def test_a_run_on_a_machine_of_the_same_name_is_dead_when_it_is_silent_for_long(
     ledger: Ledger, clock: Clock
 ) -> None:
+    """Minutes where it was to beat, as before a reboot in the middle of a step; an hour between two of its steps."""
     ledger.note_run("there", TWIN, "texts")
-    clock.now += RUN_SECONDS - 1
+    for beat in (lambda: ledger.heartbeat(TWIN), lambda: ledger.note_run("there", TWIN, "texts")):
+        clock.now += RUN_SECONDS - 1
+        assert ledger.dead_runs(10) == []
+        beat()
+    ledger.note_step_end("there")
+    clock.now += BETWEEN_STEPS_SECONDS - 1
     assert ledger.dead_runs(10) == []
     ledger.heartbeat(TWIN)
-    clock.now += RUN_SECONDS - 1
-    assert ledger.dead_runs(10) == []
-    clock.now += 2
+    clock.now += RUN_SECONDS
+    assert RUN_SECONDS <= 600
     assert ledger.dead_runs(10) == ["there"]
 
 

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from batch_assets.ledger.known_roots import known_roots
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import State
 from batch_assets_tests.ledger.conftest import postgresql_database
-from batch_assets_tests.ledger.helpers import ME, both_databases
+from batch_assets_tests.ledger.helpers import ME, both_databases, dead_process
 
 ORIGINAL = Path(__file__).parent / "original_schema.sql"
 Opened = Callable[..., Ledger]
@@ -131,6 +132,30 @@ def test_a_later_step_is_applied_once_and_keeps_what_is_there(
     monkeypatch.undo()
     with pytest.raises(ConfigurationError, match=r"written by a newer version of Batch Assets \(m999_note\)"):
         Ledger.open(url)
+
+
+@both_databases
+def test_runs_that_an_older_version_notes_are_not_taken_for_dead(
+    url: str, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They have no heartbeats: silence tells nothing of those that are there, nor of those that it goes on noting."""
+    before = [step for step in migrations.MIGRATIONS if step.__name__ < "m008"]
+    monkeypatch.setattr(migrations, "MIGRATIONS", before)
+    migrations.migrate(Database(url))
+    monkeypatch.undo()
+    twin = replace(ME, boot_id="another-boot")
+
+    def note(run_id: str) -> None:
+        row = {"run_id": run_id, "pipeline": "texts", "host": twin.host, "holder": twin.encode()}
+        with Database(url).write() as connection:
+            connection.execute(sa.insert(schema.runs).values(row))
+
+    note("there")
+    ledger = opened(url)
+    note("later")
+    assert ledger.dead_runs(10) == []
+    ledger.note_run("dead", dead_process(), "texts")
+    assert ledger.dead_runs(10) == ["dead"]
 
 
 @both_databases
