@@ -226,18 +226,18 @@ class Database:
         if error is not None and self.outage.note_away():
             logger.warning(
                 "ledger %s: %s; waiting for it, at most %.0f seconds",
-                self.url_shown, self._reason(error), self._limit(),
+                self.url_shown, self.reason(error), self._limit(),
             )  # fmt: skip
 
     def _sentence(self, error: DBAPIError, step: str, waited: str = "") -> str:
-        return f"ledger {self.url_shown}: {self._reason(error)}{waited}; {patience.remedy(error) or step}"
+        return f"ledger {self.url_shown}: {self.reason(error)}{waited}; {patience.remedy(error) or step}"
 
     def _unusable(self, error: BaseException) -> ConfigurationError:
         """A person's sentence for a database that cannot be opened, without its password."""
         step = patience.remedy(error) or "correct BATCH_ASSETS_LEDGER_URL, or what it points to"
-        return ConfigurationError(f"ledger {self.url_shown}: cannot be opened: {self._reason(error)}; {step}")
+        return ConfigurationError(f"ledger {self.url_shown}: cannot be opened: {self.reason(error)}; {step}")
 
-    def _reason(self, error: BaseException) -> str:
+    def reason(self, error: BaseException) -> str:
         """What the driver says, in one line: without SQLAlchemy's links, the statement or its values."""
         reason = " ".join(str(getattr(error, "orig", None) or error).split())
         for secret in self._secrets:

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 
-from batch_assets.errors import ConfigurationError
+from batch_assets.errors import ConfigurationError, LedgerError
 from batch_assets.ledger import schema
-from batch_assets.ledger.database import Database
+from batch_assets.ledger.database import Database, LedgerAway
 
 Migration = Callable[[sa.Connection], None]
 MIGRATIONS: list[Migration] = []
@@ -26,7 +26,8 @@ def migration(step: Migration) -> Migration:
 def migrate(database: Database) -> None:
     """Apply the steps that `database` lacks. Safe when several processes open it at once.
 
-    Raises ConfigurationError where a newer version of this package has been there before.
+    Raises ConfigurationError where a newer version of this package has been there before, and where
+    it cannot be written.
     """
     known = [step.__name__ for step in MIGRATIONS]
     # Looked up without the write lock first: opening a ledger in use is the normal case.
@@ -41,6 +42,19 @@ def migrate(database: Database) -> None:
         )
     if applied == set(known):
         return
+    try:
+        _bring_up_to_date(database)
+    except LedgerAway:
+        raise
+    except LedgerError as error:
+        raise ConfigurationError(
+            f"ledger {database.url_shown}: {database.reason(error.__cause__ or error)}; it lacks what this version of "
+            f"Batch Assets adds ({', '.join(name for name in known if name not in applied)}): run "
+            "`batch-assets status` once where it can be written, and as a user who may"
+        ) from error
+
+
+def _bring_up_to_date(database: Database) -> None:
     with database.write() as connection:
         _execute(connection, "CREATE TABLE IF NOT EXISTS ledger_migrations (name {text} PRIMARY KEY)")
         applied = _applied(connection)

@@ -86,6 +86,31 @@ def test_a_ledger_that_cannot_be_written_can_be_looked_at(
     assert sorted((file.name, file.stat().st_size) for file in tmp_path.iterdir()) == before
 
 
+def test_an_old_ledger_that_cannot_be_written_is_refused_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = sqlite3.connect(tmp_path / "ledger.db")
+    old.executescript(ORIGINAL.read_text())
+    old.close()
+    monkeypatch.setattr(engines.os, "access", lambda path, mode: False)
+    with pytest.raises(
+        ConfigurationError,
+        match=r"^ledger sqlite.*ledger.db: attempt to write a readonly database; it lacks what this version of "
+        r"Batch Assets adds \(m002_.*, m008_patience\): run `batch-assets status` once where it can be written",
+    ):
+        Ledger.look(f"sqlite:///{tmp_path}/ledger.db")
+
+
+def test_a_role_that_may_not_change_an_old_ledger_is_told_so(postgresql_server: str) -> None:
+    with postgresql_database(postgresql_server) as url:
+        with Database(url).write() as connection:
+            connection.exec_driver_sql("CREATE TABLE ledger_migrations (name TEXT PRIMARY KEY)")
+            name = connection.exec_driver_sql("SELECT current_database()").scalar_one()
+            connection.exec_driver_sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        with pytest.raises(ConfigurationError, match=r"read-only transaction.*adds \(m001_tables, .*may$"):
+            Ledger.open(url)
+
+
 def test_a_ledger_that_nobody_has_made_is_empty_for_who_looks(tmp_path: Path) -> None:
     looking = Ledger.look(f"sqlite:///{tmp_path}/none/ledger.db")
     with ThreadPoolExecutor() as pool:
