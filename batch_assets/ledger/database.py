@@ -7,8 +7,6 @@ that is away is waited for; what it lost in the middle is for `repeatable` in `s
 """
 
 import os
-import secrets
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ from batch_assets.errors import ConfigurationError, LedgerError
 from batch_assets.ledger import patience
 from batch_assets.ledger.engines import make_engine
 from batch_assets.ledger.outage import outage_of, steady
+from batch_assets.ledger.receipts import Receipt, borrowed_name
 from batch_assets.ledger.shielding import shielded
 from batch_assets.ledger.urls import parse_url, shown
 from batch_assets.plain_text import plain_logger
@@ -28,7 +27,6 @@ from batch_assets.retry_policy import seconds_now, ticking
 
 _ADVISORY_LOCK = 0x62617463685F6173  # "batch_as": one number for all ledgers of a database
 _SERVER_TIME = "SELECT extract(epoch FROM clock_timestamp())::float8"
-_RECEIPT_SECONDS = 7 * 86_400
 _MEND = "mend that, then go on with the same command"
 _ANSWERED: dict[str, bool] = {}
 """Of the databases that have once answered to this process: whether they did so when they were last asked."""
@@ -68,7 +66,6 @@ class Database:
         self._writer = self._engine.execution_options(ledger_write=True)
         self._pid = os.getpid()
         self._keeps_receipts = False
-        self._names = threading.local()
         self.outage = outage_of(self.url_shown)
         self._ahead: float | None = None
 
@@ -84,7 +81,11 @@ class Database:
 
         Signals wait for its end: none leaves the lock behind.
         """
-        with shielded() as came, self._transaction(self._writer, came) as connection:
+        with (
+            shielded() as came,
+            borrowed_name() as name,
+            self._transaction(self._writer, came, name) as connection,
+        ):
             yield connection
 
     def now(self) -> float:
@@ -110,9 +111,12 @@ class Database:
         self._engine.dispose()
 
     @contextmanager
-    def _transaction(self, engine: sa.Engine, came: list[int]) -> Iterator[sa.Connection]:
+    def _transaction(
+        self, engine: sa.Engine, came: list[int], writer: str | None = None
+    ) -> Iterator[sa.Connection]:
         self._leave_parents_connections()
-        connection, receipt = self._begin(engine, came)
+        receipt = Receipt(writer) if writer is not None and self._keeps_receipts else None
+        connection = self._begin(engine, came, receipt)
         try:
             # Closed in any case, and undone where it is not committed by then.
             with connection:
@@ -128,13 +132,13 @@ class Database:
             self.outage.note_away()
             raise TransactionLost(self._sentence(error, _MEND)) from error.orig
 
-    def _begin(self, engine: sa.Engine, came: list[int]) -> tuple[sa.Connection, str | None]:
+    def _begin(self, engine: sa.Engine, came: list[int], receipt: Receipt | None = None) -> sa.Connection:
         """Begin, however long the database is away or other processes take their turns."""
         asked = steady()
         try:
             found = patience.tries(
                 self._limit, self._may_pass, before_sleep=self._say, sleep=_sleep_until(came)
-            )(self._begun, engine)
+            )(self._begun, engine, receipt)
         except DBAPIError as error:
             if self.url_shown not in _ANSWERED:
                 raise self._unusable(error) from error.orig
@@ -156,54 +160,36 @@ class Database:
         _ANSWERED[self.url_shown] = True
         return found
 
-    def _begun(self, engine: sa.Engine) -> tuple[sa.Connection, str | None]:
+    def _begun(self, engine: sa.Engine, receipt: Receipt | None) -> sa.Connection:
         connection = engine.connect()
         try:
             connection.begin()
             writes = connection.get_execution_options().get("ledger_write", False)
-            receipt = self._take_turn(connection) if writes and not self._sqlite else None
+            if writes and not self._sqlite:
+                self._take_turn(connection, receipt)
         except BaseException:
             connection.close()
             raise
-        return connection, receipt
+        return connection
 
-    def _take_turn(self, connection: sa.Connection) -> str | None:
+    def _take_turn(self, connection: sa.Connection, receipt: Receipt | None) -> None:
         """Wait for PostgreSQL's other writers; leave a receipt, and ask for the time, on the same way."""
-        statements, receipt = [f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"], None
-        if self._keeps_receipts:
-            receipt = secrets.token_hex(8)
-            if not hasattr(self._names, "writer"):
-                # Whoever comes for the first time tidies up after those that are no more.
-                long_ago = f"extract(epoch FROM clock_timestamp()) - {_RECEIPT_SECONDS}"
-                statements.append(f"DELETE FROM ledger_receipts WHERE at < {long_ago}")
-            statements.append(
-                "INSERT INTO ledger_receipts (writer, receipt, at) "
-                f"VALUES ('{self._writer_name()}', '{receipt}', extract(epoch FROM clock_timestamp())) "
-                "ON CONFLICT (writer) DO UPDATE SET receipt = excluded.receipt, at = excluded.at"
-            )
-        self._set_clock(connection, "; ".join([*statements, _SERVER_TIME]))
-        return receipt
+        left = receipt.statements(self.url_shown) if receipt is not None else []
+        lock = f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"
+        self._set_clock(connection, "; ".join([lock, *left, _SERVER_TIME]))
 
-    def _has_kept(self, receipt: str | None, came: list[int]) -> bool:
+    def _has_kept(self, receipt: Receipt | None, came: list[int]) -> bool:
         """Whether a transaction was committed though the answer was lost. Waits for its end at the server."""
         if receipt is None:
             return False
 
         # Whatever became of it, it holds its turn until then; this one takes the next.
         def look() -> bool:
-            connection, _ = self._begin(self._engine, came)
-            with connection:
+            with self._begin(self._engine, came) as connection:
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
-                found = f"SELECT receipt FROM ledger_receipts WHERE writer = '{self._writer_name()}'"
-                return connection.exec_driver_sql(found).scalar() == receipt
+                return connection.exec_driver_sql(receipt.query()).scalar() == receipt.text
 
         return patience.tries(self._limit, patience.passes, sleep=_sleep_until(came))(look)
-
-    def _writer_name(self) -> str:
-        """This thread's own name for its receipts: it has one transaction at a time."""
-        if not hasattr(self._names, "writer"):
-            self._names.writer = secrets.token_hex(8)
-        return self._names.writer
 
     def _set_clock(self, connection: sa.Connection, statements: str) -> None:
         """Carry out statements of which the last asks for the time."""
@@ -248,7 +234,6 @@ class Database:
         if self._pid != os.getpid():
             # They are the parent's too: forgotten here, not closed.
             self._engine.dispose(close=False)
-            self._names = threading.local()
             self._pid = os.getpid()
 
 

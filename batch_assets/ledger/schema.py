@@ -216,7 +216,7 @@ counters = sa.Table(
     sa.Column("value", sa.BigInteger, nullable=False),
 )
 
-# What each thread that writes has written last, so that it can tell whether that was kept.
+# What each writer has written last, so that it can tell whether that was kept: `receipts.py`.
 receipts = sa.Table(
     "ledger_receipts",
     metadata,
