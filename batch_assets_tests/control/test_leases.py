@@ -39,11 +39,12 @@ class Silent:
     """A ledger that does not answer before it is told to."""
 
     def __init__(self) -> None:
-        self.asked, self.ended = threading.Event(), threading.Event()
+        self.asked, self.told, self.answered = threading.Event(), threading.Event(), threading.Event()
 
     def heartbeat(self, _: Holder) -> int:
         self.asked.set()
-        self.ended.wait(PATIENCE_SECONDS)
+        self.told.wait(PATIENCE_SECONDS)
+        self.answered.set()
         return 0
 
 
@@ -52,5 +53,5 @@ def test_who_is_told_to_stop_does_not_wait_for_a_heartbeat(monkeypatch: pytest.M
     ledger = Silent()
     with leases.heartbeat(ledger, ME):  # type: ignore[arg-type]
         assert ledger.asked.wait(PATIENCE_SECONDS)
-    assert not ledger.ended.is_set()
-    ledger.ended.set()
+    assert not ledger.answered.is_set()
+    ledger.told.set()
