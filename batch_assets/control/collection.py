@@ -11,7 +11,7 @@ from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 
 from batch_assets.control.committing import ClaimedShard, commit_shard
 from batch_assets.control.job_collection import Continued, collect_job
-from batch_assets.control.leases import exclusive, give_back
+from batch_assets.control.leases import exclusive, giving_back
 from batch_assets.control.pipeline import Pipeline, adopt_marker, deferred, in_place
 from batch_assets.control.retrying import recompute_shards
 from batch_assets.control.shard_result import Result, ShardResult, unclaimed_shard
@@ -163,8 +163,9 @@ def _attempt(
         SubmissionRefused,
         ClusterLost,
         Cancelled,
-    ):
-        give_back(ledger, claim)
+    ) as error:
+        with giving_back(error):
+            ledger.release(claim)
         raise
     except SourceError as error:
         # Reading the same files again cannot help: a person must mend the source, then `retry`.
@@ -184,8 +185,9 @@ def _attempt(
         state = ledger.fail(claim, text, max_attempts=attempts)
         result = Result.EXHAUSTED if state is State.EXHAUSTED else Result.RETRYING
         return ShardResult(key, result, message=text)
-    except BaseException:  # Ctrl-C, termination, a closed generator: somebody may go on at once
-        give_back(ledger, claim)
+    except BaseException as error:  # Ctrl-C, termination, a closed generator: somebody may go on at once
+        with giving_back(error):
+            ledger.release(claim)
         raise
 
 

@@ -1,4 +1,4 @@
-"""Taking leases by name, keeping this process's leases alive, giving claims back.
+"""Taking leases by name, keeping this process's leases alive, giving back what was held.
 
 What a lease means is the ledger's business.
 """
@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.outage import HEARTBEAT_SECONDS
-from batch_assets.ledger.rows import Claim
 from batch_assets.plain_text import plain_logger
+from batch_assets.retry_policy import in_a_tick
 
 WAIT_SECONDS = 1.0
 logger = plain_logger(__name__)
@@ -58,15 +58,19 @@ def exclusive(
         time.sleep(WAIT_SECONDS)
     try:
         yield
-    except BaseException:
-        # What ended the block is told, not that the ledger is away as well.
-        with contextlib.suppress(Exception):
+    except BaseException as error:
+        with giving_back(error):
             ledger.release_lease(name, holder)
         raise
     ledger.release_lease(name, holder)
 
 
-def give_back(ledger: Ledger, claim: Claim) -> None:
-    """Release a claim as far as the ledger can be reached: what ended its work is told, not this."""
-    with contextlib.suppress(Exception):
-        ledger.release(claim)
+@contextlib.contextmanager
+def giving_back(ended_by: BaseException) -> Iterator[None]:
+    """Give back in the block what some work had: what ended the work is told, not that the ledger is away as well.
+
+    Whoever is told to end (Ctrl-C, termination) waits for the ledger no longer than a tick does.
+    """
+    waiting = contextlib.nullcontext() if isinstance(ended_by, Exception) else in_a_tick()
+    with contextlib.suppress(Exception), waiting:
+        yield

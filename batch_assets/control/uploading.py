@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from batch_assets.control.chaining import is_chained
 from batch_assets.control.keeping import load_commit
-from batch_assets.control.leases import give_back
+from batch_assets.control.leases import giving_back
 from batch_assets.control.loop import take_turn
 from batch_assets.control.pipeline import Pipeline, deferred
 from batch_assets.crash_points import crash_point
@@ -117,15 +117,17 @@ def _upload(pipeline: Pipeline, shard: Shard) -> bool:
     except SourceError as error:
         ledger.fail(claim, str(error), max_attempts=0)
         return False
-    except (ModelError, ConfigurationError, StorageError, LedgerError):
-        give_back(ledger, claim)
+    except (ModelError, ConfigurationError, StorageError, LedgerError) as error:
+        with giving_back(error):
+            ledger.release(claim)
         raise
     except Exception as error:
         logger.exception("shard %s failed", shard.key)
         ledger.fail(claim, f"{type(error).__name__}: {error}", pipeline.settings.executor.max_attempts)
         return False
-    except BaseException:  # Ctrl-C, termination: somebody may go on at once
-        give_back(ledger, claim)
+    except BaseException as error:  # Ctrl-C, termination: somebody may go on at once
+        with giving_back(error):
+            ledger.release(claim)
         raise
 
 

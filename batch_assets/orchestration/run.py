@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import dagster as dg
 from dagster._core.execution.retries import RetryMode
 
-from batch_assets.control.leases import heartbeat
+from batch_assets.control.leases import giving_back, heartbeat
 from batch_assets.control.pipeline import Pipeline, open_pipeline
 from batch_assets.errors import BatchAssetsError
 from batch_assets.ledger.holder import Holder
@@ -48,9 +48,8 @@ def _answering(context: Context, ledger: Ledger, holder: Holder, pipeline: str) 
     try:
         with heartbeat(ledger, holder):
             yield
-    except BaseException:
-        # What ended the step is told, not that the ledger is away as well.
-        with contextlib.suppress(Exception):
+    except BaseException as error:
+        with giving_back(error):
             leave(run_id)
         raise
     leave(run_id)

@@ -13,6 +13,7 @@ from batch_assets.control.preparation import prepare_shards, queue_shards
 from batch_assets.errors import StorageError
 from batch_assets.ledger.database import LedgerAway
 from batch_assets.ledger.ledger import Ledger
+from batch_assets.retry_policy import ticking
 from batch_assets_tests.control.builders import make_settings, open_ledger, write_input
 from batch_assets_tests.fakes import FakeHost
 from batch_assets_tests.ledger.helpers import ME
@@ -22,14 +23,17 @@ enders = pytest.mark.parametrize("ender", [KeyboardInterrupt(), FULL], ids=["ctr
 
 
 @pytest.fixture
-def ledger_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For whoever gives something back."""
+def ledger_away(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """For whoever gives something back; whether it waits as shortly as a tick does."""
+    shortly: list[bool] = []
 
     def refuse(*_: object) -> None:
+        shortly.append(ticking())
         raise LedgerAway("ledger postgresql://somewhere: refused; start it again")
 
     monkeypatch.setattr(Ledger, "release", refuse)
     monkeypatch.setattr(Ledger, "release_lease", refuse)
+    return shortly
 
 
 def prepared(folder: Path, host: FakeHost) -> tuple[Pipeline, list[str]]:
@@ -42,8 +46,7 @@ def prepared(folder: Path, host: FakeHost) -> tuple[Pipeline, list[str]]:
 
 
 @enders
-@pytest.mark.usefixtures("ledger_away")
-def test_of_a_shard_that_is_computed(tmp_path: Path, ender: BaseException) -> None:
+def test_of_a_shard_that_is_computed(tmp_path: Path, ledger_away: list[bool], ender: BaseException) -> None:
     def end(_: object) -> None:
         raise ender
 
@@ -52,12 +55,12 @@ def test_of_a_shard_that_is_computed(tmp_path: Path, ender: BaseException) -> No
     with pytest.raises(type(ender)) as caught:
         list(collect_shards(pipeline, keys))
     assert caught.value is ender
+    assert ledger_away == [ender is not FULL]
 
 
 @enders
-@pytest.mark.usefixtures("ledger_away")
 def test_of_a_job_that_is_uploaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ender: BaseException
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ledger_away: list[bool], ender: BaseException
 ) -> None:
     def end(*_: object) -> bool:
         raise ender
@@ -67,14 +70,15 @@ def test_of_a_job_that_is_uploaded(
     with pytest.raises(type(ender)) as caught:
         uploading._upload(pipeline, pipeline.plan_shards(keys)[keys[0]])
     assert caught.value is ender
+    assert ledger_away == [ender is not FULL]
 
 
 @enders
-@pytest.mark.usefixtures("ledger_away")
-def test_of_a_lease_by_name(tmp_path: Path, ender: BaseException) -> None:
+def test_of_a_lease_by_name(tmp_path: Path, ledger_away: list[bool], ender: BaseException) -> None:
     with pytest.raises(type(ender)) as caught, exclusive(open_ledger(tmp_path), "merge:texts", ME):
         raise ender
     assert caught.value is ender
+    assert ledger_away == [ender is not FULL]
 
 
 @pytest.mark.usefixtures("ledger_away")
