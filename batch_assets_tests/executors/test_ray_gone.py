@@ -1,5 +1,6 @@
 """How long a Ray that is gone, or has no room, is waited for: no Ray, and a clock that the tests move."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import pytest
 from batch_assets.errors import ClusterLost, ConfigurationError, ModelError
 from batch_assets.executors.base import Cancelled, WorkerDied
 from batch_assets.executors.ray import cluster as cluster_module
+from batch_assets.executors.ray import pulse as pulse_module
 from batch_assets.executors.ray import shared as shared_module
 from batch_assets.executors.ray.cluster import RETURN_SECONDS, RayCluster
 from batch_assets.executors.ray.connection import Connection
@@ -28,6 +30,7 @@ from batch_assets.executors.ray.shared import LOSSES_IN_A_ROW, Shared
 from batch_assets.executors.ray.worker import Worker
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets_tests.control.builders import make_settings
+from batch_assets_tests.waiting import PATIENCE_SECONDS
 
 
 class Clock:
@@ -40,6 +43,13 @@ class Clock:
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
+
+
+@pytest.fixture(autouse=True)
+def _answers_take_their_time(monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ignore[reportUnusedFunction]
+    """What is asked in a thread is answered, however long the machine takes to run it."""
+    monkeypatch.setattr(pulse_module, "ANSWER_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(shared_module, "LEAVE_SECONDS", PATIENCE_SECONDS)
 
 
 def raising(error: Exception) -> Callable[[], None]:
@@ -182,15 +192,13 @@ def test_whoever_has_not_asked_for_long_finds_it_as_it_is() -> None:
 
 
 def test_a_question_that_is_never_answered_is_left_behind() -> None:
-    import threading
-
     never = threading.Event()
     with pytest.raises(TimeoutError):
         answer_within(0.01, never.wait)
     never.set()
-    assert answer_within(60, lambda: 3) == 3
+    assert answer_within(PATIENCE_SECONDS, lambda: 3) == 3
     with pytest.raises(KeyError):
-        answer_within(60, lambda: {}["x"])
+        answer_within(PATIENCE_SECONDS, lambda: {}["x"])
 
 
 class Rays:
@@ -233,12 +241,9 @@ class Rays:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+def clock() -> Clock:
     """The clock by which a cluster is waited for."""
-    clock = Clock()
-    monkeypatch.setattr("time.monotonic", clock)
-    monkeypatch.setattr("time.sleep", clock.sleep)
-    return clock
+    return Clock()
 
 
 def test_one_started_here_is_started_anew_with_as_many_workers(
@@ -271,9 +276,10 @@ def test_a_cluster_that_comes_back_is_joined_again(
 ) -> None:
     rays = Rays(monkeypatch, True, False, False, True)
     settings = make_settings(tmp_path, executor={"type": "ray", "address": "ray://head:10001"})
-    RayCluster().pool(settings)
+    cluster = RayCluster(clock=clock, sleep=clock.sleep)
+    cluster.pool(settings)
     rays.initialized = False  # as a client of Ray ends that lost its cluster
-    assert RayCluster().pool(settings).size == 2
+    assert cluster.pool(settings).size == 2
     assert rays.joined == [None, *["ray://head:10001"] * 3]
 
 
@@ -293,7 +299,7 @@ def test_a_cluster_that_stays_away_ends_the_wait(
     with pytest.raises(
         ClusterLost, match=r"ray://head:10001 is gone, and has not come back in 5 minutes; .* goes on"
     ):
-        RayCluster().pool(settings)
+        RayCluster(clock=clock, sleep=clock.sleep).pool(settings)
     assert RETURN_SECONDS <= clock.now < RETURN_SECONDS + 30
     with pytest.raises(ConfigurationError, match="no Ray answers"):  # the next one is told what anybody is
         RayCluster().pool(settings)
@@ -304,7 +310,7 @@ def test_whoever_is_interrupted_waits_no_longer(
 ) -> None:
     settings = a_cluster_that_is_lost(tmp_path, monkeypatch)
     with pytest.raises(Cancelled):
-        RayCluster().pool(settings, lambda: clock.now > 10)
+        RayCluster(clock=clock, sleep=clock.sleep).pool(settings, lambda: clock.now > 10)
     assert clock.now < 30
 
 

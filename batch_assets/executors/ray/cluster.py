@@ -1,5 +1,6 @@
 """A Ray cluster as this process has it: joined once, its workers kept from shard to shard and run to run."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -33,6 +34,8 @@ class RayCluster:
 
     address: str = AUTO
     progress: Progress | None = None
+    clock: Callable[[], float] = field(default=time.monotonic, repr=False)
+    sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
     _machine: GpuMachine = field(default_factory=GpuMachine, repr=False)
 
     def executor(self, settings: PipelineSettings) -> RayExecutor:
@@ -56,11 +59,12 @@ class RayCluster:
             with _shared.lock:
                 return _shared.pool(settings, executor, asked)
 
-        patience = tenacity.stop_after_delay(RETURN_SECONDS)
+        began = self.clock()
         waiting = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(Away),
             wait=tenacity.wait_fixed(RETRY_SECONDS),
-            stop=lambda tries: is_cancelled() or patience(tries),
+            stop=lambda _: is_cancelled() or self.clock() - began >= RETURN_SECONDS,
+            sleep=self.sleep,
             reraise=True,
         )
         try:
