@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 # The same examples at every run: a change is judged by what it changed. HYPOTHESIS_PROFILE=random looks for others.
-settings.register_profile("fixed", derandomize=True)
-settings.register_profile("random")
+# How long one takes says how busy the machine is, and nothing else.
+SLOWLY: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("fixed", derandomize=True, **SLOWLY)
+settings.register_profile("random", **SLOWLY)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 pytest.register_assert_rewrite("batch_assets_tests.sites", "batch_assets_tests.rehearsed")

@@ -11,6 +11,7 @@ from typing import Any
 import requests
 
 from batch_assets_tests.object_store import s3_server
+from batch_assets_tests.waiting import PATIENCE_SECONDS
 
 UNKNOWN = ("AWS::S3::BucketPolicy", "AWS::SQS::QueuePolicy", "AWS::Batch::")
 
@@ -75,7 +76,7 @@ def made_stack(
     } | dict(stand_ins or {})
     with s3_server() as endpoint:
         # Moto's state is the process's: rules of other tests would get these events too.
-        requests.post(f"{endpoint}/moto-api/reset", timeout=10).raise_for_status()
+        requests.post(f"{endpoint}/moto-api/reset", timeout=PATIENCE_SECONDS).raise_for_status()
         formation = client("cloudformation", endpoint)
         formation.create_stack(
             StackName="batch-assets",
