@@ -50,11 +50,16 @@ class Place:
 class CommandProcess:
     """One run of the command, with what tests use of `subprocess.Popen[str]`."""
 
-    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        run: Callable[[], object] | None = None,
+    ) -> None:
         self.args = ["batch-assets", *arguments]
         self._folder = tempfile.TemporaryDirectory()
         place = Place(os.getcwd(), f"{self._folder.name}/stdout", f"{self._folder.name}/stderr")
-        self._process = start_process(_run, (run_command, self.args, dict(environment), place))
+        self._process = start_process(_run, (run or run_command, self.args, dict(environment), place))
 
     @property
     def pid(self) -> int:
@@ -82,6 +87,11 @@ class CommandProcess:
         file = Path(self._folder.name) / "stdout"
         wait_until(lambda: self.poll() is not None or (file.exists() and "\n" in file.read_text()), self.args)
         return file.read_text().partition("\n")[0] if file.exists() else ""
+
+    def told(self) -> str:
+        """Stderr as it is by now."""
+        file = Path(self._folder.name) / "stderr"
+        return file.read_text(errors="replace") if file.exists() else ""
 
     def wait_until(self, condition: Callable[[], object], told: object) -> None:
         """Until this holds, or the process has ended."""

@@ -18,7 +18,7 @@ from batch_assets.control.preflight import check_configuration, check_model
 from batch_assets.control.status import Status, read_status
 from batch_assets.embeddings.accounting import Accounting
 from batch_assets.embeddings.failure_reasons import most_common_reason
-from batch_assets.errors import BatchAssetsError, BudgetReached
+from batch_assets.errors import BatchAssetsError, BudgetReached, LedgerError
 from batch_assets.executors.registry import ExecutorHost, create_host
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.settings.pipeline import PipelineSettings
@@ -79,7 +79,7 @@ def run_pipeline(
         errors.print(_interrupted(settings), markup=False, soft_wrap=True)
         raise
     except BatchAssetsError as error:
-        if not planned:
+        if not planned or isinstance(error, LedgerError):  # a ledger that is away has no numbers to give
             raise
         errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         # What is published, if anything, is an earlier version: the numbers are those of the shards.

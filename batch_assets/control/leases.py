@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from batch_assets.ledger.database import LedgerAway
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.outage import HEARTBEAT_SECONDS
@@ -31,7 +32,9 @@ def heartbeat(ledger: Ledger, holder: Holder) -> Iterator[None]:
         while not stop.wait(HEARTBEAT_SECONDS):
             try:
                 ledger.heartbeat(holder)
-            except Exception as error:  # the ledger may be away for longer than it waits
+            except LedgerAway:
+                pass  # it has said so itself, and whoever has something to commit will be told
+            except Exception as error:
                 logger.warning("heartbeat: the ledger did not answer (%s); trying again", error)
 
     thread = threading.Thread(target=beat, name="ledger-heartbeat", daemon=True)

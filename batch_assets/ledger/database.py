@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import sqlalchemy as sa
 import tenacity
@@ -152,7 +153,7 @@ class Database:
             raise LedgerAway(self._sentence(error, step, waited)) from error.orig
         except BaseException:  # Ctrl-C, termination
             # Whoever is to end gives back what it has, and does not wait for that.
-            if self.url_shown in _ANSWERED:
+            if self.url_shown in _ANSWERED and not self._sqlite:  # which is never away for long
                 _ANSWERED[self.url_shown] = False
             raise
         if self.outage.note_answer(asked):
@@ -224,8 +225,13 @@ class Database:
         return ConfigurationError(f"ledger {self.url_shown}: cannot be opened: {self.reason(error)}; {step}")
 
     def reason(self, error: BaseException) -> str:
-        """What the driver says, in one line: without SQLAlchemy's links, the statement or its values."""
-        reason = " ".join(str(getattr(error, "orig", None) or error).split())
+        """What the database says, in one line: without SQLAlchemy's links, the statement or its values."""
+        said: Any = getattr(error, "orig", None) or error
+        # PostgreSQL's own words are apart from the statement that the driver quotes. What could not be connected to
+        # has none: there the driver's guesses at the cause are on lines of their own, behind a tab.
+        told = getattr(getattr(said, "diag", None), "message_primary", None)
+        lines = [told] if told else [line for line in str(said).splitlines() if not line.startswith("\t")]
+        reason = " ".join(" ".join(lines).split())
         for secret in self._secrets:
             reason = reason.replace(str(secret), "***")
         return reason

@@ -62,5 +62,6 @@ def without_password(url: str) -> str:
 
 
 def shown(url: sa.URL) -> str:
-    """The URL as it may be shown."""
-    return url.difference_update_query(["password"]).render_as_string(hide_password=True)
+    """The URL as it may be shown: as people write it, without the driver's name."""
+    plain = url.set(drivername=url.get_backend_name()).difference_update_query(["password"])
+    return plain.render_as_string(hide_password=True)

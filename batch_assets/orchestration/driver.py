@@ -214,9 +214,11 @@ class Driver:
             raise_on_error=False,
             run_config=QUIET,
         )
-        self.ledger.forget_run(result.run_id)
-        if interruption.has_come():
-            raise KeyboardInterrupt
+        try:
+            self.ledger.forget_run(result.run_id)
+        finally:  # also where the ledger is away, which is why somebody may have interrupted
+            if interruption.has_come():
+                raise KeyboardInterrupt
         if not result.success:
             raise_interruption(result)
             if not may_fail:

@@ -27,12 +27,14 @@ class Away:
 
 
 def test_the_heartbeat_outlives_a_ledger_that_is_away_for_longer_than_it_is_waited_for(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """And has no words of its own about it: the ledger says so itself, once."""
     monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.001)
     ledger = Away()
     with leases.heartbeat(ledger, ME):  # type: ignore[arg-type]
         assert ledger.answered.wait(PATIENCE_SECONDS)
+    assert caplog.text == ""
 
 
 class Silent:

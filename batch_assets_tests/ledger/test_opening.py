@@ -230,7 +230,7 @@ def test_threads_share_a_ledger(url: str, opened: Opened) -> None:
         ("mysql://me:secret@host/db", r"mysql://me:\*\*\*@host/db: 'mysql' is unknown"),
         (
             "postgresql://me:secret@127.0.0.1:1/db",
-            r"postgresql\+psycopg2://me:\*\*\*@127.0.0.1:1/db: cannot be opened",
+            r"ledger postgresql://me:\*\*\*@127.0.0.1:1/db: cannot be opened",
         ),
         ("postgresql://me@127.0.0.1:1/db?password=secret", "db: cannot be opened"),
         ("postgresql://me:secret@host:port/db", "cannot be read"),
