@@ -141,10 +141,10 @@ class Leases(Store):
             connection.execute(sa.delete(runs).where(runs.c.run_id == run_id))
 
 
-def _is_dead(holder: Holder, alive_until: float | None, now: float) -> bool:
+def _is_dead(holder: Holder, alive_until: float, now: float) -> bool:
     if holder.could_be_seen_here():
         return holder.is_dead_here()
-    return alive_until is not None and alive_until <= now
+    return 0 < alive_until <= now
 
 
 def _too_long(now: float) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:

@@ -219,5 +219,5 @@ def m008_patience(connection: sa.Connection) -> None:
         connection,
         """CREATE TABLE ledger_receipts (
             writer {text} PRIMARY KEY, receipt {text} NOT NULL, at DOUBLE PRECISION NOT NULL)""",
-        "ALTER TABLE ledger_runs ADD COLUMN alive_until DOUBLE PRECISION",
+        "ALTER TABLE ledger_runs ADD COLUMN alive_until DOUBLE PRECISION NOT NULL DEFAULT 0",
     )

@@ -205,8 +205,8 @@ runs = sa.Table(
     sa.Column("pipeline", _text, nullable=False),
     sa.Column("host", _text, nullable=False),
     sa.Column("holder", _text, nullable=False),
-    # NULL where a process noted it that knew of no such thing: no silence of it tells anything.
-    sa.Column("alive_until", sa.Double),
+    # 0 where a process noted it that knew of no such thing: no silence of it tells anything.
+    sa.Column("alive_until", sa.Double, nullable=False, server_default="0"),
 )
 
 counters = sa.Table(

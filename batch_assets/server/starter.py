@@ -11,7 +11,7 @@ from pathlib import Path
 
 from batch_assets.cli import exit_codes
 from batch_assets.control.alerts import is_blocked
-from batch_assets.control.leases import heartbeat
+from batch_assets.control.leases import giving_back, heartbeat
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.triggers import TriggerState, start_lease
@@ -96,9 +96,12 @@ class Starter:
             if keys:
                 self._ledger.begin_triggers(pipeline, keys)
                 self._children[pipeline] = Child.start(pipeline, keys, self._arguments, self._folder)
-        finally:
-            if pipeline not in self._children:
+        except BaseException as error:
+            with giving_back(error):
                 self._ledger.release_lease(start_lease(pipeline), self._holder)
+            raise
+        if pipeline not in self._children:
+            self._ledger.release_lease(start_lease(pipeline), self._holder)
 
     def _note_ends(self) -> bool:
         """Close the orders of runs that have ended; whether there were any."""
