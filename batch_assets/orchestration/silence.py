@@ -32,7 +32,7 @@ class Silence:
     def judge(self, turn: Turn) -> None:
         """Pause after a turn that got no answer. Raises LastingStorageError where there has been none for too long."""
         with self._lock:
-            answered_at = self._pipeline.ledger.scope(deferred(self._pipeline).scope).observed_at
+            answered_at = self._last_answer()
             if turn.started:
                 self._patience.renew()
             elif (silent := turn.silent.get(self._pipeline.name)) is not None:
@@ -49,15 +49,21 @@ class Silence:
             if silent is None:
                 self._patience.renew()
             else:
+                self._answered_at = self._last_answer()
                 self._wait(silent)
 
     def _wait(self, silent: str) -> None:
         self._patience.wait(StorageError(f"{silent}; its jobs go on, and so does the same command"))
 
+    def _last_answer(self) -> float | None:
+        """When the service's list of jobs was last answered."""
+        return self._pipeline.ledger.scope(deferred(self._pipeline).scope).observed_at
+
     def _is_owed(self) -> bool:
         """Whether what was asked in vain is still to be answered."""
         counts = self._pipeline.ledger.counts(self._pipeline.name)
-        return counts[State.SUBMITTING] > 0 or (self._uncollected and any(counts[state] for state in ENDED))
+        uncollected = any(counts[state] for state in (*ENDED, State.READY, State.COLLECTING))
+        return counts[State.SUBMITTING] > 0 or (self._uncollected and uncollected)
 
 
 def silence_of_run(result: dg.ExecuteInProcessResult) -> str | None:

@@ -89,11 +89,16 @@ def test_that_jobs_are_listed_is_no_answer_to_whether_one_was_taken(monkeypatch:
     service.is_silent(AWAY_SECONDS * 0.8)
 
 
-def test_that_jobs_are_listed_is_no_answer_to_what_is_collected(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("state", [State.SUCCEEDED, State.COLLECTING, State.READY])
+def test_that_jobs_are_listed_is_no_answer_to_what_is_collected(
+    monkeypatch: pytest.MonkeyPatch, state: State
+) -> None:
+    """READY: of a shard's records each is a call of its own."""
     service = Service(monkeypatch)
-    service.states[State.SUCCEEDED] = 2
+    service.states[state] = 2
 
     def collect_in_vain() -> None:
+        service.silence.judge(Turn())  # one that asks nobody
         service.answered_at += 1
         service.silence.judge(Turn())
         service.silence.judge_collection("bedrock: no answer (503)")
