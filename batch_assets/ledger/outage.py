@@ -29,23 +29,35 @@ class Outage:
         self._answered = -math.inf
         self._since: float | None = None
         self._back: float | None = None
+        self._told = False
 
-    def note_away(self) -> bool:
-        """The database does not answer, and may not have done so since it last did; whether that is news."""
-        news = not self._lasts()
-        self._begin()
+    def note_away(self) -> None:
+        """The database does not answer, and may not have done so since it last did."""
+        back = self._back
+        if self._since is None or (back is not None and self._answered >= back + MILD_SECONDS):
+            self._since = self._answered
+        self._back = None
+
+    def is_news(self, tried: float) -> bool:
+        """Whether it is to be told that a try of that moment (`steady`) has failed; asked, it counts as told.
+
+        It is not where that was told before, and where something later was answered.
+        """
+        news = not self._told and tried > self._answered
+        self._told = self._told or news
         return news
 
     def note_answer(self, asked: float) -> bool:
-        """It answers what it was asked then (`steady`); whether it was away until now."""
-        moment, away = steady(), self._lasts()
-        # Who has long held this one up, inside of a transaction, has held up everybody.
-        if moment - asked >= HEARTBEAT_SECONDS:
-            self._begin()
+        """It answers what it was asked then (`steady`); whether it is to be told that it is back."""
+        moment, told = steady(), self._told
+        # Who has long held this one up, inside of a transaction, has held up everybody who was to renew a lease,
+        # though not who only reads.
+        if not self._lasts() and moment - asked >= HEARTBEAT_SECONDS:
+            self._since, self._back = min(self._answered, asked), None
         if self._lasts():
             self._back = moment
-        self._answered = moment
-        return away
+        self._answered, self._told = moment, False
+        return told
 
     def judged_at(self, now: float) -> float:
         """The time to judge leases by: `now`, but for a while after an outage that of its beginning."""
@@ -56,12 +68,6 @@ class Outage:
 
     def _lasts(self) -> bool:
         return self._since is not None and self._back is None
-
-    def _begin(self) -> None:
-        back = self._back
-        if self._since is None or (back is not None and self._answered >= back + MILD_SECONDS):
-            self._since = self._answered
-        self._back = None
 
 
 _outages: dict[str, Outage] = {}

@@ -54,21 +54,19 @@ def test_no_live_claim_is_taken_after_an_outage_of_the_server(
 
 def test_until_the_database_is_back_long_enough_the_time_of_its_last_answer_counts(passing: Passing) -> None:
     outage, begun = Outage(), passing.clock.now
-    assert not outage.note_answer(steady())
+    outage.note_answer(steady())
     assert outage.judged_at(passing.clock.now) == begun
     passing.pass_by(HEARTBEAT_SECONDS)
     assert outage.judged_at(passing.clock.now) == passing.clock.now, "nobody has asked in vain"
-    assert outage.note_away()
-    assert not outage.note_away(), "no news"
+    outage.note_away()
     passing.pass_by(LONG)
-    assert outage.note_answer(steady())
-    assert not outage.note_answer(steady())
+    outage.note_answer(steady())
     # Away again before everybody has renewed what is theirs: still the same outage.
     passing.pass_by(MILD_SECONDS - 1)
     outage.note_answer(steady())
-    assert outage.note_away()
+    outage.note_away()
     passing.pass_by(LONG)
-    assert outage.note_answer(steady())
+    outage.note_answer(steady())
     passing.pass_by(MILD_SECONDS - 1)
     assert outage.judged_at(passing.clock.now) == begun
     passing.pass_by(1)
@@ -95,5 +93,32 @@ def test_a_writer_that_stood_still_inside_of_its_transaction_was_an_outage_too(p
     outage.note_answer(steady())
     asked = steady()
     passing.pass_by(LONG)
+    outage.note_answer(steady())  # to who only reads, and waits for no writer
     assert not outage.note_answer(asked), "it was never away"
     assert outage.judged_at(passing.clock.now) == begun
+    passing.pass_by(MILD_SECONDS)
+    assert outage.judged_at(passing.clock.now) == passing.clock.now
+
+
+def test_where_each_writer_is_slow_leases_expire_all_the_same(passing: Passing) -> None:
+    outage = Outage()
+    outage.note_answer(steady())
+    for _ in range(100):
+        asked = steady()
+        passing.pass_by(HEARTBEAT_SECONDS + 1)
+        outage.note_answer(asked)
+    assert passing.clock.now - outage.judged_at(passing.clock.now) < 2 * MILD_SECONDS
+
+
+def test_an_outage_is_told_once_whichever_threads_meet_it(passing: Passing) -> None:
+    outage = Outage()
+    outage.note_answer(steady())
+    passing.pass_by(1)
+    late = steady()
+    outage.note_away()  # in the middle of a transaction, which is repeated: nothing is told of it
+    assert outage.is_news(steady()) and not outage.is_news(steady())
+    passing.pass_by(1)
+    assert outage.note_answer(steady()) and not outage.note_answer(steady())
+    assert not outage.is_news(late), "something later was answered"
+    passing.pass_by(1)
+    assert outage.is_news(steady())
