@@ -54,6 +54,22 @@ def seconds_now(seconds: float) -> float:
     return min(seconds, TICK_SECONDS) if ticking() else seconds
 
 
+def is_ended() -> bool:
+    """Whether this thread's work is no longer wanted (`context_until`)."""
+    return any(end.is_set() for end in _ends.get())
+
+
+@contextlib.contextmanager
+def on_the_way_out() -> Iterator[None]:
+    """Wait as in a tick, also in a thread whose work is no longer wanted: what it holds is to be given back."""
+    token = _ends.set(())
+    try:
+        with in_a_tick():
+            yield
+    finally:
+        _ends.reset(token)
+
+
 def context_until(end: threading.Event) -> contextvars.Context:
     """A copy of this context for another thread: whoever waits there stops waiting once `end` is set.
 
@@ -66,11 +82,10 @@ def context_until(end: threading.Event) -> contextvars.Context:
 
 def pause(seconds: float) -> None:
     """Sleep. Raises KeyboardInterrupt in a thread whose work is no longer wanted (`context_until`)."""
-    ends = _ends.get()
-    while ends and seconds > LOOK_SECONDS and not any(end.is_set() for end in ends):
+    while _ends.get() and seconds > LOOK_SECONDS and not is_ended():
         time.sleep(LOOK_SECONDS)
         seconds -= LOOK_SECONDS
-    if any(end.is_set() for end in ends):
+    if is_ended():
         raise KeyboardInterrupt
     time.sleep(seconds)
 
@@ -94,11 +109,6 @@ class Patience:
         self._pause = pause
         self._seconds = seconds_now(seconds)
         self.renew()
-
-    @property
-    def waiting(self) -> bool:
-        """Whether something has failed and nothing has gone on since."""
-        return self._tried_at is not None
 
     def renew(self) -> None:
         """Something went on: the next failure is a first one."""

@@ -24,7 +24,7 @@ from batch_assets.ledger.receipts import Receipt, borrowed_name
 from batch_assets.ledger.shielding import shielded
 from batch_assets.ledger.urls import parse_url, shown
 from batch_assets.plain_text import plain_logger
-from batch_assets.retry_policy import seconds_now, ticking
+from batch_assets.retry_policy import pause, seconds_now, ticking
 
 _ADVISORY_LOCK = 0x62617463685F6173  # "batch_as": one number for all ledgers of a database
 _SERVER_TIME = "SELECT extract(epoch FROM clock_timestamp())::float8"
@@ -135,11 +135,26 @@ class Database:
 
     def _begin(self, engine: sa.Engine, came: list[int], receipt: Receipt | None = None) -> sa.Connection:
         """Begin, however long the database is away or other processes take their turns."""
-        asked = steady()
+        asked = tried = steady()
+
+        def begun() -> sa.Connection:
+            nonlocal tried
+            tried = steady()
+            return self._begun(engine, receipt)
+
+        def say(state: tenacity.RetryCallState) -> None:
+            self.outage.note_away()
+            error = state.outcome.exception() if state.outcome is not None else None
+            if error is not None and self.outage.is_news(tried):
+                logger.warning(
+                    "ledger %s: %s; waiting for it, at most %.0f seconds",
+                    self.url_shown, self.reason(error), self._limit(),
+                )  # fmt: skip
+
         try:
-            found = patience.tries(
-                self._limit, self._may_pass, before_sleep=self._say, sleep=_sleep_until(came)
-            )(self._begun, engine, receipt)
+            found = patience.tries(self._limit, self._may_pass, before_sleep=say, sleep=_pause_until(came))(
+                begun
+            )
         except DBAPIError as error:
             if self.url_shown not in _ANSWERED:
                 raise self._unusable(error) from error.orig
@@ -153,7 +168,7 @@ class Database:
             raise LedgerAway(self._sentence(error, step, waited)) from error.orig
         except BaseException:  # Ctrl-C, termination
             # Whoever is to end gives back what it has, and does not wait for that.
-            if self.url_shown in _ANSWERED and not self._sqlite:  # which is never away for long
+            if self.url_shown in _ANSWERED:
                 _ANSWERED[self.url_shown] = False
             raise
         if self.outage.note_answer(asked):
@@ -190,7 +205,7 @@ class Database:
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
                 return connection.exec_driver_sql(receipt.query()).scalar() == receipt.text
 
-        return patience.tries(self._limit, patience.passes, sleep=_sleep_until(came))(look)
+        return patience.tries(self._limit, patience.passes, sleep=_pause_until(came))(look)
 
     def _set_clock(self, connection: sa.Connection, statements: str) -> None:
         """Carry out statements of which the last asks for the time."""
@@ -207,14 +222,6 @@ class Database:
             return False
         assert isinstance(error, DBAPIError)
         return self._sqlite or self.url_shown in _ANSWERED or patience.is_starting(error)
-
-    def _say(self, state: tenacity.RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome is not None else None
-        if error is not None and self.outage.note_away():
-            logger.warning(
-                "ledger %s: %s; waiting for it, at most %.0f seconds",
-                self.url_shown, self.reason(error), self._limit(),
-            )  # fmt: skip
 
     def _sentence(self, error: DBAPIError, step: str, waited: str = "") -> str:
         return f"ledger {self.url_shown}: {self.reason(error)}{waited}; {patience.remedy(error) or step}"
@@ -243,12 +250,12 @@ class Database:
             self._pid = os.getpid()
 
 
-def _sleep_until(came: list[int]) -> Callable[[float], None]:
-    """Sleep, and end where a signal has come meanwhile that is held back."""
+def _pause_until(came: list[int]) -> Callable[[float], None]:
+    """Pause, and end where a signal has come meanwhile that is held back."""
 
-    def sleep(seconds: float) -> None:
-        time.sleep(seconds)
+    def pause_and_look(seconds: float) -> None:
+        pause(seconds)
         if came:
             raise KeyboardInterrupt
 
-    return sleep
+    return pause_and_look

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from batch_assets.ledger.changing import BATCH, change_shards
 from batch_assets.ledger.database import Database, TransactionLost
 from batch_assets.ledger.patience import PATIENCE_SECONDS, tries
-from batch_assets.retry_policy import seconds_now
+from batch_assets.retry_policy import pause, seconds_now
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -24,7 +24,11 @@ def repeatable(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S
 
     @functools.wraps(method)
     def repeated(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        again = tries(lambda: seconds_now(PATIENCE_SECONDS), lambda error: isinstance(error, TransactionLost))
+        again = tries(
+            lambda: seconds_now(PATIENCE_SECONDS),
+            lambda error: isinstance(error, TransactionLost),
+            sleep=pause,
+        )
         return again(method, self, *args, **kwargs)
 
     return repeated

@@ -23,7 +23,7 @@ from batch_assets.orchestration.metadata import COLLECT_TAG, JOB_KIND_TAG
 from batch_assets.orchestration.partitions import SHARDS_PER_RUN
 from batch_assets.orchestration.run_failure import RunFailed
 from batch_assets.orchestration.silence import Silence
-from batch_assets.retry_policy import Patience
+from batch_assets.retry_policy import Patience, context_until
 
 if TYPE_CHECKING:
     from batch_assets.orchestration.driver import Driver
@@ -114,7 +114,9 @@ class _Turns:
 
     @contextlib.contextmanager
     def taken(self) -> Iterator["_Turns"]:
-        thread = threading.Thread(target=self._take, name="control-loop", daemon=True)
+        thread = threading.Thread(
+            target=context_until(self._stop).run, args=(self._take,), name="control-loop", daemon=True
+        )
         thread.start()
         try:
             yield self
