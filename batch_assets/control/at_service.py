@@ -59,6 +59,17 @@ def find_at_service(
     }
 
 
+def find_by_name(pipeline: Pipeline, name: str, jobs: Sequence[JobDescription | None]) -> ServiceJob | None:
+    """The submission of these jobs, of which a description may be lost. Raises Unanswered, NameTaken."""
+    executor = deferred(pipeline)
+    known = [job for job in jobs if job is not None]
+    if len(known) == len(jobs) or executor.commits:  # workers were told in a manifest
+        return executor.find(name, known)
+    # What exactly was asked cannot be told without all of them. The name tells enough: it is made of the root's
+    # random id and of all requests, and to ask for the others once more would be paid for twice.
+    return next((job for job in executor.own_jobs() if job.name == name), None)
+
+
 def _descriptions_of(
     pipeline: Pipeline, members: Sequence[Member], known: Mapping[str, JobDescription]
 ) -> list[JobDescription | None]:
@@ -80,16 +91,13 @@ def _of_pool(
     """The submission that these jobs share, by the name that was written down before its call."""
     executor = deferred(pipeline)
     jobs = [member for member in members if member is not None]
-    if len(jobs) < len(members) and not executor.commits:
-        # What exactly was asked cannot be told without all of them. The name tells enough: it is made of the root's
-        # random id and of all requests, and to ask for the others once more would be paid for twice.
-        return next(iter(by_name.get(name, ())), None)
-    for job in by_name.get(name, ()):
-        if executor.is_ours(job, jobs):
-            return job
+    if len(jobs) == len(members) or executor.commits:
+        for job in by_name.get(name, ()):
+            if executor.is_ours(job, jobs):
+                return job
     try:
         # Not everything that speaks a service's protocol lists names by how they begin.
-        return executor.find(name, jobs)
+        return find_by_name(pipeline, name, members)
     except NameTaken:
         return None  # which is why the jobs were submitted under another name
 

@@ -7,6 +7,7 @@ new jobs are started in `submission.py`.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from batch_assets.control.at_service import find_by_name
 from batch_assets.control.descriptions import describe_all
 from batch_assets.control.pipeline import Pipeline, deferred, with_results, with_workers
 from batch_assets.control.submission import members_of, silence_of, start
@@ -249,7 +250,7 @@ def resolve(submission: SubmissionRow, sharing: Sequence[Pipeline]) -> dict[str,
     pipeline = next((each for each in sharing if each.name == submission.pipeline), None)
     if pipeline is None:
         return {}  # another process has this pipeline's settings
-    ledger, executor = pipeline.ledger, deferred(pipeline)
+    ledger = pipeline.ledger
     jobs = ledger.jobs_of(submission.token)
     if not jobs:
         # Somebody else has brought it on since it was read; or the ledger has let go of the pipeline's jobs, and
@@ -258,9 +259,7 @@ def resolve(submission: SubmissionRow, sharing: Sequence[Pipeline]) -> dict[str,
             ledger.refused(submission.token, "the ledger knows no jobs of it any more")
         return {}
     try:
-        known = [each for each in describe_all(pipeline, jobs) if each is not None]
-        # Workers were told in a manifest, whatever has become of the descriptions.
-        found = executor.find(submission.name, known) if known or executor.commits else None
+        found = find_by_name(pipeline, submission.name, describe_all(pipeline, jobs))
     except NameTaken:
         found = None  # the call below tells what follows from that
     except StorageError as error:

@@ -168,7 +168,7 @@ def _descriptions(
 ) -> list[JobDescription] | None:
     """What the jobs ask for; None where one's is gone, or is not what would be asked now.
 
-    Nothing was asked of the service yet: those are prepared again, and the others are in the queue as they were.
+    No job of them is to be seen at the service: those are prepared again, and the others wait as they did.
     """
     ledger, executor = pipeline.ledger, deferred(pipeline)
     described = describe_all(pipeline, jobs)

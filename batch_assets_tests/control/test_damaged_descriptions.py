@@ -136,3 +136,24 @@ def test_an_array_whose_answer_was_lost_is_adopted_without_one_description(
     assert site.sizes() == [3]
     assert set(site.runs().values()) == {1}
     assert_all_published(site, some_records(3 * PER_SHARD))
+
+
+@pytest.mark.parametrize("content", HARMS)
+def test_a_pool_whose_answer_was_lost_is_adopted_without_one_description(
+    rehearse: Rehearse, tmp_path: Path, content: bytes | None
+) -> None:
+    rehearsal = rehearse(output={"cut_tail": 1}, quotas={"concurrent_jobs": POOLED})
+    site = make_site(rehearsal, tmp_path, POOLED, executor={"remainder": "pool"})
+    pipeline = site.first_round()
+    rehearsal.change(output={"cut_tail": 0}, calls={"lost_responses": 1.0})
+    site.collect(pipeline)
+    site.run(until=lambda: site.states() == [State.SUBMITTING] * POOLED)
+    assert len(rehearsal.jobs) == POOLED + 1
+    harm(site, description_of(site, 0), content)
+    rehearsal.change(calls={"lost_responses": 0.0})
+    site.clock.ahead += 60
+    wait_until(lambda: take_turn([pipeline]) and State.SUBMITTING not in site.states(), site.states)
+    wait_until(
+        lambda: site.step(pipeline) and site.states().count(State.COLLECTED) == POOLED - 1, site.states
+    )
+    assert len(rehearsal.jobs) == POOLED + 1
