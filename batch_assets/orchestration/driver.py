@@ -3,6 +3,7 @@
 What is printed, and what a run's end means as an exit code, belongs to `cli/`.
 """
 
+import contextlib
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import TypeVar
 
 import dagster as dg
 
+from batch_assets.control.leases import giving_back
 from batch_assets.control.pipeline import note_fingerprint
 from batch_assets.errors import StorageError
 from batch_assets.executors.deferred import Unanswered
@@ -214,13 +216,15 @@ class Driver:
             raise_on_error=False,
             run_config=QUIET,
         )
-        try:
+        # What ended the run is told, and not that the ledger is away as well.
+        failed = None if result.success else cause_of(result)
+        ended_by = KeyboardInterrupt() if interruption.has_come() else failed
+        with giving_back(ended_by) if ended_by is not None else contextlib.nullcontext():
             self.ledger.forget_run(result.run_id)
-        finally:  # also where the ledger is away, which is why somebody may have interrupted
-            if interruption.has_come():
-                raise KeyboardInterrupt
-        if not result.success:
+        if interruption.has_come():
+            raise KeyboardInterrupt
+        if failed is not None:
             raise_interruption(result)
             if not may_fail:
-                raise cause_of(result)
+                raise failed
         return result

@@ -11,14 +11,16 @@ from dagster._core.execution.retries import RetryMode
 
 from batch_assets.control.leases import giving_back, heartbeat
 from batch_assets.control.pipeline import Pipeline, open_pipeline
-from batch_assets.errors import BatchAssetsError
+from batch_assets.errors import BatchAssetsError, LedgerError
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.orchestration.metadata import PROCESS_TAG
 from batch_assets.orchestration.resources import Context, host_of, ledger_of
+from batch_assets.plain_text import plain_logger
 from batch_assets.settings.pipeline import PipelineSettings
 
 ADD_SOURCE_TAG = "batch_assets/add_source"
+logger = plain_logger(__name__)
 RETRY_TAG = "dagster/retry_number"  # Dagster's own, on the runs that its run retries start
 
 
@@ -52,7 +54,10 @@ def _answering(context: Context, ledger: Ledger, holder: Holder, pipeline: str) 
         with giving_back(error):
             leave(run_id)
         raise
-    leave(run_id)
+    try:
+        leave(run_id)
+    except LedgerError as error:  # the step has done its work
+        logger.warning("%s", error)
 
 
 def _is_process_of_one_step(context: Context) -> bool:

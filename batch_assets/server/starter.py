@@ -87,6 +87,8 @@ class Starter:
                 self._start(pipeline)
 
     def _start(self, pipeline: str) -> None:
+        # One of its own it may hold from a start for which the ledger went away, and it has no child that needs it.
+        self._ledger.release_lease(start_lease(pipeline), self._holder)
         if self._ledger.lease(start_lease(pipeline), self._holder) is None:
             return
         try:
