@@ -3,6 +3,7 @@
 Finding is cheap and decides nothing: new files are planned by `planner.py` when somebody asks.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -52,8 +53,8 @@ def compare_source(
     `planned(after, until)` gives the versions of the planned files with a path behind `after`
     and not behind `until` (None: no bound); `format` is that of the plan. Where the plan is `full`, by a
     limit, nothing is new, and what the last plan has left out is not while it is as it was. A table is compared as
-    a whole; where nothing is new in it and nothing left out, the cursor is its version, and while it has that one
-    it is not looked at again.
+    a whole; where nothing is new in it, the cursor is its version with those of the files that are left out, and
+    while it has these it is not looked at again.
     """
     location = locate(source_uri(settings))
     storage = location.storage
@@ -61,13 +62,11 @@ def compare_source(
         # Of a folder that is such a table no more, the comparison says so.
         looked_at = f"{_VERSION}{table_version(format, storage)}" if table_at(storage) == format else None
         if looked_at is not None:
-            looked_at += _FULL if full else ""
+            looked_at += (_FULL if full else "") + _versions_of_left_out(settings, storage)
         if looked_at is not None and after == looked_at:
             return SourceChanges([], [], [], looked_at)
         changes = _compare_table(settings, planned(None, None), format, full=full)
-        # A file may be mended in place, and the table's version stays as it is.
-        open_end = changes.new or _left_out(settings)
-        return changes if open_end else replace(changes, cursor=looked_at)
+        return changes if changes.new else replace(changes, cursor=looked_at)
     if after is not None and after.startswith(_VERSION):
         after = None
     last = None
@@ -121,6 +120,13 @@ def _not_left_out(new: Sequence[FileInfo], settings: PipelineSettings, storage: 
     """Without the files that the last plan could not read, as long as they are the same."""
     noted = {file.path: file for file in _left_out(settings)} if new else {}
     return [info for info in new if info.path not in noted or not noted[info.path].is_as_noted(info, storage)]
+
+
+def _versions_of_left_out(settings: PipelineSettings, storage: Storage) -> str:
+    """What the files have now that no plan could read: one may be mended in place, and its table is as it was."""
+    paths = [path for file in _left_out(settings) for path in (file.path, file.beside) if path]
+    found = [(path, info.version if (info := storage.info(path)) else None) for path in paths]
+    return f"\0left out {hashlib.sha256(repr(found).encode()).hexdigest()[:16]}" if found else ""
 
 
 def _records(new: Sequence[FileInfo], storage: Storage, rules: FileRules) -> list[FileInfo]:
