@@ -58,6 +58,11 @@ def _of_own_folder(declared: "Declared") -> dg.Definitions | None:
         # By its path: asked for as a whole, the tree would import every component of every
         # installed package, for the UI's list of component types, and boto3 with them.
         found = tree.build_defs(DEFAULT_DEFS)
+        shared = build_shared_definitions(found.resources or ())
+        # Otherwise a pipeline brings what all share, one that Python code declares as well.
+        brought = {sensor.name for sensor in found.sensors or ()}
+        if brought.isdisjoint(sensor.name for sensor in shared.sensors or ()):
+            found = dg.Definitions.merge(shared, found)
     except Exception:
         if validating():
             raise
@@ -65,9 +70,6 @@ def _of_own_folder(declared: "Declared") -> dg.Definitions | None:
             "what lies beside the pipelines in %s cannot be loaded, and is left out", DEFAULT_DEFS
         )
         return None
-    # Otherwise a pipeline brings what all share.
-    if not (declared.pipelines or declared.broken):
-        found = dg.Definitions.merge(build_shared_definitions(), found)
     return found
 
 

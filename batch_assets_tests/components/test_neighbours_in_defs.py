@@ -54,6 +54,15 @@ def test_what_is_beside_the_pipelines_is_loaded(folder: Path, pipelines: dict[st
     assert load() == {"theirs", *pipelines}
 
 
+def test_a_resource_of_the_projects_own_takes_the_place_of_ours(folder: Path) -> None:
+    (folder / "theirs.py").write_text(
+        THEIRS
+        + "\n\nfrom batch_assets.orchestration.resources import LedgerResource\n"
+        + "\ndefs = dg.Definitions([theirs], resources={'batch_assets_ledger': LedgerResource()})\n"
+    )
+    assert load() == {"theirs"}
+
+
 @pytest.mark.parametrize("pipelines", [[], ["good"]], ids=str)
 def test_a_broken_one_is_left_out(folder: Path, pipelines: list[str]) -> None:
     for name in pipelines:
