@@ -396,14 +396,15 @@ def test_a_cluster_that_does_not_tell_of_its_nodes_is_asked_again(
         return told() if clock.now > 60 else breaks()
 
     monkeypatch.setattr(rays, "nodes", nodes)
-    assert RayCluster().pool(settings).size == 2
+    cluster = RayCluster(clock=clock, sleep=clock.sleep)
+    assert cluster.pool(settings).size == 2
     monkeypatch.setattr(rays, "nodes", breaks)
     rays.shared.pools.clear()
     with pytest.raises(
         ClusterLost,
         match=r"ray://head:10001 does not tell of its nodes \(reset by peer\), and has not come back",
     ):
-        RayCluster().pool(settings)
+        cluster.pool(settings)
 
 
 def breaks(*_: Any, **__: Any) -> Any:

@@ -177,16 +177,17 @@ class WorkerPool:
             with deaths_explained(self.pulse, None):
                 try:
                     worker.loaded = ray.get(worker.loading)
-                except ray.exceptions.RayError as error:
-                    worker.kill()
-                    if isinstance(error, ray.exceptions.RayTaskError):
-                        raise
-                    self.pulse.look_now()
-                    self._died_in_loading(error)
-                    continue
-                except Exception:  # the connection to it breaks
+                except ray.exceptions.RayTaskError:
                     worker.kill()
                     raise
+                except Exception as error:  # it has died, or the connection to it breaks
+                    # First: of a Ray that is gone nobody would answer that it is killed.
+                    self.pulse.look_now()
+                    worker.kill()
+                    if not isinstance(error, ray.exceptions.RayError):
+                        raise
+                    self._died_in_loading(error)
+                    continue
             self._deaths = 0
             self._idle.append(worker)
 
