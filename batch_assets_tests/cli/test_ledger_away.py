@@ -1,13 +1,17 @@
 """`batch-assets run` with its ledger on a PostgreSQL server that is killed while it works."""
 
 import json
+import os
 import re
 import signal
-from collections.abc import Callable, Iterator
+import time
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from batch_assets import crash_points
 from batch_assets.control.ownership import adhoc_name
 from batch_assets.ledger import patience
 from batch_assets.ledger.ledger import Ledger
@@ -53,8 +57,37 @@ def command(tmp_path: Path, tiny_model: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def commits(root: Path) -> int:
-    return len(list(root.glob("shards/*/shard.json")))
+def run_held() -> object:
+    """Run the command, and have it stand still at the moments named in the environment, while a file says so."""
+    folder, moments = Path(os.environ["HELD_IN"]), os.environ["HELD_AT"].split()
+    times = Counter[str]()
+
+    def hold(point: str) -> None:
+        times[point] += 1
+        moment = f"{point}-{times[point]}"
+        if moment in moments:
+            (folder / moment).touch()
+            while (folder / moment).exists():
+                time.sleep(0.01)
+
+    crash_points.watchers.append(hold)
+    return run_command()
+
+
+def run_held_and_impatient() -> object:
+    patience.PATIENCE_SECONDS = 0.5
+    return run_held()
+
+
+def kill_at(server: Server, process: CommandProcess, folder: Path, moment: str) -> None:
+    """Kill the server as the command comes to this moment, and let it go on."""
+    process.wait_until((folder / moment).exists, "a moment that has not come")
+    server.end(signal.SIGKILL)
+    (folder / moment).unlink()
+
+
+def held(machine: Machine, folder: Path, *moments: str) -> dict[str, str]:
+    return {**machine.environment, "HELD_IN": str(folder), "HELD_AT": " ".join(moments)}
 
 
 def waits(process: CommandProcess) -> int:
@@ -79,16 +112,10 @@ def test_a_ledger_that_is_killed_again_and_again_is_waited_for(
     server: Server, machine: Machine, command: list[str], tmp_path: Path
 ) -> None:
     root = tmp_path / "out"
-    moments: list[Callable[[], object]] = [
-        (root / "plan").exists,
-        lambda: commits(root) >= 1,
-        lambda: commits(root) >= 5,
-        lambda: any(root.glob("merged/*")),
-    ]
-    process = machine.start(*command)
-    for number, has_come in enumerate(moments, start=1):
-        process.wait_until(has_come, "a moment that has not come")
-        server.end(signal.SIGKILL)
+    moments = ["plan-written-1", "marker-committed-1", "marker-committed-5", "version-started-1"]
+    process = CommandProcess(command, held(machine, tmp_path, *moments), run_held)
+    for number, moment in enumerate(moments, start=1):
+        kill_at(server, process, tmp_path, moment)
         process.wait_until(lambda number=number: waits(process) == number, process.told)
         server.start()
     stdout, stderr = process.communicate()
@@ -105,24 +132,19 @@ def test_a_ledger_that_is_killed_again_and_again_is_waited_for(
     assert all(pattern.fullmatch(line) for pattern, line in zip(expected, told, strict=True)), stderr
 
 
-def run_impatiently() -> object:
-    patience.PATIENCE_SECONDS = 0.5
-    return run_command()
-
-
 def test_a_ledger_that_stays_away_ends_the_command_in_one_sentence_and_it_goes_on(
     server: Server, machine: Machine, command: list[str], tmp_path: Path
 ) -> None:
     root = tmp_path / "out"
-    process = CommandProcess(command, machine.environment, run_impatiently)
-    process.wait_until(lambda: commits(root) >= 2, "no shards are committed")
-    server.end(signal.SIGKILL)
+    moment = "marker-committed-2"
+    process = CommandProcess(command, held(machine, tmp_path, moment), run_held_and_impatient)
+    kill_at(server, process, tmp_path, moment)
     stdout, stderr = process.communicate()
     assert (process.returncode, stdout) == (1, "")
     waited, error = [line for line in stderr.splitlines() if not OTHERS.fullmatch(line)]
     assert re.fullmatch(LEDGER + r"[^;\t]+; waiting for it, at most 0 seconds", waited)
     assert re.fullmatch(
-        "error: " + LEDGER + r"[^;\t]+, for 0 seconds; start it again, .* same command", error
+        "error: " + LEDGER + r"[^;\t]+, for \d+ seconds; start it again, .* same command", error
     )
 
     server.start()
@@ -137,9 +159,9 @@ def test_ctrl_c_waits_for_no_ledger(
     server: Server, machine: Machine, command: list[str], tmp_path: Path
 ) -> None:
     root = tmp_path / "out"
-    process = machine.start(*command)
-    process.wait_until(lambda: commits(root) >= 1, "no shard is committed")
-    server.end(signal.SIGKILL)
+    moment = "marker-committed-1"
+    process = CommandProcess(command, held(machine, tmp_path, moment), run_held)
+    kill_at(server, process, tmp_path, moment)
     process.wait_until(lambda: waits(process) == 1, process.told)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate()
