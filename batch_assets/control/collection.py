@@ -214,7 +214,7 @@ def _bring_on(
             silent = f"{deferred(pipeline).scope}: results are asked for and no answer comes ({error})"
             again = f"asked again in {pipeline.poll_seconds:g} s"
             logger.warning(
-                "shard %s: its job has ended, and the service does not answer (%s); %s", key, error, again
+                "shard %s: its results cannot be had from the service now (%s); %s", key, error, again
             )
         ledger.postpone(claim, ledger.now() + pipeline.poll_seconds)
         return ShardResult(key, Result.NOT_READY, message=f"shard {key}: {error}", silent=silent)

@@ -190,11 +190,11 @@ def test_a_store_that_does_not_answer_a_submission_is_asked_at_every_turn(
     site = make_site(rehearse(), tmp_path, 1)
     pipeline = site.plan()
 
-    def describe(*_: Any) -> None:
+    def describe_all(*_: Any) -> None:
         raise StorageError("s3://bucket: no answer")
 
     with monkeypatch.context() as patch:
-        patch.setattr(submitting, "describe", describe)
+        patch.setattr(submitting, "describe_all", describe_all)
         site.upload(pipeline)
         for _ in range(3):
             site.clock.ahead += 0.5
