@@ -43,7 +43,7 @@ class Outage:
 
         It is not where that was told before, and where something later was answered.
         """
-        news = not self._told and tried > self._answered
+        news = not self._told and tried >= self._answered
         self._told = self._told or news
         return news
 
