@@ -42,6 +42,7 @@ class Starter:
         self._folder = folder
         self._holder = Holder.current()
         self._children: dict[str, Child] = {}
+        self._owed = set[str]()
         self._ordered = threading.Event()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._work, name="starter", daemon=True)
@@ -87,8 +88,8 @@ class Starter:
                 self._start(pipeline)
 
     def _start(self, pipeline: str) -> None:
-        # One of its own it may hold from a start for which the ledger went away, and it has no child that needs it.
-        self._ledger.release_lease(start_lease(pipeline), self._holder)
+        if pipeline in self._owed:
+            self._give_back(pipeline)
         if self._ledger.lease(start_lease(pipeline), self._holder) is None:
             return
         try:
@@ -100,10 +101,16 @@ class Starter:
                 self._children[pipeline] = Child.start(pipeline, keys, self._arguments, self._folder)
         except BaseException as error:
             with giving_back(error):
-                self._ledger.release_lease(start_lease(pipeline), self._holder)
+                self._give_back(pipeline)
             raise
         if pipeline not in self._children:
-            self._ledger.release_lease(start_lease(pipeline), self._holder)
+            self._give_back(pipeline)
+
+    def _give_back(self, pipeline: str) -> None:
+        """Give the lease back; one for which the ledger is away is given back before the next start."""
+        self._owed.add(pipeline)
+        self._ledger.release_lease(start_lease(pipeline), self._holder)
+        self._owed.discard(pipeline)
 
     def _note_ends(self) -> bool:
         """Close the orders of runs that have ended; whether there were any."""
@@ -111,7 +118,7 @@ class Starter:
         for child in ended:
             self._close(child)
             del self._children[child.pipeline]
-            self._ledger.release_lease(start_lease(child.pipeline), self._holder)
+            self._give_back(child.pipeline)
         return bool(ended)
 
     def _close(self, child: Child) -> None:
