@@ -4,6 +4,8 @@ import errno
 import fcntl
 import os
 import stat
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,20 @@ from batch_assets.storage.locks import locked
 from batch_assets_tests.waiting import PATIENCE_SECONDS
 
 
+KILLED = """
+import os, pathlib, signal, sys
+from batch_assets.storage.locks import locked
+
+with locked(pathlib.Path(sys.argv[1]), ""):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
 def test_many_who_replace_a_file_lose_no_change_and_leave_nothing_behind(tmp_path: Path) -> None:
     storage = LocalStorage(str(tmp_path))
     storage.write("number", b"0")
-    # Left by a process that was killed: nobody holds it.
-    (tmp_path / ".number.lock").touch()
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "number")], check=False)
+    assert ".number.lock" in os.listdir(tmp_path), "the killed process has left nothing"
 
     def add(_: int) -> None:
         while True:
@@ -36,15 +47,16 @@ def test_many_who_replace_a_file_lose_no_change_and_leave_nothing_behind(tmp_pat
     assert os.listdir(tmp_path) == ["number"]
 
 
-def test_a_file_of_somebody_else_that_has_the_locks_name_stays(tmp_path: Path) -> None:
-    (tmp_path / ".a.lock").write_text("theirs")
+@pytest.mark.parametrize("content", ["theirs", ""])
+def test_a_file_of_somebody_else_that_has_the_locks_name_stays(tmp_path: Path, content: str) -> None:
+    (tmp_path / ".a.lock").write_text(content)
     (tmp_path / ".b.lock").symlink_to(tmp_path / "nothing")
     with locked(tmp_path / "a", ""):
         pass
     with pytest.raises(OSError, match="symbolic links"), locked(tmp_path / "b", ""):
         pass
     assert sorted(os.listdir(tmp_path)) == [".a.lock", ".b.lock"]
-    assert (tmp_path / ".a.lock").read_text() == "theirs"
+    assert (tmp_path / ".a.lock").read_text() == content
 
 
 def test_who_gets_no_lock_leaves_the_holders_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

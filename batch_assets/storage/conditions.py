@@ -64,8 +64,13 @@ def _delete_left_behind(storage: Storage, path: str) -> None:
         _delete_own(storage, old)
 
 
+def _begin(path: str) -> bytes:
+    """How a probe of that name begins, whatever step wrote it: that it is one of ours."""
+    return f"{_MARK} {path} ".encode()
+
+
 def _content(path: str, step: int) -> bytes:
-    return f"{_MARK} {path} {step}\n".encode()
+    return _begin(path) + f"{step}\n".encode()
 
 
 def _delete_own(storage: Storage, names: Sequence[str]) -> None:
@@ -78,7 +83,7 @@ def _delete_own(storage: Storage, names: Sequence[str]) -> None:
         with in_a_tick():
             for name in names:
                 found = storage.read_versioned(name)
-                if found is not None and found[0].startswith(_content(name, 0)[:-2]):
+                if found is not None and found[0].startswith(_begin(name)):
                     storage.delete([name])
     except BatchAssetsError as error:
         logger.warning("%s", error)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from batch_assets.errors import LastingStorageError
 
+_CONTENT = b"Locked by Batch Assets, which removes this file.\n"
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 
 
@@ -20,8 +21,8 @@ def locked(target: Path, remedy: str) -> Iterator[None]:
     """Hold the lock of `target` while the block runs, after waiting for it without a limit.
 
     The lock is on a hidden file beside `target`, since other machines do not see a lock on a folder. The end of the
-    block removes that file; the end of the process releases the lock. Raises LastingStorageError, which ends in
-    `remedy`, where the file system has no locks.
+    block removes that file, if this program has made it; the end of the process releases the lock. Raises
+    LastingStorageError, which ends in `remedy`, where the file system has no locks.
     """
     path = target.parent / f".{target.name[:100]}.lock"
     while True:
@@ -37,7 +38,7 @@ def locked(target: Path, remedy: str) -> Iterator[None]:
             except OSError as error:
                 # Another's may be held: the kernel may have run out of locks for this process alone.
                 if made and _is_still(path, handle):
-                    _unlink(path, handle)
+                    _remove_own(path, handle)
                 if error.errno not in NO_LOCKS:
                     raise
                 raise LastingStorageError(
@@ -48,7 +49,7 @@ def locked(target: Path, remedy: str) -> Iterator[None]:
                     yield
                 finally:
                     # Before the lock is given up: whoever waits for it finds that the file is another one.
-                    _unlink(path, handle)
+                    _remove_own(path, handle)
                 return
         finally:
             os.close(handle)
@@ -58,9 +59,12 @@ def _open(path: Path) -> tuple[int, bool]:
     """Open the file to lock. Returns its descriptor, and whether this call has created it."""
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
-        return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666), True
+        handle = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
     except FileExistsError:
         return os.open(path, flags), False
+    with contextlib.suppress(OSError):  # on a full disk it is a lock all the same, and stays
+        os.write(handle, _CONTENT)
+    return handle, True
 
 
 def _is_still(path: Path, handle: int) -> bool:
@@ -71,8 +75,8 @@ def _is_still(path: Path, handle: int) -> bool:
         return False
 
 
-def _unlink(path: Path, handle: int) -> None:
-    """Remove the locked file, unless it has content: then it is somebody else's."""
-    with contextlib.suppress(FileNotFoundError):
-        if os.fstat(handle).st_size == 0:
+def _remove_own(path: Path, handle: int) -> None:
+    """Remove the locked file where its content says that this program has made it."""
+    if os.pread(handle, len(_CONTENT) + 1, 0) == _CONTENT:
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(path)

@@ -134,12 +134,14 @@ def _give_up(
 
 def _withdraw(storage: Storage, assignment: Assignment, run: int, mark: bytes) -> None:
     """Delete what was written since the root was removed: one that holds shards, and no plan, is refused."""
-    own = paths.worker_run(assignment.shard, assignment.fence, run)
-    taken = storage.read_versioned(own)
-    # In a root that was made anew, another worker may have this number, and files of these names.
-    if (taken is not None and taken[0] == mark) or storage.read_versioned(paths.PIPELINE) is None:
-        files = (make(assignment.shard, assignment.fence, run) for make in (paths.embeddings, paths.failures))
-        storage.delete([*files, own])
+    number = paths.worker_run(assignment.shard, assignment.fence, run)
+    taken = storage.read_versioned(number)
+    # Whoever writes files of these names takes the number first. In a root that was made anew that may be another
+    # worker; where it is nobody, what took it was removed with the root, and the files are this worker's.
+    if taken is not None and taken[0] != mark:
+        return
+    files = (make(assignment.shard, assignment.fence, run) for make in (paths.embeddings, paths.failures))
+    storage.delete([*files, number])
 
 
 def _check_weights(settings: PipelineSettings, manifest: WorkerManifest) -> None:

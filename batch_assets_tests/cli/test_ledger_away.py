@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ from batch_assets_tests.command import (
 )
 from batch_assets_tests.forking import CommandProcess, run_command
 from batch_assets_tests.ledger.postgres import Server, find_binaries, running_server
+from batch_assets_tests.waiting import wait_until
 
 RECORDS, PER_SHARD = 120, 12
 LEDGER = r"ledger postgresql://ledger@/postgres\?host=\S+: "
@@ -67,8 +67,7 @@ def run_held() -> object:
         moment = f"{point}-{times[point]}"
         if moment in moments:
             (folder / moment).touch()
-            while (folder / moment).exists():
-                time.sleep(0.01)
+            wait_until(lambda: not (folder / moment).exists(), f"held at {moment}")
 
     crash_points.watchers.append(hold)
     return run_command()
