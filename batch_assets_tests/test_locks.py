@@ -19,7 +19,6 @@ from batch_assets.storage.local import LocalStorage
 from batch_assets.storage.locks import locked
 from batch_assets_tests.waiting import PATIENCE_SECONDS
 
-
 KILLED = """
 import os, pathlib, signal, sys
 from batch_assets.storage.locks import locked
