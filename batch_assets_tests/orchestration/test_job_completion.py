@@ -10,16 +10,12 @@ import dagster as dg
 import pytest
 import sqlalchemy as sa
 
-from batch_assets.ledger.database import LedgerAway
 from batch_assets.ledger.holder import Holder
-from batch_assets.ledger.leases import RUN_SECONDS
-from batch_assets.ledger.ledger import Ledger
-from batch_assets.ledger.schema import pipelines, runs, shards
+from batch_assets.ledger.schema import pipelines, shards
 from batch_assets_tests.orchestration.deployments import (
     SHARD_ASSETS,
     Deployment,
     deploy,
-    failure_of,
     make_settings,
     write_shards,
 )
@@ -169,33 +165,3 @@ def test_an_output_root_that_cannot_be_read_keeps_no_other_pipeline_waiting(tmp_
             events = deployment.tick("job_completion").asset_events
     assert [event.asset_key.path for event in events] == [["second", "embedding_outputs"]]
     assert [row.pipeline for row in deployment.ledger.unpictured(10)] == ["first", "second"]
-
-
-def seconds_left(deployment: Deployment) -> float:
-    """How long the newest run may be silent before another machine of this one's name takes it for dead."""
-    with deployment.ledger._database.read() as connection:
-        return connection.execute(sa.select(runs.c.alive_until)).scalars().all()[-1] - deployment.ledger.now()
-
-
-def test_a_run_may_be_silent_for_long_after_a_step_and_not_within(deployment: Deployment) -> None:
-    within: list[float] = []
-    deployment.host.before = lambda _: within.append(seconds_left(deployment))
-    embed(deployment)
-    assert within and max(within) <= RUN_SECONDS
-    assert seconds_left(deployment) > RUN_SECONDS
-
-
-def test_what_ended_a_step_is_told_where_the_ledger_is_away_as_it_ends(
-    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object) -> None:
-        raise LedgerAway("ledger postgresql://somewhere: refused; start it again")
-
-    key = deployment.keys[0]
-    assert deployment.materialize(*SHARD_ASSETS[:2], shards=(key, key)).success
-    monkeypatch.setattr(Ledger, "note_step_end", refuse)
-    deployment.host.model_is_missing = True
-    failed = deployment.materialize("embedding_outputs", shards=(key, key))
-    assert "weights cannot be loaded" in failure_of(failed)
-    deployment.host.model_is_missing = False
-    assert deployment.materialize("embedding_outputs", shards=(key, key)).success, "it has done its work"
