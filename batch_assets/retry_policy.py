@@ -60,7 +60,7 @@ def is_ended() -> bool:
 
 
 @contextlib.contextmanager
-def on_the_way_out() -> Iterator[None]:
+def waiting_shortly() -> Iterator[None]:
     """Wait as in a tick, also in a thread whose work is no longer wanted: what it holds is to be given back."""
     token = _ends.set(())
     try:

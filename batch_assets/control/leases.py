@@ -13,7 +13,7 @@ from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.outage import HEARTBEAT_SECONDS
 from batch_assets.plain_text import plain_logger
-from batch_assets.retry_policy import is_ended, on_the_way_out
+from batch_assets.retry_policy import is_ended, waiting_shortly
 
 WAIT_SECONDS = 1.0
 logger = plain_logger(__name__)
@@ -75,5 +75,5 @@ def giving_back(ended_by: BaseException) -> Iterator[None]:
     Whoever is told to end (Ctrl-C, termination) waits for the ledger no longer than a tick does.
     """
     is_told_to_end = is_ended() or not isinstance(ended_by, Exception)
-    with contextlib.suppress(Exception), on_the_way_out() if is_told_to_end else contextlib.nullcontext():
+    with contextlib.suppress(Exception), waiting_shortly() if is_told_to_end else contextlib.nullcontext():
         yield

@@ -29,8 +29,6 @@ from batch_assets.retry_policy import pause, seconds_now, ticking
 _ADVISORY_LOCK = 0x62617463685F6173  # "batch_as": one number for all ledgers of a database
 _SERVER_TIME = "SELECT extract(epoch FROM clock_timestamp())::float8"
 _MEND = "mend that, then go on with the same command"
-_ANSWERED: dict[str, bool] = {}
-"""Of the databases that have once answered to this process: whether they did so when they were last asked."""
 logger = plain_logger(__name__)
 
 
@@ -145,7 +143,7 @@ class Database:
         def say(state: tenacity.RetryCallState) -> None:
             self.outage.note_away()
             error = state.outcome.exception() if state.outcome is not None else None
-            if error is not None and self.outage.is_news(tried):
+            if error is not None and self.outage.begin_telling(tried):
                 logger.warning(
                     "ledger %s: %s; waiting for it, at most %.0f seconds",
                     self.url_shown, self.reason(error), self._limit(),
@@ -156,24 +154,22 @@ class Database:
                 begun
             )
         except DBAPIError as error:
-            if self.url_shown not in _ANSWERED:
+            if not self.outage.has_answered:
                 raise self._unusable(error) from error.orig
             if not patience.passes(error):
                 raise LedgerError(self._sentence(error, _MEND)) from error.orig
             self.outage.note_away()
             waited = f", for {steady() - asked:,.0f} seconds" if self._limit() else ""
             if not ticking():  # who gives up so soon has not waited in vain
-                _ANSWERED[self.url_shown] = False
+                self.outage.given_up = True
             step = "start it again, or end who holds it up, then go on with the same command"
             raise LedgerAway(self._sentence(error, step, waited)) from error.orig
         except BaseException:  # Ctrl-C, termination
             # Whoever is to end gives back what it has, and does not wait for that.
-            if self.url_shown in _ANSWERED:
-                _ANSWERED[self.url_shown] = False
+            self.outage.given_up = True
             raise
         if self.outage.note_answer(asked):
             logger.warning("ledger %s: answers again", self.url_shown)
-        _ANSWERED[self.url_shown] = True
         return found
 
     def _begun(self, engine: sa.Engine, receipt: Receipt | None) -> sa.Connection:
@@ -213,15 +209,15 @@ class Database:
 
     def _limit(self) -> float:
         """How many seconds to wait now. Who has waited in vain asks once each time, until it is back."""
-        if self.url_shown not in _ANSWERED:
+        if not self.outage.has_answered:
             return seconds_now(patience.OPENING_SECONDS)
-        return seconds_now(patience.PATIENCE_SECONDS) if _ANSWERED[self.url_shown] else 0.0
+        return 0.0 if self.outage.given_up else seconds_now(patience.PATIENCE_SECONDS)
 
     def _may_pass(self, error: BaseException) -> bool:
         if not patience.passes(error):
             return False
         assert isinstance(error, DBAPIError)
-        return self._sqlite or self.url_shown in _ANSWERED or patience.is_starting(error)
+        return self._sqlite or self.outage.has_answered or patience.is_starting(error)
 
     def _sentence(self, error: DBAPIError, step: str, waited: str = "") -> str:
         return f"ledger {self.url_shown}: {self.reason(error)}{waited}; {patience.remedy(error) or step}"

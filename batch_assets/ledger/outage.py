@@ -1,4 +1,4 @@
-"""When a database was last away from this process, and how mildly leases are judged for that.
+"""When a database was last away from this process, and the grace that leases have after that.
 
 While it is away nobody can renew a lease, and the time goes on. So whoever has waited takes nothing
 at once that others held before: they have waited as well, and may be about to renew it.
@@ -8,7 +8,7 @@ import math
 import time
 
 HEARTBEAT_SECONDS = 10.0
-MILD_SECONDS = 2 * HEARTBEAT_SECONDS
+GRACE_SECONDS = 2 * HEARTBEAT_SECONDS
 """So long after the database is back: whoever lives has renewed its leases by then."""
 # Counts on while the machine sleeps, where the system has such a clock; setting the date moves neither.
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -20,7 +20,7 @@ def steady() -> float:
 
 
 class Outage:
-    """The last one; those with less than MILD_SECONDS between them are one.
+    """The last outage; two with less than GRACE_SECONDS between them are one.
 
     Threads may share it without a lock (which a fork might copy while it is taken): who speaks last is right.
     """
@@ -30,18 +30,25 @@ class Outage:
         self._since: float | None = None
         self._back: float | None = None
         self._told = False
+        self.given_up = False
+        """Whether it was waited for in vain, so that it is asked once each time until it answers."""
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether the database has ever answered this process."""
+        return self._answered > -math.inf
 
     def note_away(self) -> None:
         """The database does not answer, and may not have done so since it last did."""
         back = self._back
-        if self._since is None or (back is not None and self._answered >= back + MILD_SECONDS):
+        if self._since is None or (back is not None and self._answered >= back + GRACE_SECONDS):
             self._since = self._answered
         self._back = None
 
-    def is_news(self, tried: float) -> bool:
-        """Whether it is to be told that a try of that moment (`steady`) has failed; asked, it counts as told.
+    def begin_telling(self, tried: float) -> bool:
+        """Note that a failed try of that moment (`steady`) is told.
 
-        It is not where that was told before, and where something later was answered.
+        False, and nothing is to be told, where it was told before, or something later was answered.
         """
         news = not self._told and tried >= self._answered
         self._told = self._told or news
@@ -56,13 +63,13 @@ class Outage:
             self._since, self._back = min(self._answered, asked), None
         if self._lasts():
             self._back = moment
-        self._answered, self._told = moment, False
+        self._answered, self._told, self.given_up = moment, False, False
         return told
 
     def judged_at(self, now: float) -> float:
         """The time to judge leases by: `now`, but for a while after an outage that of its beginning."""
         since, back, moment = self._since, self._back, steady()
-        if since is None or (back is not None and moment >= back + MILD_SECONDS):
+        if since is None or (back is not None and moment >= back + GRACE_SECONDS):
             return now
         return now - (moment - since)
 
@@ -74,5 +81,5 @@ _outages: dict[str, Outage] = {}
 
 
 def outage_of(url_shown: str) -> Outage:
-    """That of one database, for all that this process opens of it: a sensor's tick opens it anew."""
+    """The outage of one database, shared by all that this process opens of it: a sensor's tick opens it anew."""
     return _outages.setdefault(url_shown, Outage())

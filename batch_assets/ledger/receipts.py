@@ -20,7 +20,7 @@ _tidied: set[str] = set()
 
 @dataclass(frozen=True)
 class Receipt:
-    """That of one transaction, under a writer's name that nobody else has meanwhile."""
+    """The receipt of one transaction, under a writer's name that nobody else has meanwhile."""
 
     writer: str
     text: str = field(default_factory=lambda: secrets.token_hex(8))

@@ -24,7 +24,7 @@ from batch_assets_tests.command import (
     write_records,
 )
 from batch_assets_tests.forking import CommandProcess, run_command
-from batch_assets_tests.ledger.postgres import Server, find_binaries, running_server
+from batch_assets_tests.ledger.postgres import Server, running_server
 from batch_assets_tests.waiting import wait_until
 
 RECORDS, PER_SHARD = 120, 12
@@ -37,9 +37,7 @@ OTHERS = re.compile(r"home: .*|check \w+: passed: .*|adhoc_\w+: [\d,]+ of 120 re
 @pytest.fixture
 def server() -> Iterator[Server]:
     """A PostgreSQL server of a test's own, to be killed."""
-    binaries = find_binaries()
-    assert binaries is not None
-    with running_server(binaries) as server:
+    with running_server() as server:
         yield server
 
 

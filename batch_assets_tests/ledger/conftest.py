@@ -18,8 +18,8 @@ import sqlalchemy as sa
 
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.outage import steady
-from batch_assets_tests.ledger.helpers import KEYS
-from batch_assets_tests.ledger.postgres import Server, find_binaries, running_server
+from batch_assets_tests.ledger.helpers import planned
+from batch_assets_tests.ledger.postgres import Server, running_server
 
 
 @dataclass
@@ -46,22 +46,14 @@ class Passing:
 
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[str]:
-    binaries = find_binaries()
-    if binaries is None:
-        pytest.fail(
-            "no PostgreSQL here (initdb is neither on PATH nor in /usr/lib/postgresql): run `make test`, "
-            "which installs one"
-        )
-    with running_server(binaries) as server:
+    with running_server() as server:
         yield server.url
 
 
 @pytest.fixture
 def mortal_postgresql_server() -> Iterator[Server]:
     """A PostgreSQL server of a test's own, to be killed."""
-    binaries = find_binaries()
-    assert binaries is not None
-    with running_server(binaries) as server:
+    with running_server() as server:
         yield server
 
 
@@ -145,7 +137,4 @@ def opened() -> Iterator[Callable[..., Ledger]]:
 @pytest.fixture
 def ledger(url: str, clock: Clock, opened: Callable[..., Ledger]) -> Ledger:
     """A ledger with pipeline `texts` at epoch 1 and five planned shards of 100 records."""
-    ledger = opened(url, clock=clock)
-    ledger.attach("texts", "s3://bucket/out", 1)
-    ledger.add_shards("texts", 1, [(key, ordinal, 100, 5_000) for ordinal, key in enumerate(KEYS)])
-    return ledger
+    return planned(opened(url, clock=clock), "s3://bucket/out")

@@ -21,8 +21,9 @@ ELSEWHERE = Holder("another-host", "another-boot", 17, "12345")
 ME = Holder.current()
 
 
-def planned(ledger: Ledger) -> Ledger:
-    ledger.attach("texts", "/out", 1)
+def planned(ledger: Ledger, root: str = "/out") -> Ledger:
+    """The ledger with pipeline `texts` at epoch 1 and planned shards of 100 records."""
+    ledger.attach("texts", root, 1)
     ledger.add_shards("texts", 1, [(key, ordinal, 100, 5_000) for ordinal, key in enumerate(KEYS)])
     return ledger
 

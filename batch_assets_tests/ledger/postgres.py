@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg2
+import pytest
 
 from batch_assets_tests.waiting import PATIENCE_SECONDS, wait_until
 
@@ -75,8 +76,14 @@ class Server:
 
 
 @contextmanager
-def running_server(binaries: Path) -> Iterator[Server]:
+def running_server() -> Iterator[Server]:
     """A server for as long as the context lasts."""
+    binaries = find_binaries()
+    if binaries is None:
+        pytest.fail(
+            "no PostgreSQL here (initdb is neither on PATH nor in /usr/lib/postgresql): run `make test`, "
+            "which installs one"
+        )
     # Not under pytest's own folder, which only root may enter; and a socket's path must be short.
     folder = Path(tempfile.mkdtemp(prefix="ba-pg-"))
     user = server_user()

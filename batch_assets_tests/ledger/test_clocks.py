@@ -9,7 +9,16 @@ import pytest
 from batch_assets.ledger.leases import BETWEEN_STEPS_SECONDS, RUN_SECONDS
 from batch_assets.ledger.ledger import Ledger
 from batch_assets_tests.ledger.conftest import Clock
-from batch_assets_tests.ledger.helpers import DONE, ELSEWHERE, KEYS, ME, both_databases, claimed, make_ready
+from batch_assets_tests.ledger.helpers import (
+    DONE,
+    ELSEWHERE,
+    KEYS,
+    ME,
+    both_databases,
+    claimed,
+    make_ready,
+    planned,
+)
 
 KEY = KEYS[0]
 DAY = 86_400.0
@@ -52,9 +61,7 @@ def test_a_run_on_a_machine_of_the_same_name_is_dead_when_it_is_silent_for_long(
 def test_postgresqls_clock_counts_not_that_of_a_host_which_is_ahead(
     postgresql_url: str, opened: Opened, monkeypatch: pytest.MonkeyPatch, ahead: float
 ) -> None:
-    ledger = opened(postgresql_url)
-    ledger.attach("texts", "/out", 1)
-    ledger.add_shards("texts", 1, [(key, ordinal, 100, 5_000) for ordinal, key in enumerate(KEYS)])
+    ledger = planned(opened(postgresql_url))
     claim = claimed(ledger, holder=ELSEWHERE)
     assert ledger.lease("merge:texts", ELSEWHERE) == 1
     right = time.time()

@@ -8,7 +8,7 @@ import pytest
 from batch_assets.ledger import patience
 from batch_assets.ledger.database import LedgerAway
 from batch_assets.ledger.ledger import Ledger
-from batch_assets.ledger.outage import HEARTBEAT_SECONDS, MILD_SECONDS, Outage, steady
+from batch_assets.ledger.outage import GRACE_SECONDS, HEARTBEAT_SECONDS, Outage, steady
 from batch_assets_tests.ledger.conftest import Passing
 from batch_assets_tests.ledger.helpers import ELSEWHERE, KEYS, ME, claimed, holds, planned
 from batch_assets_tests.ledger.postgres import Server
@@ -45,7 +45,7 @@ def test_no_live_claim_is_taken_after_an_outage_of_the_server(
         assert back.is_held("texts", KEY)
     passing.pass_by(HEARTBEAT_SECONDS)
     assert ledger.heartbeat(ELSEWHERE) == 2
-    passing.pass_by(MILD_SECONDS)
+    passing.pass_by(GRACE_SECONDS)
     assert ledger.claim("texts", KEY, ME) is None, "renewed meanwhile"
     assert holds(ledger, claim)
     assert ledger.claim("texts", OTHER, ME) is not None, "nobody has renewed it"
@@ -62,12 +62,12 @@ def test_until_the_database_is_back_long_enough_the_time_of_its_last_answer_coun
     passing.pass_by(LONG)
     outage.note_answer(steady())
     # Away again before everybody has renewed what is theirs: still the same outage.
-    passing.pass_by(MILD_SECONDS - 1)
+    passing.pass_by(GRACE_SECONDS - 1)
     outage.note_answer(steady())
     outage.note_away()
     passing.pass_by(LONG)
     outage.note_answer(steady())
-    passing.pass_by(MILD_SECONDS - 1)
+    passing.pass_by(GRACE_SECONDS - 1)
     assert outage.judged_at(passing.clock.now) == begun
     passing.pass_by(1)
     assert outage.judged_at(passing.clock.now) == passing.clock.now
@@ -84,7 +84,7 @@ def test_who_has_waited_from_its_first_word_on_judges_nobody_by_time(passing: Pa
     outage.note_away()
     outage.note_answer(steady())
     assert outage.judged_at(passing.clock.now) < 0
-    passing.pass_by(MILD_SECONDS)
+    passing.pass_by(GRACE_SECONDS)
     assert outage.judged_at(passing.clock.now) == passing.clock.now
 
 
@@ -96,7 +96,7 @@ def test_a_writer_that_stood_still_inside_of_its_transaction_was_an_outage_too(p
     outage.note_answer(steady())  # to who only reads, and waits for no writer
     assert not outage.note_answer(asked), "it was never away"
     assert outage.judged_at(passing.clock.now) == begun
-    passing.pass_by(MILD_SECONDS)
+    passing.pass_by(GRACE_SECONDS)
     assert outage.judged_at(passing.clock.now) == passing.clock.now
 
 
@@ -107,7 +107,7 @@ def test_where_each_writer_is_slow_leases_expire_all_the_same(passing: Passing) 
         asked = steady()
         passing.pass_by(HEARTBEAT_SECONDS + 1)
         outage.note_answer(asked)
-    assert passing.clock.now - outage.judged_at(passing.clock.now) < 2 * MILD_SECONDS
+    assert passing.clock.now - outage.judged_at(passing.clock.now) < 2 * GRACE_SECONDS
 
 
 def test_an_outage_is_told_once_whichever_threads_meet_it(passing: Passing) -> None:
@@ -116,9 +116,9 @@ def test_an_outage_is_told_once_whichever_threads_meet_it(passing: Passing) -> N
     passing.pass_by(1)
     late = steady()
     outage.note_away()  # in the middle of a transaction, which is repeated: nothing is told of it
-    assert outage.is_news(steady()) and not outage.is_news(steady())
+    assert outage.begin_telling(steady()) and not outage.begin_telling(steady())
     passing.pass_by(1)
     assert outage.note_answer(steady()) and not outage.note_answer(steady())
-    assert not outage.is_news(late), "something later was answered"
+    assert not outage.begin_telling(late), "something later was answered"
     passing.pass_by(1)
-    assert outage.is_news(steady())
+    assert outage.begin_telling(steady())

@@ -4,7 +4,6 @@ import ast
 import inspect
 import signal
 import sqlite3
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
 from batch_assets.errors import LedgerError
-from batch_assets.ledger import engines, patience
+from batch_assets.ledger import database, engines, patience
 from batch_assets.ledger import ledger as ledger_module
 from batch_assets.ledger.database import LedgerAway, TransactionLost
 from batch_assets.ledger.ledger import Ledger
@@ -72,13 +71,13 @@ def test_a_server_that_stays_away_is_given_up_in_a_sentence(
     ledger = planned(opened(server.url))
     server.end()
 
-    monkeypatch.setattr(time, "sleep", lambda _: time_is_up(passing, monkeypatch))
+    monkeypatch.setattr(database, "pause", lambda _: time_is_up(passing, monkeypatch))
     with pytest.raises(LedgerAway, match=r"ledger postgresql.*, for 600 seconds; start it again") as caught:
         ledger.heartbeat(ME)
     assert "sqlalche.me" not in str(caught.value)
     assert "\n" not in str(caught.value)
     monkeypatch.setattr(patience, "PATIENCE_SECONDS", PATIENCE_SECONDS)
-    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it is asked more than once"))
+    monkeypatch.setattr(database, "pause", lambda _: pytest.fail("it is asked more than once"))
     with pytest.raises(LedgerAway, match=r"ledger postgresql[^;]* failed: [^;,]*; start it again"):
         ledger.counts("texts")
     monkeypatch.undo()
@@ -186,7 +185,7 @@ def test_sqlite_locked_by_another_is_waited_for_by_writers(
         other.execute("ROLLBACK")
         assert moved.result(PATIENCE_SECONDS) == [KEY]
     other.execute("BEGIN IMMEDIATE")
-    monkeypatch.setattr(time, "sleep", lambda _: time_is_up(passing, monkeypatch))
+    monkeypatch.setattr(database, "pause", lambda _: time_is_up(passing, monkeypatch))
     with pytest.raises(
         LedgerAway, match=r"ledger.db: database is locked, for 600 seconds; .* end who holds it up"
     ):
@@ -203,10 +202,10 @@ def test_after_a_ctrl_c_that_ended_a_wait_nothing_more_is_waited_for(
     ledger = planned(opened(f"sqlite:///{tmp_path}/ledger.db"))
     claim = claimed(ledger)
     other = locked_by_another(tmp_path)
-    monkeypatch.setattr(time, "sleep", lambda _: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(database, "pause", lambda _: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         ledger.heartbeat(ME)
-    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it is waited for"))
+    monkeypatch.setattr(database, "pause", lambda _: pytest.fail("it is waited for"))
     with pytest.raises(LedgerAway, match="database is locked; "):
         ledger.release(claim)
     other.close()

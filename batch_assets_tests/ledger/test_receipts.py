@@ -43,8 +43,11 @@ def test_a_child_writes_under_no_name_of_its_parent() -> None:
         pass
     child = os.fork()
     if child == 0:
-        with borrowed_name() as own:
-            os._exit(0 if own.partition("-")[0] != name.partition("-")[0] else 1)
+        try:
+            with borrowed_name() as own:
+                os._exit(0 if own.partition("-")[0] != name.partition("-")[0] else 1)
+        finally:
+            os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
