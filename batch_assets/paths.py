@@ -11,6 +11,8 @@ PIPELINE = "pipeline.json"
 CURRENT = "merged/CURRENT"
 SPOOLS = "spool"
 PROBES = "jobs/probes"
+RESULTS_MANIFEST = "manifest.json.out"
+"""What Bedrock counts of a job's results, in a file beside them."""
 UNREADABLE = "plan/unreadable.json"
 """The source files that no plan could read."""
 FOLDERS = ("requests", "plan", SPOOLS, "jobs", "shards", "merged")

@@ -59,15 +59,23 @@ def find_at_service(
     }
 
 
-def find_by_name(pipeline: Pipeline, name: str, jobs: Sequence[JobDescription | None]) -> ServiceJob | None:
-    """The submission of these jobs, of which a description may be lost. Raises Unanswered, NameTaken."""
+def find_by_name(
+    pipeline: Pipeline,
+    name: str,
+    jobs: Sequence[JobDescription | None],
+    own: Sequence[ServiceJob] | None = None,
+) -> ServiceJob | None:
+    """The submission of these jobs, of which a description may be lost. Raises Unanswered, NameTaken.
+
+    `own` are the service's jobs of that name, where they are listed already.
+    """
     executor = deferred(pipeline)
     known = [job for job in jobs if job is not None]
     if len(known) == len(jobs) or executor.commits:  # workers were told in a manifest
         return executor.find(name, known)
     # What exactly was asked cannot be told without all of them. The name tells enough: it is made of the root's
     # random id and of all requests, and to ask for the others once more would be paid for twice.
-    return next((job for job in executor.own_jobs() if job.name == name), None)
+    return next((job for job in (executor.own_jobs() if own is None else own) if job.name == name), None)
 
 
 def _descriptions_of(
@@ -97,7 +105,7 @@ def _of_pool(
                 return job
     try:
         # Not everything that speaks a service's protocol lists names by how they begin.
-        return find_by_name(pipeline, name, members)
+        return find_by_name(pipeline, name, members, by_name.get(name, ()))
     except NameTaken:
         return None  # which is why the jobs were submitted under another name
 

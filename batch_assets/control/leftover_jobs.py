@@ -11,6 +11,7 @@ import orjson
 
 from batch_assets import paths
 from batch_assets.control.pipeline import Pipeline
+from batch_assets.control.pool_files import Member, read_pool
 from batch_assets.control.retention import Kind, Leftover, leftover
 from batch_assets.control.settled import SettledShards
 from batch_assets.storage import FileInfo, Storage
@@ -30,7 +31,8 @@ def leftovers_of_jobs(
     settled = shards.settled(key)
     if settled is None:
         return []
-    files = sorted(files, key=_last)
+    # Bedrock's manifest first: the results beside it prove that it is ours.
+    files = sorted(files, key=lambda info: not info.path.endswith(f"/{paths.RESULTS_MANIFEST}"))
     if settled.marker is None:
         # Its description stays: a job that it shares a submission with may count yet.
         others = (info for info in files if not info.path.endswith("/job.json"))
@@ -43,11 +45,6 @@ def leftovers_of_jobs(
         if kind is not None and int(fence) <= settled.marker.fence:
             found.append(leftover(kind, storage, info, settled.since))
     return found
-
-
-def _last(info: FileInfo) -> bool:
-    """What proves others goes after them: results the service's manifest beside them."""
-    return not info.path.endswith("/manifest.json.out")
 
 
 def _kind_of(name: str) -> Kind | None:
@@ -75,28 +72,27 @@ def _of_pool(
 def _pool_settled(pipeline: Pipeline, shards: SettledShards, number: str) -> float:
     """Since when all jobs of a pool are settled; infinity where they are not, or the pool is not known."""
     for prefix in getattr(pipeline.executor, "name_prefixes", ()):
-        found = pipeline.storage.read_versioned(paths.pool_description(f"{prefix}pool-{number}"))
-        if found is not None:
-            return _all_settled(shards, _jobs(found[0], "jobs"))
+        if members := read_pool(pipeline.storage, f"{prefix}pool-{number}"):
+            return _all_settled(shards, members)
     return float("inf")
 
 
 def _manifest_settled(storage: Storage, shards: SettledShards, info: FileInfo) -> float:
     """Since when all that one submission's workers were to do is settled; infinity where it is not."""
     found = storage.read_versioned(info.path)
-    return _all_settled(shards, _jobs(found[0], "assignments") if found is not None else [])
+    return _all_settled(shards, _assigned(found[0]) if found is not None else [])
 
 
-def _jobs(content: bytes, field: str) -> list[tuple[str, int]]:
-    """The jobs (shard, fence) that a file names; none where it is not understood, so that all of it stays."""
+def _assigned(content: bytes) -> list[Member]:
+    """The jobs that a manifest of workers names; none where it is not understood, so that all of it stays."""
     try:
-        return [(str(one["shard"]), int(one["fence"])) for one in orjson.loads(content)[field]]
+        return [(str(one["shard"]), int(one["fence"])) for one in orjson.loads(content)["assignments"]]
     except (ValueError, KeyError, TypeError):
         return []
 
 
-def _all_settled(shards: SettledShards, jobs: Sequence[tuple[str, int]]) -> float:
-    """Since when all these jobs (shard, fence) are settled; infinity where one is not, or there are none."""
+def _all_settled(shards: SettledShards, jobs: Sequence[Member]) -> float:
+    """Since when all these jobs are settled; infinity where one is not, or there are none."""
     latest = float("-inf")
     for key, fence in jobs:
         settled = shards.settled(key)

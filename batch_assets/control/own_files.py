@@ -4,6 +4,7 @@ A name alone proves nothing, since anybody can give a file any name. That a file
 is found in `leftovers.py`.
 """
 
+import functools
 import os
 import re
 
@@ -18,17 +19,17 @@ from batch_assets.storage import Storage, is_local
 
 _DATA = re.compile(r"shards/[^/]+/(?:embeddings|failures)-[^/]+")
 _ROWS = re.compile(r"shards/([^/]+)/attempts/(\d+)/rows\.parquet")
-_MANIFEST = "manifest.json.out"
 _OF_JOB = re.compile(rf"jobs/({paths.SHARD_KEY})/(\d+)/(?:requests|results)[^/]*/.+")
 
 
 class OwnFiles:
-    """Looks at files under the root, or the staging area, of one pipeline. Descriptions are looked for once each."""
+    """Looks at files under the root, or the staging area, of one pipeline."""
 
     def __init__(self, root: Storage) -> None:
         self._root = root
         self._there: dict[str, bool] = {}
-        self._jobs: dict[tuple[str, int], JobDescription | None] = {}
+        # Files come shard by shard, and a root has any number of them.
+        self._job = functools.lru_cache(maxsize=64)(self._read_job)
 
     def has_written(self, found: Leftover) -> bool:
         """Whether the file has a name of ours, lies where its name says, and something says that we wrote it.
@@ -50,14 +51,12 @@ class OwnFiles:
             return described is not None and _is_of(described, found)
         return True
 
-    def _job(self, shard: str, fence: int) -> JobDescription | None:
+    def _read_job(self, shard: str, fence: int) -> JobDescription | None:
         """The description under this root, None also for one that cannot be read: what it is of stays."""
-        if (shard, fence) not in self._jobs:
-            try:
-                self._jobs[shard, fence] = read_description(self._root, shard, fence)
-            except ValueError:
-                self._jobs[shard, fence] = None
-        return self._jobs[shard, fence]
+        try:
+            return read_description(self._root, shard, fence)
+        except ValueError:
+            return None
 
     def _is_there(self, path: str) -> bool:
         if path not in self._there:
@@ -82,7 +81,7 @@ def _is_of(job: JobDescription, found: Leftover) -> bool:
         return True
     # Bedrock writes into a folder named after its own job, and names the files after the requests.
     results = {f"{file.path.rpartition('/')[2]}.out" for file in job.files}
-    if name == _MANIFEST:
+    if name == paths.RESULTS_MANIFEST:
         return any(found.storage.info(f"{folder}/{result}") is not None for result in results)
     return name in results
 

@@ -11,6 +11,7 @@ from typing import cast
 
 from batch_assets import paths
 from batch_assets.control.ownership import UNTAKEN, attach
+from batch_assets.control.pool_files import Member
 from batch_assets.crash_points import crash_point
 from batch_assets.embeddings.marker import ShardMarker, read_marker
 from batch_assets.errors import AccountingError
@@ -83,8 +84,8 @@ class Pipeline:
         return {}
 
     @cached_property
-    def pools(self) -> dict[str, list[tuple[str, int]]]:
-        """The jobs (shard, fence) of submissions that carry several, as far as they were looked up; names stay."""
+    def pools(self) -> dict[str, list[Member]]:
+        """The jobs of submissions that carry several, as far as they were looked up; names stay."""
         return {}
 
     def plan_shards(self, keys: Iterable[str]) -> dict[str, Shard]:

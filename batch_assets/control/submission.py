@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from batch_assets import paths
 from batch_assets.control.descriptions import describe_all
 from batch_assets.control.pipeline import Pipeline, deferred, with_workers
-from batch_assets.control.pool_files import read_pool, write_pool
+from batch_assets.control.pool_files import Member, read_pool, write_pool
 from batch_assets.crash_points import crash_point
 from batch_assets.errors import ConfigurationError, ModelError, StorageError, SubmissionRefused
-from batch_assets.executors.deferred import NameTaken, SlotsFull, Unanswered
+from batch_assets.executors.deferred import NameTaken, NotAsked, SlotsFull, Unanswered
 from batch_assets.executors.jobs import JobDescription, JobKey, another_name
 from batch_assets.ledger.rows import JobRow, SubmissionRules, Waiting
 from batch_assets.plain_text import plain_logger
@@ -29,7 +29,6 @@ LONGEST_PAUSE_SECONDS = 300.0
 MOST_DOUBLED = 30
 UNANSWERED_IN_A_ROW = 3
 NAMES_TRIED = 5
-NAMED = 5
 GATHER_SECONDS = 5.0
 """A submission of many jobs waits until no more have come for so long."""
 
@@ -89,11 +88,11 @@ def submit_queued(scope: str, pipelines: Sequence[Pipeline], most: int, *, gathe
 
 def silence_of(pipeline: Pipeline, error: SlotsFull | Unanswered) -> dict[str, str]:
     """The pipeline, with the reason, where service or store did not answer `start`; none where they said "not now"."""
-    if isinstance(error, Unanswered) or isinstance(error.__cause__, Unanswered):
+    if isinstance(error, Unanswered):
         return {
             pipeline.name: f"{deferred(pipeline).scope}: a job was asked for and no answer came ({error})"
         }
-    return {pipeline.name: str(error)} if isinstance(error.__cause__, StorageError) else {}
+    return {pipeline.name: str(error)} if isinstance(error, NotAsked) else {}
 
 
 def start(pipeline: Pipeline, token: str, name: str, jobs: Sequence[JobRow], *, unsure: bool = False) -> None:
@@ -135,12 +134,12 @@ def _start(pipeline: Pipeline, token: str, name: str, jobs: Sequence[JobRow], un
             crash_point("pool-described")
         job_id = executor.submit(descriptions, token, name)
         crash_point("job-started")
+    except NotAsked as error:
+        if not unsure:
+            ledger.refused(token, str(error))
+        raise
     except SlotsFull as error:
         if unsure:
-            raise
-        if isinstance(error.__cause__, Unanswered):
-            # Nobody has asked for a pause.
-            ledger.refused(token, str(error))
             raise
         doubled = min(ledger.scope(executor.scope).rejections, MOST_DOUBLED)
         pause = min(min(PAUSE_SECONDS, pipeline.poll_seconds) * 2**doubled, LONGEST_PAUSE_SECONDS)
@@ -151,14 +150,12 @@ def _start(pipeline: Pipeline, token: str, name: str, jobs: Sequence[JobRow], un
         raise SubmissionRefused(str(error)) from error
     except FileNotFoundError as error:
         # Nothing was asked of the service yet: what was uploaded is gone, and is rendered again.
-        logger.warning("submission %s: %s is gone; its shards are prepared again", name, error)
-        if ledger.refused(token, f"{error} is gone"):
-            ledger.prepare_again(pipeline.name, [job.shard for job in jobs])
+        _prepare_again(pipeline, token, name, f"{error} is gone", [job.shard for job in jobs])
         return
     except StorageError as error:
         if not unsure:
             ledger.refused(token, str(error))
-        raise SlotsFull(str(error)) from error
+        raise NotAsked(str(error)) from error
     ledger.submitted(token, job_id)
     crash_point("job-noted")
 
@@ -170,20 +167,25 @@ def _descriptions(
 
     No job of them is to be seen at the service: those are prepared again, and the others wait as they did.
     """
-    ledger, executor = pipeline.ledger, deferred(pipeline)
+    executor = deferred(pipeline)
     described = describe_all(pipeline, jobs)
     descriptions = [each for each in described if each is not None]
     if again := [job.shard for job, each in zip(jobs, described, strict=True) if each is None]:
-        why = f"what shards {', '.join(again[:NAMED])} are to ask for is gone"
+        more = f" and {len(again) - 1} more" if len(again) > 1 else ""
+        why = f"what shard {again[0]}{more} is to ask for is gone"
     # Workers embed by what is asked for now; request files say what was asked for then.
     elif again := [] if executor.commits else _stale(descriptions, executor.fingerprint()):
         why = "it asks for another model or prompt than now"
     else:
         return descriptions
-    logger.warning("submission %s: %s; prepared again", name, why)
-    if ledger.refused(token, why):
-        ledger.prepare_again(pipeline.name, again)
+    _prepare_again(pipeline, token, name, why, again)
     return None
+
+
+def _prepare_again(pipeline: Pipeline, token: str, name: str, why: str, shards: Sequence[str]) -> None:
+    logger.warning("submission %s: %s; prepared again", name, why)
+    if pipeline.ledger.refused(token, why):
+        pipeline.ledger.prepare_again(pipeline.name, shards)
 
 
 def _stale(descriptions: Sequence[JobDescription], fingerprint: str) -> list[str]:
@@ -191,7 +193,7 @@ def _stale(descriptions: Sequence[JobDescription], fingerprint: str) -> list[str
     return [each.shard for each in descriptions if each.fingerprint != fingerprint]
 
 
-def members_of(pipeline: Pipeline, name: str) -> list[tuple[str, int]]:
+def members_of(pipeline: Pipeline, name: str) -> list[Member]:
     """The jobs (shard, fence) that a submission of this name carries, in its order."""
     if of_one := _OF_ONE.search(name):
         return [(of_one[1], int(of_one[2]))]

@@ -22,6 +22,10 @@ class SlotsFull(Exception):
     """The service takes no more jobs now: its quota is used up, or it asks to slow down."""
 
 
+class NotAsked(SlotsFull):
+    """The service was not asked for a job: something that is needed before had no answer. It wishes for no pause."""
+
+
 class Unanswered(Exception):
     """It is not known whether the service has taken the job: no answer, or an error of its own."""
 

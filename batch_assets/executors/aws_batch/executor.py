@@ -155,9 +155,9 @@ class AwsBatchExecutor(Named, HearsEvents):
         """Write down what the workers are to do; the manifest's URI, with its digest."""
         alive, price = self.alive, self.options.usd_per_hour
         manifest = manifest_of(self.settings, self.fingerprint(), name, jobs, alive, price, self.deployment)
-        told = write_manifest(self.root, paths.worker_manifest(name), manifest)
+        uri = write_manifest(self.root, paths.worker_manifest(name), manifest)
         crash_point("workers-told")
-        return told
+        return uri
 
     def _start(self, name: str, manifest: str, jobs: int) -> str:
         definition = self.options.job_definition or self.service.definition(

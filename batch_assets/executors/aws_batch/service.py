@@ -25,7 +25,7 @@ from batch_assets.executors.aws.errors import (
 )
 from batch_assets.executors.aws_batch.requests import asked
 from batch_assets.executors.base import JobState
-from batch_assets.executors.deferred import ServiceJob, SlotsFull, Unanswered
+from batch_assets.executors.deferred import NotAsked, ServiceJob, SlotsFull, Unanswered
 from batch_assets.plain_text import plain_logger
 
 DESCRIBED_AT_ONCE = 100  # the most ids of one DescribeJobs
@@ -75,8 +75,7 @@ class AwsBatchService:
         except Exception as error:
             refusal = self._refusal(error, "RegisterJobDefinition")
             if isinstance(refusal, Unanswered):
-                # No job was started, that is sure; the cause says that this was no answer.
-                raise SlotsFull(str(refusal)) from refusal
+                raise NotAsked(f"job definition {name}: no answer came ({refusal})") from refusal
             raise refusal from error
 
     def check_queue(self) -> None:

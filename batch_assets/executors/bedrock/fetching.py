@@ -30,7 +30,6 @@ from batch_assets.storage import Storage, open_storage
 if TYPE_CHECKING:
     from batch_assets.executors.bedrock.executor import BedrockExecutor
 
-MANIFEST = "manifest.json.out"
 SUFFIX = ".out"
 # Of a record that the job has not come to, by how the job ended.
 _UNTOLD = {
@@ -122,7 +121,7 @@ def _find(
     # Jobs of an earlier output root at this place may have written below the same prefix; their requests had other
     # names, and all manifests have one: ours lies beside the results, or in the folder named after the job.
     beside = {path.rpartition("/")[0] for path in found.results}
-    manifests = by_name.get(MANIFEST, ())
+    manifests = by_name.get(paths.RESULTS_MANIFEST, ())
     manifest = next((path for path in manifests if path.rpartition("/")[0] in beside), None) or _in_folder(
         manifests, own
     )
