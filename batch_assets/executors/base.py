@@ -103,5 +103,8 @@ class InPlaceExecutor(Executor, Protocol):
         ...
 
     def cancel(self, job: str) -> None:
-        """Whoever embeds it, or comes to embed it, gets Cancelled, soon. One that has ended is left as it is."""
+        """Whoever embeds it, or comes to embed it, gets Cancelled, soon. One that has ended is left as it is.
+
+        Nothing is to be done where all work is in `embed`, and ends with whoever iterates over it.
+        """
         ...

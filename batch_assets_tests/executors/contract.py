@@ -1,6 +1,7 @@
 """What every executor promises, by the calls that a run makes.
 
-A new one subclasses `InPlaceContract` or `ResultsContract` and says how it is made.
+A new one subclasses `InPlaceContract` or `ResultsContract` and says how it is made; one whose workers commit takes
+`ServiceContract`, and also says how a shard gets embedded.
 """
 
 from abc import ABC, abstractmethod
@@ -140,11 +141,6 @@ class InPlaceContract(ExecutorContract):
         facts = JobFacts()
         return Embedded.of(list(self.make(settings).embed(shard, f"{shard.key}-{attempt}", facts)), facts)
 
-    def test_cancelling_twice_is_no_error(self, settings: PipelineSettings) -> None:
-        executor = self.make(settings)
-        executor.cancel("a job")
-        executor.cancel("a job")
-
 
 class ServiceContract(ExecutorContract):
     """What a service computes."""
@@ -156,20 +152,20 @@ class ServiceContract(ExecutorContract):
         self, executor: DeferredExecutor, shard: Shard, attempt: int = 1
     ) -> tuple[JobDescription, str]:
         """A job of the shard, and its id at the service."""
-        job = executor.render(shard, Order(fence=attempt, attempt=attempt))
+        # What an earlier attempt has committed does not count: the shard is embedded again.
+        job = executor.render(shard, Order(fence=attempt, attempt=attempt, outdated_fence=attempt - 1))
         return job, executor.submit([job], *executor.submission_name([job.key]))
 
     def ended(self, executor: DeferredExecutor, job_id: str) -> ServiceJob:
         """The job, when it has ended."""
 
-        def has_ended() -> bool:
+        def look() -> ServiceJob:
             found = executor.look_up(job_id)
-            return found is not None and not found.active
+            assert found is not None
+            return found
 
-        wait_until(has_ended, "the job does not end")
-        found = executor.look_up(job_id)
-        assert found is not None
-        return found
+        wait_until(lambda: not look().active, "the job does not end")
+        return look()
 
     def test_the_same_submission_starts_nothing_new(
         self, settings: PipelineSettings, shards: list[Shard]

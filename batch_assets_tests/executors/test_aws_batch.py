@@ -47,7 +47,7 @@ class TestAwsBatchExecutor(ServiceContract):
         executor, storage = self.make(settings), open_storage(settings.output.root)
         self.ended(executor, self.submitted(executor, shard, attempt)[1])
         found = read_marker(storage, shard.key)
-        assert found is not None
+        assert found is not None and found[0].fence == attempt
         rows, failures = (
             pl.read_parquet(storage.read(file.path)) for file in (found[0].embeddings, found[0].failures)
         )

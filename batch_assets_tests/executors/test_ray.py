@@ -18,14 +18,16 @@ from batch_assets.control.planning import plan_source
 from batch_assets.control.preflight import check_model
 from batch_assets.control.preparation import prepare_shards, queue_shards
 from batch_assets.control.shard_result import Result
+from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.errors import ConfigurationError, ModelError
-from batch_assets.executors.base import InPlaceExecutor
+from batch_assets.executors.base import Cancelled, InPlaceExecutor
 from batch_assets.executors.ray import worker
 from batch_assets.executors.ray.cluster import RayCluster
 from batch_assets.ledger.states import State
 from batch_assets.settings.in_place import RayExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings
+from batch_assets.sharding.plan import Shard
 from batch_assets_tests.command import published, write_records
 from batch_assets_tests.control.builders import make_settings, open_ledger
 from batch_assets_tests.executors.contract import InPlaceContract
@@ -52,6 +54,13 @@ class TestRayExecutor(InPlaceContract):
 
     def configured(self, settings: PipelineSettings) -> PipelineSettings:
         return settings.model_copy(update={"executor": RayExecutorSettings(**RAY)})
+
+    def test_what_was_cancelled_is_not_begun(self, settings: PipelineSettings, shards: list[Shard]) -> None:
+        executor = self.make(settings)
+        for _ in range(2):
+            executor.cancel("a job")
+        with pytest.raises(Cancelled):
+            next(executor.embed(shards[0], "a job", JobFacts()))
 
 
 def prepare(

@@ -4,8 +4,6 @@ import re
 
 # Profiles of several regions are named after the geography that they stay in.
 _GEOGRAPHY = re.compile(r"^(us|us-gov|eu|apac|jp|au|ca|global)\.(?=[a-z0-9]+\.)")
-
-
 # Of a resource of these kinds the id does not tell which model is behind it.
 _OPAQUE = frozenset(
     {"application-inference-profile", "provisioned-model", "imported-model", "custom-model-deployment"}
@@ -39,7 +37,7 @@ def names_same_model(one: str, other: str) -> bool | None:
 
 
 def _opaque_kind(model_id: str) -> str | None:
-    """What kind of resource hides the model; None where its name is to be read."""
+    """What kind of resource hides the model (empty: no model is named); None where its name is to be read."""
     if not model_id:
         return ""
     kind = model_id.split(":", 5)[-1].partition("/")[0] if model_id.startswith("arn:") else ""

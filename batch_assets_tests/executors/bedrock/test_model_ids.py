@@ -32,6 +32,7 @@ STAGING = "s3://bucket/staging"
         (PROFILE, FOUNDATION, True),
         (PROFILE, f"{ARN}:inference-profile/{NOVA_CHAT}", True),
         (NOVA_CHAT, PROFILE, True),
+        (NOVA_CHAT, "", True),
         (PROFILE, f"{ARN}:application-inference-profile/f6e5d4c3b2a1", False),
         (f"{ARN}:provisioned-model/abcdefghijkl", FOUNDATION, True),
         (CUSTOM, CUSTOM, True),
