@@ -59,7 +59,8 @@ def _of_own_folder(declared: "Declared") -> dg.Definitions | None:
         # installed package, for the UI's list of component types, and boto3 with them.
         found = tree.build_defs(DEFAULT_DEFS)
         shared = build_shared_definitions(found.resources or ())
-        # Otherwise a pipeline brings what all share, one that Python code declares as well.
+        # A pipeline brings the shared sensors with it, also one declared in Python. Where there is none, they are
+        # added here.
         brought = {sensor.name for sensor in found.sensors or ()}
         if brought.isdisjoint(sensor.name for sensor in shared.sensors or ()):
             found = dg.Definitions.merge(shared, found)
@@ -75,22 +76,12 @@ def _of_own_folder(declared: "Declared") -> dg.Definitions | None:
 
 def _alone(declared: "Declared") -> dg.Definitions:
     """The pipelines and nothing else, each built by itself."""
-    from batch_assets.components.declared import validating
-    from batch_assets.errors import ConfigurationError
+    from batch_assets.components.embedding_pipeline import loaded_or_broken
     from batch_assets.orchestration.broken import build_broken_definitions, shown_beside
-    from batch_assets.orchestration.pipeline import build_pipeline_definitions
     from batch_assets.orchestration.shared import build_shared_definitions
 
-    found: list[dg.Definitions] = []
+    found = [loaded_or_broken(settings) for settings in declared.pipelines.values()]
     reasons: dict[str, list[str]] = {}
-    for name, settings in declared.pipelines.items():
-        try:
-            found.append(build_pipeline_definitions(settings))
-        except ConfigurationError as error:
-            if validating():
-                raise
-            logger.error("left out: %s", error)
-            reasons[name] = [str(error)]
     for one in declared.broken:
         logger.error("left out: %s", one.reason)
         # Another one may have the name of which this one's is a guess.

@@ -205,10 +205,9 @@ def declarations(file: Path) -> list[Any]:
 
 def _absolute(uri: str, base: Path, where: str) -> str:
     try:
-        normalize_uri(uri)
         if "://" not in uri:
             uri = os.path.normpath(base / expand_user(uri)) + ("/" if uri.endswith("/") else "")
-            normalize_uri(uri)  # the folder's own name may be none
+        normalize_uri(uri)  # also of `base`: the folder's own name may be no UTF-8
     except ConfigurationError as error:
         raise ConfigurationError(f"{where}: {error}") from None
     return uri

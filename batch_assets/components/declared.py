@@ -72,12 +72,8 @@ class Declared:
             return None
         reasons = [one.reason for one in self.broken if not one.guessed and one.name == name]
         maybe = [one.reason for one in self.broken if one.guessed and one.may_be(name)]
-        return (
-            "; ".join(
-                [*reasons, *(f"{reason} (pipeline {name!r} may be declared there)" for reason in maybe)]
-            )
-            or None
-        )
+        reasons += [f"{reason} (pipeline {name!r} may be declared there)" for reason in maybe]
+        return "; ".join(reasons) or None
 
 
 def load_folder(folder: Path) -> Declared:
@@ -86,10 +82,12 @@ def load_folder(folder: Path) -> Declared:
     Of several with one name none is loaded: which of them is meant, nobody can tell. Of several with one
     root all are: the root is the pipeline's that comes to it first, and refuses the others.
     """
-    return together((found, file) for file in declaring_files(folder) for found in _load(file, folder))
+    return compare_declarations(
+        (found, file) for file in declaring_files(folder) for found in _load(file, folder)
+    )
 
 
-def together(found: Iterable[tuple[PipelineSettings | BrokenPipeline, Path]]) -> Declared:
+def compare_declarations(found: Iterable[tuple[PipelineSettings | BrokenPipeline, Path]]) -> Declared:
     """What these pipelines of one place, each with its file, are to each other: namesakes, sources, and of one root."""
     files: dict[str, list[Path]] = {}
     broken: list[BrokenPipeline] = []

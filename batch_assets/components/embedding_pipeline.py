@@ -14,7 +14,7 @@ import pydantic
 from dagster.components.core.component_tree import TestComponentTree
 
 from batch_assets.components.attributes import parse_attributes
-from batch_assets.components.declared import BrokenPipeline, broken_pipeline, together, validating
+from batch_assets.components.declared import BrokenPipeline, broken_pipeline, compare_declarations, validating
 from batch_assets.components.scaffolding import PipelineScaffolder
 from batch_assets.errors import ConfigurationError
 from batch_assets.orchestration.broken import build_broken_definitions, shown_beside
@@ -27,7 +27,18 @@ from batch_assets.settings.project import RESOURCE_KEYS
 logger = plain_logger(__name__)
 
 
-class _Together:
+def loaded_or_broken(settings: PipelineSettings) -> dg.Definitions:
+    """The pipeline's definitions; where Dagster cannot take them, those that say why, or for `dg check` the error."""
+    try:
+        return build_pipeline_definitions(settings)
+    except ConfigurationError as error:
+        if validating():
+            raise
+        logger.error("left out: %s", error)
+        return build_broken_definitions(settings.name, [str(error)])
+
+
+class _PipelinesOfTree:
     """The pipelines of a component tree.
 
     `first` is the place of the one that was built first, `reasons` has why those that are broken are so, by the name
@@ -36,7 +47,7 @@ class _Together:
 
     def __init__(self, first: str, pipelines: Iterable["EmbeddingPipeline"]) -> None:
         self.first = first
-        declared = together((pipeline.found, pipeline.declared_in) for pipeline in pipelines)
+        declared = compare_declarations((pipeline.found, pipeline.declared_in) for pipeline in pipelines)
         self.loaded = declared.pipelines
         self.reasons: dict[str, list[str]] = {}
         self.shown: dict[str, str] = {}
@@ -44,7 +55,7 @@ class _Together:
             self.reasons.setdefault(shown_beside(one.name, self.loaded), []).append(one.reason)
 
 
-_TOGETHER: "weakref.WeakKeyDictionary[Any, _Together]" = weakref.WeakKeyDictionary()
+_OF_TREE: "weakref.WeakKeyDictionary[Any, _PipelinesOfTree]" = weakref.WeakKeyDictionary()
 """Of each component tree, by its state."""
 
 
@@ -103,13 +114,13 @@ class EmbeddingPipeline(dg.Component):
         if isinstance(tree, TestComponentTree):  # stands for none: `build_defs_for_component`
             return self.own_definitions()
         place = f"{context.component_path} {self.name}"
-        all_of_them = _TOGETHER.get(tree.state_tracker)
-        if all_of_them is None:
-            all_of_them = _Together(place, tree.get_all_components(EmbeddingPipeline))
-            _TOGETHER[tree.state_tracker] = all_of_them
-        own = self._among(all_of_them, place)
+        siblings = _OF_TREE.get(tree.state_tracker)
+        if siblings is None:
+            siblings = _PipelinesOfTree(place, tree.get_all_components(EmbeddingPipeline))
+            _OF_TREE[tree.state_tracker] = siblings
+        own = self._among(siblings, place)
         # Dagster takes a sensor once, so the first pipeline that is built brings what all of them share.
-        if all_of_them.first != place:
+        if siblings.first != place:
             return own
         pipelines = [self, *tree.get_all_components(EmbeddingPipeline)]
         project = {key for pipeline in pipelines for key in pipeline.resources}
@@ -121,19 +132,17 @@ class EmbeddingPipeline(dg.Component):
             return build_broken_definitions(shown_beside(self.name, ()), [self.found.reason])
         return build_pipeline_definitions(self.found)
 
-    def _among(self, others: _Together, place: str) -> dg.Definitions:
+    def _among(self, siblings: _PipelinesOfTree, place: str) -> dg.Definitions:
         """The same where it is loaded; else why it is not, once for all that are shown under one name."""
-        shown = shown_beside(self.name, others.loaded)
-        reasons = others.reasons.get(shown)
-        if others.loaded.get(self.name) == self.found or reasons is None:
-            try:
-                return self.own_definitions()
-            except ConfigurationError as error:
-                if validating():
-                    raise
-                logger.error("left out: %s", error)
-                return build_broken_definitions(self.name, [str(error)])
-        if others.shown.setdefault(shown, place) != place:
+        shown = shown_beside(self.name, siblings.loaded)
+        reasons = siblings.reasons.get(shown)
+        if siblings.loaded.get(self.name) == self.found or reasons is None:
+            return (
+                self.own_definitions()
+                if isinstance(self.found, BrokenPipeline)
+                else loaded_or_broken(self.found)
+            )
+        if siblings.shown.setdefault(shown, place) != place:
             return dg.Definitions()
         if validating():
             raise ConfigurationError("; ".join(reasons))

@@ -17,7 +17,7 @@ from jinja2 import Undefined
 
 from batch_assets.components.sandbox import Sandbox
 from batch_assets.errors import ConfigurationError
-from batch_assets.plain_text import quoted
+from batch_assets.plain_text import first_line, quoted
 
 REASON_CHARACTERS = 300
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+", re.IGNORECASE)
@@ -66,5 +66,5 @@ class _Unset(Undefined):
 
 
 def _reason(error: Exception) -> str:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    reason = first_line(error).rstrip(".")
     return _ADDRESS.sub("", reason[:REASON_CHARACTERS])

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from batch_assets.encoders.saved_model.json_files import read_modules, read_object
 from batch_assets.errors import ModelError
+from batch_assets.plain_text import first_line
 from batch_assets.settings.model import ModelSettings
 
 MODEL_FILE = "model.py"
@@ -175,7 +176,7 @@ def _download(model_id: str, revision: str | None) -> Path:
         except (OSError, ValueError):
             raise ModelError(
                 f"model {name!r} is neither a local directory nor in the hub's cache, and the Hugging Face "
-                f"hub does not give it: {_first_line(error)}; check the name and the network (a private model "
+                f"hub does not give it: {first_line(error)}; check the name and the network (a private model "
                 "needs HF_TOKEN), or name a local model directory"
             ) from error
 
@@ -248,7 +249,3 @@ def _check_index(folder: Path, model_id: str) -> None:
             raise ModelError(
                 f"model {model_id!r}: {index.name} names {missing[0]}, which is missing in {folder}"
             )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from batch_assets.errors import SourceError, StorageError, UnreadableFile
+from batch_assets.plain_text import first_line
 from batch_assets.storage import CHUNK_BYTES, Storage, VersionMismatch, join_uri
 
+LEAVE_OUT = "leave it out by source.exclude (a table's files cannot be)"
 _WINDOW = "requires too much memory"  # zstd's words: no damage
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 
@@ -58,22 +60,14 @@ def broken(storage: Storage, path: str, what: str, error: Exception) -> Unreadab
         return StorageError(
             f"{uri}: {os.strerror(error.errno)}; check the disk, then go on with the same command"
         )
-    return UnreadableFile(
-        f"{uri}: is no whole {what} file ({_first_line(error)}); replace it, or leave it out by source.exclude, "
-        "unless it is a table's"
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
+    return UnreadableFile(f"{uri}: is no whole {what} file ({first_line(error)}); replace it, or {LEAVE_OUT}")
 
 
 def no_memory(storage: Storage, path: str, error: Exception) -> StorageError:
     """The error for a file that this machine has no memory to decode."""
     return StorageError(
-        f"{join_uri(storage.uri, path)}: {_first_line(error)}; let what else runs here end, or give this "
-        "machine more memory, then go on with the same command; or leave the file out by source.exclude, unless it "
-        "is a table's"
+        f"{join_uri(storage.uri, path)}: {first_line(error)}; let what else runs here end, or give this "
+        f"machine more memory, then go on with the same command; or {LEAVE_OUT}"
     )
 
 

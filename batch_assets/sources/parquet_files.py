@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_assets.errors import UnreadableFile
-from batch_assets.sources.files import broken, no_memory
+from batch_assets.plain_text import first_line
+from batch_assets.sources.files import LEAVE_OUT, broken, no_memory
 from batch_assets.sources.parquet_batches import ARROW_LIMITS, Reopen
 from batch_assets.storage import Storage, join_uri, open_storage
 
@@ -113,8 +114,8 @@ def parquet_errors(storage: Storage, path: str) -> Iterator[None]:
         raise no_memory(storage, path, error) from error
     except ARROW_LIMITS as error:
         raise UnreadableFile(
-            f"{join_uri(storage.uri, path)}: cannot be decoded here ({str(error).splitlines()[0]}); write it anew "
-            "in common encodings and with smaller values, or leave it out by source.exclude, unless it is a table's"
+            f"{join_uri(storage.uri, path)}: cannot be decoded here ({first_line(error)}); write it anew "
+            f"in common encodings and with smaller values, or {LEAVE_OUT}"
         ) from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: of a column's name
         if isinstance(error, (FileNotFoundError, PermissionError)):
