@@ -7,11 +7,13 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from enum import Enum
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import urlparse
 
 import pytest
+
+from batch_assets_tests.http_server import http_server
 
 
 @contextlib.contextmanager
@@ -85,6 +87,8 @@ _ANSWERS = {
 class WayToStore:
     """A server that hands requests on to `endpoint`, but for those that `fault` (method, path, access key) finds."""
 
+    url: str
+
     def __init__(self, endpoint: str, fault: Callable[[str, str, str], Fault | None]) -> None:
         self.fault = fault
         self.met: list[Fault] = []
@@ -133,16 +137,14 @@ class WayToStore:
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._serving = http_server(Handler)
 
     def __enter__(self) -> "WayToStore":
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.url = self._serving.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._serving.__exit__(None, None, None)
 
 
 def first(

@@ -349,7 +349,7 @@ def test_an_upload_for_which_obstore_has_waited_is_not_waited_for_again(
     monkeypatch.setattr(reach, "AWAY_SECONDS", 1.0)
     monkeypatch.setenv("AWS_OF_THIS_TEST", "its own bucket, with that limit")
     way.fault = lambda method, path, key: fault
-    with pytest.raises(LastingStorageError, match=r"s3://bucket/out/new: .*; waited \d s for it"):
+    with pytest.raises(LastingStorageError, match=r"s3://bucket/out/new: .*; waited \d+ s for it"):
         open_storage("s3://bucket/out").open_output("new").close()
 
 

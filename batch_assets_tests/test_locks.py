@@ -58,6 +58,13 @@ def test_a_file_of_somebody_else_that_has_the_locks_name_stays(tmp_path: Path, c
     assert (tmp_path / ".a.lock").read_text() == content
 
 
+def test_a_file_that_has_taken_the_place_of_the_locks_stays(tmp_path: Path) -> None:
+    (tmp_path / "theirs").write_text("theirs")
+    with locked(tmp_path / "a", ""):
+        os.replace(tmp_path / "theirs", tmp_path / ".a.lock")
+    assert (tmp_path / ".a.lock").read_text() == "theirs"
+
+
 def test_who_gets_no_lock_leaves_the_holders_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))

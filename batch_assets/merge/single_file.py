@@ -103,7 +103,9 @@ def _metadata(storage: Storage, manifest: Manifest) -> bytes:
     try:
         model = orjson.loads(storage.read(path))["model"]
     except (ValueError, KeyError, TypeError) as error:
-        raise AccountingError(f"{path}: does not name the model ({error!r}); merge again") from None
+        raise AccountingError(
+            f"{join_uri(storage.uri, path)}: does not name the model ({error!r}); restore it from a copy"
+        ) from None
     content = {
         "num_samples": manifest.rows,
         "model": model,

@@ -6,8 +6,6 @@ from batch_assets.errors import (
     BatchAssetsError,
     ClusterLost,
     ConfigurationError,
-    CredentialsRefused,
-    LastingStorageError,
     LedgerError,
     ModelError,
     SourceError,
@@ -18,8 +16,6 @@ from batch_assets.errors import (
 TOLD_APART = (
     ClusterLost,
     ConfigurationError,
-    CredentialsRefused,
-    LastingStorageError,
     LedgerError,
     ModelError,
     SourceError,
@@ -58,10 +54,7 @@ def cause_of(result: dg.ExecuteInProcessResult) -> Exception:
 
 def _kinds() -> dict[str | None, type[BatchAssetsError]]:
     """The errors that are told apart, by their names."""
-    found = dict[str | None, type[BatchAssetsError]]()
-    left: list[type[BatchAssetsError]] = list(TOLD_APART)
-    while left:
-        kind = left.pop()
-        found[kind.__name__] = kind
-        left += kind.__subclasses__()
-    return found
+    found: list[type[BatchAssetsError]] = [*TOLD_APART]
+    for kind in found:  # those that are added meanwhile, too
+        found += kind.__subclasses__()
+    return {kind.__name__: kind for kind in found}

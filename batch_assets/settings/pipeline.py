@@ -171,11 +171,8 @@ class PipelineSettings(Settings):
     def _known_timezone(cls, name: str) -> str:
         try:
             zoneinfo.ZoneInfo(name)
-        except (
-            zoneinfo.ZoneInfoNotFoundError,
-            ValueError,
-            OSError,
-        ):  # of a folder of zones, and too long a name
+        # OSError: of a folder of zones, and of too long a name
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
             raise ValueError("there is no such time zone; write one such as Europe/Berlin") from None
         return name
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.opening import file_rules
 from batch_assets.sharding.planner import source_uri
-from batch_assets.sharding.unreadable import Unreadable, noted_unreadable
+from batch_assets.sharding.unreadable import Unreadable, read_unreadable_or_none
 from batch_assets.sources.foreign import FileRules, is_metadata, roots_around
 from batch_assets.sources.formats import is_of_format
 from batch_assets.sources.image_listing import PlannedImage
@@ -113,7 +113,7 @@ def _page(storage: Storage, after: str | None, most: int) -> tuple[list[FileInfo
 
 def _left_out(settings: PipelineSettings) -> Sequence[Unreadable]:
     """What the last plan could not read. Where the note is damaged, all of it is new: a plan writes the note anew."""
-    return noted_unreadable(open_storage(settings.output.root)) or ()
+    return read_unreadable_or_none(open_storage(settings.output.root)) or ()
 
 
 def _not_left_out(new: Sequence[FileInfo], settings: PipelineSettings, storage: Storage) -> list[FileInfo]:

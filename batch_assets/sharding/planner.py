@@ -21,7 +21,7 @@ from batch_assets.sharding.unique_ids import refuse_ids
 from batch_assets.sharding.unreadable import (
     Unreadable,
     describe_unreadable,
-    noted_unreadable,
+    read_unreadable_or_none,
     still_unreadable,
 )
 from batch_assets.sources.base import SourceFile
@@ -98,7 +98,7 @@ def plan_generation(
     shards = walk.cutter.finish()
     looked_at = {file.path for file in (*walk.files, *walk.unreadable)} | known.files.keys()
     # Behind a limit, and in a table's version that waits, files are not looked at, and as damaged as before.
-    carried = still_unreadable(noted_unreadable(root) or (), listed, looked_at)
+    carried = still_unreadable(read_unreadable_or_none(root) or (), listed, looked_at)
     found = sorted([*walk.unreadable, *carried], key=lambda file: file.path)
     unreadable = [*found, *map(_misnamed, listing.misnamed)]
     if unreadable and not shards and known.columns is None:

@@ -33,21 +33,20 @@ class Unreadable:
         return found is not None and found.version == self.beside_version
 
 
-_SAID = [field.name for field in fields(Unreadable)]
+_FIELD_NAMES = [field.name for field in fields(Unreadable)]
 
 
 def write_unreadable(root: Storage, files: Sequence[Unreadable]) -> None:
     """Note what the last planning round has left out; nothing is written where it is noted already."""
-    if files != noted_unreadable(root):
-        text = json.dumps(
-            [asdict(file) for file in files], indent=1
-        )  # also names that are no UTF-8, as ASCII
+    if files != read_unreadable_or_none(root):
+        # As ASCII, also names that are no UTF-8.
+        text = json.dumps([asdict(file) for file in files], indent=1)
         root.write(paths.UNREADABLE, text.encode("ascii"))
 
 
 def read_unreadable(root: Storage) -> list[Unreadable]:
     """What the last planning round has left out. Raises LastingStorageError where the note of it is damaged."""
-    files = noted_unreadable(root)
+    files = read_unreadable_or_none(root)
     if files is None:
         raise LastingStorageError(
             f"{join_uri(root.uri, paths.UNREADABLE)}: is no list of source files as a plan writes it; plan again, "
@@ -56,7 +55,7 @@ def read_unreadable(root: Storage) -> list[Unreadable]:
     return files
 
 
-def noted_unreadable(root: Storage) -> list[Unreadable] | None:
+def read_unreadable_or_none(root: Storage) -> list[Unreadable] | None:
     """The same; None where the note is damaged, for a planning round, which writes another one."""
     found = root.read_versioned(paths.UNREADABLE)
     if found is None:
@@ -66,7 +65,7 @@ def noted_unreadable(root: Storage) -> list[Unreadable] | None:
         if not isinstance(told, list):
             return None
         # Another version of the program may say more or less of a file.
-        files = [Unreadable(**{name: file[name] for name in _SAID if name in file}) for file in told]
+        files = [Unreadable(**{name: file[name] for name in _FIELD_NAMES if name in file}) for file in told]
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
     return files if all(isinstance(text, str) for file in files for text in astuple(file)) else None

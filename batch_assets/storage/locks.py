@@ -37,7 +37,7 @@ def locked(target: Path, remedy: str) -> Iterator[None]:
                 fcntl.flock(handle, fcntl.LOCK_EX)
             except OSError as error:
                 # Another's may be held: the kernel may have run out of locks for this process alone.
-                if made and _is_still(path, handle):
+                if made:
                     _remove_own(path, handle)
                 if error.errno not in NO_LOCKS:
                     raise
@@ -76,7 +76,7 @@ def _is_still(path: Path, handle: int) -> bool:
 
 
 def _remove_own(path: Path, handle: int) -> None:
-    """Remove the locked file where its content says that this program has made it."""
-    if os.pread(handle, len(_CONTENT) + 1, 0) == _CONTENT:
+    """Remove the locked file where it still has its name, and its content says that this program has made it."""
+    if _is_still(path, handle) and os.pread(handle, len(_CONTENT) + 1, 0) == _CONTENT:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)

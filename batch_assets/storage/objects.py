@@ -52,7 +52,7 @@ class ObjectStorage:
             explained = self._meaning(path, error)
             if explained is error:
                 raise
-            raise self._reach.meant(error, explained) from error
+            raise self._reach.error_of_upload(error, explained) from error
 
     def _meaning(self, path: str, error: Exception) -> Exception:
         """What to raise in place of obstore's error. A HEAD that was refused is asked for its reason by a GET."""
@@ -230,7 +230,7 @@ class ObjectStorage:
                 if key in told:
                     continue
                 if offset is None or key > offset:
-                    # What can come again begins the last key: there are only so many of these.
+                    # Only a key that the last one begins with can come again, so that few are kept.
                     offset, told = key, {earlier for earlier in told if key.startswith(earlier)}
                 told.add(key)
                 if key != folder:

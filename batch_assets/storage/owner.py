@@ -33,8 +33,6 @@ def parse_owner(data: bytes) -> dict[str, Any] | None:
     texts += [text for section, field in sections if (text := section.get(field)) is not None]
     # No database and no file system takes a NUL.
     right = all(isinstance(text, str) and "\0" not in text for text in texts)
-    return (
-        owner
-        if right and not isinstance(owner["epoch"], bool) and 0 <= owner["epoch"] <= MOST_EPOCHS
-        else None
-    )
+    if right and not isinstance(owner["epoch"], bool) and 0 <= owner["epoch"] <= MOST_EPOCHS:
+        return owner
+    return None

@@ -69,7 +69,7 @@ class Reach:
                 if type(error).__name__ in _NOTHING_THERE or isinstance(error, FileNotFoundError):
                     self.answered = True
                 told = explained(error)
-                self._demand_hope(error, told)
+                self._raise_where_waiting_cannot_help(error, told)
                 if patience is None:
                     # Whoever says "slow down" is there, at an address that is right.
                     there = self.answered or parse_answer(error).status
@@ -81,7 +81,7 @@ class Reach:
                 self.answered = True
                 return made
 
-    def _demand_hope(self, error: Exception, told: Exception) -> None:
+    def _raise_where_waiting_cannot_help(self, error: Exception, told: Exception) -> None:
         """Raise the error where waiting cannot help."""
         if isinstance(told, CredentialsRefused) and self.answered:
             if self.renew is not None:
@@ -95,7 +95,7 @@ class Reach:
         if not self.answered and "dns error" in str(error):
             raise ConfigurationError(str(told)) from error
 
-    def meant(self, error: Exception, told: Exception) -> Exception:
+    def error_of_upload(self, error: Exception, told: Exception) -> Exception:
         """The error to raise where only obstore itself can repeat the request (a part of an upload).
 
         `error` is obstore's, `told` the same in words. Returns a LastingStorageError where obstore has repeated the

@@ -133,7 +133,10 @@ def _give_up(
 
 
 def _withdraw(storage: Storage, assignment: Assignment, run: int, mark: bytes) -> None:
-    """Delete what was written since the root was removed: one that holds shards, and no plan, is refused."""
+    """Delete what this worker has written here since the root was removed.
+
+    Shards without a plan would keep a new pipeline from taking the place.
+    """
     number = paths.worker_run(assignment.shard, assignment.fence, run)
     taken = storage.read_versioned(number)
     # Whoever writes files of these names takes the number first. In a root that was made anew that may be another
@@ -141,7 +144,7 @@ def _withdraw(storage: Storage, assignment: Assignment, run: int, mark: bytes) -
     if taken is not None and taken[0] != mark:
         return
     files = (make(assignment.shard, assignment.fence, run) for make in (paths.embeddings, paths.failures))
-    storage.delete([*files, number])
+    storage.delete([*files, number] if taken is not None else [*files])
 
 
 def _check_weights(settings: PipelineSettings, manifest: WorkerManifest) -> None:

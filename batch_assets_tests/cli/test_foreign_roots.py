@@ -2,9 +2,8 @@
 
 import json
 import shutil
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import orjson
@@ -13,6 +12,7 @@ import pytest
 from batch_assets_tests.builders import make_light_model
 from batch_assets_tests.cli.test_images import OWN_MODEL, shard_file
 from batch_assets_tests.command import Machine, make_machine, some_records, write_records
+from batch_assets_tests.http_server import http_server
 
 FLAG = "--trust-remote-code"
 NAME = "texts"
@@ -197,11 +197,9 @@ def test_a_private_address_is_asked_only_where_a_person_says_so(tmp_path: Path) 
         "--format", "webdataset", FLAG, "--allow-private-addresses", "--max-failed", "1",
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    Thread(target=server.serve_forever, daemon=True).start()
-    query = f"http://127.0.0.1:{server.server_port}/a.jpg"
     stranger = make_machine(tmp_path / "stranger")
-    try:
+    with http_server(Server) as url:
+        query = f"{url}/a.jpg"
         refused = stranger.run("search", tmp_path / "out", query, FLAG)
         assert refused.returncode == 2, refused.stderr
         assert "127.0.0.1" in refused.stderr and "--allow-private-addresses" in refused.stderr
@@ -213,6 +211,3 @@ def test_a_private_address_is_asked_only_where_a_person_says_so(tmp_path: Path) 
         before = len(asked)
         assert maker.run("search", tmp_path / "out", query).returncode == 2
         assert len(asked) > before, "the ledger knows what its own pipeline may do"
-    finally:
-        server.shutdown()
-        server.server_close()

@@ -133,7 +133,7 @@ def test_a_control_store_that_dies_ends_the_command_in_words_and_it_goes_on(
     [store] = [pid for pid in started if comm(pid) == "gcs_server"]
     # Held up, since what has a worker already may well be done before anybody misses the store.
     with stopped([pid for pid in started if comm(pid).startswith("ray::")]):
-        assert held(ledger, name), "no shard was at work"
+        wait_for("a shard at work", lambda: held(ledger, name), process)
         os.kill(store, signal.SIGKILL)
         told = process.communicate()[1]
     assert process.returncode == 1, told
@@ -157,7 +157,7 @@ def test_a_raylet_that_dies_leaves_no_command_waiting_and_it_goes_on(
     process, ledger, name = start_until_at_work(machine, tmp_path, *run, 2)
     started = descendants(process.pid)
     [raylet] = [pid for pid in started if comm(pid) == "raylet"]
-    assert held(ledger, name), "no shard was at work"
+    wait_for("a shard at work", lambda: held(ledger, name), process)
     os.kill(raylet, signal.SIGKILL)
     told = process.communicate()[1]
     # Ray ends a process that is at its object store in that very moment; from any other on, it is started anew.

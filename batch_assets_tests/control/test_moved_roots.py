@@ -16,7 +16,7 @@ from batch_assets.control.preparation import queue_shards
 from batch_assets.control.stopping import Stopped
 from batch_assets.errors import ClaimLost, ConfigurationError
 from batch_assets.ledger.ledger import Ledger
-from batch_assets.ledger.rows import Place, SubmissionClaim, SubmissionRules
+from batch_assets.ledger.rows import Place, ShardRow, SubmissionClaim, SubmissionRules
 from batch_assets.ledger.states import State, SubmissionState
 from batch_assets.sharding.plan import Shard
 from batch_assets_tests.control.builders import make_settings, open_ledger, run, write_input
@@ -58,37 +58,41 @@ def queue_again(early: Pipeline) -> None:
     queue_shards(early, [KEY], recompute=True)
 
 
-def look_for_the_commit(early: Pipeline) -> None:
-    """The folder of the root before is deleted meanwhile: its commit is not to be found there."""
-    shutil.rmtree(early.settings.output.root)
-    shard = Shard(KEY, ())
-    assert collection._committed(early, shard, "another", early.ledger.shard("texts", KEY)) is None
-    raise ClaimLost(f"pipeline texts is on output root {early.place}")
-
-
 def look_at_the_model(early: Pipeline) -> None:
     """Another model than that of the next root, which is there by the time it is loaded."""
     early.executor.fingerprint = lambda: "another"  # type: ignore[method-assign]
     list(collect_shards(early, [KEY]))
 
 
-@pytest.mark.parametrize(
-    "act", [collect_again, queue_again, look_for_the_commit, look_at_the_model], ids=lambda act: act.__name__
-)
+def moved_on(folder: Path) -> tuple[Ledger, Pipeline, ShardRow]:
+    """A ledger whose pipeline has moved to another root and done its work there, the pipeline of the root before, and
+    a shard as it is now."""
+    write_input(folder, 2)
+    ledger = open_ledger(folder)
+    run(make_settings(folder), ledger, FakeHost())
+    early = opened(folder, ledger, "out")
+    run(make_settings(folder, output={"root": f"{folder}/next"}), ledger, FakeHost())
+    row = ledger.shard("texts", KEY)
+    assert row is not None
+    assert (row.state, row.outdated_fence) == (State.COLLECTED, -1)
+    return ledger, early, row
+
+
+@pytest.mark.parametrize("act", [collect_again, queue_again, look_at_the_model], ids=lambda act: act.__name__)
 def test_what_is_committed_under_the_next_root_stays_so(
     tmp_path: Path, act: Callable[[Pipeline], None]
 ) -> None:
-    write_input(tmp_path, 2)
-    ledger = open_ledger(tmp_path)
-    run(make_settings(tmp_path), ledger, FakeHost())
-    early = opened(tmp_path, ledger, "out")
-    run(make_settings(tmp_path, output={"root": f"{tmp_path}/next"}), ledger, FakeHost())
-    before = ledger.shard("texts", KEY)
+    ledger, early, before = moved_on(tmp_path)
     with pytest.raises(ClaimLost, match="is on output root"):
         act(early)
     assert ledger.shard("texts", KEY) == before
-    assert before is not None
-    assert (before.state, before.outdated_fence) == (State.COLLECTED, -1)
+
+
+def test_a_commit_that_is_gone_with_the_root_before_says_nothing_of_the_next(tmp_path: Path) -> None:
+    ledger, early, before = moved_on(tmp_path)
+    shutil.rmtree(early.settings.output.root)
+    assert collection._committed(early, Shard(KEY, ()), "another", before) is None
+    assert ledger.shard("texts", KEY) == before
 
 
 def test_no_submission_is_claimed_for_the_root_before(tmp_path: Path) -> None:

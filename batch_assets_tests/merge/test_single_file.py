@@ -165,6 +165,7 @@ def test_a_version_whose_metadata_is_damaged_is_named(storage: Storage, damage: 
     version = publish_shards(storage, [0])
     storage.write(f"merged/{version}/metadata.json", damage)
     with pytest.raises(
-        AccountingError, match=rf"merged/{version}/metadata\.json: does not name the model.*merge again"
+        AccountingError,
+        match=rf"merged/{version}/metadata\.json: does not name the model.*restore it from a copy",
     ):
         write_single_file(storage)

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from batch_assets.ledger.database import LedgerAway
+from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.triggers import TriggerState, start_lease
 from batch_assets.notifications.base import Notification
@@ -155,3 +157,25 @@ def test_a_server_that_ends_leaves_its_orders_to_the_next(
     with office.starter():
         wait_until(lambda: office.state("code0", "k")[0] == TriggerState.DONE)
     assert office.runs("code0") == 2
+
+
+def test_a_lease_that_could_not_be_given_back_is_so_before_the_next_start(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no room")
+
+    def away(*_: object) -> None:
+        raise LedgerAway("ledger: away")
+
+    monkeypatch.setattr(Child, "start", full)
+    office.order("code0", "k")
+    server = office.starter()
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "release_lease", away)
+        with pytest.raises(OSError, match="no room"):
+            server._start("code0")
+    assert office.ledger.lease_holder(start_lease("code0")) == Holder.current()
+    with pytest.raises(OSError, match="no room"):
+        server._start("code0")
+    assert office.ledger.lease_holder(start_lease("code0")) is None

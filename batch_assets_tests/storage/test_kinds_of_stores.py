@@ -84,7 +84,8 @@ def test_no_file_is_told_twice_however_often_a_list_breaks_off(
 
     def list_a_page(asked: Asked) -> Told | None:
         start = asked.query.get("continuation-token", asked.query.get("start-after", [""]))[0]
-        if start not in failed and failed.add(start) is None:
+        if start not in failed:
+            failed.add(start)
             return fault(503, "SlowDown")
         rest = [key for key in keys if key > start]
         items = "".join(

@@ -47,7 +47,6 @@ def build_embedding_outputs(settings: PipelineSettings) -> dg.AssetsDefinition:
         asked = context.partition_keys
         recompute = context.run.tags.get(metadata.RECOMPUTE_TAG) == "true"
         left: list[ShardResult] = []
-        answered = 0
         lenient = context.run.tags.get(metadata.COLLECT_TAG) == "finished" or _also_submits(context, settings)
         with opened(context, settings) as pipeline:
             if lenient and not pipeline.executor.in_place and not recompute:
@@ -57,7 +56,6 @@ def build_embedding_outputs(settings: PipelineSettings) -> dg.AssetsDefinition:
             for number, result in enumerate(results, start=1):
                 if interruption.has_come():
                     raise dg.DagsterExecutionInterruptedError
-                answered += result.silent is None
                 if result.continued is not None:
                     yield _observation(key, result)
                     context.log.info(plain_text(result.message))
@@ -73,7 +71,7 @@ def build_embedding_outputs(settings: PipelineSettings) -> dg.AssetsDefinition:
                 pipeline.ledger.set_pictured(settings.name, [result.key])
                 context.log.info(f"shard {result.key} {result.result.value} ({number} of {len(asked)})")
         silent = [result.silent for result in left if result.silent is not None]
-        if silent and not answered:
+        if silent and len(silent) == len(asked):
             # Such a run succeeds: what has ended is asked for again.
             told = {metadata.UNANSWERED: silent[0]}
             yield dg.AssetObservation(key, description=plain_text(silent[0]), metadata=told)
