@@ -100,7 +100,9 @@ def plan_generation(
     # Behind a limit, and in a table's version that waits, files are not looked at, and as damaged as before.
     carried = still_unreadable(read_unreadable_or_none(root) or (), listed, looked_at)
     found = sorted([*walk.unreadable, *carried], key=lambda file: file.path)
-    unreadable = [*found, *map(_misnamed, listing.misnamed)]
+    # What is planned already was there, and its records count.
+    links = [info for info in listing.dangling if info.path not in known.files]
+    unreadable = [*found, *map(_misnamed, listing.misnamed), *map(_dangling, links)]
     if unreadable and not shards and known.columns is None:
         raise SourceError(unreadable[0].reason if len(unreadable) == 1 else describe_unreadable(unreadable))
     if known.columns is None and not shards:
@@ -149,6 +151,11 @@ def plan_generation(
 
 def _misnamed(info: FileInfo) -> Unreadable:
     return Unreadable(info.path, info.version, f"the name {info.path!r} is no UTF-8 (rename the file)")
+
+
+def _dangling(info: FileInfo) -> Unreadable:
+    reason = f"{info.path}: is a link to {info.version}, where nothing is (mount or restore that, or remove the link)"
+    return Unreadable(info.path, f"link to {info.version}", reason)
 
 
 def _partitions(listing: Listing, known: KnownSource) -> tuple[HivePartitions, str | None]:

@@ -12,7 +12,7 @@ from batch_assets.sources.formats import extension_of, format_of, is_of_format
 from batch_assets.sources.image_listing import image_files, is_image, stem
 from batch_assets.sources.tables.markers import note_tables
 from batch_assets.sources.visibility import excluding, hiding, outside, visible
-from batch_assets.storage import FileInfo, Storage
+from batch_assets.storage import FileInfo, LocalStorage, Storage
 
 _SHOWN = 3
 
@@ -21,7 +21,8 @@ _SHOWN = 3
 class FolderContents:
     """What a folder holds: files by format, and all that is none of the source's.
 
-    `images` are the paths of images among those `others`, without their extensions.
+    `images` are the paths of images among those `others`, without their extensions; `dangling` are links that lead
+    to nothing, with what they name as their version.
     """
 
     files: dict[str, list[FileInfo]] = field(default_factory=dict[str, list[FileInfo]])
@@ -29,6 +30,7 @@ class FolderContents:
     others: Counter[str] = field(default_factory=Counter[str])
     images: set[str] = field(default_factory=set[str])
     misnamed: list[FileInfo] = field(default_factory=list[FileInfo])
+    dangling: list[FileInfo] = field(default_factory=list[FileInfo])
     hidden: list[str] = field(default_factory=list[str])
     excluded: list[str] = field(default_factory=list[str])
     metadata: list[str] = field(default_factory=list[str])
@@ -84,10 +86,21 @@ def look(storage: Storage, format: str | None, leave_out: Sequence[str], rules: 
     if format == "imagefolder":
         seen.files[format], unused = image_files(images)
         seen.others.update(map(extension_of, unused))
+    seen.dangling = list(_dangling(storage, format, leave_out, rules))
     _leave_out_roots(storage, seen, plans)
     if format in (None, "jsonl"):
         _leave_out_metadata(storage, seen, rules)
     return seen
+
+
+def _dangling(
+    storage: Storage, format: str | None, leave_out: Sequence[str], rules: FileRules
+) -> Iterable[FileInfo]:
+    if not isinstance(storage, LocalStorage):
+        return ()
+    links = (FileInfo(path, 0, target) for path, target in storage.dangling_links())
+    kept = excluding(outside(links, storage, leave_out), rules.exclude, [])
+    return visible(kept, storage, [], [], format)
 
 
 def _leave_out_roots(storage: Storage, seen: FolderContents, plans: Iterable[str]) -> None:

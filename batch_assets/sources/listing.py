@@ -39,8 +39,8 @@ class Location:
 class Listing:
     """A source's files, ordered by path, and a sentence for each kind of file that was left out.
 
-    `misnamed` are those of its format whose name is no UTF-8, which no plan can hold. Of a table they are
-    those of its current version, `table`.
+    `misnamed` are those of its format whose name is no UTF-8, which no plan can hold, and `dangling` links that lead
+    to nothing. Of a table they are those of its current version, `table`.
     """
 
     location: Location
@@ -49,6 +49,7 @@ class Listing:
     left_out: Sequence[str]
     table: TableSnapshot | None = None
     misnamed: Sequence[FileInfo] = ()
+    dangling: Sequence[FileInfo] = ()
 
 
 def locate(uri: str) -> Location:
@@ -108,7 +109,8 @@ def list_source(
         raise _nothing_found(storage, format, seen.others, left_out)
     ordered = sorted(files[chosen], key=lambda info: info.path)
     misnamed = [info for info in seen.misnamed if is_of_format(info.path, chosen)]
-    return Listing(location, chosen, ordered, left_out, misnamed=misnamed)
+    dangling = [info for info in seen.dangling if is_of_format(info.path, chosen)]
+    return Listing(location, chosen, ordered, left_out, misnamed=misnamed, dangling=dangling)
 
 
 def _list_table(location: Location, kind: str, format: str | None, rules: FileRules) -> Listing:

@@ -109,9 +109,23 @@ class LocalStorage:
         return _info(path, status) if self._path(path).is_file() else None
 
     def list(self, prefix: str = "", after: str | None = None) -> Iterator[FileInfo]:
-        yield from self._walk(prefix, after, frozenset())
+        for path, full in self._walk(prefix, after, frozenset()):
+            if os.path.isfile(full):
+                with contextlib.suppress(FileNotFoundError):  # deleted since
+                    status = os.stat(full)
+                    yield _info(path, status)
 
-    def _walk(self, folder: str, after: str | None, above: frozenset[tuple[int, int]]) -> Iterator[FileInfo]:
+    def dangling_links(self) -> Iterator[tuple[str, str]]:
+        """The symbolic links that lead to nothing, which no listing has, each with what it names."""
+        for path, full in self._walk("", None, frozenset()):
+            if os.path.islink(full) and not os.path.exists(full):
+                with contextlib.suppress(OSError):  # replaced since
+                    yield path, os.readlink(full)
+
+    def _walk(
+        self, folder: str, after: str | None, above: frozenset[tuple[int, int]]
+    ) -> Iterator[tuple[str, str]]:
+        """All below a folder that is no folder itself, with its place on the disk."""
         try:
             status = self._path(folder).stat()
             here = (status.st_dev, status.st_ino)
@@ -127,10 +141,8 @@ class LocalStorage:
             if name.endswith("/"):
                 if after is None or path > after or after.startswith(path):
                     yield from self._walk(path[:-1], after, above | {here})
-            elif (after is None or path > after) and os.path.isfile(full):
-                with contextlib.suppress(FileNotFoundError):  # deleted since
-                    status = os.stat(full)
-                    yield _info(path, status)
+            elif after is None or path > after:
+                yield path, full
 
     def copy(self, source: str, target: str) -> None:
         path = self._path(source)

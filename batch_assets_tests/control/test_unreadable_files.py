@@ -212,3 +212,25 @@ def test_nor_is_it_where_a_file_is_decompressed(
     monkeypatch.setattr(pa, "CompressedInputStream", Refusing)
     with pytest.raises(StorageError, match=rf"a\.jsonl\.gz: {reason}"):
         plan_source(pipeline)
+
+
+def test_a_link_that_leads_to_nothing_is_named_until_it_leads_somewhere(tmp_path: Path) -> None:
+    """As in a cache of which files were removed, or where a disk is not mounted."""
+    folder = tmp_path / "in"
+    write_gzip(folder / "a.jsonl.gz", "a")
+    (folder / "b.jsonl.gz").symlink_to(tmp_path / "elsewhere.jsonl.gz")
+    settings = make_settings(tmp_path, source={"uri": str(folder), "id_column": "id"})
+    ledger, host = open_ledger(tmp_path), FakeHost()
+    run(settings, ledger, host)
+    told = read_status(settings, ledger).unreadable
+    assert (
+        told is not None
+        and f"b.jsonl.gz: is a link to {tmp_path}/elsewhere.jsonl.gz, where nothing is" in told
+    )
+    news = read_source_news(settings, ledger, None)
+    assert news.new == []
+    write_gzip(tmp_path / "elsewhere.jsonl.gz", "b")
+    assert read_source_news(settings, ledger, news.cursor).new == ["b.jsonl.gz"]
+    run(settings, ledger, host)
+    assert read_status(settings, ledger).unreadable is None
+    assert published(tmp_path / "out")["record_id"].to_list() == ["a", "b"]

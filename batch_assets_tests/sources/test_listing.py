@@ -91,9 +91,11 @@ def test_links_are_followed_but_not_round_in_circles(tmp_path: Path) -> None:
     (tmp_path / "src" / "circle").symlink_to(tmp_path / "src")
     (tmp_path / "src" / "dangling.jsonl").symlink_to(tmp_path / "nowhere")
     os.mkfifo(tmp_path / "src" / "pipe.jsonl")
-    assert [info.path for info in list_source(str(tmp_path / "src"), None).files] == [
-        "a.jsonl",
-        "linked/b.jsonl",
+    (tmp_path / "src" / "dangling.txt").symlink_to(tmp_path / "nowhere")
+    listing = list_source(str(tmp_path / "src"), None)
+    assert [info.path for info in listing.files] == ["a.jsonl", "linked/b.jsonl"]
+    assert [(info.path, info.version) for info in listing.dangling] == [
+        ("dangling.jsonl", str(tmp_path / "nowhere"))
     ]
 
 
