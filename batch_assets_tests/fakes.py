@@ -18,7 +18,10 @@ from batch_assets.merge.base import Manifest
 from batch_assets.merge.parity import ParityOutcome
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import Shard
-from batch_assets.sharding.reading import read_shard
+from batch_assets.sources.base import Records
+from batch_assets.storage import Storage
+from batch_assets.worker.attempt import Attempt, ShardRun
+from batch_assets.worker.run_shard import run_shard
 
 DIMENSIONS = 8
 
@@ -61,7 +64,7 @@ class FakeHost:
 
 @dataclass
 class FakeExecutor:
-    """In place; reads the shard and makes `fake_vector` of every text."""
+    """A shard runner: reads the shard and makes `fake_vector` of every text."""
 
     host: FakeHost
     settings: PipelineSettings
@@ -85,17 +88,20 @@ class FakeExecutor:
     def cancel(self, job: str) -> None:
         pass
 
-    def embed(self, shard: Shard, job: str, facts: JobFacts) -> Iterator[Outcomes]:
-        if self.host.model_is_missing:
-            raise ModelError("model fake: its weights cannot be loaded; install them")
-        self.host.before(shard)
-        self.host.computed.append(shard.key)
-        facts.model, facts.dtype, facts.device, facts.dimensions = "fake", "float32", "cpu", DIMENSIONS
-        for records in read_shard(self.settings, shard):
-            vectors = [fake_vector(text) for text in records.texts]
-            yield Outcomes(
-                records,
-                np.arange(len(records)),
-                np.stack(vectors) if vectors else np.empty((0, DIMENSIONS), np.float32),
-                np.array([len(text.split()) for text in records.texts], np.int32),
-            )
+    def run(self, attempt: Attempt, storage: Storage) -> ShardRun:
+        def compute(batches: Iterator[Records], facts: JobFacts) -> Iterator[Outcomes]:
+            if self.host.model_is_missing:
+                raise ModelError("model fake: its weights cannot be loaded; install them")
+            self.host.before(attempt.shard)
+            self.host.computed.append(attempt.shard.key)
+            facts.model, facts.dtype, facts.device, facts.dimensions = "fake", "float32", "cpu", DIMENSIONS
+            for records in batches:
+                vectors = [fake_vector(text) for text in records.texts]
+                yield Outcomes(
+                    records,
+                    np.arange(len(records)),
+                    np.stack(vectors) if vectors else np.empty((0, DIMENSIONS), np.float32),
+                    np.array([len(text.split()) for text in records.texts], np.int32),
+                )
+
+        return run_shard(attempt, storage, compute)

@@ -14,7 +14,7 @@ load_modules(
     "batch_assets.encoders.nvjpeg",
     "batch_assets.encoders.registry",
     "batch_assets.worker.__main__",
-    "batch_assets.worker.runner",
+    "batch_assets.worker.container",
     "boto3",
     "dagster",
     "dagster._core.storage.sqlite_storage",  # loaded by whatever opens an instance

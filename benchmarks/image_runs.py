@@ -14,8 +14,6 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from batch_assets.embeddings.facts import JobFacts
-from batch_assets.embeddings.shard_writer import ShardWriter
 from batch_assets.encoders.base import Encoder
 from batch_assets.encoders.devices import available_cores
 from batch_assets.executors.gpu import GpuMachine
@@ -25,6 +23,7 @@ from batch_assets.sharding.plan_files import write_plan
 from batch_assets.sharding.planner import plan_generation
 from batch_assets.sharding.reading import read_shard
 from batch_assets.storage import open_storage
+from batch_assets.worker.attempt import Attempt, Progress, Step, follow
 from batch_assets.worker.encoding import trivial_record
 from batch_assets.worker.fetching import Fetching
 from batch_assets.worker.images import ImageWindows
@@ -39,7 +38,7 @@ class Ours:
 
     machine: GpuMachine
     pipelines: list[PipelineSettings] = field(default_factory=list)
-    shards: list[tuple[PipelineSettings, Shard, dict[str, str]]] = field(default_factory=list)
+    shards: list[tuple[PipelineSettings, Shard]] = field(default_factory=list)
     written: int = 0
 
     def add(self, name: str, source: Path, format: str, model: Path, out: Path) -> None:
@@ -54,7 +53,7 @@ class Ours:
         plan = plan_generation(settings, storage)
         write_plan(storage, plan.summary, plan.shards)
         self.pipelines.append(settings)
-        self.shards += [(settings, shard, plan.summary.columns) for shard in plan.shards]
+        self.shards += [(settings, shard) for shard in plan.shards]
 
     @property
     def encoder(self) -> Encoder:
@@ -63,23 +62,35 @@ class Ours:
     def run(self, seen: Callable[[int], None] = lambda _: None) -> npt.NDArray[np.float32]:
         """From files to files; the vectors in source order."""
         vectors: list[npt.NDArray[np.float32]] = []
-        for settings, shard, columns in self.shards:
+
+        def heed(step: Step) -> None:
+            if isinstance(step, Progress):
+                seen(step.records)
+
+        for settings, shard in self.shards:
             self.written += 1
-            writer = ShardWriter(
-                open_storage(settings.output.root), shard.key, self.written, columns, "float32"
+            storage, executor = open_storage(settings.output.root), self.machine.executor(settings)
+            # A commit up to the one before does not count: the shard is embedded again.
+            attempt = Attempt(
+                settings,
+                shard,
+                fence=self.written,
+                number=1,
+                fingerprint=executor.fingerprint(),
+                executor=executor.kind,
+                job="benchmark",
+                outdated_fence=self.written - 1,
             )
-            executor = self.machine.executor(settings)
-            for outcomes in executor.embed(shard, "benchmark", JobFacts()):
-                writer.write(outcomes)
-                vectors.append(outcomes.vectors)
-                seen(len(outcomes.records))
-            writer.close(self.encoder.dimensions)
+            marker = follow(executor.run(attempt, storage), heed)
+            stored = pq.read_table(f"{storage.uri}/{marker.embeddings.path}", columns=["embedding"])
+            values = stored["embedding"].combine_chunks().flatten().to_numpy()
+            vectors.append(values.reshape(-1, marker.dimensions))
         return np.concatenate(vectors)
 
     def decode(self) -> list[Any]:
         """Read and decode everything, as a run does, and embed nothing; the first prepared images."""
         kept: list[Any] = []
-        for settings, shard, _ in self.shards:
+        for settings, shard in self.shards:
             windows = ImageWindows(self.encoder, Fetching(), Timings({}))
             for window in windows.windows(read_shard(settings, shard)):
                 kept += window.inputs[: max(0, 512 - len(kept))]

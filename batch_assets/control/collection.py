@@ -7,21 +7,19 @@ How results of a service's job are joined is in `job_collection.py`, how a commi
 import contextlib
 import itertools
 import time
-from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
-from batch_assets.control.committing import ClaimedShard, commit_shard
+from batch_assets.control.committing import ClaimedShard, attempt_at, bring_to_commit
 from batch_assets.control.job_collection import Continued, collect_job
 from batch_assets.control.leases import exclusive, giving_back
-from batch_assets.control.pipeline import Pipeline, adopt_marker, deferred, in_place
+from batch_assets.control.pipeline import Pipeline, adopt_marker, deferred, runner
 from batch_assets.control.retrying import recompute_shards
 from batch_assets.control.shard_result import Result, ShardResult, unclaimed_shard
 from batch_assets.control.together import Together, each
 from batch_assets.control.worker_collection import AttemptsSpent, continue_shard, settle_worker
 from batch_assets.crash_points import crash_point
 from batch_assets.embeddings.accounting import account_shard
-from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.marker import ShardMarker, read_marker
-from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.errors import (
     AccountingError,
     BudgetReached,
@@ -40,6 +38,7 @@ from batch_assets.ledger.rows import Claim, ShardRow
 from batch_assets.ledger.states import State
 from batch_assets.plain_text import plain_logger
 from batch_assets.sharding.plan import Shard
+from batch_assets.worker.attempt import Progress
 
 SPEAK_SECONDS = 30.0
 MOST_FINISHED = 100_000
@@ -201,9 +200,10 @@ def _bring_on(
     if committed is not None:
         return ShardResult(key, Result.VERIFIED, committed)
     try:
-        claimed = ClaimedShard(shard, claim, fingerprint)
+        row = ledger.shard(pipeline.name, key)
+        claimed = ClaimedShard(shard, claim, fingerprint, row.outdated_fence if row is not None else -1)
         if pipeline.executor.in_place:
-            ended = _compute(pipeline, claimed, together)
+            ended = _run(pipeline, claimed, together)
         elif _commits(pipeline):
             ended = continue_shard(pipeline, claimed)
         else:
@@ -268,30 +268,27 @@ def _committed(
     return found[0]
 
 
-def _compute(pipeline: Pipeline, claimed: ClaimedShard, together: Together) -> ShardMarker:
-    """Have an executor in place embed the shard now, and commit what comes of it."""
-    shard, claim, executor = claimed.shard, claimed.claim, in_place(pipeline)
-    facts, job = JobFacts(), f"{shard.key}-{claim.fence}"
-    # Closed here, not when the garbage is collected: whatever computes is free again then.
-    with (
-        together.running(executor, job),
-        contextlib.closing(_watched(pipeline, shard, executor.embed(shard, job, facts))) as outcomes,
-    ):
-        return commit_shard(pipeline, claimed, outcomes, facts, job)
+def _run(pipeline: Pipeline, claimed: ClaimedShard, together: Together) -> ShardMarker:
+    """Have a shard runner embed the shard now, and commit what comes of it."""
+    executor, job = runner(pipeline), f"{claimed.shard.key}-{claimed.claim.fence}"
+    with together.running(executor, job):
+        run = executor.run(attempt_at(pipeline, claimed, job), pipeline.storage)
+        return bring_to_commit(pipeline, claimed, run, _watching(pipeline, claimed.shard))
 
 
-def _watched(
-    pipeline: Pipeline, shard: Shard, outcomes: Iterable[Outcomes]
-) -> Generator[Outcomes, None, None]:
-    """The outcomes, with a word now and then on how far they are; ends where the pipeline is to stop."""
+def _watching(pipeline: Pipeline, shard: Shard) -> Callable[[Progress], None]:
+    """Says now and then how far the shard is; raises _StopRequested where the pipeline is to stop."""
     started = said = time.perf_counter()
     records = 0
-    for some in outcomes:
-        yield some
-        records += len(some.records) + len(some.records.rejections)
+
+    def heed(done: Progress) -> None:
+        nonlocal said, records
+        records += done.records
         if time.perf_counter() - said >= SPEAK_SECONDS:
             said = time.perf_counter()
             rate = records / (said - started)
             logger.info("shard %s: %d of %d records, %.0f/s", shard.key, records, shard.records, rate)
         if pipeline.ledger.stop_requested(pipeline.name):
             raise _StopRequested
+
+    return heed

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from batch_assets import paths
-from batch_assets.control.committing import ClaimedShard, commit_shard
+from batch_assets.control.committing import ClaimedShard, attempt_at, bring_to_commit
 from batch_assets.control.descriptions import describe
 from batch_assets.control.keeping import AttemptMarker, load_commit, read_attempt, write_attempt
 from batch_assets.control.pipeline import Pipeline, with_results
@@ -27,7 +27,7 @@ from batch_assets.executors.deferred import Order, UnexpectedOutput
 from batch_assets.executors.jobs import JobDescription
 from batch_assets.ledger.rows import JobRow, SubmissionRow
 from batch_assets.plain_text import plain_logger
-from batch_assets.sharding.reading import read_shard
+from batch_assets.worker.run_shard import run_shard
 
 PATIENCE_POLLS = 10
 PATIENCE_SECONDS = 60.0
@@ -89,11 +89,11 @@ def collect_job(pipeline: Pipeline, shard: ClaimedShard) -> ShardMarker | Contin
         rows.give_up(tried)
         _add_earlier(pipeline, description, facts)
         facts.timings["seconds"] = _seconds_of(submission, started)
-        records = read_shard(
-            pipeline.settings, shard.shard, pipeline.summary_of(claim.shard), pipeline.storage
+        attempt = attempt_at(pipeline, shard, _job_name(description, submission))
+        joined = run_shard(
+            attempt, pipeline.storage, lambda records, _: (rows.outcomes(some) for some in records), facts
         )
-        outcomes = (rows.outcomes(some) for some in records)
-        return commit_shard(pipeline, shard, outcomes, facts, job=_job_name(description, submission))
+        return bring_to_commit(pipeline, shard, joined)
 
 
 def _begin_anew(pipeline: Pipeline, shard: ClaimedShard, description: JobDescription) -> Continued:

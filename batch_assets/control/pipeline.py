@@ -15,7 +15,7 @@ from batch_assets.control.pool_files import Member
 from batch_assets.crash_points import crash_point
 from batch_assets.embeddings.marker import ShardMarker, read_marker
 from batch_assets.errors import AccountingError
-from batch_assets.executors.base import Executor, InPlaceExecutor
+from batch_assets.executors.base import Executor, ShardRunner
 from batch_assets.executors.deferred import DeferredExecutor, ResultsExecutor, WorkersExecutor
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.ledger import Ledger
@@ -99,10 +99,10 @@ class Pipeline:
         return found
 
 
-def in_place(pipeline: Pipeline) -> InPlaceExecutor:
-    """The pipeline's executor, which must be one in place."""
+def runner(pipeline: Pipeline) -> ShardRunner:
+    """The pipeline's executor, which must be a shard runner."""
     assert pipeline.executor.in_place, pipeline.executor.kind
-    return cast("InPlaceExecutor", pipeline.executor)
+    return cast("ShardRunner", pipeline.executor)
 
 
 def deferred(pipeline: Pipeline) -> DeferredExecutor:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TypeVar
 
-from batch_assets.executors.base import Cancelled, InPlaceExecutor
+from batch_assets.executors.base import Cancelled, ShardRunner
 from batch_assets.retry_policy import context_until
 
 Item = TypeVar("Item")
@@ -17,16 +17,16 @@ Made = TypeVar("Made")
 
 
 class Together:
-    """The jobs in place that this call is at; once halted, they are cancelled and no new one begins."""
+    """The jobs of a shard runner that this call is at; once halted, they are cancelled and no new one begins."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._running: list[tuple[InPlaceExecutor, str]] = []
+        self._running: list[tuple[ShardRunner, str]] = []
         self._halted = False
 
     @contextlib.contextmanager
-    def running(self, executor: InPlaceExecutor, job: str) -> Iterator[None]:
-        """Note that the job is embedded while the block runs. Raises Cancelled where all is to end."""
+    def running(self, executor: ShardRunner, job: str) -> Iterator[None]:
+        """Note that the job runs while the block runs. Raises Cancelled where all is to end."""
         with self._lock:
             self._demand_going_on()
             self._running.append((executor, job))
@@ -46,7 +46,7 @@ class Together:
             raise Cancelled
 
     def halt(self) -> None:
-        """End all: whoever embeds one of these jobs gets Cancelled."""
+        """End all: whoever runs one of these jobs gets Cancelled."""
         with self._lock:
             self._halted = True
             for executor, job in self._running:

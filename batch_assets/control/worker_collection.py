@@ -1,6 +1,6 @@
 """Collecting a shard whose worker commits it: its marker is looked for, and without one it is tried again.
 
-The worker is `worker/runner.py`. How results of other services are joined is in `job_collection.py`.
+The worker is `worker/container.py`. How results of other services are joined is in `job_collection.py`.
 """
 
 from batch_assets.control.committing import ClaimedShard

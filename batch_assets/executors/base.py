@@ -1,29 +1,28 @@
-"""What every executor is, and what one in place is: the run that calls `embed` is the work (GPU, Ray).
+"""What every executor is, and what a shard runner is: its work lives with the run that asks for it (GPU, Ray).
 
 Deferred ones, whose work goes on at a service (Bedrock, SageMaker, AWS Batch), are in `deferred.py`. The way from a
 `type` in YAML to its class is `registry.py`. When a verb is called belongs to `control/` and `orchestration/`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from batch_assets.embeddings.facts import JobFacts
-from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.embeddings.schema import Task
-from batch_assets.sharding.plan import Shard
+from batch_assets.storage import Storage
+from batch_assets.worker.attempt import Attempt, ShardRun
 
 Progress = Callable[[int, int], None]
 """Called with the (records, tokens) embedded since the last call, from any thread."""
 
 
 class Cancelled(Exception):
-    """Somebody cancelled the job while it was embedded, or before."""
+    """Somebody cancelled the job while it ran, or before."""
 
 
 class WorkerDied(Exception):
-    """What computed the job is gone, and its outcomes with it; another worker may take the job up.
+    """What computed the job is gone; another worker may take the shard up.
 
     `machine_lost`: it went down with its machine or network, which says nothing about the job.
     Otherwise the job itself may be what kills its workers.
@@ -92,19 +91,20 @@ class Executor(Protocol):
         ...
 
 
-class InPlaceExecutor(Executor, Protocol):
-    """Computes where it is called, or has workers of its own compute. `job` names one attempt at a shard."""
+class ShardRunner(Executor, Protocol):
+    """Has our worker run on a shard and commit it, in this process or elsewhere, for as long as this run lives."""
 
-    def embed(self, shard: Shard, job: str, facts: JobFacts) -> Iterator[Outcomes]:
-        """Every record of the shard exactly once, in source order; fills `facts` as it learns them.
+    def run(self, attempt: Attempt, storage: Storage) -> ShardRun:
+        """The shard's run, which goes on as it is iterated over (`worker/run_shard.py`); closing it ends it.
 
-        Raises WorkerDied where another attempt may be begun at once, somewhere else, and Cancelled.
+        `storage` is the output root, as this process reaches it. Raises WorkerDied where another attempt may be
+        begun at once, somewhere else, Cancelled, and what `run_shard` raises.
         """
         ...
 
     def cancel(self, job: str) -> None:
-        """Whoever embeds it, or comes to embed it, gets Cancelled, soon. One that has ended is left as it is.
+        """Whoever runs it, or comes to run it, gets Cancelled, soon. One that has ended is left as it is.
 
-        Nothing is to be done where all work is in `embed`, and ends with whoever iterates over it.
+        Nothing is to be done where all work is in `run`, and ends with whoever iterates over it.
         """
         ...

@@ -1,19 +1,15 @@
 """The executor in place: the GPU of this machine, or its CPU where there is none.
 
-The run that calls `embed` is the work. How records are read, batched and embedded is the
-worker's and the encoder's business; claims and commits are made in `control/collection.py`.
+The run that iterates over a shard's run does the work. How records are read, embedded and committed is the
+worker's and the encoder's business; claims are made in `control/collection.py`.
 """
 
 import threading
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from batch_assets.embeddings.facts import JobFacts
-from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.embeddings.schema import EMBED, GENERATE, Task
 from batch_assets.encoders.base import Encoder, ImageItem
 from batch_assets.encoders.fingerprint import fingerprint
@@ -22,10 +18,9 @@ from batch_assets.errors import ConfigurationError
 from batch_assets.executors.base import Limits, Progress
 from batch_assets.settings.in_place import GpuExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings
-from batch_assets.sharding.plan import Shard
-from batch_assets.sharding.reading import read_shard
-from batch_assets.worker.fetching import Fetching
-from batch_assets.worker.pipeline import embed
+from batch_assets.storage import Storage
+from batch_assets.worker.attempt import Attempt, ShardRun
+from batch_assets.worker.run_shard import embedding, run_shard
 
 
 @dataclass
@@ -92,7 +87,7 @@ class GpuMachine:
 
 @dataclass
 class GpuExecutor:
-    """Embeds a shard's records here and now. See `base.InPlaceExecutor` for the verbs."""
+    """Runs a shard here and now. See `base.ShardRunner` for the verbs."""
 
     machine: GpuMachine
     settings: PipelineSettings
@@ -140,24 +135,16 @@ class GpuExecutor:
                 load_encoder(self.settings, device="cpu")  # which tries whether they matter
 
     def cancel(self, job: str) -> None:
-        """Nothing runs outside `embed`; whoever iterates over it stops by not going on."""
+        """Nothing runs outside `run`; whoever iterates over it stops by not going on."""
 
-    def embed(self, shard: Shard, job: str, facts: JobFacts) -> Iterator[Outcomes]:
-        started = time.perf_counter()
-        encoder = self.machine.encoder(self.settings)
-        facts.model = self.settings.model.id
-        facts.dtype, facts.device, facts.dimensions = encoder.dtype, encoder.device, encoder.dimensions
-        facts.timings["load_seconds"] = time.perf_counter() - started
-        told = _gpu_settings(self.settings)
-        yield from embed(
-            read_shard(self.settings, shard),
-            encoder,
-            batch_tokens=self.machine.batch_tokens if told.batch_tokens == "auto" else int(told.batch_tokens),
-            batch_records=told.batch_records,
-            fetching=Fetching.of(self.settings),
-            timings=facts.timings,
+    def run(self, attempt: Attempt, storage: Storage) -> ShardRun:
+        compute = embedding(
+            self.settings,
+            lambda: self.machine.encoder(self.settings),
+            batch_tokens=self.machine.batch_tokens,
             progress=self.machine.progress,
         )
+        return run_shard(attempt, storage, compute)
 
 
 def _only_vector(encoder: Encoder, item: str | ImageItem) -> npt.NDArray[np.float32]:

@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     with collector_at_rest():
         from batch_assets.worker.assignment import read_manifest
-        from batch_assets.worker.runner import carry_out
+        from batch_assets.worker.container import carry_out
 
     try:
         manifest = read_manifest(uri)

@@ -1,6 +1,6 @@
 """What every executor promises, by the calls that a run makes.
 
-A new one subclasses `InPlaceContract` or `ResultsContract` and says how it is made; one whose workers commit takes
+A new one subclasses `RunnerContract` or `ResultsContract` and says how it is made; one whose workers commit takes
 `ServiceContract`, and also says how a shard gets embedded.
 """
 
@@ -11,12 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pytest
 
 from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.job_rows import JobRows
+from batch_assets.embeddings.marker import read_marker
 from batch_assets.embeddings.outcomes import Outcomes
-from batch_assets.executors.base import Executor, InPlaceExecutor
+from batch_assets.errors import ConfigurationError
+from batch_assets.executors.base import Executor, ShardRunner
 from batch_assets.executors.deferred import DeferredExecutor, Order, ResultsExecutor, ServiceJob
 from batch_assets.executors.jobs import JobDescription
 from batch_assets.settings.model import ModelSettings
@@ -27,6 +30,7 @@ from batch_assets.sharding.plan_files import write_plan
 from batch_assets.sharding.planner import plan_generation
 from batch_assets.sharding.reading import read_shard
 from batch_assets.storage import open_storage
+from batch_assets.worker.attempt import Attempt, Progress, ShardRun, Step, follow
 from batch_assets_tests.command import some_records, write_records
 from batch_assets_tests.waiting import wait_until
 
@@ -54,6 +58,20 @@ class Embedded:
             {each.source_row: each.code for outcomes in batches for each in outcomes.records.rejections},
             facts,
         )
+
+    @classmethod
+    def committed(cls, settings: PipelineSettings, shard: Shard, fence: int) -> "Embedded":
+        """What our worker has committed under the fence."""
+        storage = open_storage(settings.output.root)
+        found = read_marker(storage, shard.key)
+        assert found is not None and found[0].fence == fence
+        rows, failures = (
+            pl.read_parquet(storage.read(file.path)) for file in (found[0].embeddings, found[0].failures)
+        )
+        vectors = rows["embedding"].to_numpy().astype(np.float32)
+        rejected = dict(zip(failures["source_row"], failures["error_code"], strict=True))
+        facts = JobFacts(model=found[0].model, dtype=found[0].dtype, dimensions=found[0].dimensions)
+        return cls(rows["record_id"].to_list(), rows["source_row"].to_list(), vectors, rejected, facts)
 
 
 class ExecutorContract(ABC):
@@ -131,15 +149,81 @@ class ExecutorContract(ABC):
         assert all(limit is None or limit > 0 for limit in (limits.jobs, limits.records, limits.bytes))
 
 
-class InPlaceContract(ExecutorContract):
-    """What is embedded where it is called."""
+class RunnerContract(ExecutorContract):
+    """What a shard runner promises: our worker computes and commits, for as long as somebody iterates over it."""
 
     @abstractmethod
-    def make(self, settings: PipelineSettings) -> InPlaceExecutor: ...
+    def make(self, settings: PipelineSettings) -> ShardRunner: ...
+
+    def run(self, settings: PipelineSettings, shard: Shard, attempt: int = 1) -> ShardRun:
+        runner = self.make(settings)
+        told = Attempt(
+            settings=settings,
+            shard=shard,
+            fence=attempt,
+            number=attempt,
+            fingerprint=runner.fingerprint(),
+            executor=runner.kind,
+            job=f"{shard.key}-{attempt}",
+            outdated_fence=attempt - 1,
+        )
+        return runner.run(told, open_storage(settings.output.root))
 
     def embedded(self, settings: PipelineSettings, shard: Shard, attempt: int = 1) -> Embedded:
-        facts = JobFacts()
-        return Embedded.of(list(self.make(settings).embed(shard, f"{shard.key}-{attempt}", facts)), facts)
+        follow(self.run(settings, shard, attempt))
+        return Embedded.committed(settings, shard, attempt)
+
+    def test_every_record_is_told_of_and_nothing_is_committed_before_the_last_step(
+        self, settings: PipelineSettings, shards: list[Shard]
+    ) -> None:
+        told = 0
+
+        def heed(step: Step) -> None:
+            nonlocal told
+            told += step.records if isinstance(step, Progress) else 0
+            assert read_marker(open_storage(settings.output.root), shards[0].key) is None
+
+        marker = follow(self.run(settings, shards[0]), heed)
+        assert told == shards[0].records
+        found = read_marker(open_storage(settings.output.root), shards[0].key)
+        assert found is not None and found[0] == marker
+
+    def test_a_run_that_is_closed_leaves_no_data_file(
+        self, settings: PipelineSettings, shards: list[Shard]
+    ) -> None:
+        storage = open_storage(settings.output.root)
+        run = self.run(settings, shards[0])
+        next(run)
+        run.close()
+
+        def left() -> list[str]:
+            found = (info.path for info in storage.list(f"shards/{shards[0].key}"))
+            return [
+                path for path in found if "/." not in path
+            ]  # a killed worker's unfinished files are hidden
+
+        wait_until(lambda: not left(), f"a closed run leaves {left()}")
+        assert self.embedded(settings, shards[0], 2).rows
+
+    def test_what_is_committed_already_is_not_embedded_again(
+        self, settings: PipelineSettings, shards: list[Shard]
+    ) -> None:
+        first = follow(self.run(settings, shards[0]))
+        runner = self.make(settings)
+        again = Attempt(settings, shards[0], 2, 1, first.fingerprint, runner.kind, "again")
+        assert follow(runner.run(again, open_storage(settings.output.root))) == first
+
+    def test_a_root_that_was_made_anew_gets_nothing(
+        self, settings: PipelineSettings, shards: list[Shard]
+    ) -> None:
+        runner, storage = self.make(settings), open_storage(settings.output.root)
+        storage.create("pipeline.json", b'{"deployment": "the second"}')
+        told = Attempt(
+            settings, shards[0], 1, 1, runner.fingerprint(), runner.kind, "late", deployment="the first"
+        )
+        with pytest.raises(ConfigurationError, match="was removed since"):
+            follow(runner.run(told, storage))
+        assert read_marker(storage, shards[0].key) is None
 
 
 class ServiceContract(ExecutorContract):

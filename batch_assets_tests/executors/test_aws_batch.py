@@ -3,17 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import polars as pl
 import pytest
 
-from batch_assets.embeddings.facts import JobFacts
-from batch_assets.embeddings.marker import read_marker
 from batch_assets.executors.aws_batch.account import AwsBatchAccount
 from batch_assets.executors.deferred import DeferredExecutor
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import Shard
-from batch_assets.storage import open_storage
 from batch_assets_tests.builders import make_light_model
 from batch_assets_tests.executors.contract import Embedded, ServiceContract
 from batch_assets_tests.rehearsed import Rehearsal
@@ -44,14 +39,6 @@ class TestAwsBatchExecutor(ServiceContract):
         return AwsBatchAccount().executor(settings)
 
     def embedded(self, settings: PipelineSettings, shard: Shard, attempt: int = 1) -> Embedded:
-        executor, storage = self.make(settings), open_storage(settings.output.root)
+        executor = self.make(settings)
         self.ended(executor, self.submitted(executor, shard, attempt)[1])
-        found = read_marker(storage, shard.key)
-        assert found is not None and found[0].fence == attempt
-        rows, failures = (
-            pl.read_parquet(storage.read(file.path)) for file in (found[0].embeddings, found[0].failures)
-        )
-        vectors = rows["embedding"].to_numpy().astype(np.float32)
-        rejected = dict(zip(failures["source_row"], failures["error_code"], strict=True))
-        facts = JobFacts(model=found[0].model, dtype=found[0].dtype, dimensions=found[0].dimensions)
-        return Embedded(rows["record_id"].to_list(), rows["source_row"].to_list(), vectors, rejected, facts)
+        return Embedded.committed(settings, shard, attempt)

@@ -1,4 +1,4 @@
-"""The executor in place, on whatever this machine has."""
+"""A shard runner in this process, on whatever this machine has."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 
 from batch_assets.errors import ConfigurationError, ModelError
 from batch_assets.executors.aws_batch.account import AwsBatchAccount
-from batch_assets.executors.base import InPlaceExecutor
+from batch_assets.executors.base import ShardRunner
 from batch_assets.executors.gpu import GpuMachine
 from batch_assets.executors.ray.cluster import RayCluster
 from batch_assets.executors.registry import ExecutorHost
@@ -20,14 +20,14 @@ from batch_assets.settings.model import ModelSettings
 from batch_assets.settings.pipeline import OutputSettings, PipelineSettings
 from batch_assets.settings.source import SourceSettings
 from batch_assets_tests.builders import make_tiny_clip
-from batch_assets_tests.executors.contract import InPlaceContract
+from batch_assets_tests.executors.contract import RunnerContract
 from batch_assets_tests.pictures import image_file
 
 MACHINE = GpuMachine()
 
 
-class TestGpuExecutor(InPlaceContract):
-    def make(self, settings: PipelineSettings) -> InPlaceExecutor:
+class TestGpuExecutor(RunnerContract):
+    def make(self, settings: PipelineSettings) -> ShardRunner:
         return MACHINE.executor(settings)
 
 

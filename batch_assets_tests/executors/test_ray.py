@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,19 @@ from batch_assets.control.planning import plan_source
 from batch_assets.control.preflight import check_model
 from batch_assets.control.preparation import prepare_shards, queue_shards
 from batch_assets.control.shard_result import Result
-from batch_assets.embeddings.facts import JobFacts
-from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.errors import ConfigurationError, ModelError
-from batch_assets.executors.base import Cancelled, InPlaceExecutor
+from batch_assets.executors.base import Cancelled, ShardRunner
 from batch_assets.executors.ray import worker
 from batch_assets.executors.ray.cluster import RayCluster
 from batch_assets.ledger.states import State
 from batch_assets.settings.in_place import RayExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import Shard
+from batch_assets.storage import LocalStorage, open_storage
+from batch_assets.worker.attempt import Attempt, ShardRun
 from batch_assets_tests.command import published, write_records
 from batch_assets_tests.control.builders import make_settings, open_ledger
-from batch_assets_tests.executors.contract import InPlaceContract
+from batch_assets_tests.executors.contract import RunnerContract
 
 WORKERS = 2
 RAY = {"type": "ray", "address": "local", "workers": WORKERS, "gpus_per_worker": 0}
@@ -44,12 +44,12 @@ def cluster() -> Iterator[RayCluster]:
     cluster.close()
 
 
-class TestRayExecutor(InPlaceContract):
+class TestRayExecutor(RunnerContract):
     @pytest.fixture(autouse=True)
     def _on_the_cluster(self, cluster: RayCluster) -> None:
         self.cluster = cluster
 
-    def make(self, settings: PipelineSettings) -> InPlaceExecutor:
+    def make(self, settings: PipelineSettings) -> ShardRunner:
         return self.cluster.executor(settings)
 
     def configured(self, settings: PipelineSettings) -> PipelineSettings:
@@ -57,10 +57,22 @@ class TestRayExecutor(InPlaceContract):
 
     def test_what_was_cancelled_is_not_begun(self, settings: PipelineSettings, shards: list[Shard]) -> None:
         executor = self.make(settings)
+        attempt = Attempt(settings, shards[0], 1, 1, executor.fingerprint(), executor.kind, "a job")
         for _ in range(2):
             executor.cancel("a job")
         with pytest.raises(Cancelled):
-            next(executor.embed(shards[0], "a job", JobFacts()))
+            next(executor.run(attempt, open_storage(settings.output.root)))
+
+    def test_a_worker_to_which_the_root_is_another_place_computes_nothing(
+        self, settings: PipelineSettings, shards: list[Shard], tmp_path: Path
+    ) -> None:
+        executor, root = self.make(settings), LocalStorage(settings.output.root)
+        root.uri = str(tmp_path / "elsewhere")  # a path may lead to another place on another machine
+        attempt = Attempt(settings, shards[0], 1, 1, executor.fingerprint(), executor.kind, "a job")
+        with pytest.raises(ConfigurationError, match="elsewhere is another place for a worker on"):
+            next(executor.run(attempt, root))
+        assert not (tmp_path / "elsewhere").exists()
+        assert [info.path for info in root.list() if not info.path.startswith("plan/")] == []
 
 
 def prepare(
@@ -100,17 +112,18 @@ def threads_of_shards() -> list[str]:
 def deaths(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """How often, by shard, a worker is killed (SIGKILL) when the first batch of the shard has come from it."""
     left: dict[str, int] = {}
-    embed = worker.Worker.embed
+    run = worker.Worker.run
 
-    def dies(one: worker.Worker, settings: Any, shard: Any, is_cancelled: Any) -> Generator[Outcomes]:
-        for number, outcomes in enumerate(embed(one, settings, shard, is_cancelled)):
-            yield outcomes
-            if not number and left.get(shard.key, 0):
-                left[shard.key] -= 1
-                assert one.loaded is not None
-                os.kill(one.loaded.pid, signal.SIGKILL)
+    def dies(one: worker.Worker, attempt: Attempt, root: str, is_cancelled: Any) -> ShardRun:
+        key, going = attempt.shard.key, run(one, attempt, root, is_cancelled)
+        yield next(going)
+        if left.get(key, 0):
+            left[key] -= 1
+            assert one.loaded is not None
+            os.kill(one.loaded.pid, signal.SIGKILL)
+        return (yield from going)
 
-    monkeypatch.setattr(worker.Worker, "embed", dies)
+    monkeypatch.setattr(worker.Worker, "run", dies)
     return left
 
 

@@ -1,6 +1,6 @@
 """The executor `aws_batch`: shards as children of array jobs, each in the worker container.
 
-The worker embeds a shard and commits it (`worker/runner.py`); here it is only said what is to be
+The worker embeds a shard and commits it (`worker/container.py`); here it is only said what is to be
 done. Which shards are submitted when, and what follows from their end, is in `control/`.
 """
 

@@ -1,4 +1,4 @@
-"""What runs on a worker of the cluster: the model, and the same way of a shard through it as in one process.
+"""What runs on a worker of the cluster: the model, and shards from their records to their commits.
 
 Ray makes an actor of `RayWorker`, so this file and all that it imports must be on every node.
 """
@@ -7,19 +7,18 @@ import contextlib
 import os
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from batch_assets.embeddings.outcomes import Outcomes
+from batch_assets.embeddings.marker import ShardMarker
 from batch_assets.encoders.base import Encoder
 from batch_assets.encoders.fingerprint import fingerprint
 from batch_assets.errors import BatchAssetsError, ModelError
-from batch_assets.settings.in_place import RayExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings
-from batch_assets.sharding.plan import Shard
-from batch_assets.sharding.reading import read_shard
+from batch_assets.storage import open_storage
+from batch_assets.storage.probes import answer_probe
+from batch_assets.worker.attempt import Attempt, ShardRun, Step
 from batch_assets.worker.faults import describe
-from batch_assets.worker.fetching import Fetching
-from batch_assets.worker.pipeline import embed
+from batch_assets.worker.run_shard import embedding, run_shard
 
 
 @dataclass(frozen=True)
@@ -34,24 +33,16 @@ class Loaded:
     pid: int
 
 
-@dataclass(frozen=True)
-class Ended:
-    """A shard has no more outcomes; `timings` are the seconds of the worker's stages."""
-
-    timings: dict[str, float]
-
-
 class RayWorker:
-    """One model and at most one shard at a time, whose outcomes are fetched one by one.
+    """One model and at most one shard at a time, which goes on a step whenever the run asks for one.
 
-    They are made when they are fetched, but for what the worker's own threads make ahead: a
-    driver that does not fetch holds everything up, and nothing piles up.
+    Records, vectors and files stay here; what a run is told fits into the answer to its call. A run that does not
+    ask holds everything up, but for what the worker's own threads make ahead.
     """
 
     def __init__(self) -> None:
         self._encoder: Encoder | None = None
-        self._outcomes: Iterator[Outcomes] = iter(())
-        self._timings: dict[str, float] = {}
+        self._run: ShardRun | None = None
 
     def here(self) -> None:
         """Answer as soon as the worker has its place in the cluster."""
@@ -80,26 +71,24 @@ class RayWorker:
             pid=os.getpid(),
         )
 
-    def begin(self, settings: PipelineSettings, shard: Shard) -> None:
-        """Take up a shard; its outcomes come from `fetch`."""
-        assert self._encoder is not None, "a shard came before the model"
-        executor = settings.executor
-        assert isinstance(executor, RayExecutorSettings), executor.type
-        self._timings = {}
-        self._outcomes = embed(
-            read_shard(settings, shard),
-            self._encoder,
-            batch_tokens=None if executor.batch_tokens == "auto" else executor.batch_tokens,
-            batch_records=executor.batch_records,
-            fetching=Fetching.of(settings),
-            timings=self._timings,
-        )
+    def reaches(self, root: str, probe: str) -> bool:
+        """Whether this worker sees the probe under the output root, and can change it. Raises StorageError."""
+        return answer_probe(open_storage(root), probe)
 
-    def fetch(self) -> Outcomes | Ended:
-        """The next outcomes of the shard, in order. Raises what reading or the model raises; the shard is over then."""
+    def begin(self, attempt: Attempt, root: str) -> None:
+        """Take up a shard; `step` brings it on. `root` is the output root, as the run reaches it."""
+        encoder = self._encoder
+        assert encoder is not None, "a shard came before the model"
+        self._run = run_shard(attempt, open_storage(root), embedding(attempt.settings, lambda: encoder))
+
+    def step(self) -> Step | ShardMarker:
+        """The next step of the shard, or the marker that stands in the end. Raises what `run_shard` raises."""
+        assert self._run is not None, "a step came before the shard"
         with _understood_everywhere():
-            outcomes = next(self._outcomes, None)
-        return Ended(self._timings) if outcomes is None else _without_input(outcomes)
+            try:
+                return next(self._run)
+            except StopIteration as ended:
+                return ended.value
 
 
 @contextlib.contextmanager
@@ -113,9 +102,3 @@ def _understood_everywhere() -> Iterator[None]:
         if type(error).__module__ == "builtins":
             raise
         raise RuntimeError(describe(error)) from None
-
-
-def _without_input(outcomes: Outcomes) -> Outcomes:
-    """The same without what was embedded: nobody behind the model reads it, and images are large."""
-    records = outcomes.records
-    return replace(outcomes, records=replace(records, texts=[""] * len(records), images=None))

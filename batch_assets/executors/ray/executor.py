@@ -1,13 +1,9 @@
-"""The executor in place whose workers are elsewhere: the run claims, writes and commits, a worker computes."""
+"""The shard runner whose workers are elsewhere: the run claims and tells the ledger, a worker computes and commits."""
 
 import contextlib
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from batch_assets.embeddings.facts import JobFacts
-from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.embeddings.schema import EMBED, GENERATE, Task
 from batch_assets.encoders.fingerprint import fingerprint
 from batch_assets.errors import ClusterLost, ConfigurationError
@@ -15,7 +11,8 @@ from batch_assets.executors.base import Limits, WorkerDied
 from batch_assets.plain_text import plain_logger
 from batch_assets.settings.in_place import RayExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings
-from batch_assets.sharding.plan import Shard
+from batch_assets.storage import Storage
+from batch_assets.worker.attempt import Attempt, Progress, ShardRun, first_run
 
 if TYPE_CHECKING:
     from batch_assets.executors.ray.cluster import RayCluster
@@ -27,7 +24,7 @@ logger = plain_logger(__name__)
 
 @dataclass
 class RayExecutor:
-    """Has a shard's records embedded by a worker of the cluster. See `base.InPlaceExecutor` for the verbs."""
+    """Has a shard run by a worker of the cluster. See `base.ShardRunner` for the verbs."""
 
     cluster: "RayCluster"
     settings: PipelineSettings
@@ -75,28 +72,34 @@ class RayExecutor:
         )
 
     def cancel(self, job: str) -> None:
-        """Whoever embeds it, or comes to embed it, gets Cancelled; its worker is killed."""
+        """Whoever runs it, or comes to run it, gets Cancelled; its worker is killed."""
         self._cancelled.add(job)
 
-    def embed(self, shard: Shard, job: str, facts: JobFacts) -> Iterator[Outcomes]:
+    def run(self, attempt: Attempt, storage: Storage) -> ShardRun:
         def is_cancelled() -> bool:
-            return job in self._cancelled
+            return attempt.job in self._cancelled
 
-        started, progress = time.perf_counter(), self.cluster.progress
         pool = self.cluster.pool(self.settings, is_cancelled)
         with pool.worker(is_cancelled) as worker:
-            assert worker.loaded is not None
-            facts.model = self.settings.model.id
-            facts.dtype, facts.device = worker.loaded.dtype, worker.loaded.device
-            facts.dimensions = worker.loaded.dimensions
-            facts.timings["load_seconds"] = time.perf_counter() - started
-            settings = share_of_calls(self.settings, pool.size)
-            with contextlib.closing(worker.embed(settings, shard, is_cancelled)) as embedding:
-                for outcomes in embedding:
-                    if progress is not None:
-                        progress(len(outcomes.records), int(outcomes.token_counts.sum()))
-                    yield outcomes
-            facts.timings.update(worker.timings)
+            worker.demand_reach(storage, is_cancelled)
+            settings = share_of_calls(attempt.settings, pool.size)
+            # No ledger is asked there, so the files' names must differ from those of any other root at this place.
+            # The plan may be large: a worker reads it itself.
+            told = replace(attempt, settings=settings, run=first_run(attempt.deployment), plan=None)
+            with contextlib.closing(worker.run(told, storage.uri, is_cancelled)) as run:
+                return (yield from self._reported(run))
+
+    def _reported(self, run: ShardRun) -> ShardRun:
+        """The run, whose progress the host is told of."""
+        progress = self.cluster.progress
+        while True:
+            try:
+                step = next(run)
+            except StopIteration as ended:
+                return ended.value
+            if progress is not None and isinstance(step, Progress):
+                progress(step.records, step.tokens)
+            yield step
 
 
 def share_of_calls(settings: PipelineSettings, workers: int) -> PipelineSettings:

@@ -1,65 +1,79 @@
-"""One worker as the driver has it: it is given a shard, asked for its outcomes, and killed.
+"""One worker as the run has it: it is given a shard, asked to go on with it, and killed.
 
 What it does there is in `actor.py`, what its death means in `deaths.py`.
 """
 
 import contextlib
-from collections import deque
-from collections.abc import Callable, Generator
+import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from batch_assets.embeddings.outcomes import Outcomes
+from batch_assets import paths
+from batch_assets.embeddings.marker import ShardMarker
+from batch_assets.errors import ConfigurationError
 from batch_assets.executors.base import Cancelled, WorkerDied
-from batch_assets.executors.ray.actor import Ended, Loaded
+from batch_assets.executors.ray.actor import Loaded
 from batch_assets.executors.ray.deaths import deaths_explained
 from batch_assets.executors.ray.pulse import Pulse
-from batch_assets.settings.pipeline import PipelineSettings
-from batch_assets.sharding.plan import Shard
+from batch_assets.storage import Storage
+from batch_assets.storage.probes import delete_probes, probe_content
+from batch_assets.worker.attempt import Attempt, ShardRun
 
 LOOK_SECONDS = 0.2
-FETCHES_AHEAD = 2
 
 
 @dataclass(eq=False)
 class Worker:
-    """One worker as the driver has it: Ray's handle of the actor, and what is known of it once it has loaded."""
+    """One worker as the run has it: Ray's handle of the actor, and what is known of it once it has loaded."""
 
     actor: Any
     placing: Any
     loading: Any
     pulse: Pulse
     loaded: Loaded | None = None
-    timings: dict[str, float] = field(default_factory=dict)
+    _reached: set[str] = field(default_factory=set)
 
-    def embed(
-        self, settings: PipelineSettings, shard: Shard, is_cancelled: Callable[[], bool]
-    ) -> Generator[Outcomes, None, None]:
-        """The shard's outcomes; behind the last, `timings` are the shard's.
-
-        Raises what the worker raises, WorkerDied, and Cancelled.
-        """
+    def run(self, attempt: Attempt, root: str, is_cancelled: Callable[[], bool]) -> ShardRun:
+        """The shard's run on this worker. Raises what the worker raises, WorkerDied, and Cancelled."""
         try:
-            with deaths_explained(self.pulse, self.loaded):
-                begun = self.actor.begin.remote(settings, shard)
-                waiting = deque(self.actor.fetch.remote() for _ in range(FETCHES_AHEAD))
-            self._get(begun, is_cancelled)
+            self._get(lambda: self.actor.begin.remote(attempt, root), is_cancelled)
         except WorkerDied as error:
             error.machine_lost = True  # it was dead before: nothing of the shard had begun
             raise
-        while not isinstance(found := self._get(waiting.popleft(), is_cancelled), Ended):
-            with deaths_explained(self.pulse, self.loaded):
-                waiting.append(self.actor.fetch.remote())
-            yield _out_of_the_store(found)
-            del found
-        self.timings = found.timings
+        while not isinstance(step := self._get(self.actor.step.remote, is_cancelled), ShardMarker):
+            yield step
+        return step
 
-    def _get(self, reference: Any, is_cancelled: Callable[[], bool]) -> Any:
+    def demand_reach(self, storage: Storage, is_cancelled: Callable[[], bool]) -> None:
+        """Have the worker prove, once for each output root, that what it writes there is what this process reads.
+
+        Raises ConfigurationError where it is another place for the worker, StorageError, WorkerDied and Cancelled.
+        """
+        assert self.loaded is not None
+        if storage.uri in self._reached:
+            return
+        probe = paths.probe(secrets.token_hex(8))
+        storage.create(probe, probe_content(probe, 1))
+        try:
+            reached = self._get(lambda: self.actor.reaches.remote(storage.uri, probe), is_cancelled)
+            seen = storage.read_versioned(probe) if reached else None
+        finally:
+            delete_probes(storage, [probe])
+        if seen is None or seen[0] != probe_content(probe, 2):
+            raise ConfigurationError(
+                f"output.root: {storage.uri} is another place for a worker on {self.loaded.host} than for this "
+                "process: a file that the one writes the other does not see. Workers write and commit their shards: "
+                "name a place that all nodes reach, such as s3://bucket/prefix/ or a folder on a shared disk"
+            )
+        self._reached.add(storage.uri)
+
+    def _get(self, ask: Callable[[], Any], is_cancelled: Callable[[], bool]) -> Any:
+        """The answer to a call of the worker."""
         import ray
 
         with deaths_explained(self.pulse, self.loaded):
+            reference = ask()
             while not ray.wait([reference], timeout=LOOK_SECONDS)[0]:
                 if is_cancelled():
                     raise Cancelled
@@ -81,9 +95,3 @@ class Worker:
             return  # there is nobody to ask, and Ray would wait for an answer
         with contextlib.suppress(Exception):  # it, its node or all of Ray may be gone
             ray.kill(self.actor, no_restart=True)
-
-
-def _out_of_the_store(outcomes: Outcomes) -> Outcomes:
-    """The vectors copied: the writer keeps them for a while, and would keep the whole object in Ray's store."""
-    outcomes.vectors = np.array(outcomes.vectors)
-    return outcomes

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,10 @@ from batch_assets.sharding.plan import Shard
 from batch_assets.sharding.plan_files import write_plan
 from batch_assets.sharding.planner import plan_generation
 from batch_assets.storage import Storage, open_storage
-from batch_assets.worker import runner
+from batch_assets.worker import commit, container, run_shard
 from batch_assets.worker.__main__ import main
 from batch_assets.worker.assignment import Assignment, WorkerManifest, write_manifest
+from batch_assets.worker.attempt import Progress
 from batch_assets_tests.builders import make_light_model
 from batch_assets_tests.command import some_records, write_records
 from batch_assets_tests.waiting import PATIENCE_SECONDS, wait_until
@@ -158,18 +159,20 @@ def test_an_order_to_compute_again_is_carried_out(submission: Submission, work: 
 def test_two_workers_at_once_leave_one_commit_and_its_files(
     submission: Submission, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    manifest = runner_manifest(submission)
+    manifest = read_again(submission)
     barrier = threading.Barrier(2, timeout=PATIENCE_SECONDS)
 
     def together(*arguments: object) -> bool:
         barrier.wait()
         return commit_marker(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(runner, "commit_marker", together)
+    monkeypatch.setattr(commit, "commit_marker", together)
     found: list[ShardMarker] = []
     threads = [
         threading.Thread(
-            target=lambda name=name: found.append(runner.carry_out(manifest, manifest.assignments[0], name))
+            target=lambda name=name: found.append(
+                container.carry_out(manifest, manifest.assignments[0], name)
+            )
         )
         for name in ("one", "two")
     ]
@@ -185,7 +188,7 @@ def test_two_workers_at_once_leave_one_commit_and_its_files(
     }
 
 
-def runner_manifest(submission: Submission) -> WorkerManifest:
+def read_again(submission: Submission) -> WorkerManifest:
     from batch_assets.worker.assignment import read_manifest
 
     return read_manifest(submission.manifest())
@@ -222,16 +225,16 @@ def test_a_root_that_is_made_anew_while_it_works_loses_no_file_of_another_worker
 ) -> None:
     owner = {"pipeline": "texts", "epoch": 1, "source": [], "configuration": {}, "deployment": "0123"}
     submission.root.write(paths.PIPELINE, orjson.dumps(owner))
-    write: Any = getattr(runner, "_write")  # noqa: B009
+    write = run_shard.write_shard
 
-    def made_anew(*told: Any) -> ShardMarker:
-        written = write(*told)
+    def made_anew(*told: Any) -> Generator[Progress, None, ShardMarker]:
+        written = yield from write(*told)
         submission.root.write(paths.PIPELINE, orjson.dumps({**owner, "deployment": "4567"}))
         if taken:
             submission.root.write(paths.worker_run(written.shard, 1, written.run), b"another's")
         return written
 
-    monkeypatch.setattr(runner, "_write", made_anew)
+    monkeypatch.setattr(run_shard, "write_shard", made_anew)
     assert work(submission.manifest(deployment="0123")) == 2
     assert submission.marker() is None
     assert bool(submission.files()) is taken
@@ -247,21 +250,21 @@ def test_a_root_that_is_removed_while_it_works_stays_empty(
 ) -> None:
     owner = {"pipeline": "texts", "epoch": 1, "source": [], "configuration": {}, "deployment": "0123"}
     submission.root.write(paths.PIPELINE, orjson.dumps(owner))
-    write: Any = getattr(runner, "_write")  # noqa: B009
+    write = run_shard.write_shard
     manifest = submission.manifest(deployment="0123")
 
-    def removed(*told: Any) -> ShardMarker:
+    def removed(*told: Any) -> Generator[Progress, None, ShardMarker]:
         plan = [info.path for info in submission.root.list("plan")]
         kept = {path: submission.root.read(path) for path in plan}
         shutil.rmtree(submission.root.uri)
         if when == "after it has written":
             for path, data in kept.items():
                 submission.root.write(path, data)
-        written = write(*told)
+        written = yield from write(*told)
         submission.root.delete(plan)
         return written
 
-    monkeypatch.setattr(runner, "_write", removed)
+    monkeypatch.setattr(run_shard, "write_shard", removed)
     assert work(manifest) == 2
     assert "was removed since the job was submitted" in capsys.readouterr().err
     assert list(submission.root.list()) == []
@@ -329,7 +332,7 @@ def test_a_newer_commit_stands(
             assert commit_marker(storage, replace(first, job="somebody", fence=5), found[1])
         return commit_marker(storage, marker, previous)
 
-    monkeypatch.setattr(runner, "commit_marker", overtaken)
+    monkeypatch.setattr(commit, "commit_marker", overtaken)
     # Whoever has the later claim answers for what it has committed.
     assert work(submission.manifest(fence=2, outdated_fence=1)) == 0
     marker = submission.marker()
