@@ -78,7 +78,7 @@ def plan(
     if json:
         emit_json(asdict(found))
     else:
-        by_time = hasattr(settings.executor, "usd_per_hour")
+        by_time = settings.executor.paid_by_time
         out.print(_table(found, settings.name, dry_run, in_place=executor.in_place, by_time=by_time))
 
 

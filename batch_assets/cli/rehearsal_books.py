@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from rich.table import Table
 
 from batch_assets.cli.console import out
-from batch_assets.cli.rehearsed_services import Deferred
 from batch_assets.rehearsal.books import Books
 from batch_assets.settings.aws_batch import AwsBatchExecutorSettings
+from batch_assets.settings.executors import ServiceSettings
 from batch_assets.settings.sagemaker import SageMakerExecutorSettings
 
 
-def tell_books(books: Books, executor: Deferred) -> None:
+def tell_books(books: Books, executor: ServiceSettings) -> None:
     """Print what the executor's service has done, and how often it was called."""
     if isinstance(executor, AwsBatchExecutorSettings):
         rows = _of_batch(books)

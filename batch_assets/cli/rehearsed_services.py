@@ -11,8 +11,8 @@ from batch_assets.errors import ConfigurationError
 from batch_assets.rehearsal.faults import Scenario
 from batch_assets.settings.aws_batch import AwsBatchExecutorSettings
 from batch_assets.settings.bedrock import BedrockExecutorSettings
+from batch_assets.settings.executors import ServiceSettings
 from batch_assets.settings.pipeline import PipelineSettings
-from batch_assets.settings.sagemaker import SageMakerExecutorSettings
 
 BUCKET = "rehearsal"
 REGION = "us-east-1"
@@ -20,12 +20,10 @@ KEYS = {"AWS_ACCESS_KEY_ID": "rehearsal", "AWS_SECRET_ACCESS_KEY": "rehearsal"}
 SOURCES = {"aws.bedrock", "aws.sagemaker", "aws.batch"}
 WIDTH = 384  # of the default model's vectors
 
-Deferred = BedrockExecutorSettings | SageMakerExecutorSettings | AwsBatchExecutorSettings
 
-
-def deferred_of(settings: PipelineSettings) -> Deferred:
+def deferred_of(settings: PipelineSettings) -> ServiceSettings:
     """The pipeline's executor, if a rehearsal has a service for it. Raises ConfigurationError."""
-    if isinstance(settings.executor, Deferred):
+    if isinstance(settings.executor, ServiceSettings):
         return settings.executor
     raise ConfigurationError(
         f"{settings.name}: executor {settings.executor.type} runs on this machine and costs nothing; "
@@ -33,17 +31,17 @@ def deferred_of(settings: PipelineSettings) -> Deferred:
     )
 
 
-def lies_on_s3(executor: Deferred) -> bool:
+def lies_on_s3(executor: ServiceSettings) -> bool:
     """Whether source and output must be on S3: the workers of AWS Batch see nothing of this machine."""
     return isinstance(executor, AwsBatchExecutorSettings)
 
 
-def shards_of(executor: Deferred) -> int:
+def shards_of(executor: ServiceSettings) -> int:
     """How many shards a sample is cut into. Each worker of AWS Batch loads the model, so there are few."""
     return 8 if isinstance(executor, AwsBatchExecutorSettings) else 40
 
 
-def localized(executor: Deferred, queue_url: str) -> dict[str, Any]:
+def localized(executor: ServiceSettings, queue_url: str) -> dict[str, Any]:
     """The executor's fields that are another's at the rehearsal: region, queue, staging, definition."""
     changed: dict[str, Any] = {"region": REGION, "queue_url": queue_url, "poll_seconds": 2.0}
     if isinstance(executor, AwsBatchExecutorSettings):
@@ -80,7 +78,7 @@ def client(service: str, endpoint: str) -> Any:
     )
 
 
-def make_resources(endpoint: str, executor: Deferred) -> str:
+def make_resources(endpoint: str, executor: ServiceSettings) -> str:
     """A bucket, a queue, the rule that sends the services' events to it, and the job definition; the queue's URL."""
     client("s3", endpoint).create_bucket(Bucket=BUCKET)
     sqs, events = client("sqs", endpoint), client("events", endpoint)

@@ -17,6 +17,7 @@ from batch_assets.executors.registry import ExecutorHost, create_host
 from batch_assets.merge.search import Hit, open_published
 from batch_assets.merge.search import search as search_root
 from batch_assets.plain_text import plain_text
+from batch_assets.settings.in_place import GpuExecutorSettings
 from batch_assets.settings.permissions import Permissions
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.storage import open_storage
@@ -110,7 +111,7 @@ def _note_prompt(settings: PipelineSettings) -> None:
 
 def _on_the_cpu(settings: PipelineSettings) -> PipelineSettings:
     """One query needs no GPU, which a run may have for itself."""
-    if not hasattr(settings.executor, "device"):
+    if not isinstance(settings.executor, GpuExecutorSettings):
         return settings
     return settings.model_copy(update={"executor": settings.executor.model_copy(update={"device": "cpu"})})
 

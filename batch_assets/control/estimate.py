@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
@@ -16,8 +15,9 @@ from batch_assets.encoders.devices import processor_peak
 from batch_assets.encoders.patches import patches, read_config
 from batch_assets.encoders.weights import is_user_model, locate_model
 from batch_assets.executors.base import Executor
-from batch_assets.executors.deferred import DeferredExecutor, ResultsExecutor
+from batch_assets.executors.deferred import ResultsExecutor, has_results
 from batch_assets.ledger.ledger import Ledger
+from batch_assets.settings.in_place import GpuExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings
 
 CHARACTERS_PER_TOKEN = 4.0
@@ -65,8 +65,8 @@ def estimate(
     images = settings.source.images
     if not records or not (sample or images):
         return Estimate(records, len(shards), 0, 0.0)
-    if not executor.in_place and not cast("DeferredExecutor", executor).commits:
-        return _at_service(settings, cast("ResultsExecutor", executor), shards, sample, rate, usd_per_record)
+    if has_results(executor):
+        return _at_service(settings, executor, shards, sample, rate, usd_per_record)
     counts = [patches(settings.model)] if images else _count_tokens(settings, sample)
     tokens = round(float(np.mean(counts)) * records)
     if not executor.in_place:  # how many of its workers run at a time, only the service knows
@@ -75,7 +75,8 @@ def estimate(
     if rate:
         return Estimate(records, len(shards), tokens, round(records / rate, 1))
     operations, peak = _operations_per_token(settings), processor_peak(settings.model.dtype)
-    if operations is None or getattr(settings.executor, "device", "cuda").startswith("cuda"):
+    here = settings.executor if isinstance(settings.executor, GpuExecutorSettings) else None
+    if operations is None or here is None or here.device.startswith("cuda"):
         return Estimate(records, len(shards), tokens, None)
     return Estimate(records, len(shards), tokens, round(tokens * operations / (peak * SHARE_OF_PEAK), 1))
 
@@ -122,9 +123,7 @@ def expected_cost(
 
 def called_singly(executor: Executor, shards: Sequence[int]) -> int:
     """How many records of shards of this size the service gets in calls of their own, as far as the plan tells."""
-    if executor.in_place or cast("DeferredExecutor", executor).commits:
-        return 0
-    return cast("ResultsExecutor", executor).called_singly(shards)
+    return executor.called_singly(shards) if has_results(executor) else 0
 
 
 def usd_per_record(ledger: Ledger, pipeline: str) -> float | None:

@@ -145,15 +145,13 @@ def _answer(
     pipeline: Pipeline, job: JobRow, description: JobDescription, rows: JobRows, facts: JobFacts
 ) -> None:
     ledger, executor = pipeline.ledger, with_results(pipeline)
-    budget = getattr(pipeline.settings.executor, "budget_usd", None)
-    if not ledger.reserve(pipeline.name, job.shard, job.fence, budget):
+    if not ledger.reserve(pipeline.name, job.shard, job.fence, pipeline.budget_usd):
         raise BudgetReached(
             ledger.money(pipeline.name).blocked or f"pipeline {pipeline.name}: budget reached"
         )
     crash_point("cost-reserved")
-    per_minute = getattr(pipeline.settings.executor, "on_demand_rpm", 600)
 
-    def pace(calls: int) -> None:
+    def pace(calls: int, per_minute: int) -> None:
         start = ledger.reserve_calls(executor.scope, calls, per_minute)
         time.sleep(max(0.0, start - ledger.now()))
 

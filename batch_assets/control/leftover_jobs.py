@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import orjson
 
 from batch_assets import paths
-from batch_assets.control.pipeline import Pipeline
+from batch_assets.control.pipeline import Pipeline, deferred
 from batch_assets.control.pool_files import Member, read_pool
 from batch_assets.control.retention import Kind, Leftover, leftover
 from batch_assets.control.settled import SettledShards
@@ -71,7 +71,9 @@ def _of_pool(
 
 def _pool_settled(pipeline: Pipeline, shards: SettledShards, number: str) -> float:
     """Since when all jobs of a pool are settled; infinity where they are not, or the pool is not known."""
-    for prefix in getattr(pipeline.executor, "name_prefixes", ()):
+    # A pipeline that computes here now names no jobs: of what it left at a service before, pools stay.
+    prefixes = () if pipeline.executor.in_place else deferred(pipeline).name_prefixes
+    for prefix in prefixes:
         if members := read_pool(pipeline.storage, f"{prefix}pool-{number}"):
             return _all_settled(shards, members)
     return float("inf")

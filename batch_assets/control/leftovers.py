@@ -20,6 +20,7 @@ from batch_assets.control.pipeline import Pipeline
 from batch_assets.control.retention import UNNAMED_SECONDS, Kind, Leftover, Times, leftover, modified
 from batch_assets.control.settled import SettledShards
 from batch_assets.embeddings.marker import ShardMarker
+from batch_assets.executors.deferred import has_results
 from batch_assets.sharding.plan_files import generations, read_plan
 from batch_assets.sources.spool_files import is_spool
 from batch_assets.storage import FileInfo, Storage
@@ -32,7 +33,7 @@ def find_due(pipeline: Pipeline, times: Times, now: float) -> Iterator[Leftover]
     """The files that are due, kind by kind as they are listed; in each, what others rely on goes last."""
     shards = SettledShards(pipeline)
     storage = pipeline.storage
-    staging: Storage = getattr(pipeline.executor, "staging", storage)
+    staging = pipeline.executor.staging if has_results(pipeline.executor) else storage
     found: list[Iterator[Leftover]] = []
     if times.asks(Kind.REQUESTS, Kind.RESULTS, Kind.SUPERSEDED):
         judge = partial(leftovers_of_jobs, pipeline, shards)

@@ -22,6 +22,7 @@ from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import Adoption, PipelineRow, Place
 from batch_assets.ledger.states import State
 from batch_assets.plain_text import plain_logger
+from batch_assets.settings.executors import BatchServiceSettings, ServiceSettings
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import PlanSummary, Shard
 from batch_assets.sharding.plan_files import generations, read_plan, read_shards, read_summary
@@ -65,12 +66,18 @@ class Pipeline:
     @property
     def poll_seconds(self) -> float:
         """How often a service is asked."""
-        return getattr(self.settings.executor, "poll_seconds", 30.0)
+        return _of_service(self).poll_seconds
 
     @property
     def queue_url(self) -> str | None:
         """The queue of the service's events, if there is one."""
-        return getattr(self.settings.executor, "queue_url", None)
+        return _of_service(self).queue_url
+
+    @property
+    def budget_usd(self) -> float | None:
+        """The most that the pipeline may spend; None: there is no limit."""
+        executor = self.settings.executor
+        return executor.budget_usd if isinstance(executor, BatchServiceSettings) else None
 
     def summary_of(self, shard: str) -> PlanSummary:
         """What the shard's generation was planned from; each is read once."""
@@ -121,6 +128,13 @@ def with_workers(pipeline: Pipeline) -> WorkersExecutor:
     """The pipeline's executor, whose workers commit their shards."""
     assert deferred(pipeline).commits, pipeline.executor.kind
     return cast("WorkersExecutor", pipeline.executor)
+
+
+def _of_service(pipeline: Pipeline) -> ServiceSettings:
+    """The settings of the pipeline's executor, which must be one at a service."""
+    executor = pipeline.settings.executor
+    assert isinstance(executor, ServiceSettings), executor.type
+    return executor
 
 
 def note_fingerprint(ledger: Ledger, name: str, fingerprint: str) -> None:

@@ -6,13 +6,12 @@ The same faults would surface later, in a run; a person at a terminal should kno
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 from batch_assets.control.chaining import is_chained
 from batch_assets.control.ownership import check_owner, refuse_remains
 from batch_assets.errors import ConfigurationError
 from batch_assets.executors.base import Executor
-from batch_assets.executors.deferred import DeferredExecutor, ResultsExecutor
+from batch_assets.executors.deferred import has_results
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.merge.single_file import refuse_others_files
 from batch_assets.settings.pipeline import PipelineSettings
@@ -57,8 +56,8 @@ def check_model(settings: PipelineSettings, executor: Executor, ledger: Ledger) 
 
 def check_sizes(executor: Executor, shards: Sequence[int]) -> None:
     """Raise ConfigurationError where a service cannot take shards with so many records each, by any way."""
-    if not executor.in_place and not cast("DeferredExecutor", executor).commits:
-        cast("ResultsExecutor", executor).check_sizes(shards)
+    if has_results(executor):
+        executor.check_sizes(shards)
 
 
 def _check_writable(root: Storage) -> None:

@@ -177,7 +177,7 @@ def _asks_for(pipeline: Pipeline, job: ServiceJob, carried: Sequence[JobRow]) ->
 def _end_overdue(submission: SubmissionRow, job: ServiceJob, sharing: Sequence[Pipeline], now: float) -> None:
     """Stop a job that runs longer than its pipeline allows: its bound counts on that. What is missing goes again."""
     owner = next((each for each in sharing if each.name == submission.pipeline), None)
-    hours = getattr(owner.settings.executor, "max_job_hours", None) if owner is not None else None
+    hours = owner.settings.executor.longest_job_hours if owner is not None else None
     if owner is None or hours is None or not job.active:
         return
     begun = job.began_at or job.submitted_at

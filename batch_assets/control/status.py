@@ -7,7 +7,7 @@ from typing import cast
 from batch_assets.control.estimate import expected_cost
 from batch_assets.embeddings.accounting import Accounting
 from batch_assets.executors.base import Executor
-from batch_assets.executors.deferred import DeferredExecutor, ResultsExecutor
+from batch_assets.executors.deferred import DeferredExecutor, has_results
 from batch_assets.executors.registry import create_host
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import LIVE_SUBMISSION, State
@@ -111,9 +111,8 @@ def _expected(
         return 0.0
     if spent and collected:
         return round(spent * planned / collected, 6)
-    if cast("DeferredExecutor", executor).commits:
+    if not has_results(executor):
         return 0.0  # priced by time, of which nothing is known yet
-    service = cast("ResultsExecutor", executor)
-    tokens, answers = ledger.totals(name).tokens, service.token_bounds()[1] * planned
-    small = ledger.small_shards(name, service.limits.min_records)
-    return round(expected_cost(service, tokens, answers, small, planned) or 0.0, 6)
+    tokens, answers = ledger.totals(name).tokens, executor.token_bounds()[1] * planned
+    small = ledger.small_shards(name, executor.limits.min_records)
+    return round(expected_cost(executor, tokens, answers, small, planned) or 0.0, 6)

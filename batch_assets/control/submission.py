@@ -20,6 +20,7 @@ from batch_assets.executors.deferred import NameTaken, NotAsked, SlotsFull, Unan
 from batch_assets.executors.jobs import JobDescription, JobKey, another_name
 from batch_assets.ledger.rows import JobRow, SubmissionRules, Waiting
 from batch_assets.plain_text import plain_logger
+from batch_assets.settings.executors import BatchServiceSettings
 
 SECONDS = 20.0
 """A round of submissions ends after so long: a sensor's tick has 60."""
@@ -210,16 +211,17 @@ def _named(pipeline: Pipeline, jobs: Sequence[JobRow]) -> tuple[str, str]:
 
 
 def _rules(pipeline: Pipeline, gather: bool) -> SubmissionRules:
-    limits, settings = pipeline.executor.limits, pipeline.settings.executor
     if deferred(pipeline).commits:
         workers = with_workers(pipeline)
         seconds = min(GATHER_SECONDS, pipeline.poll_seconds) if gather else 0.0
         return SubmissionRules(
             together=workers.array_jobs, alive=workers.alive, gather_seconds=seconds, place=pipeline.place
         )
+    limits, settings = pipeline.executor.limits, pipeline.settings.executor
+    assert isinstance(settings, BatchServiceSettings), settings.type
     return SubmissionRules(
-        priority=getattr(settings, "priority", 0),
-        budget_usd=getattr(settings, "budget_usd", None),
+        priority=settings.priority,
+        budget_usd=pipeline.budget_usd,
         min_records=limits.min_records,
         max_records=limits.records,
         place=pipeline.place,

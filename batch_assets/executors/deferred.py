@@ -6,7 +6,7 @@ goes. Who asks, and what follows from it, is in `control/`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard, cast
 
 from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.job_rows import JobRows
@@ -14,6 +14,7 @@ from batch_assets.errors import BatchAssetsError
 from batch_assets.executors.base import Executor, JobState
 from batch_assets.executors.jobs import JobDescription, JobKey
 from batch_assets.sharding.plan import Shard
+from batch_assets.storage import Storage
 
 ENDED = frozenset({JobState.SUCCEEDED, JobState.PARTIAL, JobState.FAILED, JobState.EXPIRED, JobState.STOPPED})
 
@@ -181,6 +182,11 @@ class ResultsExecutor(DeferredExecutor, Protocol):
 
     narrowing: str
 
+    @property
+    def staging(self) -> Storage:
+        """Where request and result files lie; may be the output root."""
+        ...
+
     def snapshot(self, since: float | None) -> list[ServiceJob]:
         """Every job in the account, of any model and state, submitted after `since` (unix seconds; None: ever)."""
         ...
@@ -266,6 +272,11 @@ class WorkersExecutor(DeferredExecutor, Protocol):
 
 
 class Pace(Protocol):
-    """Waits until so many calls may be made."""
+    """Waits until so many calls may be made, where the scope's pipelines together make so many a minute at most."""
 
-    def __call__(self, calls: int) -> None: ...
+    def __call__(self, calls: int, per_minute: int) -> None: ...
+
+
+def has_results(executor: Executor) -> TypeGuard[ResultsExecutor]:
+    """Whether jobs of this executor write results, which are fetched."""
+    return not executor.in_place and not cast("DeferredExecutor", executor).commits

@@ -6,7 +6,17 @@ import pydantic
 from pydantic import Field
 
 from batch_assets.settings.base import Settings
-from batch_assets.settings.in_place import BatchTokens
+from batch_assets.settings.executor_base import (
+    MAX_ATTEMPTS,
+    POLL_SECONDS,
+    BatchRecords,
+    BatchTokens,
+    ExecutorSettings,
+    PollSeconds,
+    Region,
+    ShardAttempts,
+    Tags,
+)
 
 FARGATE_MEMORY_MB = {
     0.25: (512, 1024, 2048),
@@ -33,12 +43,13 @@ class RetrySettings(Settings):
     )
 
 
-class AwsBatchExecutorSettings(Settings):
+class AwsBatchExecutorSettings(ExecutorSettings):
     """AWS Batch: array jobs whose children run the worker container, a shard each."""
 
     in_place: ClassVar[bool] = False
+    paid_by_time: ClassVar[bool] = True
     type: Literal["aws_batch"] = Field(description="What computes: aws_batch, AWS Batch array jobs.")
-    region: str | None = Field(default=None, description="AWS region; by default that of the environment.")
+    region: Region = None
     job_queue: str = Field(min_length=1, description="Name or ARN of the job queue.")
     job_definition: str | None = Field(
         default=None,
@@ -82,30 +93,20 @@ class AwsBatchExecutorSettings(Settings):
         default_factory=dict,
         description="Environment of the worker; no secrets, since jobs show it.",
     )
-    tags: dict[str, str] = Field(
-        default_factory=dict, max_length=50, description="Tags of the jobs, at most 50."
-    )
+    tags: Tags = Field(default_factory=dict)
     max_children: int | None = Field(
         default=None,
         ge=1,
         description="Children alive at once, at most; by default no limit, with calls_per_second 32.",
     )
-    batch_tokens: BatchTokens = Field(
-        default="auto", description="Tokens in one batch (padding included); auto fits the device."
-    )
-    batch_records: int | None = Field(
-        default=None, ge=1, description="Records in one batch, at most; by default as many as fit."
-    )
+    batch_tokens: BatchTokens = "auto"
+    batch_records: BatchRecords = None
     queue_url: str | None = Field(
         default=None,
         description="SQS queue fed with AWS Batch's state changes by EventBridge; by default only polling.",
     )
-    poll_seconds: float = Field(
-        default=30.0, gt=0, description="How often the service is asked for what no event has told."
-    )
-    max_attempts: int = Field(
-        default=3, ge=1, description="How often a shard is tried before it is exhausted."
-    )
+    poll_seconds: PollSeconds = POLL_SECONDS
+    max_attempts: ShardAttempts = MAX_ATTEMPTS
     usd_per_hour: float | None = Field(
         default=None, gt=0, description="Price of one child in USD per hour: what shards cost is told by it."
     )

@@ -7,6 +7,16 @@ import pydantic
 from pydantic import Field
 
 from batch_assets.settings.base import Settings
+from batch_assets.settings.executor_base import (
+    MAX_ATTEMPTS,
+    POLL_SECONDS,
+    ExecutorSettings,
+    PollSeconds,
+    Priority,
+    RecordAttempts,
+    Region,
+    Staging,
+)
 
 
 class TokenPrices(Settings):
@@ -16,30 +26,20 @@ class TokenPrices(Settings):
     output: float = Field(default=0.0, ge=0, description="USD per million output tokens, batch.")
 
 
-# The service's own pattern of an s3Uri (botocore's model of CreateModelInvocationJob).
-S3_URI = re.compile(r"s3://[a-z0-9][-.a-z0-9]{1,61}[a-z0-9](/[-!_*'().a-z0-9A-Z]+)*/?")
-
-
-class BedrockExecutorSettings(Settings):
+class BedrockExecutorSettings(ExecutorSettings):
     """Amazon Bedrock batch inference: jobs that a service runs, under its quotas."""
 
     in_place: ClassVar[bool] = False
     type: Literal["bedrock"] = Field(description="What computes: bedrock, Amazon Bedrock batch inference.")
-    region: str | None = Field(default=None, description="AWS region; by default that of the environment.")
+    region: Region = None
     role_arn: str = Field(description="The role that Bedrock takes to read requests and write results.")
-    staging: str | None = Field(
-        default=None,
-        description="Where request and result files lie: s3://bucket/prefix/; by default the output root, if that "
-        "is on S3.",
-    )
+    staging: Staging = None
     model_id: str = Field(description="Model id, inference profile, or their ARN.")
     queue_url: str | None = Field(
         default=None,
         description="SQS queue fed with Bedrock's state changes by EventBridge; by default only polling.",
     )
-    poll_seconds: float = Field(
-        default=30.0, gt=0, description="How often the service is asked for what no event has told."
-    )
+    poll_seconds: PollSeconds = POLL_SECONDS
     timeout_hours: int = Field(default=24, ge=24, le=168, description="When the service gives a job up.")
     max_jobs: int | None = Field(
         default=None,
@@ -58,21 +58,21 @@ class BedrockExecutorSettings(Settings):
         "pool waits to put those of several shards into one job.",
     )
     on_demand_rpm: int = Field(default=600, ge=1, description="Calls per minute for remainders, at most.")
-    max_attempts: int = Field(
-        default=3, ge=1, description="How often a record is tried before it counts as failed."
-    )
+    max_attempts: RecordAttempts = MAX_ATTEMPTS
     too_long: Literal["truncate", "reject"] = Field(
         default="truncate", description="What becomes of a text that is longer than the model takes."
     )
     budget_usd: float | None = Field(
         default=None, gt=0, description="The pipeline spends no more than this; by default there is no limit."
     )
-    priority: int = Field(
-        default=0, description="Among pipelines that share a quota, higher goes first; equal ones by age."
-    )
+    priority: Priority = 0
     prices: TokenPrices | None = Field(
         default=None, description="Instead of the package's own price table, which has a date."
     )
+
+    @property
+    def own_model(self) -> str:
+        return self.model_id
 
     @pydantic.field_validator("role_arn")
     @classmethod
@@ -80,12 +80,3 @@ class BedrockExecutorSettings(Settings):
         if not re.fullmatch(r"arn:aws(-[^:]+)?:iam::([0-9]{12})?:role/.+", arn):
             raise ValueError("write arn:aws:iam::<account>:role/<name>")
         return arn
-
-    @pydantic.field_validator("staging")
-    @classmethod
-    def _s3_prefix(cls, uri: str | None) -> str | None:
-        if uri is not None and not S3_URI.fullmatch(uri):
-            raise ValueError(
-                "write s3://bucket/prefix/, with letters, digits and -!_*'(). only (Bedrock takes no others)"
-            )
-        return uri

@@ -6,12 +6,12 @@ from typing import Annotated, Any
 import pydantic
 
 from batch_assets.settings.aws_batch import AwsBatchExecutorSettings
-from batch_assets.settings.base import Settings
 from batch_assets.settings.bedrock import BedrockExecutorSettings
+from batch_assets.settings.executor_base import ExecutorSettings
 from batch_assets.settings.in_place import GpuExecutorSettings, RayExecutorSettings
 from batch_assets.settings.sagemaker import SageMakerExecutorSettings
 
-EXECUTOR_SETTINGS: dict[str, type[Settings]] = {
+EXECUTOR_SETTINGS: dict[str, type[ExecutorSettings]] = {
     "gpu": GpuExecutorSettings,
     "ray": RayExecutorSettings,
     "bedrock": BedrockExecutorSettings,
@@ -19,14 +19,23 @@ EXECUTOR_SETTINGS: dict[str, type[Settings]] = {
     "aws_batch": AwsBatchExecutorSettings,
 }
 
+BatchServiceSettings = BedrockExecutorSettings | SageMakerExecutorSettings
+"""Of executors whose service reads request files and writes result files."""
+ServiceSettings = BatchServiceSettings | AwsBatchExecutorSettings
+"""Of executors at a service: their jobs outlive a run."""
+WorkerSettings = GpuExecutorSettings | RayExecutorSettings | AwsBatchExecutorSettings
+"""Of executors whose work our worker does, here or in a service's containers."""
+
 
 def _executor_type(value: Any) -> Any:
     """Which executor is meant: gpu where nothing is said."""
-    return value.get("type", "gpu") if isinstance(value, Mapping) else getattr(value, "type", None)
+    if isinstance(value, Mapping):
+        return value.get("type", "gpu")
+    return next((kind for kind, model in EXECUTOR_SETTINGS.items() if isinstance(value, model)), None)
 
 
 # Each executor adds its settings class here; `type` tells them apart.
-ExecutorSettings = Annotated[
+AnyExecutorSettings = Annotated[
     Annotated[GpuExecutorSettings, pydantic.Tag("gpu")]
     | Annotated[RayExecutorSettings, pydantic.Tag("ray")]
     | Annotated[BedrockExecutorSettings, pydantic.Tag("bedrock")]

@@ -6,33 +6,24 @@ from typing import Annotated, ClassVar, Literal
 import pydantic
 from pydantic import Field
 
-from batch_assets.settings.base import Settings
+from batch_assets.settings.executor_base import (
+    MAX_ATTEMPTS,
+    BatchRecords,
+    BatchTokens,
+    ExecutorSettings,
+    ShardAttempts,
+)
 
 
-def _positive(tokens: int | str) -> int | str:
-    if isinstance(tokens, int) and tokens < 1:
-        raise ValueError("must be auto or a positive number of tokens")
-    return tokens
-
-
-BatchTokens = Annotated[int | Literal["auto"], pydantic.AfterValidator(_positive)]
-
-
-class GpuExecutorSettings(Settings):
+class GpuExecutorSettings(ExecutorSettings):
     """The machine the run is on: its GPU, or its CPU where there is none."""
 
     in_place: ClassVar[bool] = True
     type: Literal["gpu"] = Field(default="gpu", description="What computes: gpu, this machine.")
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
-    batch_tokens: BatchTokens = Field(
-        default="auto", description="Tokens in one batch (padding included); auto fits the device."
-    )
-    batch_records: int | None = Field(
-        default=None, ge=1, description="Records in one batch, at most; by default as many as fit."
-    )
-    max_attempts: int = Field(
-        default=3, ge=1, description="How often a shard is tried before it is exhausted."
-    )
+    batch_tokens: BatchTokens = "auto"
+    batch_records: BatchRecords = None
+    max_attempts: ShardAttempts = MAX_ATTEMPTS
 
     @pydantic.field_validator("device")
     @classmethod
@@ -42,7 +33,7 @@ class GpuExecutorSettings(Settings):
         return device
 
 
-class RayExecutorSettings(Settings):
+class RayExecutorSettings(ExecutorSettings):
     """A Ray cluster, or this machine's cores and GPUs as one: workers that pull shards."""
 
     in_place: ClassVar[bool] = True
@@ -63,12 +54,6 @@ class RayExecutorSettings(Settings):
     cpus_per_worker: float = Field(
         default=1, gt=0, description="CPU cores of one worker, which its threads share."
     )
-    batch_tokens: BatchTokens = Field(
-        default="auto", description="Tokens in one batch (padding included); auto fits the device."
-    )
-    batch_records: int | None = Field(
-        default=None, ge=1, description="Records in one batch, at most; by default as many as fit."
-    )
-    max_attempts: int = Field(
-        default=3, ge=1, description="How often a shard is tried before it is exhausted."
-    )
+    batch_tokens: BatchTokens = "auto"
+    batch_records: BatchRecords = None
+    max_attempts: ShardAttempts = MAX_ATTEMPTS

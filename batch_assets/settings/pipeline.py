@@ -11,7 +11,7 @@ from pydantic import Field
 from batch_assets.errors import ConfigurationError
 from batch_assets.plain_text import quoted
 from batch_assets.settings.base import Bytes, Settings
-from batch_assets.settings.executors import EXECUTOR_SETTINGS, ExecutorSettings
+from batch_assets.settings.executors import EXECUTOR_SETTINGS, AnyExecutorSettings
 from batch_assets.settings.in_place import GpuExecutorSettings
 from batch_assets.settings.model import ModelSettings
 from batch_assets.settings.project import AssetName, ResourceKey
@@ -67,7 +67,7 @@ class PipelineSettings(Settings):
     )
     source: SourceSettings = Field(description="Where records are read from.")
     model: ModelSettings = Field(default_factory=ModelSettings, description="What embeds them.")
-    executor: ExecutorSettings = Field(
+    executor: AnyExecutorSettings = Field(
         default_factory=GpuExecutorSettings, description="What does the computing."
     )
     shards: ShardSettings = Field(default_factory=ShardSettings, description="How the source is cut.")
@@ -124,8 +124,7 @@ class PipelineSettings(Settings):
     @property
     def model_name(self) -> str:
         """What computes a record's result, as people call it: a service names its models itself."""
-        named = getattr(self.executor, "model_id", None) or getattr(self.executor, "model_name", None)
-        return named or self.model.id
+        return self.executor.own_model or self.model.id
 
     @property
     def parity_mode(self) -> ParityMode:

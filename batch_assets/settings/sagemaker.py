@@ -6,8 +6,17 @@ from typing import ClassVar, Literal
 import pydantic
 from pydantic import Field
 
-from batch_assets.settings.base import Settings
-from batch_assets.settings.bedrock import S3_URI
+from batch_assets.settings.executor_base import (
+    MAX_ATTEMPTS,
+    POLL_SECONDS,
+    ExecutorSettings,
+    PollSeconds,
+    Priority,
+    RecordAttempts,
+    Region,
+    Staging,
+    Tags,
+)
 
 # The service's own pattern of a model's name (botocore's model of CreateTransformJob).
 MODEL_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
@@ -15,19 +24,16 @@ MOST_PAYLOAD_MB = 100
 """MaxPayloadInMB times MaxConcurrentTransforms may not exceed it, nor either alone (CreateTransformJob)."""
 
 
-class SageMakerExecutorSettings(Settings):
+class SageMakerExecutorSettings(ExecutorSettings):
     """Amazon SageMaker Batch Transform: jobs that send a shard's records through a model's container."""
 
     in_place: ClassVar[bool] = False
+    paid_by_time: ClassVar[bool] = True
     type: Literal["sagemaker"] = Field(
         description="What computes: sagemaker, Amazon SageMaker Batch Transform."
     )
-    region: str | None = Field(default=None, description="AWS region; by default that of the environment.")
-    staging: str | None = Field(
-        default=None,
-        description="Where request and result files lie: s3://bucket/prefix/; by default the output root, if that "
-        "is on S3.",
-    )
+    region: Region = None
+    staging: Staging = None
     model_name: str = Field(description="Name of the SageMaker model, as CreateModel gave it.")
     instance_type: str = Field(default="ml.g5.xlarge", description="Instances that a job runs on.")
     instance_count: int = Field(default=1, ge=1, le=100, description="Instances of one job.")
@@ -90,25 +96,19 @@ class SageMakerExecutorSettings(Settings):
         description="KMS key that encrypts the results, and the volumes of instances without local disks (those with "
         "local disks encrypt them by hardware).",
     )
-    tags: dict[str, str] = Field(
-        default_factory=dict, max_length=50, description="Tags of the jobs, at most 50."
-    )
+    tags: Tags = Field(default_factory=dict)
     queue_url: str | None = Field(
         default=None,
         description="SQS queue fed with SageMaker's state changes by EventBridge; by default only polling.",
     )
-    poll_seconds: float = Field(
-        default=30.0, gt=0, description="How often the service is asked for what no event has told."
-    )
+    poll_seconds: PollSeconds = POLL_SECONDS
     max_jobs: int | None = Field(
         default=None,
         ge=1,
         description="Jobs at once; by default what the account's quota of instances allows, as Service Quotas tells "
         "it.",
     )
-    max_attempts: int = Field(
-        default=3, ge=1, description="How often a record is tried before it counts as failed."
-    )
+    max_attempts: RecordAttempts = MAX_ATTEMPTS
     budget_usd: float | None = Field(
         default=None,
         gt=0,
@@ -122,9 +122,15 @@ class SageMakerExecutorSettings(Settings):
         gt=0,
         description="A job that runs longer is stopped, and what is missing tried again; by default no limit.",
     )
-    priority: int = Field(
-        default=0, description="Among pipelines that share a quota, higher goes first; equal ones by age."
-    )
+    priority: Priority = 0
+
+    @property
+    def own_model(self) -> str:
+        return self.model_name
+
+    @property
+    def longest_job_hours(self) -> float | None:
+        return self.max_job_hours
 
     @pydantic.field_validator("model_name")
     @classmethod
@@ -132,13 +138,6 @@ class SageMakerExecutorSettings(Settings):
         if not MODEL_NAME.fullmatch(name):
             raise ValueError("use 1 to 63 of A-Z, a-z, 0-9 and -, as CreateModel does")
         return name
-
-    @pydantic.field_validator("staging")
-    @classmethod
-    def _s3_prefix(cls, uri: str | None) -> str | None:
-        if uri is not None and not S3_URI.fullmatch(uri):
-            raise ValueError("write s3://bucket/prefix/, with letters, digits and -!_*'(). only")
-        return uri
 
     @pydantic.model_validator(mode="after")
     def _fits(self) -> "SageMakerExecutorSettings":

@@ -7,25 +7,19 @@ import functools
 import os
 import threading
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from batch_assets.errors import ConfigurationError
 from batch_assets.executors.base import Progress
+from batch_assets.settings.executors import ServiceSettings
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.storage.credentials import aws_session
 
 CONNECT_SECONDS, READ_SECONDS = 10, 60
 CONNECTIONS = 16
-
-
-class Regional(Protocol):
-    """Settings of an executor that runs in a region."""
-
-    @property
-    def region(self) -> str | None: ...
 
 
 @dataclass
@@ -37,7 +31,7 @@ class AwsAccount:
     _clients: dict[tuple[str, str, int], Any] = field(default_factory=dict, repr=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
-    def region_of(self, settings: Regional) -> str:
+    def region_of(self, settings: ServiceSettings) -> str:
         """The pipeline's region, else this account's, else the environment's. Raises ConfigurationError."""
         # boto3 itself looks at AWS_DEFAULT_REGION alone.
         region = settings.region or self.region or os.environ.get("AWS_REGION")

@@ -18,7 +18,8 @@ from batch_assets.executors.aws.errors import (
 )
 from batch_assets.executors.jobs import JobKey
 from batch_assets.plain_text import plain_logger
-from batch_assets.settings.bedrock import S3_URI
+from batch_assets.settings.executor_base import S3_URI
+from batch_assets.settings.executors import BatchServiceSettings
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.storage import Storage, join_uri, open_storage
 
@@ -91,7 +92,9 @@ class Staged(Named):
     @cached_property
     def staging(self) -> Storage:
         """Where request and result files lie."""
-        uri: str | None = getattr(self.settings.executor, "staging", None)
+        executor = self.settings.executor
+        assert isinstance(executor, BatchServiceSettings), executor.type
+        uri = executor.staging
         if uri is None:
             uri = self.settings.output.root
             if not uri.startswith("s3://"):

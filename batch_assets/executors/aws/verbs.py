@@ -7,11 +7,7 @@ from typing import Any, Protocol
 from batch_assets.executors.aws.account import AwsAccount
 from batch_assets.executors.aws.events import delete_events, receive_events
 from batch_assets.executors.deferred import Event, ServiceJob
-
-
-class _Queued(Protocol):
-    @property
-    def queue_url(self) -> str | None: ...
+from batch_assets.settings.executors import ServiceSettings
 
 
 class _Hearing(Protocol):
@@ -24,7 +20,7 @@ class _Hearing(Protocol):
     def region(self) -> str: ...
 
     @property
-    def options(self) -> _Queued: ...
+    def options(self) -> ServiceSettings: ...
 
 
 class HearsEvents:

@@ -57,7 +57,7 @@ class _Caller:
         for tried in range(TRIES):
             if tried:  # the pace is ours; that the service wants a slower one it says by refusing
                 time.sleep(min(FIRST_PAUSE_SECONDS * 2 ** (tried - 1), LONGEST_PAUSE_SECONDS))
-            self.pace(1)
+            self.pace(1, self.executor.options.on_demand_rpm)
             try:
                 found = {"recordId": record, "modelOutput": ask(self.executor, self.client, request)}
                 break
