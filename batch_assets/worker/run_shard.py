@@ -12,8 +12,7 @@ from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.encoders.base import Encoder
 from batch_assets.paths import shard_generation
 from batch_assets.plain_text import plain_logger
-from batch_assets.settings.aws_batch import AwsBatchExecutorSettings
-from batch_assets.settings.in_place import GpuExecutorSettings, RayExecutorSettings
+from batch_assets.settings.executors import WorkerSettings
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan_files import read_summary
 from batch_assets.sharding.reading import read_shard
@@ -68,7 +67,7 @@ def embedding(
     batch.
     """
     told = settings.executor
-    assert isinstance(told, GpuExecutorSettings | RayExecutorSettings | AwsBatchExecutorSettings), told.type
+    assert isinstance(told, WorkerSettings), told.type
 
     def compute(records: Iterator[Records], facts: JobFacts) -> Iterator[Outcomes]:
         started = time.perf_counter()
