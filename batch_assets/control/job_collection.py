@@ -213,12 +213,8 @@ def _add_earlier(pipeline: Pipeline, description: JobDescription, facts: JobFact
     """A shard's tokens and cost are those of all its attempts."""
     for fence in description.earlier:
         attempt = read_attempt(pipeline.storage, description.shard, fence)
-        if attempt is None:
-            continue
-        facts.input_tokens += attempt.input_tokens
-        facts.output_tokens += attempt.output_tokens
-        if attempt.cost_usd is not None:
-            facts.cost_usd = (facts.cost_usd or 0.0) + attempt.cost_usd
+        if attempt is not None:
+            facts.add(attempt.input_tokens, attempt.output_tokens, attempt.cost_usd)
 
 
 def _seconds_of(submission: SubmissionRow | None, started: float) -> float:
