@@ -25,11 +25,14 @@ REMEMBERED_SECONDS = 3600.0
 Found = TypeVar("Found")
 
 
-class Regional(Protocol):
-    """Settings of an executor that runs in a region."""
+class AwsOptions(Protocol):
+    """Settings of an executor whose jobs run at a service of AWS."""
 
     @property
     def region(self) -> str | None: ...
+
+    @property
+    def queue_url(self) -> str | None: ...
 
 
 @dataclass
@@ -42,7 +45,7 @@ class AwsAccount:
     _remembered: dict[Hashable, tuple[float, Any]] = field(default_factory=dict, repr=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
-    def region_of(self, settings: Regional) -> str:
+    def region_of(self, settings: AwsOptions) -> str:
         """The pipeline's region, else this account's, else the environment's. Raises ConfigurationError."""
         # boto3 itself looks at AWS_DEFAULT_REGION alone.
         region = settings.region or self.region or os.environ.get("AWS_REGION")

@@ -7,7 +7,7 @@ when, and what follows from its end, is in `control/`.
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from batch_assets.executors.aws.buckets import check_bucket
 from batch_assets.executors.aws.job_calls import JobCalls
@@ -21,12 +21,8 @@ class BatchServiceAtAws(Staged, ServiceJobsAtAws, ABC):
     """See `deferred.ResultsExecutor` for the verbs. `taken` says that another's job has a name of ours."""
 
     commits: bool = False
-    service: cached_property[Any]
+    service: cached_property[JobCalls]
     taken: ClassVar[str]
-
-    @property
-    def _calls(self) -> JobCalls:
-        return self.service
 
     def at_once(self) -> int:
         return 1
@@ -54,19 +50,23 @@ class BatchServiceAtAws(Staged, ServiceJobsAtAws, ABC):
             return found.id
 
     def find(self, name: str, jobs: Sequence[JobDescription]) -> ServiceJob | None:
-        found = self._calls.find(name)
+        found = self.service.find(name)
         if found is not None and not self.is_ours(found, jobs):
             raise NameTaken(self.taken.format(job=found))
         return found
 
+    def is_same_model(self, job: ServiceJob) -> bool:
+        """Whether it takes slots of ours: of our own jobs it is known, of others' a refusal tells."""
+        return job.name.startswith(tuple(self.name_prefixes))
+
     def own_jobs(self) -> list[ServiceJob]:
-        return [job for prefix in self.name_prefixes for job in self._calls.named(prefix)]
+        return [job for prefix in self.name_prefixes for job in self.service.named(prefix)]
 
     def snapshot(self, since: float | None) -> list[ServiceJob]:
-        return self._calls.jobs_since(since)
+        return self.service.jobs_since(since)
 
     def look_up(self, job_id: str) -> ServiceJob | None:
-        return self._calls.get(job_id)
+        return self.service.get(job_id)
 
     def stop_job(self, job_id: str) -> None:
-        self._calls.stop(job_id)
+        self.service.stop(job_id)

@@ -25,6 +25,7 @@ class Staged(Named, ABC):
     """A pipeline whose files for the service lie on S3: its `staging`, else its output root."""
 
     service_name: str
+    options: cached_property[Any]
 
     @abstractmethod
     def fingerprint_parts(self) -> dict[str, Any]:
@@ -37,7 +38,7 @@ class Staged(Named, ABC):
     @cached_property
     def staging(self) -> Storage:
         """Where request and result files lie."""
-        uri: str | None = getattr(self.settings.executor, "staging", None)
+        uri: str | None = self.options.staging
         if uri is None:
             uri = self.settings.output.root
             if not uri.startswith("s3://"):

@@ -106,7 +106,7 @@ class BedrockExecutor(BedrockPipeline, BatchServiceAtAws):
     def is_same_model(self, job: ServiceJob) -> bool:
         same = names_same_model(job.model, self.options.model_id)
         # Behind a profile of one's own there may be any model.
-        return same if same is not None else job.name.startswith(tuple(self.name_prefixes))
+        return same if same is not None else super().is_same_model(job)
 
     def is_ours(self, job: ServiceJob, jobs: Sequence[JobDescription]) -> bool:
         requests, results = places(job.name, jobs)

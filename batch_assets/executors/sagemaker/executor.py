@@ -88,10 +88,6 @@ class SageMakerExecutor(SageMakerPipeline, BatchServiceAtAws):
         [job] = jobs
         return self.service.create(name, *places(job))
 
-    def is_same_model(self, job: ServiceJob) -> bool:
-        """Only of jobs of our own it is known which instances they have; others' are told of by a refusal."""
-        return job.name.startswith(tuple(self.name_prefixes))
-
     def is_ours(self, job: ServiceJob, jobs: Sequence[JobDescription]) -> bool:
         [description] = jobs
         told = self.whole(job)
