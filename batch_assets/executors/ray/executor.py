@@ -2,34 +2,42 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.embeddings.schema import EMBED, GENERATE, Task
 from batch_assets.encoders.fingerprint import fingerprint
 from batch_assets.errors import ClusterLost, ConfigurationError
-from batch_assets.executors.base import Limits, WorkerDied
+from batch_assets.executors.base import Limits, Progress, WorkerDied
+from batch_assets.executors.ray.pool import WorkerPool
 from batch_assets.plain_text import plain_logger
 from batch_assets.settings.in_place import RayExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import Shard
-
-if TYPE_CHECKING:
-    from batch_assets.executors.ray.cluster import RayCluster
 
 LOSSES_FORGIVEN = 5
 
 logger = plain_logger(__name__)
 
 
+class Cluster(Protocol):
+    """What an executor takes of the cluster that it is made on, see `cluster.py`."""
+
+    progress: Progress | None
+
+    def pool(
+        self, settings: PipelineSettings, is_cancelled: Callable[[], bool] = lambda: False
+    ) -> WorkerPool: ...
+
+
 @dataclass
 class RayExecutor:
     """Has a shard's records embedded by a worker of the cluster. See `base.InPlaceExecutor` for the verbs."""
 
-    cluster: "RayCluster"
+    cluster: Cluster
     settings: PipelineSettings
     kind: str = "ray"
     in_place: bool = True
