@@ -69,7 +69,7 @@ def by_control_loop(service: SimulatedBedrock, folder: Path, shards: int, *, eve
     ledger = Ledger.open(f"sqlite:///{folder / 'ledger.db'}", clock=lambda: service.now)
     account = SimulatedAccount(service=service)
     queue_all(open_pipeline(settings, ledger, account.executor(settings)))
-    done, ended, scope = Backfill(service), 0, account.executor(settings).scope
+    done, ended, scope = Backfill(service), 0, account.executor(settings).quota_group
     while ended < shards:
         tick = service.now
         started = time.perf_counter()

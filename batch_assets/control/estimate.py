@@ -16,7 +16,7 @@ from batch_assets.encoders.devices import processor_peak
 from batch_assets.encoders.patches import patches, read_config
 from batch_assets.encoders.weights import is_user_model, locate_model
 from batch_assets.executors.base import Executor
-from batch_assets.executors.deferred import DeferredExecutor, ResultsExecutor
+from batch_assets.executors.service_jobs import BatchService, ServiceJobs
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.settings.pipeline import PipelineSettings
 
@@ -65,8 +65,8 @@ def estimate(
     images = settings.source.images
     if not records or not (sample or images):
         return Estimate(records, len(shards), 0, 0.0)
-    if not executor.in_place and not cast("DeferredExecutor", executor).commits:
-        return _at_service(settings, cast("ResultsExecutor", executor), shards, sample, rate, usd_per_record)
+    if not executor.in_place and not cast("ServiceJobs", executor).commits:
+        return _at_service(settings, cast("BatchService", executor), shards, sample, rate, usd_per_record)
     counts = [patches(settings.model)] if images else _count_tokens(settings, sample)
     tokens = round(float(np.mean(counts)) * records)
     if not executor.in_place:  # how many of its workers run at a time, only the service knows
@@ -82,7 +82,7 @@ def estimate(
 
 def _at_service(
     settings: PipelineSettings,
-    executor: ResultsExecutor,
+    executor: BatchService,
     shards: Sequence[int],
     sample: Sequence[str],
     rate: float | None,
@@ -107,7 +107,7 @@ def _at_service(
 
 
 def expected_cost(
-    executor: ResultsExecutor, tokens: int, answer_tokens: int, shards: Sequence[int], records: int
+    executor: BatchService, tokens: int, answer_tokens: int, shards: Sequence[int], records: int
 ) -> float | None:
     """USD for so many tokens of `records` records; None where there is no price.
 
@@ -122,9 +122,9 @@ def expected_cost(
 
 def called_singly(executor: Executor, shards: Sequence[int]) -> int:
     """How many records of shards of this size the service gets in calls of their own, as far as the plan tells."""
-    if executor.in_place or cast("DeferredExecutor", executor).commits:
+    if executor.in_place or cast("ServiceJobs", executor).commits:
         return 0
-    return cast("ResultsExecutor", executor).called_singly(shards)
+    return cast("BatchService", executor).called_singly(shards)
 
 
 def usd_per_record(ledger: Ledger, pipeline: str) -> float | None:

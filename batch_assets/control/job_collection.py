@@ -23,8 +23,8 @@ from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.embeddings.marker import ShardMarker
 from batch_assets.errors import BudgetReached, ClaimLost
 from batch_assets.executors.base import JobState
-from batch_assets.executors.deferred import Order, UnexpectedOutput
 from batch_assets.executors.jobs import JobDescription
+from batch_assets.executors.service_jobs import Order, UnexpectedOutput
 from batch_assets.ledger.rows import JobRow, SubmissionRow
 from batch_assets.plain_text import plain_logger
 from batch_assets.sharding.reading import read_shard
@@ -154,7 +154,7 @@ def _answer(
     per_minute = getattr(pipeline.settings.executor, "on_demand_rpm", 600)
 
     def pace(calls: int) -> None:
-        start = ledger.reserve_calls(executor.scope, calls, per_minute)
+        start = ledger.reserve_calls(executor.quota_group, calls, per_minute)
         time.sleep(max(0.0, start - ledger.now()))
 
     executor.answer(description, rows, facts, pace)

@@ -12,7 +12,7 @@ from batch_assets.control.chaining import is_chained
 from batch_assets.control.ownership import check_owner, refuse_remains
 from batch_assets.errors import ConfigurationError
 from batch_assets.executors.base import Executor
-from batch_assets.executors.deferred import DeferredExecutor, ResultsExecutor
+from batch_assets.executors.service_jobs import BatchService, ServiceJobs
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.merge.single_file import refuse_others_files
 from batch_assets.settings.pipeline import PipelineSettings
@@ -57,8 +57,8 @@ def check_model(settings: PipelineSettings, executor: Executor, ledger: Ledger) 
 
 def check_sizes(executor: Executor, shards: Sequence[int]) -> None:
     """Raise ConfigurationError where a service cannot take shards with so many records each, by any way."""
-    if not executor.in_place and not cast("DeferredExecutor", executor).commits:
-        cast("ResultsExecutor", executor).check_sizes(shards)
+    if not executor.in_place and not cast("ServiceJobs", executor).commits:
+        cast("BatchService", executor).check_sizes(shards)
 
 
 def _check_writable(root: Storage) -> None:

@@ -1,6 +1,6 @@
 """What every executor is, and what one in place is: the run that calls `embed` is the work (GPU, Ray).
 
-Deferred ones, whose work goes on at a service (Bedrock, SageMaker, AWS Batch), are in `deferred.py`. The way from a
+Those whose work goes on at a service (Bedrock, SageMaker, AWS Batch), are in `service_jobs.py`. The way from a
 `type` in YAML to its class is `registry.py`. When a verb is called belongs to `control/` and `orchestration/`.
 """
 

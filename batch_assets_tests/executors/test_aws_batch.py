@@ -10,7 +10,7 @@ import pytest
 from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.marker import read_marker
 from batch_assets.executors.aws_batch.account import AwsBatchAccount
-from batch_assets.executors.deferred import DeferredExecutor
+from batch_assets.executors.service_jobs import ServiceJobs
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import Shard
 from batch_assets.storage import open_storage
@@ -40,7 +40,7 @@ class TestAwsBatchExecutor(ServiceContract):
         }
         return PipelineSettings.model_validate(settings.model_dump() | changes)
 
-    def make(self, settings: PipelineSettings) -> DeferredExecutor:
+    def make(self, settings: PipelineSettings) -> ServiceJobs:
         return AwsBatchAccount().executor(settings)
 
     def embedded(self, settings: PipelineSettings, shard: Shard, attempt: int = 1) -> Embedded:

@@ -13,12 +13,12 @@ from batch_assets.executors.aws.buckets import check_bucket
 from batch_assets.executors.aws.job_calls import JobCalls
 from batch_assets.executors.aws.service_jobs import ServiceJobsAtAws
 from batch_assets.executors.aws.staging import Staged
-from batch_assets.executors.deferred import NameTaken, ServiceJob, Unanswered
 from batch_assets.executors.jobs import JobDescription
+from batch_assets.executors.service_jobs import NameTaken, ServiceJob, Unanswered
 
 
 class BatchServiceAtAws(Staged, ServiceJobsAtAws, ABC):
-    """See `deferred.ResultsExecutor` for the verbs. `taken` says that another's job has a name of ours."""
+    """See `service_jobs.BatchService` for the verbs. `taken` says that another's job has a name of ours."""
 
     commits: bool = False
     service: cached_property[JobCalls]
@@ -62,11 +62,11 @@ class BatchServiceAtAws(Staged, ServiceJobsAtAws, ABC):
     def own_jobs(self) -> list[ServiceJob]:
         return [job for prefix in self.name_prefixes for job in self.service.named(prefix)]
 
-    def snapshot(self, since: float | None) -> list[ServiceJob]:
+    def list_jobs(self, since: float | None) -> list[ServiceJob]:
         return self.service.jobs_since(since)
 
     def look_up(self, job_id: str) -> ServiceJob | None:
         return self.service.get(job_id)
 
-    def stop_job(self, job_id: str) -> None:
+    def stop(self, job_id: str) -> None:
         self.service.stop(job_id)

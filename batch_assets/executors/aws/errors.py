@@ -6,7 +6,7 @@ What a service's own refusals mean, and what to do about them, is in that servic
 from typing import Any
 
 from batch_assets.errors import BatchAssetsError, ConfigurationError, StorageError, SubmissionRefused
-from batch_assets.executors.deferred import SlotsFull, Unanswered
+from batch_assets.executors.service_jobs import SlotsFull, Unanswered
 from batch_assets.storage.credentials import are_renewable, renew_credentials
 
 SLOW_DOWN = frozenset(

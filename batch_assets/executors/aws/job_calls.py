@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from batch_assets.executors.aws.errors import cannot_ask, error_message
 from batch_assets.executors.base import JobState
-from batch_assets.executors.deferred import ServiceJob
+from batch_assets.executors.service_jobs import ServiceJob
 from batch_assets.plain_text import plain_logger
 
 logger = plain_logger(__name__)

@@ -7,7 +7,7 @@ from typing import Any
 
 from batch_assets.executors.aws.account import AwsAccount, AwsOptions
 from batch_assets.executors.aws.events import delete_events, receive_events
-from batch_assets.executors.deferred import Event, ServiceJob
+from batch_assets.executors.service_jobs import Event, ServiceJob
 
 
 class ServiceJobsAtAws(ABC):

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.executors.aws.results import Tally
-from batch_assets.executors.deferred import ServiceJob
 from batch_assets.executors.jobs import JobDescription
+from batch_assets.executors.service_jobs import ServiceJob
 from batch_assets.plain_text import plain_logger
 from batch_assets.storage import Storage, open_storage
 

@@ -14,8 +14,8 @@ import orjson
 from batch_assets.errors import ConfigurationError
 from batch_assets.executors.aws.names import Named
 from batch_assets.executors.aws.requests import TOO_LONG
-from batch_assets.executors.deferred import Order
 from batch_assets.executors.jobs import JobDescription, JobKind, RequestFile, digest_of, runs_of
+from batch_assets.executors.service_jobs import Order
 from batch_assets.settings.bedrock import S3_URI
 from batch_assets.sharding.plan import Shard
 from batch_assets.storage import Storage, join_uri, open_storage

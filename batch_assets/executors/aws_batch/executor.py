@@ -23,8 +23,8 @@ from batch_assets.executors.aws_batch.manifests import manifest_of, told
 from batch_assets.executors.aws_batch.requests import ARRAY_JOBS, definition_request, job_request
 from batch_assets.executors.aws_batch.service import AwsBatchService, describe_end, service_job
 from batch_assets.executors.base import JobState, Limits
-from batch_assets.executors.deferred import Order, ServiceJob
 from batch_assets.executors.jobs import JobDescription
+from batch_assets.executors.service_jobs import Order, ServiceJob
 from batch_assets.settings.aws_batch import AwsBatchExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import Shard
@@ -45,7 +45,7 @@ STOPPED_BY = "batch-assets stop"
 
 @dataclass
 class AwsBatchExecutor(Named, ServiceJobsAtAws):
-    """One pipeline's array jobs. See `base.Executor` and `deferred.DeferredExecutor`."""
+    """One pipeline's array jobs. See `base.Executor` and `service_jobs.ServiceJobs`."""
 
     settings: PipelineSettings
     account: AwsAccount
@@ -68,7 +68,7 @@ class AwsBatchExecutor(Named, ServiceJobsAtAws):
         return open_storage(self.settings.output.root)
 
     @property
-    def scope(self) -> str:
+    def quota_group(self) -> str:
         return f"aws_batch/{self.region}/{self.options.job_queue.replace('/', ':')}/jobs"
 
     def slots(self) -> int:
@@ -159,7 +159,7 @@ class AwsBatchExecutor(Named, ServiceJobsAtAws):
     def worker(self, job_id: str, place: int, jobs: int) -> str:
         return f"{job_id}:{place}" if jobs > 1 else job_id
 
-    def stop_job(self, job_id: str) -> None:
+    def stop(self, job_id: str) -> None:
         self.service.terminate(job_id, STOPPED_BY)
 
     def describe(self, job_ids: Sequence[str]) -> list[ServiceJob]:
@@ -203,7 +203,7 @@ class AwsBatchExecutor(Named, ServiceJobsAtAws):
     def look_up(self, job_id: str) -> ServiceJob | None:
         return next(iter(self.service.describe([job_id])), None)
 
-    def ended_children(self, job_id: str) -> Mapping[int, JobState]:
+    def children(self, job_id: str) -> Mapping[int, JobState]:
         return self.service.ended_children(job_id)
 
     # --- results ---

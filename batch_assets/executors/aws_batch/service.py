@@ -22,7 +22,7 @@ from batch_assets.executors.aws.errors import (
 from batch_assets.executors.aws.job_calls import pages, state_of
 from batch_assets.executors.aws_batch.requests import asked
 from batch_assets.executors.base import JobState
-from batch_assets.executors.deferred import NotAsked, ServiceJob, Unanswered
+from batch_assets.executors.service_jobs import NotAsked, ServiceJob, Unanswered
 from batch_assets.plain_text import plain_logger
 
 DESCRIBED_AT_ONCE = 100  # the most ids of one DescribeJobs

@@ -26,14 +26,14 @@ from batch_assets.executors.bedrock.quotas import Quotas, read_quotas
 from batch_assets.executors.bedrock.rendering import render_job
 from batch_assets.executors.bedrock.service import BedrockService, asked
 from batch_assets.executors.bedrock.serving import check_single_calls
-from batch_assets.executors.deferred import Order, Pace, ServiceJob
 from batch_assets.executors.jobs import JobDescription
+from batch_assets.executors.service_jobs import Order, Pace, ServiceJob
 from batch_assets.sharding.plan import Shard
 
 
 @dataclass
 class BedrockExecutor(BedrockPipeline, BatchServiceAtAws):
-    """One pipeline's batch inference jobs. See `base.Executor` and `deferred.ResultsExecutor`."""
+    """One pipeline's batch inference jobs. See `base.Executor` and `service_jobs.BatchService`."""
 
     account: AwsAccount
     kind: str = "bedrock"
@@ -67,7 +67,7 @@ class BedrockExecutor(BedrockPipeline, BatchServiceAtAws):
         return Limits(quotas.jobs, quotas.records_per_job, quotas.job_bytes, quotas.min_records)
 
     @property
-    def scope(self) -> str:
+    def quota_group(self) -> str:
         account = self.options.role_arn.split(":")[4] or "account"
         return f"bedrock/{account}/{self.region}/{base_model_id(self.options.model_id)}"
 
@@ -80,7 +80,7 @@ class BedrockExecutor(BedrockPipeline, BatchServiceAtAws):
 
     def check(self) -> None:
         """Look at everything that costs nothing: the model's settings, its price, the staging bucket."""
-        _ = self.family, self.scope
+        _ = self.family, self.quota_group
         self.check_staging()
         if self.options.budget_usd is not None and self.price is None:
             raise ConfigurationError(

@@ -26,8 +26,8 @@ from batch_assets.executors.base import JobState
 from batch_assets.executors.bedrock.pipeline import BedrockPipeline
 from batch_assets.executors.bedrock.places import results_folder
 from batch_assets.executors.bedrock.results import ManifestCounts, read_manifest, read_results
-from batch_assets.executors.deferred import ResultsNotReady, ServiceJob
 from batch_assets.executors.jobs import JobDescription
+from batch_assets.executors.service_jobs import ResultsNotReady, ServiceJob
 from batch_assets.plain_text import plain_logger
 from batch_assets.storage import Storage
 

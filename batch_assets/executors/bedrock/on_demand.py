@@ -31,8 +31,8 @@ from batch_assets.executors.bedrock.pipeline import BedrockPipeline
 from batch_assets.executors.bedrock.requests import fit
 from batch_assets.executors.bedrock.results import BedrockSorter
 from batch_assets.executors.bedrock.serving import explain_call
-from batch_assets.executors.deferred import Pace
 from batch_assets.executors.jobs import JobDescription
+from batch_assets.executors.service_jobs import Pace
 from batch_assets.plain_text import plain_logger
 
 CALLS_AT_ONCE = 4

@@ -9,8 +9,8 @@ from batch_assets.executors.bedrock.pipeline import BedrockPipeline
 from batch_assets.executors.bedrock.places import requests_folder
 from batch_assets.executors.bedrock.quotas import Quotas
 from batch_assets.executors.bedrock.requests import RequestFiles, render
-from batch_assets.executors.deferred import Order
 from batch_assets.executors.jobs import JobDescription, JobKind
+from batch_assets.executors.service_jobs import Order
 from batch_assets.sharding.plan import Shard
 from batch_assets.sharding.reading import read_shard
 

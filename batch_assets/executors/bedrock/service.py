@@ -12,7 +12,7 @@ from batch_assets.executors.aws.errors import error_code, error_message
 from batch_assets.executors.aws.job_calls import JobCalls, pages, state_of
 from batch_assets.executors.base import JobState
 from batch_assets.executors.bedrock.service_errors import CONFLICT, explain_refusal, is_name_taken
-from batch_assets.executors.deferred import NameTaken, ServiceJob
+from batch_assets.executors.service_jobs import NameTaken, ServiceJob
 from batch_assets.settings.bedrock import BedrockExecutorSettings
 
 PAGE = 1000

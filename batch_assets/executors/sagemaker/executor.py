@@ -16,7 +16,6 @@ from batch_assets.executors.aws.batch_service import BatchServiceAtAws
 from batch_assets.executors.aws.errors import error_message
 from batch_assets.executors.aws.settling import begin
 from batch_assets.executors.base import Limits
-from batch_assets.executors.deferred import Order, Pace, ServiceJob
 from batch_assets.executors.jobs import JobDescription
 from batch_assets.executors.sagemaker.checking import check_settings
 from batch_assets.executors.sagemaker.fetching import OBJECT_FAILED, fetch_results
@@ -26,6 +25,7 @@ from batch_assets.executors.sagemaker.quotas import DEFAULT_JOBS, read_instances
 from batch_assets.executors.sagemaker.rendering import render_job
 from batch_assets.executors.sagemaker.service import SageMakerService, asked, job_request
 from batch_assets.executors.sagemaker.service_errors import is_not_found
+from batch_assets.executors.service_jobs import Order, Pace, ServiceJob
 from batch_assets.plain_text import plain_logger
 from batch_assets.sharding.plan import Shard
 
@@ -34,7 +34,7 @@ logger = plain_logger(__name__)
 
 @dataclass
 class SageMakerExecutor(SageMakerPipeline, BatchServiceAtAws):
-    """One pipeline's transform jobs. See `base.Executor` and `deferred.ResultsExecutor`."""
+    """One pipeline's transform jobs. See `base.Executor` and `service_jobs.BatchService`."""
 
     account: AwsAccount
     kind: str = "sagemaker"
@@ -50,7 +50,7 @@ class SageMakerExecutor(SageMakerPipeline, BatchServiceAtAws):
         return Limits(jobs=self.slots())
 
     @property
-    def scope(self) -> str:
+    def quota_group(self) -> str:
         return f"sagemaker/{self.region}/{self.options.instance_type}"
 
     def slots(self) -> int:

@@ -25,7 +25,6 @@ from batch_assets.executors.aws.settling import (
     why_failed,
 )
 from batch_assets.executors.base import JobState
-from batch_assets.executors.deferred import ResultsNotReady, ServiceJob, UnexpectedOutput
 from batch_assets.executors.jobs import JobDescription, RequestFile
 from batch_assets.executors.sagemaker.answers import AnswerFormat
 from batch_assets.executors.sagemaker.expectations import GO_ON, POOL
@@ -34,6 +33,7 @@ from batch_assets.executors.sagemaker.pipeline import SageMakerPipeline
 from batch_assets.executors.sagemaker.places import results_folder
 from batch_assets.executors.sagemaker.prices import cost_of
 from batch_assets.executors.sagemaker.results import read_results
+from batch_assets.executors.service_jobs import ResultsNotReady, ServiceJob, UnexpectedOutput
 from batch_assets.plain_text import plain_logger
 from batch_assets.storage import FileInfo, Storage
 

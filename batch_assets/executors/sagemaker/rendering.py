@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 from batch_assets.errors import StorageError
 from batch_assets.executors.aws.requests import own_digits
-from batch_assets.executors.deferred import Order
 from batch_assets.executors.jobs import JobDescription, RequestFile
 from batch_assets.executors.sagemaker.pipeline import SageMakerPipeline
 from batch_assets.executors.sagemaker.places import requests_folder
 from batch_assets.executors.sagemaker.prices import most_usd
 from batch_assets.executors.sagemaker.requests import Cut, InputObject, Lines, cut_records, suffix
+from batch_assets.executors.service_jobs import Order
 from batch_assets.sharding.plan import Shard
 from batch_assets.sharding.reading import read_shard
 from batch_assets.storage import Storage

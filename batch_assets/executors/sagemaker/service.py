@@ -12,9 +12,9 @@ from typing import Any
 from batch_assets.executors.aws.errors import error_code, error_message
 from batch_assets.executors.aws.job_calls import JobCalls, pages, state_of
 from batch_assets.executors.base import JobState
-from batch_assets.executors.deferred import NameTaken, ServiceJob
 from batch_assets.executors.sagemaker.requests import data_processing
 from batch_assets.executors.sagemaker.service_errors import IN_USE, explain_refusal, is_not_found
+from batch_assets.executors.service_jobs import NameTaken, ServiceJob
 from batch_assets.settings.sagemaker import SageMakerExecutorSettings
 
 PAGE = 100  # the most that ListTransformJobs gives at once

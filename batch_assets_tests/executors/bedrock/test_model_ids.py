@@ -9,8 +9,8 @@ from batch_assets.executors.bedrock.account import BedrockAccount
 from batch_assets.executors.bedrock.executor import BedrockExecutor
 from batch_assets.executors.bedrock.places import places
 from batch_assets.executors.bedrock.service import asked
-from batch_assets.executors.deferred import ServiceJob
 from batch_assets.executors.jobs import JobDescription, RequestFile
+from batch_assets.executors.service_jobs import ServiceJob
 from batch_assets_tests.executors.bedrock.builders import NOVA_CHAT, pipeline
 
 ARN = "arn:aws:bedrock:us-east-1:123456789012"

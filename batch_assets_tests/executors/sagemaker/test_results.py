@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.executors.aws import sorting
 from batch_assets.executors.aws.results import Tally
-from batch_assets.executors.deferred import UnexpectedOutput
 from batch_assets.executors.sagemaker.answers import AnswerFormat
 from batch_assets.executors.sagemaker.results import read_results
+from batch_assets.executors.service_jobs import UnexpectedOutput
 from batch_assets.storage import open_storage
 from batch_assets_tests.executors.bedrock.builders import records_of, unit
 
