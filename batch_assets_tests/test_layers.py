@@ -2,7 +2,7 @@
 
 import pytest
 
-from batch_assets_tests.module_imports import PACKAGE, Import, package_imports
+from batch_assets_tests.module_imports import PACKAGE, Import, all_imports, import_circles, package_imports
 
 # Bottom to top. A new module or folder of the package gets its place here.
 LAYERS: tuple[tuple[str, ...], ...] = (
@@ -65,6 +65,12 @@ def test_imports_point_downwards() -> None:
     assert [found.place for found in package_imports() if breaks_layers(found)] == []
 
 
+def test_no_executor_has_files_that_import_each_other() -> None:
+    """Nor inside functions or for type checkers only: such a file cannot be understood, or used, without the other."""
+    circles = import_circles(all_imports())
+    assert [group for group in circles if any(".executors." in module for module in group)] == []
+
+
 def test_no_dagster_below_orchestration() -> None:
     below = [
         found for found in package_imports() if RANKS.get(layer_of(found.file), -1) < RANKS["orchestration"]
@@ -93,3 +99,15 @@ def test_imports_are_absolute() -> None:
 )
 def test_the_rule_itself(file: str, module: str, broken: bool) -> None:
     assert breaks_layers(Import(file, 1, module, False)) is broken
+
+
+def test_a_circle_counts_however_it_is_imported() -> None:
+    def imports(file: str, module: str, *, deferred: bool = False, types_only: bool = False) -> Import:
+        return Import(f"batch_assets/{file}.py", 1, f"batch_assets.{module}", deferred, types_only)
+
+    line = [imports("errors", "paths"), imports("paths", "plain_text")]
+    assert import_circles(line) == []
+    for deferred, types_only in ((False, False), (True, False), (False, True)):
+        back = imports("plain_text", "errors", deferred=deferred, types_only=types_only)
+        found = import_circles([*line, back])
+        assert found == [["batch_assets.errors", "batch_assets.paths", "batch_assets.plain_text"]]

@@ -22,9 +22,9 @@ import simdjson
 
 from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.embeddings.shard_writer import ShardWriter
+from batch_assets.executors.aws.requests import record_id
 from batch_assets.executors.aws.results import split_lines
 from batch_assets.executors.bedrock.families.titan_text import TitanText
-from batch_assets.executors.bedrock.requests import record_id
 from batch_assets.executors.bedrock.results import read_results
 from batch_assets.sources.base import Records
 from batch_assets.storage import open_storage

@@ -17,7 +17,6 @@ from typing import Any
 import orjson
 
 from batch_assets.executors.bedrock.account import BedrockAccount
-from batch_assets.executors.bedrock.quotas import Quotas
 
 START = 1_800_000_000.0
 CREATE_SECONDS, CALL_SECONDS = 0.5, 0.2  # what a call takes
@@ -151,6 +150,3 @@ class SimulatedAccount(BedrockAccount):
 
     def client(self, service: str, region: str, tries: int = 3) -> Any:
         return self.service
-
-    def quotas(self, model_id: str, region: str) -> Quotas:
-        return Quotas(jobs=self.service.quota, min_records=1)

@@ -64,12 +64,12 @@ class Backfill:
 @mock.patch.dict(os.environ, AWS_SKIP_SIGNATURE="true")  # the staging bucket is named and never asked
 def by_control_loop(service: SimulatedBedrock, folder: Path, shards: int, *, events: bool) -> Backfill:
     """Queue so many shards, and take turns until the last job is known to have ended."""
-    settings = settings_of(folder, events=events)
+    settings = settings_of(folder, service.quota, events=events)
     (folder / "in.jsonl").write_text("".join(f'{{"text": "{number}"}}\n' for number in range(shards)))
     ledger = Ledger.open(f"sqlite:///{folder / 'ledger.db'}", clock=lambda: service.now)
     account = SimulatedAccount(service=service)
     queue_all(open_pipeline(settings, ledger, account.executor(settings)))
-    done, ended, scope = Backfill(service), 0, account.executor(settings).scope
+    done, ended, scope = Backfill(service), 0, account.executor(settings).quota_group
     while ended < shards:
         tick = service.now
         started = time.perf_counter()
@@ -95,7 +95,7 @@ def by_control_loop(service: SimulatedBedrock, folder: Path, shards: int, *, eve
     return done
 
 
-def settings_of(folder: Path, *, events: bool) -> PipelineSettings:
+def settings_of(folder: Path, jobs: int, *, events: bool) -> PipelineSettings:
     executor = {
         "type": "bedrock",
         "region": "us-east-1",
@@ -103,6 +103,8 @@ def settings_of(folder: Path, *, events: bool) -> PipelineSettings:
         "model_id": MODEL,
         "staging": "s3://bucket/staging/",
         "poll_seconds": POLL_SECONDS,
+        "max_jobs": jobs,
+        "min_records": 1,
     }
     if events:
         executor["queue_url"] = "https://sqs.us-east-1.amazonaws.com/123456789012/jobs"

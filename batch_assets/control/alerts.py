@@ -7,7 +7,7 @@ from batch_assets.control.pipeline import Pipeline, deferred
 from batch_assets.control.reconciler import BY_ORDER
 from batch_assets.control.worker_collection import worker_end
 from batch_assets.errors import AllRejected, BatchAssetsError
-from batch_assets.executors.deferred import Unanswered
+from batch_assets.executors.service_jobs import Unanswered
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import JobRow, SubmissionRow
 from batch_assets.ledger.states import SubmissionState

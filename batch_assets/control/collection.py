@@ -33,7 +33,7 @@ from batch_assets.errors import (
     SubmissionRefused,
 )
 from batch_assets.executors.base import Cancelled, WorkerDied
-from batch_assets.executors.deferred import ResultsNotReady, Unanswered
+from batch_assets.executors.service_jobs import ResultsNotReady, Unanswered
 from batch_assets.ledger.rows import Claim, ShardRow
 from batch_assets.ledger.states import State
 from batch_assets.plain_text import plain_logger
@@ -211,7 +211,7 @@ def _bring_on(
     except (ResultsNotReady, Unanswered, BudgetReached) as error:
         silent = None
         if isinstance(error, Unanswered):
-            silent = f"{deferred(pipeline).scope}: results are asked for and no answer comes ({error})"
+            silent = f"{deferred(pipeline).quota_group}: results are asked for and no answer comes ({error})"
             again = f"asked again in {pipeline.poll_seconds:g} s"
             logger.warning(
                 "shard %s: its results cannot be had from the service now (%s); %s", key, error, again

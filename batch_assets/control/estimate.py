@@ -15,7 +15,7 @@ from batch_assets.encoders.devices import processor_peak
 from batch_assets.encoders.patches import patches, read_config
 from batch_assets.encoders.weights import is_user_model, locate_model
 from batch_assets.executors.base import Executor
-from batch_assets.executors.deferred import ResultsExecutor, has_results
+from batch_assets.executors.service_jobs import BatchService, has_results
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.settings.in_place import GpuExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings
@@ -83,7 +83,7 @@ def estimate(
 
 def _at_service(
     settings: PipelineSettings,
-    executor: ResultsExecutor,
+    executor: BatchService,
     shards: Sequence[int],
     sample: Sequence[str],
     rate: float | None,
@@ -108,7 +108,7 @@ def _at_service(
 
 
 def expected_cost(
-    executor: ResultsExecutor, tokens: int, answer_tokens: int, shards: Sequence[int], records: int
+    executor: BatchService, tokens: int, answer_tokens: int, shards: Sequence[int], records: int
 ) -> float | None:
     """USD for so many tokens of `records` records; None where there is no price.
 

@@ -23,8 +23,8 @@ from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.embeddings.marker import ShardMarker
 from batch_assets.errors import BudgetReached, ClaimLost
 from batch_assets.executors.base import JobState
-from batch_assets.executors.deferred import Order, UnexpectedOutput
 from batch_assets.executors.jobs import JobDescription
+from batch_assets.executors.service_jobs import Order, UnexpectedOutput
 from batch_assets.ledger.rows import JobRow, SubmissionRow
 from batch_assets.plain_text import plain_logger
 from batch_assets.worker.run_shard import run_shard
@@ -152,7 +152,7 @@ def _answer(
     crash_point("cost-reserved")
 
     def pace(calls: int, per_minute: int) -> None:
-        start = ledger.reserve_calls(executor.scope, calls, per_minute)
+        start = ledger.reserve_calls(executor.quota_group, calls, per_minute)
         time.sleep(max(0.0, start - ledger.now()))
 
     executor.answer(description, rows, facts, pace)
@@ -211,12 +211,8 @@ def _add_earlier(pipeline: Pipeline, description: JobDescription, facts: JobFact
     """A shard's tokens and cost are those of all its attempts."""
     for fence in description.earlier:
         attempt = read_attempt(pipeline.storage, description.shard, fence)
-        if attempt is None:
-            continue
-        facts.input_tokens += attempt.input_tokens
-        facts.output_tokens += attempt.output_tokens
-        if attempt.cost_usd is not None:
-            facts.cost_usd = (facts.cost_usd or 0.0) + attempt.cost_usd
+        if attempt is not None:
+            facts.add(attempt.input_tokens, attempt.output_tokens, attempt.cost_usd)
 
 
 def _seconds_of(submission: SubmissionRow | None, started: float) -> float:

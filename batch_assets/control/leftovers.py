@@ -20,7 +20,7 @@ from batch_assets.control.pipeline import Pipeline
 from batch_assets.control.retention import UNNAMED_SECONDS, Kind, Leftover, Times, leftover, modified
 from batch_assets.control.settled import SettledShards
 from batch_assets.embeddings.marker import ShardMarker
-from batch_assets.executors.deferred import has_results
+from batch_assets.executors.service_jobs import has_results
 from batch_assets.sharding.plan_files import generations, read_plan
 from batch_assets.sources.spool_files import is_spool
 from batch_assets.storage import FileInfo, Storage

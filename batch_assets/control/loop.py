@@ -15,7 +15,7 @@ from batch_assets.control.pooling import release_pool
 from batch_assets.control.reconciler import ACTIVE, Snapshots, is_due, reconcile
 from batch_assets.control.submission import submit_queued
 from batch_assets.errors import BatchAssetsError, ClaimLost, SubmissionRefused
-from batch_assets.executors.deferred import SlotsFull, Unanswered
+from batch_assets.executors.service_jobs import SlotsFull, Unanswered
 from batch_assets.ledger.rows import SubmissionRow, Waiting
 from batch_assets.ledger.states import State
 from batch_assets.plain_text import plain_logger
@@ -52,7 +52,7 @@ def take_turn(pipelines: Sequence[Pipeline], *, submit: bool = True, gather: boo
     by_queue: dict[str, list[Pipeline]] = defaultdict(list)
     for pipeline in pipelines:
         if not pipeline.executor.in_place:
-            by_scope[deferred(pipeline).scope].append(pipeline)
+            by_scope[deferred(pipeline).quota_group].append(pipeline)
             if pipeline.queue_url is not None:
                 by_queue[pipeline.queue_url].append(pipeline)
     snapshots = Snapshots()

@@ -16,7 +16,7 @@ from batch_assets.crash_points import crash_point
 from batch_assets.embeddings.marker import ShardMarker, read_marker
 from batch_assets.errors import AccountingError
 from batch_assets.executors.base import Executor, ShardRunner
-from batch_assets.executors.deferred import DeferredExecutor, ResultsExecutor, WorkersExecutor
+from batch_assets.executors.service_jobs import BatchService, ServiceJobs, WorkerService
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import Adoption, PipelineRow, Place
@@ -112,22 +112,22 @@ def runner(pipeline: Pipeline) -> ShardRunner:
     return cast("ShardRunner", pipeline.executor)
 
 
-def deferred(pipeline: Pipeline) -> DeferredExecutor:
+def deferred(pipeline: Pipeline) -> ServiceJobs:
     """The pipeline's executor, which must be a deferred one."""
     assert not pipeline.executor.in_place, pipeline.executor.kind
-    return cast("DeferredExecutor", pipeline.executor)
+    return cast("ServiceJobs", pipeline.executor)
 
 
-def with_results(pipeline: Pipeline) -> ResultsExecutor:
+def with_results(pipeline: Pipeline) -> BatchService:
     """The pipeline's executor, whose jobs' results are fetched."""
     assert not deferred(pipeline).commits, pipeline.executor.kind
-    return cast("ResultsExecutor", pipeline.executor)
+    return cast("BatchService", pipeline.executor)
 
 
-def with_workers(pipeline: Pipeline) -> WorkersExecutor:
+def with_workers(pipeline: Pipeline) -> WorkerService:
     """The pipeline's executor, whose workers commit their shards."""
     assert deferred(pipeline).commits, pipeline.executor.kind
-    return cast("WorkersExecutor", pipeline.executor)
+    return cast("WorkerService", pipeline.executor)
 
 
 def _of_service(pipeline: Pipeline) -> ServiceSettings:

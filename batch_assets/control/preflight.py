@@ -11,7 +11,7 @@ from batch_assets.control.chaining import is_chained
 from batch_assets.control.ownership import check_owner, refuse_remains
 from batch_assets.errors import ConfigurationError
 from batch_assets.executors.base import Executor
-from batch_assets.executors.deferred import has_results
+from batch_assets.executors.service_jobs import has_results
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.merge.single_file import refuse_others_files
 from batch_assets.settings.pipeline import PipelineSettings

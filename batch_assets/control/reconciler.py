@@ -14,7 +14,7 @@ from batch_assets.control.submission import members_of, silence_of, start
 from batch_assets.crash_points import crash_point
 from batch_assets.errors import StorageError
 from batch_assets.executors.base import JobState
-from batch_assets.executors.deferred import NameTaken, ServiceJob, SlotsFull, Unanswered
+from batch_assets.executors.service_jobs import NameTaken, ServiceJob, SlotsFull, Unanswered
 from batch_assets.ledger.rows import JobRow, SubmissionRow
 from batch_assets.ledger.states import State, SubmissionState
 from batch_assets.plain_text import plain_logger
@@ -44,9 +44,9 @@ class Snapshots:
 
     def of(self, pipeline: Pipeline, since: float | None) -> list[ServiceJob]:
         executor = with_results(pipeline)
-        place = executor.scope.rsplit("/", 1)[0]
+        place = executor.quota_group.rsplit("/", 1)[0]
         if place not in self.by_place:
-            self.by_place[place] = executor.snapshot(since)
+            self.by_place[place] = executor.list_jobs(since)
         return self.by_place[place]
 
 
@@ -64,11 +64,11 @@ def is_due(pipeline: Pipeline, *, waiting: bool, heard: bool, now: float) -> boo
     `heard`: events come, so that asking only finds what they have lost.
     """
     executor = deferred(pipeline)
-    scope = pipeline.ledger.scope(executor.scope)
+    scope = pipeline.ledger.scope(executor.quota_group)
     if scope.observed_at is None:
         return True
     age = now - scope.observed_at
-    active = len(pipeline.ledger.submissions(scope=executor.scope, states=ACTIVE))
+    active = len(pipeline.ledger.submissions(scope=executor.quota_group, states=ACTIVE))
     free = active + scope.foreign_jobs < executor.slots() and scope.paused_until <= now
     if waiting and free and age >= min(FRESH_SECONDS, pipeline.poll_seconds):
         return True
@@ -89,8 +89,8 @@ def reconcile(
     `sharing` are the pipelines at hand whose jobs share the scope. Raises Unanswered.
     """
     ledger, executor = pipeline.ledger, deferred(pipeline)
-    scope = ledger.scope(executor.scope)
-    ours = ledger.submissions(scope=executor.scope, states=ACTIVE)
+    scope = ledger.scope(executor.quota_group)
+    ours = ledger.submissions(scope=executor.quota_group, states=ACTIVE)
     if executor.commits:
         known_ids = [submission.service_id for submission in ours if submission.service_id is not None]
         jobs = with_workers(pipeline).describe(known_ids)
@@ -134,7 +134,7 @@ def reconcile(
     # Whatever was submitted before the oldest active job has ended: the next listing may begin there.
     since = min(active) if active else newest
     ledger.set_scope(
-        executor.scope,
+        executor.quota_group,
         slots=min(deferred(each).slots() for each in sharing),
         foreign_jobs=len(foreign),
         observed_at=now,
@@ -163,7 +163,7 @@ def remember(job: ServiceJob, sharing: Sequence[Pipeline]) -> None:
                 if carried and _asks_for(pipeline, job, carried):
                     logger.warning("submission %s runs at the service after all, as %s", job.name, job.id)
                     pipeline.ledger.adopt_submission(
-                        refused.token, job.name, executor.scope, job.id, carried, job.submitted_at
+                        refused.token, job.name, executor.quota_group, job.id, carried, job.submitted_at
                     )
 
 
@@ -183,7 +183,7 @@ def _end_overdue(submission: SubmissionRow, job: ServiceJob, sharing: Sequence[P
     begun = job.began_at or job.submitted_at
     if begun and now - begun > hours * 3600:
         logger.warning("job %s runs for more than max_job_hours %g: it is stopped", job.name, hours)
-        deferred(owner).stop_job(job.id)
+        deferred(owner).stop(job.id)
 
 
 def _end_double(submission: SubmissionRow, job: ServiceJob, sharing: Sequence[Pipeline], now: float) -> None:
@@ -214,7 +214,7 @@ def note_children(submission: SubmissionRow, job: ServiceJob, sharing: Sequence[
     ordered = submission.message == BY_ORDER or job.state is JobState.STOPPED
     ended = {
         members[place]: State(state.value)
-        for place, state in with_workers(owner).ended_children(job.id).items()
+        for place, state in with_workers(owner).children(job.id).items()
         if place < len(members) and (not ordered or state is JobState.SUCCEEDED)
     }
     if ended:

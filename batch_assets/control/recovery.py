@@ -15,8 +15,8 @@ from batch_assets.control.keeping import read_attempt
 from batch_assets.control.pipeline import Pipeline, deferred
 from batch_assets.embeddings.marker import read_marker
 from batch_assets.errors import AccountingError, StorageError
-from batch_assets.executors.deferred import Unanswered
 from batch_assets.executors.jobs import JobDescription
+from batch_assets.executors.service_jobs import Unanswered
 from batch_assets.ledger.rows import JobRow, ShardRow
 from batch_assets.ledger.states import State, SubmissionState
 from batch_assets.plain_text import plain_logger
@@ -172,7 +172,7 @@ def _adopt(
         for job in jobs
     ]
     ledger.adopt_submission(
-        token, found.job.name, executor.scope, found.job.id, carried, found.job.submitted_at or None
+        token, found.job.name, executor.quota_group, found.job.id, carried, found.job.submitted_at or None
     )
     if not found.job.active:
         ledger.observe(

@@ -7,8 +7,8 @@ from typing import cast
 from batch_assets.control.estimate import expected_cost
 from batch_assets.embeddings.accounting import Accounting
 from batch_assets.executors.base import Executor
-from batch_assets.executors.deferred import DeferredExecutor, has_results
 from batch_assets.executors.registry import create_host
+from batch_assets.executors.service_jobs import ServiceJobs, has_results
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import LIVE_SUBMISSION, State
 from batch_assets.merge.parity import read_parity
@@ -97,7 +97,7 @@ def _slots(executor: Executor, ledger: Ledger, counts: Mapping[str, int]) -> dic
     if executor.in_place:
         used = sum(counts.get(state.value, 0) for state in ACTIVE)
         return {"used": used, "limit": max(used, executor.limits.jobs or 0)}
-    name = cast("DeferredExecutor", executor).scope
+    name = cast("ServiceJobs", executor).quota_group
     scope = ledger.scope(name)
     used = len(ledger.submissions(scope=name, states=LIVE_SUBMISSION)) + scope.foreign_jobs
     return {"used": used, "limit": max(used, scope.slots or 0)}

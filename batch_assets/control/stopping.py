@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from batch_assets.control.loop import take_turn
 from batch_assets.control.pipeline import Pipeline, deferred
 from batch_assets.control.reconciler import ACTIVE, BY_ORDER, reconcile_now
-from batch_assets.executors.deferred import Unanswered
+from batch_assets.executors.service_jobs import Unanswered
 from batch_assets.ledger.rows import SubmissionRow
 
 SETTLE_SECONDS = 120.0
@@ -66,7 +66,7 @@ def _cancel(pipeline: Pipeline, submission: SubmissionRow, asked: set[str]) -> N
     # Before the call: an end that nobody has ordered would cost an attempt.
     pipeline.ledger.observe(submission.token, submission.state, message=BY_ORDER)
     try:
-        deferred(pipeline).stop_job(submission.service_id)
+        deferred(pipeline).stop(submission.service_id)
     except Unanswered:
         return  # asked again in the next round
     asked.add(submission.token)

@@ -16,8 +16,8 @@ from batch_assets.control.pipeline import Pipeline, deferred, with_workers
 from batch_assets.control.pool_files import Member, read_pool, write_pool
 from batch_assets.crash_points import crash_point
 from batch_assets.errors import ConfigurationError, ModelError, StorageError, SubmissionRefused
-from batch_assets.executors.deferred import NameTaken, NotAsked, SlotsFull, Unanswered
 from batch_assets.executors.jobs import JobDescription, JobKey, another_name
+from batch_assets.executors.service_jobs import NameTaken, NotAsked, SlotsFull, Unanswered
 from batch_assets.ledger.rows import JobRow, SubmissionRules, Waiting
 from batch_assets.plain_text import plain_logger
 from batch_assets.settings.executors import BatchServiceSettings
@@ -91,7 +91,7 @@ def silence_of(pipeline: Pipeline, error: SlotsFull | Unanswered) -> dict[str, s
     """The pipeline, with the reason, where service or store did not answer `start`; none where they said "not now"."""
     if isinstance(error, Unanswered):
         return {
-            pipeline.name: f"{deferred(pipeline).scope}: a job was asked for and no answer came ({error})"
+            pipeline.name: f"{deferred(pipeline).quota_group}: a job was asked for and no answer came ({error})"
         }
     return {pipeline.name: str(error)} if isinstance(error, NotAsked) else {}
 
@@ -142,7 +142,7 @@ def _start(pipeline: Pipeline, token: str, name: str, jobs: Sequence[JobRow], un
     except SlotsFull as error:
         if unsure:
             raise
-        doubled = min(ledger.scope(executor.scope).rejections, MOST_DOUBLED)
+        doubled = min(ledger.scope(executor.quota_group).rejections, MOST_DOUBLED)
         pause = min(min(PAUSE_SECONDS, pipeline.poll_seconds) * 2**doubled, LONGEST_PAUSE_SECONDS)
         ledger.refused(token, str(error), pause=pause)
         raise

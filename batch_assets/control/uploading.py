@@ -23,8 +23,8 @@ from batch_assets.errors import (
     StorageError,
     SubmissionRefused,
 )
-from batch_assets.executors.deferred import Order
 from batch_assets.executors.jobs import JobDescription, write_description
+from batch_assets.executors.service_jobs import Order
 from batch_assets.ledger.rows import Claim
 from batch_assets.ledger.states import State
 from batch_assets.plain_text import plain_logger

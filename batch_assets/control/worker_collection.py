@@ -12,7 +12,7 @@ from batch_assets.control.submission import members_of
 from batch_assets.control.uploading import queue_job
 from batch_assets.embeddings.marker import ShardMarker
 from batch_assets.errors import BatchAssetsError, ClaimLost
-from batch_assets.executors.deferred import Order
+from batch_assets.executors.service_jobs import Order
 from batch_assets.ledger.rows import JobRow, SubmissionRow
 
 

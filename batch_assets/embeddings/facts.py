@@ -19,3 +19,10 @@ class JobFacts:
     input_tokens: int = 0
     output_tokens: int = 0
     narrowed: bool = False
+
+    def add(self, input_tokens: int = 0, output_tokens: int = 0, cost_usd: float | None = None) -> None:
+        """So much came on top. A cost of None is one that is not known, and adds nothing."""
+        self.input_tokens += input_tokens
+        self.output_tokens += output_tokens
+        if cost_usd is not None:
+            self.cost_usd = (self.cost_usd or 0.0) + cost_usd

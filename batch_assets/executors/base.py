@@ -1,6 +1,6 @@
 """What every executor is, and what a shard runner is: its work lives with the run that asks for it (GPU, Ray).
 
-Deferred ones, whose work goes on at a service (Bedrock, SageMaker, AWS Batch), are in `deferred.py`. The way from a
+Those whose work goes on at a service (Bedrock, SageMaker, AWS Batch), are in `service_jobs.py`. The way from a
 `type` in YAML to its class is `registry.py`. When a verb is called belongs to `control/` and `orchestration/`.
 """
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batch_assets.errors import ConfigurationError
+from batch_assets.executors.aws.account import AwsAccount
 from batch_assets.executors.aws_batch.account import AwsBatchAccount
 from batch_assets.executors.base import Executor, Progress
 from batch_assets.executors.bedrock.account import BedrockAccount
@@ -41,13 +42,14 @@ class ExecutorHost(Protocol):
         ...
 
 
-EXECUTOR_HOSTS: Mapping[str, type[ExecutorHost]] = {
-    "gpu": GpuMachine,
-    "ray": RayCluster,
+AWS_HOSTS: Mapping[str, type[AwsAccount]] = {
     "bedrock": BedrockAccount,
     "sagemaker": SageMakerAccount,
     "aws_batch": AwsBatchAccount,
 }
+"""Types whose work goes on at a service: the control loop asks about their jobs."""
+
+EXECUTOR_HOSTS: Mapping[str, type[ExecutorHost]] = {"gpu": GpuMachine, "ray": RayCluster, **AWS_HOSTS}
 
 
 def create_host(kind: str) -> ExecutorHost:

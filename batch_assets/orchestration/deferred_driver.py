@@ -14,7 +14,7 @@ from batch_assets.control.alerts import alerts_of
 from batch_assets.control.loop import Turn, take_turn
 from batch_assets.control.pipeline import Pipeline, open_pipeline
 from batch_assets.errors import BudgetReached, StorageError, SubmissionRefused
-from batch_assets.executors.deferred import Unanswered
+from batch_assets.executors.service_jobs import Unanswered
 from batch_assets.ledger.states import AT_SERVICE, ENDED, State
 from batch_assets.notifications.delivery import notify
 from batch_assets.notifications.registry import create_notifiers

@@ -15,8 +15,8 @@ import dagster as dg
 from batch_assets.control.leases import giving_back
 from batch_assets.control.pipeline import note_fingerprint
 from batch_assets.errors import StorageError
-from batch_assets.executors.deferred import Unanswered
 from batch_assets.executors.registry import ExecutorHost
+from batch_assets.executors.service_jobs import Unanswered
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import ShardRow
 from batch_assets.ledger.states import State

@@ -57,7 +57,7 @@ class Silence:
 
     def _last_answer(self) -> float | None:
         """When the service's list of jobs was last answered."""
-        return self._pipeline.ledger.scope(deferred(self._pipeline).scope).observed_at
+        return self._pipeline.ledger.scope(deferred(self._pipeline).quota_group).observed_at
 
     def _is_owed(self) -> bool:
         """Whether what was asked in vain is still to be answered."""

@@ -69,7 +69,7 @@ def test_a_definition_that_is_never_answered_is_silence_and_no_wish_for_a_pause(
         for _ in range(3):
             site.clock.ahead += 10
             assert "no answer came (ServerException: no word)" in take_turn([pipeline]).silent["texts"]
-    assert site.ledger.scope(pipeline.executor.scope).rejections == 0  # type: ignore[attr-defined]
+    assert site.ledger.scope(pipeline.executor.quota_group).rejections == 0  # type: ignore[attr-defined]
     site.run()
     assert_all_published(site, some_records(PER_SHARD))
 

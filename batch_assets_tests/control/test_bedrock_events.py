@@ -10,7 +10,7 @@ import pytest
 from batch_assets.control.loop import take_turn
 from batch_assets.executors.base import JobState
 from batch_assets.executors.bedrock.executor import BedrockExecutor
-from batch_assets.executors.deferred import ServiceJob
+from batch_assets.executors.service_jobs import ServiceJob
 from batch_assets_tests.rehearsed import TITAN, Rehearsal
 from batch_assets_tests.sites import assert_whole, make_site
 from batch_assets_tests.waiting import wait_until

@@ -11,7 +11,7 @@ import pytest
 from batch_assets.control.retrying import retry_shards
 from batch_assets.control.stopping import stop_pipeline
 from batch_assets.executors.bedrock.service import BedrockService
-from batch_assets.executors.deferred import Unanswered
+from batch_assets.executors.service_jobs import Unanswered
 from batch_assets.ledger.states import State
 from batch_assets_tests.rehearsed import Rehearsal
 from batch_assets_tests.sites import PER_SHARD, assert_whole, make_site

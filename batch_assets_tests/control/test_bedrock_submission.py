@@ -14,8 +14,8 @@ from batch_assets.control.loop import Turn, take_turn
 from batch_assets.control.reconciler import ACTIVE, resolve
 from batch_assets.errors import ClaimLost, StorageError
 from batch_assets.executors.bedrock.service import BedrockService
-from batch_assets.executors.deferred import Unanswered
 from batch_assets.executors.jobs import JobKey, read_description, write_description
+from batch_assets.executors.service_jobs import Unanswered
 from batch_assets.ledger.states import SubmissionState
 from batch_assets_tests.rehearsed import ROLE, TITAN, Rehearsal
 from batch_assets_tests.sites import Site, assert_whole, make_site
@@ -115,7 +115,7 @@ def test_jobs_of_others_take_slots(rehearse: Rehearse, tmp_path: Path) -> None:
     site.run()
     assert_whole(site, SHARDS)
     assert dict(rehearsal.server.books.calls[CREATE]) == {"ok": SHARDS}
-    assert site.ledger.scope(site.open().executor.scope).foreign_jobs == 3  # type: ignore[attr-defined]
+    assert site.ledger.scope(site.open().executor.quota_group).foreign_jobs == 3  # type: ignore[attr-defined]
 
 
 def test_a_lost_answer_is_looked_for_and_its_job_adopted(rehearse: Rehearse, tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_that_jobs_are_listed_and_none_is_taken_is_told_at_every_try(
         for _ in range(3):
             site.clock.ahead += 60
             turn = take_turn([pipeline])
-            assert turn.silent == {"texts": f"{pipeline.executor.scope}: {why}"}  # type: ignore[attr-defined]
+            assert turn.silent == {"texts": f"{pipeline.executor.quota_group}: {why}"}  # type: ignore[attr-defined]
             assert (turn.started, turn.problems) == (0, [])
     site.clock.ahead += 60
     assert take_turn([pipeline]).silent == {}

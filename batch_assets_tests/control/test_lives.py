@@ -10,7 +10,7 @@ import pytest
 from batch_assets.control import uploading
 from batch_assets.control.descriptions import describe
 from batch_assets.control.loop import take_turn
-from batch_assets.executors.aws.staging import Named
+from batch_assets.executors.aws.names import Named
 from batch_assets.executors.jobs import JobDescription
 from batch_assets.ledger.states import State
 from batch_assets_tests.command import published, some_records, write_records

@@ -12,8 +12,8 @@ from batch_assets.control.loop import take_turn
 from batch_assets.control.shard_result import Result
 from batch_assets.control.stopping import cancel_active, stop_pipeline
 from batch_assets.executors.base import JobState
-from batch_assets.executors.deferred import Unanswered
 from batch_assets.executors.sagemaker.service import SageMakerService
+from batch_assets.executors.service_jobs import Unanswered
 from batch_assets_tests.rehearsed import Rehearsal
 from batch_assets_tests.sites import assert_whole
 from batch_assets_tests.transforming import make_transform_site

@@ -20,8 +20,8 @@ from batch_assets.embeddings.marker import read_marker
 from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.errors import ConfigurationError
 from batch_assets.executors.base import Executor, ShardRunner
-from batch_assets.executors.deferred import DeferredExecutor, Order, ResultsExecutor, ServiceJob
 from batch_assets.executors.jobs import JobDescription
+from batch_assets.executors.service_jobs import BatchService, Order, ServiceJob, ServiceJobs
 from batch_assets.settings.model import ModelSettings
 from batch_assets.settings.pipeline import OutputSettings, PipelineSettings, ShardSettings
 from batch_assets.settings.source import SourceSettings
@@ -230,17 +230,15 @@ class ServiceContract(ExecutorContract):
     """What a service computes."""
 
     @abstractmethod
-    def make(self, settings: PipelineSettings) -> DeferredExecutor: ...
+    def make(self, settings: PipelineSettings) -> ServiceJobs: ...
 
-    def submitted(
-        self, executor: DeferredExecutor, shard: Shard, attempt: int = 1
-    ) -> tuple[JobDescription, str]:
+    def submitted(self, executor: ServiceJobs, shard: Shard, attempt: int = 1) -> tuple[JobDescription, str]:
         """A job of the shard, and its id at the service."""
         # What an earlier attempt has committed does not count: the shard is embedded again.
         job = executor.render(shard, Order(fence=attempt, attempt=attempt, outdated_fence=attempt - 1))
         return job, executor.submit([job], *executor.submission_name([job.key]))
 
-    def ended(self, executor: DeferredExecutor, job_id: str) -> ServiceJob:
+    def ended(self, executor: ServiceJobs, job_id: str) -> ServiceJob:
         """The job, when it has ended."""
 
         def look() -> ServiceJob:
@@ -271,15 +269,15 @@ class ServiceContract(ExecutorContract):
     def test_stopping_twice_is_no_error(self, settings: PipelineSettings, shards: list[Shard]) -> None:
         executor = self.make(settings)
         _, job_id = self.submitted(executor, shards[0])
-        executor.stop_job(job_id)
-        executor.stop_job(job_id)
+        executor.stop(job_id)
+        executor.stop(job_id)
 
 
 class ResultsContract(ServiceContract):
     """What a service computes, and its results are fetched."""
 
     @abstractmethod
-    def make(self, settings: PipelineSettings) -> ResultsExecutor: ...
+    def make(self, settings: PipelineSettings) -> BatchService: ...
 
     def embedded(self, settings: PipelineSettings, shard: Shard, attempt: int = 1) -> Embedded:
         executor, facts = self.make(settings), JobFacts()

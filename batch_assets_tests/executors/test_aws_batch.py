@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from batch_assets.executors.aws_batch.account import AwsBatchAccount
-from batch_assets.executors.deferred import DeferredExecutor
+from batch_assets.executors.service_jobs import ServiceJobs
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import Shard
 from batch_assets_tests.builders import make_light_model
@@ -35,7 +35,7 @@ class TestAwsBatchExecutor(ServiceContract):
         }
         return PipelineSettings.model_validate(settings.model_dump() | changes)
 
-    def make(self, settings: PipelineSettings) -> DeferredExecutor:
+    def make(self, settings: PipelineSettings) -> ServiceJobs:
         return AwsBatchAccount().executor(settings)
 
     def embedded(self, settings: PipelineSettings, shard: Shard, attempt: int = 1) -> Embedded:

@@ -7,11 +7,11 @@ import pytest
 from botocore.exceptions import ClientError, ParamValidationError
 
 from batch_assets.errors import ConfigurationError, SubmissionRefused
+from batch_assets.executors.aws.buckets import check_bucket
 from batch_assets.executors.aws.errors import cannot_ask, unreachable
-from batch_assets.executors.aws.staging import check_bucket
 from batch_assets.executors.bedrock import service_errors as bedrock
-from batch_assets.executors.deferred import SlotsFull, Unanswered
 from batch_assets.executors.sagemaker import service_errors as sagemaker
+from batch_assets.executors.service_jobs import SlotsFull, Unanswered
 from batch_assets.settings.sagemaker import SageMakerExecutorSettings
 
 SAGEMAKER = SageMakerExecutorSettings(

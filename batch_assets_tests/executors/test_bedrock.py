@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from batch_assets.executors.bedrock.account import BedrockAccount
-from batch_assets.executors.deferred import ResultsExecutor
+from batch_assets.executors.service_jobs import BatchService
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets_tests.executors.contract import ResultsContract
 from batch_assets_tests.rehearsed import DIMENSIONS, ROLE, TITAN, Rehearsal
@@ -26,5 +26,5 @@ class TestBedrockExecutor(ResultsContract):
         values = settings.model_dump() | {"executor": executor, "model": {"dimensions": DIMENSIONS}}
         return PipelineSettings.model_validate(values)
 
-    def make(self, settings: PipelineSettings) -> ResultsExecutor:
+    def make(self, settings: PipelineSettings) -> BatchService:
         return BedrockAccount().executor(settings)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from batch_assets.errors import ConfigurationError
-from batch_assets.executors.deferred import ResultsExecutor
 from batch_assets.executors.sagemaker.account import SageMakerAccount
+from batch_assets.executors.service_jobs import BatchService
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets_tests.executors.contract import ResultsContract
 from batch_assets_tests.rehearsed import Rehearsal
@@ -27,7 +27,7 @@ class TestSageMakerExecutor(ResultsContract):
         values = settings.model_dump() | {"executor": executor, "model": {}}
         return PipelineSettings.model_validate(values)
 
-    def make(self, settings: PipelineSettings) -> ResultsExecutor:
+    def make(self, settings: PipelineSettings) -> BatchService:
         return SageMakerAccount().executor(settings)
 
     def test_what_no_container_can_be_told_is_refused_before_anything_is_uploaded(

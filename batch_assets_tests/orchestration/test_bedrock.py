@@ -13,7 +13,7 @@ from batch_assets import retry_policy
 from batch_assets.errors import LastingStorageError
 from batch_assets.executors.bedrock.account import BedrockAccount
 from batch_assets.executors.bedrock.executor import BedrockExecutor
-from batch_assets.executors.deferred import Unanswered
+from batch_assets.executors.service_jobs import Unanswered
 from batch_assets.ledger.states import State
 from batch_assets.notifications.base import Notification
 from batch_assets.orchestration import deferred_driver

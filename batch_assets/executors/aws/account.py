@@ -1,4 +1,4 @@
-"""The AWS account as one process reaches it: its clients and its region.
+"""The AWS account as one process reaches it: its clients, its region, and what it has learnt of quotas.
 
 What is asked of a service is in that service's folder.
 """
@@ -6,6 +6,8 @@ What is asked of a service is in that service's folder.
 import functools
 import os
 import threading
+import time
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -20,6 +22,8 @@ from batch_assets.storage.credentials import aws_session
 
 CONNECT_SECONDS, READ_SECONDS = 10, 60
 CONNECTIONS = 16
+REMEMBERED_SECONDS = 3600.0
+Found = TypeVar("Found")
 
 
 @dataclass
@@ -29,6 +33,7 @@ class AwsAccount:
     region: str | None = None
     progress: Progress | None = None
     _clients: dict[tuple[str, str, int], Any] = field(default_factory=dict, repr=False)
+    _remembered: dict[Hashable, tuple[float, Any]] = field(default_factory=dict, repr=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     def region_of(self, settings: ServiceSettings) -> str:
@@ -51,6 +56,14 @@ class AwsAccount:
             if (service, region, tries) not in self._clients:
                 self._clients[service, region, tries] = _client(service, region, tries)
             return self._clients[service, region, tries]
+
+    def remembered(self, what: Hashable, read: Callable[[], Found]) -> Found:
+        """What `read` says of `what`, such as quotas; it is asked again after an hour."""
+        with self._lock:
+            known = self._remembered.get(what)
+            if known is None or time.monotonic() - known[0] > REMEMBERED_SECONDS:
+                known = self._remembered[what] = (time.monotonic(), read())
+            return known[1]
 
     def embed_query_image(self, settings: PipelineSettings, content: bytes) -> npt.NDArray[np.float32]:
         """Raises ConfigurationError: texts are all that is embedded here."""

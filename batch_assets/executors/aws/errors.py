@@ -6,7 +6,7 @@ What a service's own refusals mean, and what to do about them, is in that servic
 from typing import Any
 
 from batch_assets.errors import BatchAssetsError, ConfigurationError, StorageError, SubmissionRefused
-from batch_assets.executors.deferred import Unanswered
+from batch_assets.executors.service_jobs import SlotsFull, Unanswered
 from batch_assets.storage.credentials import are_renewable, renew_credentials
 
 SLOW_DOWN = frozenset(
@@ -87,6 +87,21 @@ def may_be_renewed(error: Exception) -> bool:
         return False
     renew_credentials()
     return True
+
+
+def refusal(error: Exception, refuses: str, step: str, *, for_good: bool = False) -> Exception:
+    """What a failed call that was to start something means: SlotsFull, Unanswered or SubmissionRefused.
+
+    `refuses` says who refuses what, `step` what to do about it where that does not depend on the error alone.
+    `for_good`: it asks to wait, and waiting would change nothing.
+    """
+    if may_be_renewed(error):
+        return SlotsFull(f"{told(error)}; {RENEW}")
+    if is_slow_down(error) and not for_good:
+        return SlotsFull(told(error))
+    if is_unanswered(error) and not for_good:
+        return Unanswered(told(error))
+    return SubmissionRefused(f"{refuses}: {told(error)}; {common_step(error) or step}")
 
 
 def cannot_ask(error: Exception, service: str, actions: str) -> Exception:

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from batch_assets.executors.aws.errors import told
-from batch_assets.executors.deferred import Event, Unanswered
+from batch_assets.executors.service_jobs import Event, Unanswered
 from batch_assets.plain_text import plain_logger
 
 EVENTS_AT_ONCE = 10  # the most that SQS hands out or deletes in one call

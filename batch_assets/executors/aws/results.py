@@ -14,7 +14,6 @@ import numpy.typing as npt
 from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.embeddings.validation import vector_norms
 
-RECORD_ID_DIGITS = 11
 LONGEST_LINE = 64 * 2**20
 # How far from 1 a length may be before a vector is scaled: float32 noise of a model that
 # normalizes stays as it came, and what is farther off would come near the writer's 1e-3.
@@ -64,16 +63,6 @@ class LineParser:
             except (ValueError, RecursionError):
                 return None
         return record if hasattr(record, "keys") else None
-
-
-def ordinal_of(record_id: Any, records: int, first_id: int = 0) -> int | None:
-    """The ordinal that a record id at a service says, of so many records from `first_id` on; None: of none of them."""
-    if not isinstance(record_id, str) or len(record_id) != RECORD_ID_DIGITS:
-        return None
-    if not (record_id.isascii() and record_id.isdigit()):
-        return None
-    ordinal = int(record_id) - first_id
-    return ordinal if 0 <= ordinal < records else None
 
 
 @dataclass

@@ -1,18 +1,15 @@
 """The AWS account as the executor aws_batch reaches it; a query's vector is computed on this machine."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from batch_assets.executors.aws.account import AwsAccount
+from batch_assets.executors.aws_batch.executor import AwsBatchExecutor
 from batch_assets.executors.gpu import GpuMachine
 from batch_assets.settings.in_place import GpuExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings
-
-if TYPE_CHECKING:
-    from batch_assets.executors.aws_batch.executor import AwsBatchExecutor
 
 
 @dataclass
@@ -21,10 +18,8 @@ class AwsBatchAccount(AwsAccount):
 
     _machine: GpuMachine = field(default_factory=lambda: GpuMachine(device="cpu"), repr=False)
 
-    def executor(self, settings: PipelineSettings) -> "AwsBatchExecutor":
+    def executor(self, settings: PipelineSettings) -> AwsBatchExecutor:
         """The executor of one pipeline in this account. Raises ConfigurationError."""
-        from batch_assets.executors.aws_batch.executor import AwsBatchExecutor
-
         return AwsBatchExecutor(settings, self)
 
     def embed_query(self, settings: PipelineSettings, text: str) -> npt.NDArray[np.float32]:

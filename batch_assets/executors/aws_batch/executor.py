@@ -16,15 +16,15 @@ from batch_assets.crash_points import crash_point
 from batch_assets.embeddings.schema import EMBED, GENERATE, Task
 from batch_assets.encoders.fingerprint import fingerprint
 from batch_assets.errors import ConfigurationError
-from batch_assets.executors.aws.staging import Named
-from batch_assets.executors.aws.verbs import HearsEvents
-from batch_assets.executors.aws_batch.account import AwsBatchAccount
+from batch_assets.executors.aws.account import AwsAccount
+from batch_assets.executors.aws.names import Named
+from batch_assets.executors.aws.service_jobs import ServiceJobsAtAws
 from batch_assets.executors.aws_batch.manifests import manifest_of, told
 from batch_assets.executors.aws_batch.requests import ARRAY_JOBS, definition_request, job_request
 from batch_assets.executors.aws_batch.service import AwsBatchService, describe_end, service_job
 from batch_assets.executors.base import JobState, Limits
-from batch_assets.executors.deferred import Order, ServiceJob
 from batch_assets.executors.jobs import JobDescription
+from batch_assets.executors.service_jobs import Order, ServiceJob
 from batch_assets.settings.aws_batch import AwsBatchExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import Shard
@@ -44,13 +44,12 @@ STOPPED_BY = "batch-assets stop"
 
 
 @dataclass
-class AwsBatchExecutor(Named, HearsEvents):
-    """One pipeline's array jobs. See `base.Executor` and `deferred.DeferredExecutor`."""
+class AwsBatchExecutor(Named, ServiceJobsAtAws):
+    """One pipeline's array jobs. See `base.Executor` and `service_jobs.ServiceJobs`."""
 
     settings: PipelineSettings
-    account: AwsBatchAccount
+    account: AwsAccount
     kind: str = "aws_batch"
-    in_place: bool = False
     commits: bool = True
     array_jobs: int = ARRAY_JOBS
     limits: Limits = field(default_factory=Limits)
@@ -61,20 +60,15 @@ class AwsBatchExecutor(Named, HearsEvents):
         return self.settings.executor
 
     @cached_property
-    def region(self) -> str:
-        return self.account.region_of(self.options)
-
-    @cached_property
     def service(self) -> AwsBatchService:
-        patient, once = (self.account.client("batch", self.region, tries) for tries in (3, 1))
-        return AwsBatchService(patient, once, self.options.job_queue)
+        return AwsBatchService(*self.clients("batch"), self.options.job_queue)
 
     @cached_property
     def root(self) -> Storage:
         return open_storage(self.settings.output.root)
 
     @property
-    def scope(self) -> str:
+    def quota_group(self) -> str:
         return f"aws_batch/{self.region}/{self.options.job_queue.replace('/', ':')}/jobs"
 
     def slots(self) -> int:
@@ -98,9 +92,6 @@ class AwsBatchExecutor(Named, HearsEvents):
 
     def at_once(self) -> int:
         return COLLECTED_AT_ONCE
-
-    def exclusive_device(self) -> str | None:
-        return None
 
     def fingerprint(self) -> str:
         return self._fingerprint
@@ -168,7 +159,7 @@ class AwsBatchExecutor(Named, HearsEvents):
     def worker(self, job_id: str, place: int, jobs: int) -> str:
         return f"{job_id}:{place}" if jobs > 1 else job_id
 
-    def stop_job(self, job_id: str) -> None:
+    def stop(self, job_id: str) -> None:
         self.service.terminate(job_id, STOPPED_BY)
 
     def describe(self, job_ids: Sequence[str]) -> list[ServiceJob]:
@@ -187,7 +178,7 @@ class AwsBatchExecutor(Named, HearsEvents):
         return chosen
 
     def is_ours(self, job: ServiceJob, jobs: Sequence[JobDescription]) -> bool:
-        said = job if job.asked is not None else self.look_up(job.id)  # lists tell less
+        said = self.whole(job)
         return said is not None and said.asked in told(self.root, job.name)
 
     def _named(self, name: str) -> list[ServiceJob]:
@@ -212,7 +203,7 @@ class AwsBatchExecutor(Named, HearsEvents):
     def look_up(self, job_id: str) -> ServiceJob | None:
         return next(iter(self.service.describe([job_id])), None)
 
-    def ended_children(self, job_id: str) -> Mapping[int, JobState]:
+    def children(self, job_id: str) -> Mapping[int, JobState]:
         return self.service.ended_children(job_id)
 
     # --- results ---

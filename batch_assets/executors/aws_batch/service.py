@@ -11,21 +11,18 @@ from typing import Any
 from batch_assets.errors import ConfigurationError, SubmissionRefused
 from batch_assets.executors.aws.errors import (
     FORBIDDEN,
-    RENEW,
     cannot_ask,
-    common_step,
     error_code,
     error_message,
     is_slow_down,
-    is_unanswered,
-    may_be_renewed,
+    refusal,
     status_code,
-    told,
     unreachable,
 )
+from batch_assets.executors.aws.job_calls import pages, state_of
 from batch_assets.executors.aws_batch.requests import asked
 from batch_assets.executors.base import JobState
-from batch_assets.executors.deferred import NotAsked, ServiceJob, SlotsFull, Unanswered
+from batch_assets.executors.service_jobs import NotAsked, ServiceJob, Unanswered
 from batch_assets.plain_text import plain_logger
 
 DESCRIBED_AT_ONCE = 100  # the most ids of one DescribeJobs
@@ -73,10 +70,10 @@ class AwsBatchService:
                 return str(definition["jobDefinitionArn"])
             return str(self.client.register_job_definition(**request)["jobDefinitionArn"])
         except Exception as error:
-            refusal = self._refusal(error, "RegisterJobDefinition")
-            if isinstance(refusal, Unanswered):
-                raise NotAsked(f"job definition {name}: no answer came ({refusal})") from refusal
-            raise refusal from error
+            refused = self._refusal(error, "RegisterJobDefinition")
+            if isinstance(refused, Unanswered):
+                raise NotAsked(f"job definition {name}: no answer came ({refused})") from refused
+            raise refused from error
 
     def check_queue(self) -> None:
         """Raise ConfigurationError for a queue that is not there or takes no jobs; who may not look is let by."""
@@ -163,12 +160,7 @@ class AwsBatchService:
             raise self._unanswered(error) from error
 
     def _pages(self, call: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        while True:
-            answer = self.client.list_jobs(**call)
-            yield from answer.get("jobSummaryList", ())
-            if not answer.get("nextToken"):
-                return
-            call = {**call, "nextToken": answer["nextToken"]}
+        return pages(self.client.list_jobs, call, "jobSummaryList")
 
     def terminate(self, job_id: str, reason: str) -> None:
         """End a job wherever it stands; one that has ended is left as it is. Raises Unanswered."""
@@ -186,33 +178,23 @@ class AwsBatchService:
     def _refusal(self, error: Exception, call: str) -> Exception:
         """What a failed call that was to start something means."""
         code, message = error_code(error), error_message(error)
-        if may_be_renewed(error):
-            return SlotsFull(f"{told(error)}; {RENEW}")
-        if is_slow_down(error):
-            return SlotsFull(told(error))
-        if is_unanswered(error):
-            return Unanswered(told(error))
-        next_step = "correct it, then `batch-assets run` goes on"
-        if step := common_step(error):
-            next_step = step
-        elif code in FORBIDDEN:
+        step = "correct it, then `batch-assets run` goes on"
+        if code in FORBIDDEN:
             rights = f"batch:{call} on the queue {self.queue} and the job definition"
             if call == "RegisterJobDefinition":
                 rights = f"batch:{call}, and iam:PassRole on job_role_arn and execution_role_arn"
-            next_step = f"allow {rights}"
+            step = f"allow {rights}"
         elif "queue" in message.lower():
-            next_step = "name a job queue that is ENABLED and VALID in executor.job_queue"
+            step = "name a job queue that is ENABLED and VALID in executor.job_queue"
         elif "definition" in message.lower():
-            next_step = "name an active job definition in executor.job_definition"
-        return SubmissionRefused(f"AWS Batch refuses jobs in {self.queue}: {told(error)}; {next_step}")
+            step = "name an active job definition in executor.job_definition"
+        return refusal(error, f"AWS Batch refuses jobs in {self.queue}", step)
 
 
 def service_job(answer: dict[str, Any]) -> ServiceJob:
     """A JobDetail, or a JobSummary, in this project's words."""
     status = answer.get("status", "SUBMITTED")
-    if status not in STATES:
-        logger.warning("job %s: status %r is not known; it counts as running", answer["jobId"], status)
-    state = STATES.get(status, JobState.RUNNING)
+    state = state_of(answer["jobId"], status, STATES)
     array = answer.get("arrayProperties") or {}
     command = (answer.get("container") or {}).get("command")  # a summary has none
     summary = array.get("statusSummary") or {}

@@ -6,31 +6,31 @@ there, and what becomes of a record of which no line tells.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-import numpy as np
 
 from batch_assets import paths
 from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.embeddings.job_states import MISSING
-from batch_assets.executors.base import JobState
-from batch_assets.executors.bedrock.results import (
-    BAD_OUTPUT,
-    ManifestCounts,
-    Tally,
-    read_manifest,
-    read_results,
+from batch_assets.executors.aws.results import Tally
+from batch_assets.executors.aws.settling import (
+    FAILED,
+    LOST,
+    SUFFIX,
+    begin,
+    log_tally,
+    result_place,
+    why_failed,
 )
-from batch_assets.executors.deferred import ResultsNotReady, ServiceJob
+from batch_assets.executors.aws.sorting import BAD_OUTPUT
+from batch_assets.executors.base import JobState
+from batch_assets.executors.bedrock.pipeline import BedrockPipeline
+from batch_assets.executors.bedrock.places import results_folder
+from batch_assets.executors.bedrock.results import ManifestCounts, read_manifest, read_results
 from batch_assets.executors.jobs import JobDescription
+from batch_assets.executors.service_jobs import ResultsNotReady, ServiceJob
 from batch_assets.plain_text import plain_logger
-from batch_assets.storage import Storage, open_storage
+from batch_assets.storage import Storage
 
-if TYPE_CHECKING:
-    from batch_assets.executors.bedrock.executor import BedrockExecutor
-
-SUFFIX = ".out"
 # Of a record that the job has not come to, by how the job ended.
 _UNTOLD = {
     JobState.PARTIAL: ("not_processed", "the job's time was up before the record's turn"),
@@ -51,7 +51,7 @@ class ResultFiles:
 
 
 def fetch_results(
-    executor: "BedrockExecutor",
+    pipeline: BedrockPipeline,
     job: JobDescription,
     service_job: ServiceJob | None,
     rows: JobRows,
@@ -63,15 +63,12 @@ def fetch_results(
 
     Raises ResultsNotReady where results may still come, unless this is the `final` look.
     """
-    for ordinal, code, message in job.refused:
-        rows.fail(ordinal, code, message, job.attempt)
-    asked = np.fromiter(job.asked(), dtype=np.int64)
-    rows.forget(asked)
+    asked = begin(job, rows)
     state = service_job.state if service_job is not None else JobState.FAILED
-    found = _find(executor, job, service_job)
+    found = _find(pipeline, job, service_job)
     tally = Tally()
     if found is not None:
-        tally = read_results(found.storage, found.results, rows, executor.family, job.attempt, job.first_id)
+        tally = read_results(found.storage, found.results, rows, pipeline.family, job.attempt, job.first_id)
     left = rows.unknown(asked)
     whole = found is not None and not found.missing and found.manifest is not None
     if len(left) and not whole and not final and _may_come(state, service_job):
@@ -83,7 +80,7 @@ def fetch_results(
     _compare(job, found, tally, len(asked), len(left))
     # An answer that is of no use was paid for, and how many tokens it took is not known.
     unpriced = len(left) + rows.reasons_again().get(BAD_OUTPUT, 0)
-    _count(executor, job, found, tally, unpriced, facts, state)
+    _count(pipeline, job, found, tally, unpriced, facts, state)
 
 
 def _may_come(state: JobState, service_job: ServiceJob | None) -> bool:
@@ -94,16 +91,11 @@ def _may_come(state: JobState, service_job: ServiceJob | None) -> bool:
 
 
 def _find(
-    executor: "BedrockExecutor", job: JobDescription, service_job: ServiceJob | None
+    pipeline: BedrockPipeline, job: JobDescription, service_job: ServiceJob | None
 ) -> ResultFiles | None:
     """List where the job writes: `<results>/<job id>/<request file>.out`; None where there is nothing."""
-    folder = service_job.results if service_job is not None else ""
-    storage, prefix = executor.staging, f"{paths.job_folder(job.shard, job.fence)}/results"
-    if folder and not folder.rstrip("/").endswith(f"{storage.uri}/{prefix}"):
-        storage, prefix = (
-            open_storage(folder),
-            "",
-        )  # a pool's, or where another deployment had its staging area
+    # A pool's results lie elsewhere, and those of another deployment that had its own staging area.
+    storage, prefix = result_place(pipeline.staging, results_folder(job.shard, job.fence), service_job)
     by_name: dict[str, list[str]] = {}
     for info in storage.list(prefix):
         by_name.setdefault(info.path.rsplit("/", 1)[-1], []).append(info.path)
@@ -141,9 +133,9 @@ def _in_folder(candidates: Sequence[str], job_id: str) -> str | None:
 
 def _untold(state: JobState, service_job: ServiceJob | None) -> tuple[str, str]:
     if service_job is None:
-        return "job_lost", "the service does not know the job any more"
+        return LOST
     if state is JobState.FAILED:
-        return "job_failed", service_job.message or "the job failed, and the service does not say why"
+        return FAILED, why_failed(service_job)
     return _UNTOLD.get(state, (MISSING, "the results have no line for this record"))
 
 
@@ -153,18 +145,12 @@ def _compare(job: JobDescription, found: ResultFiles | None, tally: Tally, asked
     manifest = found.manifest if found is not None else None
     if manifest is not None and manifest.total is not None and manifest.total < job.records:
         logger.warning("%s: the manifest counts %d records, %d were sent", where, manifest.total, job.records)
-    for count, what in (
-        (left, "have no readable result"),
-        (tally.unreadable, "lines cannot be read"),
-        (tally.foreign, "lines are of no record of the shard"),
-        (tally.doubled, "lines tell what is known"),
-    ):
-        if count and found is not None:
-            logger.info("%s: %d of %d %s", where, count, asked, what)
+    if found is not None:
+        log_tally(job, asked, tally, (left, "have no readable result"))
 
 
 def _count(
-    executor: "BedrockExecutor",
+    pipeline: BedrockPipeline,
     job: JobDescription,
     found: ResultFiles | None,
     tally: Tally,
@@ -179,15 +165,12 @@ def _count(
     """
     tokens, answers = tally.input_tokens, tally.output_tokens
     manifest = found.manifest if found is not None else None
-    pooled = found is not None and found.storage is not executor.staging
+    pooled = found is not None and found.storage is not pipeline.staging
     told = manifest is not None and manifest.input_tokens is not None and not pooled
     if manifest is not None and told:
         tokens = max(tokens, manifest.input_tokens or 0)
         answers = max(answers, manifest.output_tokens or 0)
-    facts.input_tokens += tokens
-    facts.output_tokens += answers
-    cost = executor.cost(tokens, answers)
+    cost = pipeline.cost(tokens, answers)
     if cost is not None and not told and unpriced and state in (JobState.SUCCEEDED, JobState.PARTIAL):
         cost += job.bound_usd * unpriced / max(job.records, 1)
-    if cost is not None:
-        facts.cost_usd = (facts.cost_usd or 0.0) + cost
+    facts.add(tokens, answers, cost)

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,15 +26,14 @@ from batch_assets.executors.aws.errors import (
     status_code,
     told,
 )
+from batch_assets.executors.aws.settling import begin
+from batch_assets.executors.bedrock.pipeline import BedrockPipeline
 from batch_assets.executors.bedrock.requests import fit
-from batch_assets.executors.bedrock.results import ResultSorter
+from batch_assets.executors.bedrock.results import BedrockSorter
 from batch_assets.executors.bedrock.serving import explain_call
-from batch_assets.executors.deferred import Pace
 from batch_assets.executors.jobs import JobDescription
+from batch_assets.executors.service_jobs import Pace
 from batch_assets.plain_text import plain_logger
-
-if TYPE_CHECKING:
-    from batch_assets.executors.bedrock.executor import BedrockExecutor
 
 CALLS_AT_ONCE = 4
 TRIES = 7
@@ -46,7 +45,7 @@ logger = plain_logger(__name__)
 class _Caller:
     """Asks the model for one record, and keeps what it says."""
 
-    executor: "BedrockExecutor"
+    pipeline: BedrockPipeline
     client: Any
     folder: str
     pace: Pace
@@ -57,12 +56,12 @@ class _Caller:
         for tried in range(TRIES):
             if tried:  # the pace is ours; that the service wants a slower one it says by refusing
                 time.sleep(min(FIRST_PAUSE_SECONDS * 2 ** (tried - 1), LONGEST_PAUSE_SECONDS))
-            self.pace(1, self.executor.options.on_demand_rpm)
+            self.pace(1, self.pipeline.options.on_demand_rpm)
             try:
-                found = {"recordId": record, "modelOutput": ask(self.executor, self.client, request)}
+                found = {"recordId": record, "modelOutput": ask(self.pipeline, self.client, request)}
                 break
             except Exception as error:
-                if refusal := explain_call(error, self.executor.options.model_id):
+                if refusal := explain_call(error, self.pipeline.options.model_id):
                     raise refusal from error
                 # A quota that is used up says nothing of the record, whatever its status.
                 status = 429 if is_slow_down(error) else status_code(error)
@@ -76,14 +75,14 @@ class _Caller:
                 if status and status not in (408, 424, 429) and status < 500:
                     break
         if "modelOutput" in found:
-            self.executor.staging.write(f"{self.folder}/{record}.json", orjson.dumps(found))
+            self.pipeline.staging.write(f"{self.folder}/{record}.json", orjson.dumps(found))
         return found
 
 
-def ask(executor: "BedrockExecutor", client: Any, request: dict[str, Any]) -> Any:
+def ask(pipeline: BedrockPipeline, client: Any, request: dict[str, Any]) -> Any:
     """The `modelOutput` of one request, as a batch job would give it. Raises what botocore raises."""
-    model = executor.options.model_id
-    if executor.family.invocation_type == "Converse":
+    model = pipeline.options.model_id
+    if pipeline.family.invocation_type == "Converse":
         answer = client.converse(modelId=model, **request)
         return {name: answer.get(name) for name in ("output", "stopReason", "usage")}
     answer = client.invoke_model(
@@ -95,26 +94,26 @@ def ask(executor: "BedrockExecutor", client: Any, request: dict[str, Any]) -> An
     return orjson.loads(answer["body"].read())
 
 
-def embed_text(executor: "BedrockExecutor", client: Any, text: str) -> npt.NDArray[np.float32]:
+def embed_text(pipeline: BedrockPipeline, client: Any, text: str) -> npt.NDArray[np.float32]:
     """The vector (dimensions,) of a query. Raises SubmissionRefused where the model cannot be called."""
-    family = replace(executor.family, prompt=executor.settings.model.query_prompt or "")
+    family = replace(pipeline.family, prompt=pipeline.settings.model.query_prompt or "")
     try:
-        output = ask(executor, client, family.query(fit(text, family) or text))
+        output = ask(pipeline, client, family.query(fit(text, family) or text))
     except Exception as error:
-        model = executor.options.model_id
+        model = pipeline.options.model_id
         step = common_step(error) or f"allow bedrock:InvokeModel on {model}"
         raise SubmissionRefused(f"the text cannot be embedded by {model}: {told(error)}; {step}") from error
     vector = family.answer(output).vector
     if vector is None:
         raise SubmissionRefused(
-            f"{executor.options.model_id} makes answers, not vectors; there is nothing to search"
+            f"{pipeline.options.model_id} makes answers, not vectors; there is nothing to search"
         )
-    length = float(np.linalg.norm(vector)) if executor.settings.model.normalize else 1.0
+    length = float(np.linalg.norm(vector)) if pipeline.settings.model.normalize else 1.0
     return (np.asarray(vector) / (length or 1.0)).astype(np.float32)
 
 
 def answer_requests(
-    executor: "BedrockExecutor",
+    pipeline: BedrockPipeline,
     client: Any,
     job: JobDescription,
     rows: JobRows,
@@ -122,25 +121,23 @@ def answer_requests(
     pace: Pace,
 ) -> None:
     """Settle every record of an on_demand job by a call of its own; answers that are there already are taken."""
-    rows.forget(np.fromiter(job.asked(), dtype=np.int64))
-    for ordinal, code, message in job.refused:
-        rows.fail(ordinal, code, message, job.attempt)
+    begin(job, rows)
     if not job.files:
         return  # every record was refused before it was sent
     folder = f"{job.folder}-answers"
     known = {
         info.path.rsplit("/", 1)[-1].removesuffix(".json"): info.path
-        for info in executor.staging.list(folder)
+        for info in pipeline.staging.list(folder)
     }
-    sorter = ResultSorter(rows, executor.family, job.attempt, job.first_id)
+    sorter = BedrockSorter(rows, pipeline.family, job.attempt, job.first_id)
     calls: deque[Future[dict[str, Any]]] = deque()
     with ThreadPoolExecutor(CALLS_AT_ONCE, "on-demand") as pool:
-        caller = _Caller(executor, client, folder, pace)
+        caller = _Caller(pipeline, client, folder, pace)
         try:
-            for request in _requests(executor, job):
+            for request in _requests(pipeline, job):
                 record = request["recordId"]
                 if record in known:
-                    sorter.add_line(executor.staging.read(known[record]))
+                    sorter.add_line(pipeline.staging.read(known[record]))
                     continue
                 calls.append(pool.submit(caller, record, request["modelInput"]))
                 if len(calls) >= CALLS_AT_ONCE:
@@ -150,15 +147,12 @@ def answer_requests(
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     sorter.flush()
-    facts.input_tokens += sorter.tally.input_tokens
-    facts.output_tokens += sorter.tally.output_tokens
-    cost = executor.cost(sorter.tally.input_tokens, sorter.tally.output_tokens, on_demand=True)
-    if cost is not None:
-        facts.cost_usd = (facts.cost_usd or 0.0) + cost
+    tokens, answers = sorter.tally.input_tokens, sorter.tally.output_tokens
+    facts.add(tokens, answers, pipeline.cost(tokens, answers, on_demand=True))
 
 
-def _requests(executor: "BedrockExecutor", job: JobDescription) -> Iterator[dict[str, Any]]:
+def _requests(pipeline: BedrockPipeline, job: JobDescription) -> Iterator[dict[str, Any]]:
     """The job's requests as they were uploaded; they are few."""
     for file in job.files:
-        for line in executor.staging.read(file.path).splitlines():
+        for line in pipeline.staging.read(file.path).splitlines():
             yield orjson.loads(line)

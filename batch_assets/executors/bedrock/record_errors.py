@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from batch_assets.executors.bedrock.requests import TOO_LONG
+from batch_assets.executors.aws.requests import TOO_LONG
 
 _AGAIN_CODES = frozenset({408, 429, *range(500, 600)})
 _AGAIN_WORDS = re.compile(

@@ -10,14 +10,13 @@ import orjson
 
 from batch_assets.embeddings.parquet_files import HashingSink
 from batch_assets.errors import ConfigurationError, StorageError
-from batch_assets.executors.aws.results import RECORD_ID_DIGITS
+from batch_assets.executors.aws.requests import record_id, wanted_texts
 from batch_assets.executors.bedrock.families.base import Family
 from batch_assets.executors.bedrock.quotas import Quotas
 from batch_assets.executors.jobs import RequestFile
 from batch_assets.sources.base import Records
 from batch_assets.storage import Storage
 
-TOO_LONG = "too_long"
 _SHRINK = 0.4
 _WRITE_BYTES = 2**20
 
@@ -32,7 +31,6 @@ class RenderedRequests:
 
     files: list[RequestFile] = field(default_factory=list)
     ordinals: list[int] = field(default_factory=list)
-    bytes: int = 0
     input_token_bound: int = 0
     output_token_bound: int = 0
     too_long: list[tuple[int, str]] = field(default_factory=list)
@@ -130,25 +128,20 @@ def render(
     ConfigurationError where they do not fit one job; then no file is left.
     """
     rendered = RenderedRequests()
-    wanted = None if ordinals is None else frozenset(ordinals)
     narrowed = narrowed or {}
     try:
-        for records in batches:
-            for ordinal, record_text in zip(records.ordinals, records.texts, strict=True):
-                if wanted is not None and ordinal not in wanted:
-                    continue
-                text = fit(record_text, family, narrowed.get(ordinal, 0))
-                if text is None:
-                    rendered.too_long.append((ordinal, _too_long(record_text, family)))
-                    continue
-                out.add(request_line(first_id + ordinal, text, family))
-                rendered.ordinals.append(ordinal)
-                rendered.input_token_bound += token_bound(text, family)
+        for ordinal, record_text in wanted_texts(batches, ordinals):
+            text = fit(record_text, family, narrowed.get(ordinal, 0))
+            if text is None:
+                rendered.too_long.append((ordinal, _too_long(record_text, family)))
+                continue
+            out.add(request_line(first_id + ordinal, text, family))
+            rendered.ordinals.append(ordinal)
+            rendered.input_token_bound += token_bound(text, family)
         rendered.files = out.close()
     except BaseException:
         out.abort()
         raise
-    rendered.bytes = sum(file.bytes for file in rendered.files)
     rendered.output_token_bound = family.answer_tokens * rendered.records
     return rendered
 
@@ -176,10 +169,6 @@ def request_line(number: int, text: str, family: Family) -> bytes:
     """One line of a request file. `number` is the record's ordinal in the shard, counted from `first_id`."""
     record = {"recordId": record_id(number), "modelInput": family.request(text)}
     return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
-
-
-def record_id(number: int) -> str:
-    return f"{number:0{RECORD_ID_DIGITS}d}"
 
 
 def token_bound(text: str, family: Family) -> int:

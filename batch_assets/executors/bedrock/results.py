@@ -1,25 +1,23 @@
-"""Result files and manifests of a job: which record has an answer, which failed, which goes again.
+"""Result files and manifests of a job: what a line says of its record, and what the manifest counts.
 
-Lines are joined to records by `recordId`, in whatever order they come; one that cannot be
-read costs itself alone. Where in an answer the result is, is the family's business; whether
-files are all there, and what becomes of records without a line, that of whoever calls.
+How lines become rows is in `aws/sorting.py`; where in an answer the result is, is the family's
+business; whether files are all there, and what becomes of records without a line, that of whoever
+calls.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import orjson
 
 from batch_assets.embeddings.job_rows import JobRows
-from batch_assets.executors.aws.results import LineParser, Tally, ordinal_of, split_lines, take_vectors
-from batch_assets.executors.bedrock.families.base import Answer, BadAnswer, Family
+from batch_assets.executors.aws.answers import BadAnswer
+from batch_assets.executors.aws.results import Tally, split_lines
+from batch_assets.executors.aws.sorting import ResultSorter
+from batch_assets.executors.bedrock.families.base import Family
 from batch_assets.executors.bedrock.record_errors import Verdict, judge
 from batch_assets.storage import Storage
-
-BAD_OUTPUT = "bad_output"
-_BLOCK_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def read_results(
 
     `first_id` is the record id of ordinal 0. Streams. Raises FileNotFoundError, StorageError.
     """
-    sorter = ResultSorter(rows, family, attempt, first_id)
+    sorter = BedrockSorter(rows, family, attempt, first_id)
     for path in paths:
         for line in split_lines(storage.stream(path)):
             sorter.add_line(line)
@@ -77,57 +75,38 @@ def read_results(
     return sorter.tally
 
 
-class ResultSorter:
-    """Takes lines, or single answers and errors of `InvokeModel`, into `rows`; `flush` ends it."""
+class BedrockSorter(ResultSorter):
+    """Takes lines that look as a job's: of the records' `attempt`, from 1."""
 
     def __init__(self, rows: JobRows, family: Family, attempt: int = 1, first_id: int = 0) -> None:
-        self.tally = Tally()
-        self._rows = rows
+        super().__init__(rows, normalize=family.normalize, first_id=first_id)
         self._family = family
         self._attempt = attempt
-        self._first_id = first_id
-        self._parser = LineParser()
-        self._vectors: list[memoryview] = []
-        self._ordinals: list[int] = []
-        self._tokens: list[int] = []
 
-    def add_line(self, line: bytes) -> None:
-        """Sort one line of a result file."""
-        self.tally.lines += 1
+    def _read(self, line: bytes) -> tuple[Any, Any] | None:
         record = self._parser.parse_object(line)
         if record is None:
-            self.tally.unreadable += 1
-            return
+            return None
         fields = list(record)  # to ask simdjson for a key that is not there is dear
-        record_id = record["recordId"] if "recordId" in fields else None
-        ordinal = ordinal_of(record_id, self._rows.records, self._first_id)
         error = record["error"] if "error" in fields else None
-        if ordinal is None:
-            self.tally.foreign += 1
-        elif error is not None:
-            self.add_error(ordinal, error.as_dict() if hasattr(error, "as_dict") else error)
-        else:
-            self.add_output(ordinal, record["modelOutput"] if "modelOutput" in fields else None)
+        output = record["modelOutput"] if "modelOutput" in fields else None
+        return record["recordId"] if "recordId" in fields else None, (error, output)
 
-    def add_output(self, ordinal: int, output: Any) -> None:
-        """Take a `modelOutput`: a dict, or simdjson's view of one. What holds no result goes again."""
+    def _sort(self, ordinal: int, said: tuple[Any, Any]) -> None:
+        error, output = said
+        if error is not None:
+            self._take_error(ordinal, error.as_dict() if hasattr(error, "as_dict") else error)
+            return
         try:
             if output is None:
                 raise BadAnswer("neither an output nor an error")
             answer = self._family.answer(output)
-        except BadAnswer as error:
-            self._again(ordinal, str(error))
-            return
-        if answer.vector is None:
-            self._respond(ordinal, answer)
-            return
-        self._vectors.append(answer.vector)
-        self._ordinals.append(ordinal)
-        self._tokens.append(answer.input_tokens)
-        if len(self._ordinals) == _BLOCK_ROWS:
-            self.flush()
+        except BadAnswer as bad:
+            self._again(ordinal, str(bad))
+        else:
+            self._take(ordinal, answer)
 
-    def add_error(self, ordinal: int, error: Any) -> None:
+    def _take_error(self, ordinal: int, error: Any) -> None:
         """Take an error as the service words it: an object of errorCode, errorMessage, retryable, expired."""
         verdict: Verdict = judge(error, self._family.truncate)
         if not verdict.final:
@@ -136,25 +115,3 @@ class ResultSorter:
         new = self._rows.fail(ordinal, verdict.code, verdict.message, self._attempt)
         self.tally.failed += new
         self.tally.doubled += not new
-
-    def _again(self, ordinal: int, message: str) -> None:
-        self.tally.note_again(self._rows, ordinal, BAD_OUTPUT, message)
-
-    def _respond(self, ordinal: int, answer: Answer) -> None:
-        self.tally.note_response(self._rows, ordinal, answer.text, answer.input_tokens, answer.output_tokens)
-
-    def flush(self) -> None:
-        """Take the vectors that wait into the rows."""
-        count = len(self._ordinals)
-        if not count:
-            return
-        vectors = np.frombuffer(b"".join(self._vectors)).reshape(count, -1)
-        taken = take_vectors(
-            self._rows, self._ordinals, vectors, self._tokens, normalize=self._family.normalize
-        )
-        self.tally.embedded += taken.embedded
-        self.tally.doubled += taken.doubled
-        self.tally.input_tokens += taken.tokens
-        for ordinal, why in taken.bad:
-            self._again(ordinal, why)
-        self._vectors, self._ordinals, self._tokens = [], [], []

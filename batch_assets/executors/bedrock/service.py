@@ -4,14 +4,15 @@ Which call is made when is in `control/`; what a refusal means, in `service_erro
 """
 
 import datetime
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from batch_assets.executors.aws.errors import cannot_ask, error_code, error_message
+from batch_assets.executors.aws.errors import error_code, error_message
+from batch_assets.executors.aws.job_calls import JobCalls, pages, state_of
 from batch_assets.executors.base import JobState
 from batch_assets.executors.bedrock.service_errors import CONFLICT, explain_refusal, is_name_taken
-from batch_assets.executors.deferred import NameTaken, ServiceJob
-from batch_assets.plain_text import plain_logger
+from batch_assets.executors.service_jobs import NameTaken, ServiceJob
 from batch_assets.settings.bedrock import BedrockExecutorSettings
 
 PAGE = 1000
@@ -32,15 +33,15 @@ STATES = {
 # What a job that has ended, or is forgotten, is not stopped by: in the field it is ValidationException ("State was:
 # Completed"), by the service's model ConflictException.
 ENDED = ("ValidationException", CONFLICT, "ResourceNotFoundException")
-logger = plain_logger(__name__)
 
 
 @dataclass
-class BedrockService:
+class BedrockService(JobCalls):
     """Batch inference jobs with one model in one region."""
 
-    client: Any
-    client_once: Any  # tries nothing twice: what it raises is about the one call that was made
+    service_name = "Bedrock"
+    may_ask = may_stop = "bedrock:ListModelInvocationJobs and bedrock:GetModelInvocationJob"
+
     options: BedrockExecutorSettings
     region: str
 
@@ -67,55 +68,36 @@ class BedrockService:
                 raise NameTaken(error_message(error)) from error
             raise explain_refusal(error, self.options.model_id, self.options.role_arn, self.region) from error
 
-    def get(self, job_id: str) -> ServiceJob | None:
-        """The truth about a job; None where the service does not know it. Raises Unanswered."""
-        try:
-            return _service_job(self.client.get_model_invocation_job(jobIdentifier=job_id))
-        except Exception as error:
-            if error_code(error) == "ResourceNotFoundException":
-                return None
-            raise _unanswered(error) from error
+    def _describe(self, job_id: str) -> ServiceJob:
+        return _service_job(self.client.get_model_invocation_job(jobIdentifier=job_id))
+
+    def _list(self, wanted: Mapping[str, Any]) -> Iterator[ServiceJob]:
+        call = {"maxResults": PAGE, **wanted}
+        return map(
+            _service_job, pages(self.client.list_model_invocation_jobs, call, "invocationJobSummaries")
+        )
+
+    def _named(self, text: str) -> Mapping[str, Any]:
+        return {"nameContains": text}
+
+    def _stop(self, job_id: str) -> None:
+        self.client.stop_model_invocation_job(jobIdentifier=job_id)
+
+    def is_unknown(self, error: Exception) -> bool:
+        return error_code(error) == "ResourceNotFoundException"
+
+    def is_over(self, error: Exception) -> bool:
+        return error_code(error) in ENDED
+
+    def find(self, name: str) -> ServiceJob | None:
+        return next((job for job in self.listed(self._named(name)) if job.name == name), None)
 
     def jobs_since(self, since: float | None) -> list[ServiceJob]:
         """Every job of the account, of all models and states, submitted after `since`, newest first."""
-        call: dict[str, Any] = {"maxResults": PAGE, "sortBy": "CreationTime", "sortOrder": "Descending"}
+        wanted: dict[str, Any] = {"sortBy": "CreationTime", "sortOrder": "Descending"}
         if since is not None:
-            call["submitTimeAfter"] = datetime.datetime.fromtimestamp(since, datetime.UTC)
-        return self._list(call)
-
-    def find(self, name: str) -> ServiceJob | None:
-        """The job of that name. Raises Unanswered."""
-        for job in self._list({"nameContains": name, "maxResults": PAGE}):
-            if job.name == name:
-                return job
-        return None
-
-    def named(self, prefix: str) -> list[ServiceJob]:
-        """All jobs whose name begins so. Raises Unanswered."""
-        found = self._list({"nameContains": prefix.rstrip("-"), "maxResults": PAGE})
-        return [job for job in found if job.name.startswith(prefix)]
-
-    def _list(self, call: dict[str, Any]) -> list[ServiceJob]:
-        jobs: list[ServiceJob] = []
-        try:
-            while True:
-                answer = self.client.list_model_invocation_jobs(**call)
-                jobs += [_service_job(summary) for summary in answer.get("invocationJobSummaries", ())]
-                if not answer.get("nextToken"):
-                    return jobs
-                call["nextToken"] = answer["nextToken"]
-        except Exception as error:
-            raise _unanswered(error) from error
-
-    def stop(self, job_id: str) -> None:
-        """Stop a job; one that has ended is left as it is. Raises Unanswered."""
-        try:
-            self.client.stop_model_invocation_job(jobIdentifier=job_id)
-        except Exception as error:
-            if error_code(error) in ENDED:
-                logger.debug("job %s: not stopped: %s", job_id, error_message(error))
-                return
-            raise _unanswered(error) from error
+            wanted["submitTimeAfter"] = datetime.datetime.fromtimestamp(since, datetime.UTC)
+        return self.listed(wanted)
 
 
 def asked(requests: str, results: str) -> dict[str, str]:
@@ -124,9 +106,6 @@ def asked(requests: str, results: str) -> dict[str, str]:
 
 
 def _service_job(answer: dict[str, Any]) -> ServiceJob:
-    status = answer.get("status", "Submitted")
-    if status not in STATES:
-        logger.warning("job %s: status %r is not known; it counts as running", answer["jobArn"], status)
     requests = answer.get("inputDataConfig", {}).get("s3InputDataConfig", {}).get("s3Uri", "")
     results = answer.get("outputDataConfig", {}).get("s3OutputDataConfig", {}).get("s3Uri", "")
     model = str(answer.get("modelId", ""))
@@ -134,7 +113,7 @@ def _service_job(answer: dict[str, Any]) -> ServiceJob:
         id=str(answer["jobArn"]),
         name=str(answer.get("jobName", "")),
         model=model,
-        state=STATES.get(status, JobState.RUNNING),
+        state=state_of(answer["jobArn"], answer.get("status", "Submitted"), STATES),
         message=str(answer.get("message") or ""),
         submitted_at=answer["submitTime"].timestamp() if "submitTime" in answer else 0.0,
         ended_at=answer["endTime"].timestamp() if "endTime" in answer else None,
@@ -142,8 +121,3 @@ def _service_job(answer: dict[str, Any]) -> ServiceJob:
         results=str(results),
         asked=asked(str(requests), str(results)),
     )
-
-
-def _unanswered(error: Exception) -> Exception:
-    """Forbidden and malformed calls are a person's to mend; everything else may pass."""
-    return cannot_ask(error, "Bedrock", "bedrock:ListModelInvocationJobs and bedrock:GetModelInvocationJob")

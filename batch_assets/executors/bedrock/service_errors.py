@@ -6,19 +6,7 @@ in its documentation.
 
 import re
 
-from batch_assets.errors import SubmissionRefused
-from batch_assets.executors.aws.errors import (
-    FORBIDDEN,
-    RENEW,
-    common_step,
-    error_code,
-    error_message,
-    is_slow_down,
-    is_unanswered,
-    may_be_renewed,
-    told,
-)
-from batch_assets.executors.deferred import SlotsFull, Unanswered
+from batch_assets.executors.aws.errors import FORBIDDEN, error_code, error_message, refusal
 
 CONFLICT = "ConflictException"
 # At times a name that is taken is a ValidationException too: "The batch job name … is already in use."
@@ -38,31 +26,21 @@ def is_name_taken(error: Exception) -> bool:
 def explain_refusal(error: Exception, model_id: str, role_arn: str, region: str) -> Exception:
     """What a failed CreateModelInvocationJob means: SlotsFull, Unanswered or SubmissionRefused."""
     code, message = error_code(error), error_message(error)
-    if may_be_renewed(error):
-        return SlotsFull(f"{told(error)}; {RENEW}")
-    if is_slow_down(error):
-        return SlotsFull(told(error))
-    if is_unanswered(error):
-        return Unanswered(told(error))
-    next_step = "correct it, then `batch-assets run` goes on; nothing is uploaded twice"
-    if step := common_step(error):
-        next_step = step
-    elif "not authorized to perform this action" in message and "support case" in message:
-        next_step = (
+    step = "correct it, then `batch-assets run` goes on; nothing is uploaded twice"
+    if "not authorized to perform this action" in message and "support case" in message:
+        step = (
             f"the account is not entitled to batch inference with {model_id} in {region}, whatever its quotas say: "
             "open a support case with AWS, then `batch-assets run` goes on"
         )
     elif code in FORBIDDEN and "PassRole" in message:
-        next_step = f"allow iam:PassRole on {role_arn} to whoever runs this pipeline"
+        step = f"allow iam:PassRole on {role_arn} to whoever runs this pipeline"
     elif code in FORBIDDEN:
-        next_step = (
+        step = (
             f"allow bedrock:CreateModelInvocationJob and iam:PassRole on {role_arn}, and request access to "
             f"{model_id} in {region}"
         )
     elif code == "ResourceNotFoundException":
-        next_step = f"name a model that batch inference has in {region}, in executor.model_id"
+        step = f"name a model that batch inference has in {region}, in executor.model_id"
     elif "region" in message.lower() or "bucket" in message.lower():
-        next_step = (
-            f"put executor.staging into a bucket of region {region} that {role_arn} may read and write"
-        )
-    return SubmissionRefused(f"Bedrock refuses jobs for {model_id}: {told(error)}; {next_step}")
+        step = f"put executor.staging into a bucket of region {region} that {role_arn} may read and write"
+    return refusal(error, f"Bedrock refuses jobs for {model_id}", step)

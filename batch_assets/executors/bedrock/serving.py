@@ -18,7 +18,7 @@ from batch_assets.executors.aws.errors import (
     told,
 )
 from batch_assets.executors.bedrock.model_ids import base_model_id, model_name
-from batch_assets.executors.deferred import Unanswered
+from batch_assets.executors.service_jobs import Unanswered
 from batch_assets.plain_text import plain_logger
 
 # Seen: "Invocation of model ID … with on-demand throughput isn’t supported. Retry your request with the ID or ARN of an

@@ -1,32 +1,41 @@
 """The shard runner whose workers are elsewhere: the run claims and tells the ledger, a worker computes and commits."""
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from batch_assets.embeddings.schema import EMBED, GENERATE, Task
 from batch_assets.encoders.fingerprint import fingerprint
 from batch_assets.errors import ClusterLost, ConfigurationError
-from batch_assets.executors.base import Limits, WorkerDied
+from batch_assets.executors.base import Limits, Progress, WorkerDied
+from batch_assets.executors.ray.pool import WorkerPool
 from batch_assets.plain_text import plain_logger
 from batch_assets.settings.in_place import RayExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.storage import Storage
-from batch_assets.worker.attempt import Attempt, Progress, ShardRun, first_run
-
-if TYPE_CHECKING:
-    from batch_assets.executors.ray.cluster import RayCluster
+from batch_assets.worker.attempt import Attempt, ShardRun, Written, first_run
 
 LOSSES_FORGIVEN = 5
 
 logger = plain_logger(__name__)
 
 
+class Cluster(Protocol):
+    """What an executor takes of the cluster that it is made on, see `cluster.py`."""
+
+    progress: Progress | None
+
+    def pool(
+        self, settings: PipelineSettings, is_cancelled: Callable[[], bool] = lambda: False
+    ) -> WorkerPool: ...
+
+
 @dataclass
 class RayExecutor:
     """Has a shard run by a worker of the cluster. See `base.ShardRunner` for the verbs."""
 
-    cluster: "RayCluster"
+    cluster: Cluster
     settings: PipelineSettings
     kind: str = "ray"
     in_place: bool = True
@@ -97,7 +106,7 @@ class RayExecutor:
                 step = next(run)
             except StopIteration as ended:
                 return ended.value
-            if progress is not None and isinstance(step, Progress):
+            if progress is not None and not isinstance(step, Written):
                 progress(step.records, step.tokens)
             yield step
 

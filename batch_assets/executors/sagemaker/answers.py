@@ -10,11 +10,10 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from batch_assets.embeddings.schema import EMBED, Task
+from batch_assets.executors.aws.answers import Answer, BadAnswer, is_number, read_count, read_numbers
 
 VECTOR_FIELDS = (
     "embedding", "embeddings", "vector", "vectors", "sentence_embedding", "sentence_embeddings", "pooled_output",
@@ -26,14 +25,9 @@ TEXT_FIELDS = (
 )  # fmt: skip
 _INPUT_TOKENS = ("prompt_tokens", "input_tokens", "inputTokens", "inputTextTokenCount", "token_count")
 _OUTPUT_TOKENS = ("completion_tokens", "output_tokens", "outputTokens")
-_MOST_TOKENS = 2**31 - 1
 _SAMPLE_CHARACTERS = 200
 # The id, and the text as it was sent: quoted or not, as the service likes to write it again.
 _CSV_LINE = re.compile(rb'"?(?P<id>\d{11})"?,(?:"(?:[^"]|"")*"|[^",]*),(?P<answer>.*)', re.DOTALL)
-
-
-class BadAnswer(ValueError):
-    """An answer that holds no usable result; the text says what is wrong."""
 
 
 class TokenLevel(BadAnswer):
@@ -41,15 +35,6 @@ class TokenLevel(BadAnswer):
 
     def __init__(self, rows: int, width: int) -> None:
         super().__init__(f"the answer has {rows:,} rows of {width:,} numbers, not one vector")
-
-
-class Answer(NamedTuple):
-    """One record's result: `vector`, float64 as wide as it came, or `text`. Tokens are 0 where they are not told."""
-
-    vector: memoryview | None = None
-    text: str = ""
-    input_tokens: int = 0
-    output_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -117,7 +102,7 @@ def _named(value: Any, names: Sequence[str], what: str) -> Any:
 
 def _vector(value: Any) -> memoryview:
     found = value
-    while is_object(found) or (_is_array(found) and len(found) and not _is_number(found[0])):
+    while is_object(found) or (_is_array(found) and len(found) and not is_number(found[0])):
         if is_object(found):
             found = _named(found, VECTOR_FIELDS, "vector")
         elif len(found) > 1 and _is_array(found[0]):
@@ -131,22 +116,9 @@ def _vector(value: Any) -> memoryview:
     return _numbers(found)
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float)
-
-
 def _numbers(value: Any) -> memoryview:
-    count = len(value)
-    try:
-        if not isinstance(value, list):
-            vector = memoryview(value.as_buffer(of_type="d"))  # simdjson's array: no Python number is made
-        elif all(map(_is_number, value)):
-            vector = np.array(value, dtype=np.float64).data
-        else:
-            raise TypeError
-    except (TypeError, OverflowError):
-        raise BadAnswer(f"the answer is no array of numbers: {sample(value)}") from None
-    if not vector.nbytes == 8 * count > 0:  # simdjson flattens what is nested
+    vector = read_numbers(value)
+    if vector is None or not vector.nbytes == 8 * len(value) > 0:  # simdjson flattens what is nested
         raise BadAnswer(f"the answer is no array of numbers: {sample(value)}")
     return vector
 
@@ -174,8 +146,7 @@ def _tokens(output: Any) -> tuple[int, int]:
     fields = list(usage)
 
     def count(names: tuple[str, ...]) -> int:
-        value = next((usage[name] for name in names if name in fields), 0)
-        return min(value, _MOST_TOKENS) if type(value) is int and value > 0 else 0
+        return read_count(next((usage[name] for name in names if name in fields), 0))
 
     return count(_INPUT_TOKENS), count(_OUTPUT_TOKENS)
 

@@ -10,7 +10,7 @@ from enum import Enum
 from batch_assets import paths
 from batch_assets.embeddings.marker import read_marker
 from batch_assets.errors import AccountingError
-from batch_assets.executors.deferred import UnexpectedOutput
+from batch_assets.executors.service_jobs import UnexpectedOutput
 from batch_assets.storage import open_storage
 
 ENOUGH = 3

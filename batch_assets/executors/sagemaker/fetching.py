@@ -6,7 +6,6 @@ here it is decided what becomes of a record of which no line tells.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,22 +14,29 @@ from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.embeddings.job_states import MISSING
 from batch_assets.embeddings.schema import EMBED
+from batch_assets.executors.aws.results import Tally
+from batch_assets.executors.aws.settling import (
+    FAILED,
+    LOST,
+    SUFFIX,
+    begin,
+    log_tally,
+    result_place,
+    why_failed,
+)
 from batch_assets.executors.base import JobState
-from batch_assets.executors.deferred import ResultsNotReady, ServiceJob, UnexpectedOutput
 from batch_assets.executors.jobs import JobDescription, RequestFile
 from batch_assets.executors.sagemaker.answers import AnswerFormat
 from batch_assets.executors.sagemaker.expectations import GO_ON, POOL
 from batch_assets.executors.sagemaker.failures import may_be_the_data
+from batch_assets.executors.sagemaker.pipeline import SageMakerPipeline
 from batch_assets.executors.sagemaker.places import results_folder
 from batch_assets.executors.sagemaker.prices import cost_of
-from batch_assets.executors.sagemaker.results import Tally, read_results
+from batch_assets.executors.sagemaker.results import read_results
+from batch_assets.executors.service_jobs import ResultsNotReady, ServiceJob, UnexpectedOutput
 from batch_assets.plain_text import plain_logger
-from batch_assets.storage import FileInfo, Storage, open_storage
+from batch_assets.storage import FileInfo, Storage
 
-if TYPE_CHECKING:
-    from batch_assets.executors.sagemaker.executor import SageMakerExecutor
-
-SUFFIX = ".out"
 OBJECT_FAILED = "object_failed"
 RECORD_REFUSED = "record_refused"
 FREE_CUTS = 5
@@ -51,7 +57,7 @@ class ObjectEnd:
 
 
 def fetch_results(
-    executor: "SageMakerExecutor",
+    pipeline: SageMakerPipeline,
     job: JobDescription,
     service_job: ServiceJob | None,
     rows: JobRows,
@@ -64,22 +70,18 @@ def fetch_results(
     Raises ResultsNotReady where results may still come, unless this is the `final` look;
     UnexpectedOutput where they are none that the pipeline has asked for.
     """
-    for ordinal, code, message in job.refused:
-        rows.fail(ordinal, code, message, job.attempt)
-    asked = np.fromiter(job.asked(), dtype=np.int64)
-    rows.forget(asked)
+    asked = begin(job, rows)
     state = service_job.state if service_job is not None else JobState.FAILED
-    storage, objects = _objects(executor, job, service_job)
+    storage, objects = _objects(pipeline, job, service_job)
     done = [each for each in objects if each.result is not None]
     if len(done) < len(objects) and not final and _may_come(service_job):
         raise ResultsNotReady(
             f"job {job.shard}-{job.fence} has ended, and the results of {len(objects) - len(done)} of its "
             f"{len(objects)} objects are not to be seen yet"
         )
-    cost = cost_of(executor.options, service_job, job.bound_usd)
-    if cost is not None:  # whatever is in the results, they are paid for
-        facts.cost_usd = (facts.cost_usd or 0.0) + cost
-    expected = executor.answer_format(rows)
+    # Whatever is in the results, they are paid for.
+    facts.add(cost_usd=cost_of(pipeline.options, service_job, job.bound_usd))
+    expected = pipeline.answer_format(rows)
     for each in done:
         _refuse_flood(storage, each, expected)
     tally = read_results(storage, [each.result for each in done if each.result], rows, expected)
@@ -88,15 +90,14 @@ def fetch_results(
             rows.again(ordinal, MISSING, "the result file has no line for this record")
     failed = [each for each in objects if each.result is None]
     if state is JobState.FAILED and service_job is not None:
-        attempts = executor.options.max_attempts
+        attempts = pipeline.options.max_attempts
         facts.narrowed = _blame(job, service_job, failed, rows, attempts, others_succeeded=bool(done))
     else:
         code, message = _untold(state, service_job)
         for ordinal in _left(rows, failed):
             rows.again(ordinal, code, message)
     _report(job, tally, len(asked), len(done), len(objects))
-    facts.input_tokens += tally.input_tokens
-    facts.output_tokens += tally.output_tokens
+    facts.add(tally.input_tokens, tally.output_tokens)
 
 
 def _may_come(service_job: ServiceJob | None) -> bool:
@@ -113,14 +114,11 @@ def _may_come(service_job: ServiceJob | None) -> bool:
 
 
 def _objects(
-    executor: "SageMakerExecutor", job: JobDescription, service_job: ServiceJob | None
+    pipeline: SageMakerPipeline, job: JobDescription, service_job: ServiceJob | None
 ) -> tuple[Storage, list[ObjectEnd]]:
     """Every input object with its result. How results lie below the job's output path is not relied on."""
-    storage, prefix = executor.staging, results_folder(job)
-    if service_job is not None and service_job.results:
-        folder = service_job.results.rstrip("/")
-        if folder != f"{storage.uri}/{prefix}":  # another rendering's, of the same requests
-            storage, prefix = open_storage(folder), ""
+    # Those of another rendering of the same requests lie elsewhere.
+    storage, prefix = result_place(pipeline.staging, results_folder(job), service_job)
     results = {info.path.rsplit("/", 1)[-1]: info for info in storage.list(prefix)}
     asked = np.fromiter(job.asked(), dtype=np.int64)
     ends = np.cumsum([file.records for file in job.files])[:-1]
@@ -160,11 +158,11 @@ def _blame(
     Where records may be what broke their objects, the next job has smaller objects. A record that is
     alone in its object, and has been in as many failed ones as there are attempts, is what broke them.
     """
-    reason = service_job.message or "the job failed, and the service does not say why"
+    reason = why_failed(service_job)
     began = others_succeeded or service_job.began_at is not None
     if not may_be_the_data(service_job.message, began=began):
         for ordinal in _left(rows, failed):
-            rows.again(ordinal, "job_failed", reason)
+            rows.again(ordinal, FAILED, reason)
         return False
     for each in failed:
         for ordinal in _left(rows, [each]):
@@ -184,21 +182,16 @@ def _left(rows: JobRows, objects: list[ObjectEnd]) -> Iterator[int]:
 
 def _untold(state: JobState, service_job: ServiceJob | None) -> tuple[str, str]:
     if service_job is None:
-        return "job_lost", "the service does not know the job any more"
+        return LOST
     if state is JobState.STOPPED:
         return "job_stopped", "the job was stopped, and a stopped job leaves no results"
     return MISSING, "the job is completed, and there is no result file of the record's object"
 
 
 def _report(job: JobDescription, tally: Tally, asked: int, done: int, objects: int) -> None:
-    where = f"shard {job.shard}, job {job.fence}"
     if done < objects:
-        logger.info("%s: %d of %d objects have no results", where, objects - done, objects)
-    for count, what in (
-        (tally.unreadable, "lines cannot be read"),
-        (tally.foreign, "lines are of no record of the shard"),
-        (tally.doubled, "lines tell what is known"),
-        (tally.again, "answers are of no use"),
-    ):
-        if count:
-            logger.info("%s: of %d records asked for, %d %s", where, asked, count, what)
+        missing = objects - done
+        logger.info(
+            "shard %s, job %d: %d of %d objects have no results", job.shard, job.fence, missing, objects
+        )
+    log_tally(job, asked, tally, (tally.again, "answers are of no use"))

@@ -1,32 +1,13 @@
-"""Where a pipeline's transform jobs lie in the staging area, and what they are called at SageMaker.
+"""Where a pipeline's transform jobs lie in the staging area.
 
-What is in the objects is written in `rendering.py`.
+What is in the objects is written in `rendering.py`; what jobs are called, in `aws/names.py`.
 """
 
-from dataclasses import dataclass
-from functools import cached_property
-
 from batch_assets import paths
-from batch_assets.executors.aws.staging import Staged
 from batch_assets.executors.jobs import JobDescription
-from batch_assets.settings.pipeline import PipelineSettings
-from batch_assets.settings.sagemaker import SageMakerExecutorSettings
 from batch_assets.storage import join_uri
 
 _REQUESTS, _RESULTS = "/requests-", "/results-"
-
-
-@dataclass
-class JobPlaces(Staged):
-    """The names and folders of one pipeline's jobs; nothing is asked of the service."""
-
-    settings: PipelineSettings
-    service_name = "SageMaker"
-
-    @cached_property
-    def options(self) -> SageMakerExecutorSettings:
-        assert isinstance(self.settings.executor, SageMakerExecutorSettings)
-        return self.settings.executor
 
 
 def requests_folder(shard: str, fence: int, own: str) -> str:

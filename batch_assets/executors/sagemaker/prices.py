@@ -1,6 +1,6 @@
 """What transform jobs cost: the time that they have their instances, by the price that the settings name."""
 
-from batch_assets.executors.deferred import ServiceJob
+from batch_assets.executors.service_jobs import ServiceJob
 from batch_assets.settings.sagemaker import SageMakerExecutorSettings
 
 HOUR = 3600.0

@@ -4,61 +4,47 @@ How a line is written and where objects are cut is in `requests.py`; when a job 
 """
 
 import hashlib
-import uuid
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from batch_assets.errors import StorageError
-from batch_assets.executors.deferred import Order
-from batch_assets.executors.jobs import JobDescription, RequestFile, digest_of, runs_of
+from batch_assets.executors.aws.requests import own_digits
+from batch_assets.executors.jobs import JobDescription, RequestFile
+from batch_assets.executors.sagemaker.pipeline import SageMakerPipeline
 from batch_assets.executors.sagemaker.places import requests_folder
 from batch_assets.executors.sagemaker.prices import most_usd
-from batch_assets.executors.sagemaker.requests import TOO_LONG, Cut, InputObject, Lines, cut_records, suffix
+from batch_assets.executors.sagemaker.requests import Cut, InputObject, Lines, cut_records, suffix
+from batch_assets.executors.service_jobs import Order
 from batch_assets.sharding.plan import Shard
 from batch_assets.sharding.reading import read_shard
 from batch_assets.storage import Storage
 from batch_assets.storage.threads import map_in_order, threads_for
 
-if TYPE_CHECKING:
-    from batch_assets.executors.sagemaker.executor import SageMakerExecutor
 
-
-def render_job(executor: "SageMakerExecutor", shard: Shard, order: Order) -> JobDescription:
+def render_job(pipeline: SageMakerPipeline, shard: Shard, order: Order) -> JobDescription:
     """Upload the input objects of the records that `order` names and say what they are.
 
     Raises SourceError, StorageError, ConfigurationError.
     """
-    options, narrowed = executor.options, order.narrowed or {}
+    options = pipeline.options
     expected = shard.records if order.ordinals is None else len(order.ordinals)
-    cut = Cut(options.objects_per_shard, expected, -(-shard.records // options.objects_per_shard), narrowed)
-    lines = Lines.of(executor.settings.model, options)
+    first_size = -(-shard.records // options.objects_per_shard)
+    cut = Cut(options.objects_per_shard, expected, first_size, order.narrowed or {})
+    lines = Lines.of(pipeline.settings.model, options)
     too_long: list[tuple[int, str]] = []
-    records = read_shard(executor.settings, shard)
+    records = read_shard(pipeline.settings, shard)
     objects = cut_records(records, lines, cut, order.ordinals, too_long)
-    # Two deployments may share a staging area, a pipeline's name and a root's path: no file of one is the other's.
-    folder = requests_folder(shard.key, order.fence, uuid.uuid4().hex[:8])
+    folder = requests_folder(shard.key, order.fence, own_digits())
     pattern = f"{folder}/{shard.key}-{order.fence}-{{:05d}}{suffix(options.content_type)}"
-    files, ordinals = _upload(executor.staging, folder, pattern, objects)
-    return JobDescription(
-        pipeline=executor.settings.name,
-        shard=shard.key,
-        fence=order.fence,
-        attempt=order.attempt,
+    files, ordinals = _upload(pipeline.staging, folder, pattern, objects)
+    return pipeline.describe(
+        shard,
+        order,
         # Without any record to be sent there is no job to wait for.
         kind="batch" if files else "on_demand",
-        fingerprint=executor.fingerprint(),
-        digest=digest_of(files),
-        staging=executor.staging.uri,
         files=files,
-        records=len(ordinals),
-        bytes=sum(file.bytes for file in files),
+        ordinals=ordinals,
+        too_long=too_long,
         bound_usd=(most_usd(options) or 0.0) if files else 0.0,
-        ordinals=runs_of(ordinals),
-        narrowed={int(ordinal): times for ordinal, times in narrowed.items()},
-        refused=[(ordinal, TOO_LONG, message) for ordinal, message in too_long],
-        earlier=tuple(order.earlier),
-        keep_fence=order.keep_fence,
-        outdated_fence=order.outdated_fence,
     )
 
 

@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from batch_assets.executors.aws.results import RECORD_ID_DIGITS
+from batch_assets.executors.aws.requests import record_id, wanted_texts
 from batch_assets.settings.model import ModelSettings
 from batch_assets.settings.sagemaker import SageMakerExecutorSettings
 from batch_assets.sources.base import Records
 
-TOO_LONG = "too_long"
 MEGABYTE = 10**6
 """The service does not say whether its MB have 10**6 or 2**20 bytes: the smaller ones are safe."""
 
@@ -125,31 +124,22 @@ def cut_records(
 
     Records that no call of the container can hold are left out and put to `too_long`, with the reason.
     """
-    wanted = None if ordinals is None else frozenset(ordinals)
-    current, place, number = InputObject(), (0, 0), 0
-    for records in batches:
-        for ordinal, text in zip(records.ordinals, records.texts, strict=True):
-            if wanted is not None and ordinal not in wanted:
-                continue
-            # Of the first job it is not known how many records are rejected: they keep their places.
-            own = cut.place(ordinal if wanted is None else number, ordinal)
-            number += 1
-            line = lines.line(ordinal, text)
-            if len(line) > lines.most_bytes:
-                too_long.append((ordinal, _too_long(len(line), lines)))
-                continue
-            if current.lines and (own != place or len(current.lines) >= cut.most(own[0])):
-                yield current
-                current = InputObject()
-            place = own
-            current.lines.append(line)
-            current.ordinals.append(ordinal)
+    current, place = InputObject(), (0, 0)
+    for number, (ordinal, text) in enumerate(wanted_texts(batches, ordinals)):
+        # Of the first job it is not known how many records are rejected: they keep their places.
+        own = cut.place(ordinal if ordinals is None else number, ordinal)
+        line = lines.line(ordinal, text)
+        if len(line) > lines.most_bytes:
+            too_long.append((ordinal, _too_long(len(line), lines)))
+            continue
+        if current.lines and (own != place or len(current.lines) >= cut.most(own[0])):
+            yield current
+            current = InputObject()
+        place = own
+        current.lines.append(line)
+        current.ordinals.append(ordinal)
     if current.lines:
         yield current
-
-
-def record_id(ordinal: int) -> str:
-    return f"{ordinal:0{RECORD_ID_DIGITS}d}"
 
 
 def _too_long(size: int, lines: Lines) -> str:

@@ -5,16 +5,16 @@ Which call is made when is in `control/`; what a refusal means, in `service_erro
 
 import datetime
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from batch_assets.executors.aws.errors import cannot_ask, error_code, error_message
+from batch_assets.executors.aws.errors import error_code, error_message
+from batch_assets.executors.aws.job_calls import JobCalls, pages, state_of
 from batch_assets.executors.base import JobState
-from batch_assets.executors.deferred import NameTaken, ServiceJob
 from batch_assets.executors.sagemaker.requests import data_processing
 from batch_assets.executors.sagemaker.service_errors import IN_USE, explain_refusal, is_not_found
-from batch_assets.plain_text import plain_logger
+from batch_assets.executors.service_jobs import NameTaken, ServiceJob
 from batch_assets.settings.sagemaker import SageMakerExecutorSettings
 
 PAGE = 100  # the most that ListTransformJobs gives at once
@@ -31,15 +31,16 @@ UNDER_WAY = ("InProgress", "Stopping")
 # Instances with local disks encrypt those by hardware, and refuse a key for a volume:
 # Amazon SageMaker Developer Guide, "TransformResources", VolumeKmsKeyId.
 _LOCAL_DISKS = re.compile(r"ml\.(g4dn|g5|g6e?|gr6|p3dn|p4de?|p5\w*|trn1n?|trn2|[a-z]\d+[a-z]*d[a-z]*)\.")
-logger = plain_logger(__name__)
 
 
 @dataclass
-class SageMakerService:
+class SageMakerService(JobCalls):
     """Transform jobs with one model in one region. A job's id is its name."""
 
-    client: Any
-    client_once: Any  # tries nothing twice: what it raises is about the one call that was made
+    service_name = "SageMaker"
+    may_ask = "sagemaker:ListTransformJobs and sagemaker:DescribeTransformJob"
+    may_stop = "sagemaker:StopTransformJob"
+
     options: SageMakerExecutorSettings
     region: str
 
@@ -56,48 +57,34 @@ class SageMakerService:
             raise explain_refusal(error, self.options, self.region) from error
         return name
 
-    def get(self, name: str) -> ServiceJob | None:
-        """The truth about a job; None where the service does not know it. Raises Unanswered, SubmissionRefused."""
-        try:
-            return _service_job(self.client.describe_transform_job(TransformJobName=name))
-        except Exception as error:
-            if is_not_found(error):
-                return None
-            raise _cannot_ask(error) from error
+    def _describe(self, job_id: str) -> ServiceJob:
+        return _service_job(self.client.describe_transform_job(TransformJobName=job_id))
+
+    def _list(self, wanted: Mapping[str, Any]) -> Iterator[ServiceJob]:
+        call = {"MaxResults": PAGE, "SortBy": "CreationTime", "SortOrder": "Descending", **wanted}
+        found = pages(self.client.list_transform_jobs, call, "TransformJobSummaries", "NextToken")
+        return map(_service_job, found)
+
+    def _named(self, text: str) -> Mapping[str, Any]:
+        return {"NameContains": text}
+
+    def _stop(self, job_id: str) -> None:
+        self.client.stop_transform_job(TransformJobName=job_id)
+
+    def is_unknown(self, error: Exception) -> bool:
+        return is_not_found(error)
+
+    def is_over(self, error: Exception) -> bool:
+        return error_code(error) == "ValidationException" or is_not_found(error)
+
+    def find(self, name: str) -> ServiceJob | None:
+        return self.get(name)
 
     def jobs_since(self, since: float | None) -> list[ServiceJob]:
         """Every job of the account in this region created after `since`; without it those that have not ended."""
         if since is None:
-            return [job for status in UNDER_WAY for job in self._list({"StatusEquals": status})]
-        return self._list({"CreationTimeAfter": datetime.datetime.fromtimestamp(since, datetime.UTC)})
-
-    def named(self, prefix: str) -> list[ServiceJob]:
-        """All jobs whose name begins so, whatever their state. Raises Unanswered."""
-        found = self._list({"NameContains": prefix.strip("-")})
-        return [job for job in found if job.name.startswith(prefix)]
-
-    def _list(self, wanted: Mapping[str, Any]) -> list[ServiceJob]:
-        call = {"MaxResults": PAGE, "SortBy": "CreationTime", "SortOrder": "Descending", **wanted}
-        jobs: list[ServiceJob] = []
-        try:
-            while True:
-                answer = self.client.list_transform_jobs(**call)
-                jobs += [_service_job(summary) for summary in answer.get("TransformJobSummaries", ())]
-                if not answer.get("NextToken"):
-                    return jobs
-                call["NextToken"] = answer["NextToken"]
-        except Exception as error:
-            raise _cannot_ask(error) from error
-
-    def stop(self, name: str) -> None:
-        """Stop a job; one that has ended, or is unknown, is left as it is. Raises Unanswered."""
-        try:
-            self.client.stop_transform_job(TransformJobName=name)
-        except Exception as error:
-            if error_code(error) == "ValidationException" or is_not_found(error):
-                logger.debug("job %s: not stopped: %s", name, error_message(error))
-                return
-            raise cannot_ask(error, "SageMaker", "sagemaker:StopTransformJob") from error
+            return [job for status in UNDER_WAY for job in self.listed({"StatusEquals": status})]
+        return self.listed({"CreationTimeAfter": datetime.datetime.fromtimestamp(since, datetime.UTC)})
 
 
 def job_request(options: SageMakerExecutorSettings, name: str, requests: str, results: str) -> dict[str, Any]:
@@ -156,9 +143,6 @@ def asked(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _service_job(answer: dict[str, Any]) -> ServiceJob:
     """A job by DescribeTransformJob, or by its summary, which tells neither model nor places."""
     name, status = str(answer["TransformJobName"]), answer.get("TransformJobStatus", "InProgress")
-    if status not in STATES:
-        logger.warning("job %s: status %r is not known; it counts as running", name, status)
-    state = STATES.get(status, JobState.RUNNING)
 
     def seconds(field: str) -> float | None:
         return answer[field].timestamp() if answer.get(field) is not None else None
@@ -170,7 +154,7 @@ def _service_job(answer: dict[str, Any]) -> ServiceJob:
         id=name,
         name=name,
         model=str(answer.get("ModelName", "")),
-        state=state,
+        state=state_of(name, status, STATES),
         message=str(answer.get("FailureReason") or ""),
         submitted_at=seconds("CreationTime") or 0.0,
         ended_at=ended,
@@ -178,8 +162,3 @@ def _service_job(answer: dict[str, Any]) -> ServiceJob:
         began_at=seconds("TransformStartTime"),
         asked=asked(answer) if "TransformInput" in answer and "TransformOutput" in answer else None,
     )
-
-
-def _cannot_ask(error: Exception) -> Exception:
-    """Forbidden and malformed calls are a person's to mend; everything else may pass."""
-    return cannot_ask(error, "SageMaker", "sagemaker:ListTransformJobs and sagemaker:DescribeTransformJob")

@@ -6,19 +6,7 @@ in its documentation.
 
 import re
 
-from batch_assets.errors import SubmissionRefused
-from batch_assets.executors.aws.errors import (
-    FORBIDDEN,
-    RENEW,
-    common_step,
-    error_code,
-    error_message,
-    is_slow_down,
-    is_unanswered,
-    may_be_renewed,
-    told,
-)
-from batch_assets.executors.deferred import SlotsFull, Unanswered
+from batch_assets.executors.aws.errors import FORBIDDEN, error_code, error_message, refusal
 from batch_assets.settings.sagemaker import SageMakerExecutorSettings
 
 IN_USE = "ResourceInUse"
@@ -36,37 +24,27 @@ def is_not_found(error: Exception) -> bool:
 def explain_refusal(error: Exception, options: SageMakerExecutorSettings, region: str) -> Exception:
     """What a failed CreateTransformJob means: SlotsFull, Unanswered or SubmissionRefused."""
     code, message = error_code(error), error_message(error)
-    if may_be_renewed(error):
-        return SlotsFull(f"{told(error)}; {RENEW}")
     limit = _LIMIT.search(message) if code == "ResourceLimitExceeded" else None
-    next_step = "correct it, then `batch-assets run` goes on; nothing is uploaded twice"
-    if limit and int(limit["limit"]) < options.instance_count:
-        next_step = (
+    too_few = limit is not None and int(limit["limit"]) < options.instance_count
+    step = "correct it, then `batch-assets run` goes on; nothing is uploaded twice"
+    if limit and too_few:
+        step = (
             f"the quota {limit['name']!r} in {region} is {limit['limit']}, and a job takes {options.instance_count}: "
             "request an increase in Service Quotas (Amazon SageMaker), or name another executor.instance_type"
         )
-    elif is_slow_down(error):
-        return SlotsFull(told(error))
-    elif is_unanswered(error):
-        return Unanswered(told(error))
-    elif step := common_step(error):
-        next_step = step
     elif code in FORBIDDEN and "PassRole" in message:
-        next_step = (
-            f"allow iam:PassRole on the role of model {options.model_name} to whoever runs this pipeline"
-        )
+        step = f"allow iam:PassRole on the role of model {options.model_name} to whoever runs this pipeline"
     elif code in FORBIDDEN:
-        next_step = "allow sagemaker:CreateTransformJob to whoever runs this pipeline"
+        step = "allow sagemaker:CreateTransformJob to whoever runs this pipeline"
         if options.tags:
-            next_step += ", and sagemaker:AddTags for executor.tags"
+            step += ", and sagemaker:AddTags for executor.tags"
     elif is_not_found(error):
-        next_step = f"name a model that SageMaker has in {region}, in executor.model_name"
+        step = f"name a model that SageMaker has in {region}, in executor.model_name"
     elif "instance type" in message.lower() or "instancetype" in message.lower():
-        next_step = f"name an instance type that transform jobs have in {region}, in executor.instance_type"
+        step = f"name an instance type that transform jobs have in {region}, in executor.instance_type"
     elif "s3" in message.lower() or "bucket" in message.lower():
-        next_step = (
+        step = (
             f"put executor.staging into a bucket of region {region} that the model's role may read and write"
         )
-    return SubmissionRefused(
-        f"SageMaker refuses transform jobs of model {options.model_name}: {told(error)}; {next_step}"
-    )
+    refuses = f"SageMaker refuses transform jobs of model {options.model_name}"
+    return refusal(error, refuses, step, for_good=too_few)

@@ -6,6 +6,7 @@ that Dagster does not show are reported to it.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 
@@ -13,7 +14,7 @@ from batch_assets.control.alerts import alerts_of
 from batch_assets.control.loop import Turn, take_turn
 from batch_assets.control.pipeline import Pipeline, known_pipeline
 from batch_assets.errors import BatchAssetsError
-from batch_assets.executors.registry import ExecutorHost
+from batch_assets.executors.registry import AWS_HOSTS, ExecutorHost
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.notifications.base import Notifier
 from batch_assets.notifications.delivery import notify
@@ -23,6 +24,7 @@ from batch_assets.orchestration.collecting import collection_requests
 from batch_assets.orchestration.mending import missing_materializations, report_dead_runs
 from batch_assets.plain_text import plain_text
 from batch_assets.retry_policy import in_a_tick
+from batch_assets.settings.project import LEDGER, NOTIFICATIONS, executor_key
 
 
 def build_job_completion() -> dg.SensorDefinition:
@@ -33,34 +35,28 @@ def build_job_completion() -> dg.SensorDefinition:
         asset_selection=OWN_ASSETS,
         minimum_interval_seconds=5,
         default_status=dg.DefaultSensorStatus.RUNNING,
+        required_resource_keys={LEDGER, NOTIFICATIONS, *map(executor_key, AWS_HOSTS)},
         description="Follows jobs at services, starts queued ones in free slots, and has ended ones collected. "
         "Reports dead runs as failed and committed shards as materialized.",
     )
     @in_a_tick()
     def job_completion(
         context: dg.SensorEvaluationContext,
-        batch_assets_ledger: dg.ResourceParam[Ledger],
-        batch_assets_bedrock: dg.ResourceParam[ExecutorHost],
-        batch_assets_sagemaker: dg.ResourceParam[ExecutorHost],
-        batch_assets_aws_batch: dg.ResourceParam[ExecutorHost],
-        batch_assets_notifications: dg.ResourceParam[Sequence[Notifier]],
+        **_: Any,  # called directly, Dagster hands the resources over here too
     ) -> dg.SensorResult | dg.SkipReason:
-        ledger = batch_assets_ledger
+        ledger: Ledger = getattr(context.resources, LEDGER)
+        notifiers: Sequence[Notifier] = getattr(context.resources, NOTIFICATIONS)
         dead = report_dead_runs(context.instance, ledger)
         events: list[dg.AssetMaterialization | dg.AssetObservation] = []
         events += missing_materializations(context.instance, ledger)
         said = [f"runs of dead processes, reported failed: {', '.join(dead)}"] if dead else []
-        hosts = {
-            "bedrock": batch_assets_bedrock,
-            "sagemaker": batch_assets_sagemaker,
-            "aws_batch": batch_assets_aws_batch,
-        }
+        hosts = {kind: getattr(context.resources, executor_key(kind)) for kind in AWS_HOSTS}
         pipelines, problems = _at_work(context, ledger, hosts)
         turn = take_turn(pipelines)
         requests: list[dg.RunRequest] = []
         for pipeline in pipelines:
             for alert in alerts_of(pipeline, turn):
-                if notify(ledger.notice_once, batch_assets_notifications, alert):
+                if notify(ledger.notice_once, notifiers, alert):
                     events.append(_shown(pipeline.name, alert.happened))
             requests += collection_requests(context.instance, ledger, pipeline.name)
         said = [plain_text(sentence) for sentence in (*said, *_told(turn), *problems)]

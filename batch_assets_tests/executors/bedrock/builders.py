@@ -5,9 +5,9 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
+from batch_assets.executors.aws.requests import record_id
 from batch_assets.executors.bedrock.families.base import Family
 from batch_assets.executors.bedrock.families.registry import family_for
-from batch_assets.executors.bedrock.requests import record_id
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sources.base import Records
 

@@ -9,8 +9,8 @@ import pytest
 import simdjson
 
 from batch_assets.errors import ConfigurationError
+from batch_assets.executors.aws.answers import BadAnswer
 from batch_assets.executors.bedrock.account import BedrockAccount
-from batch_assets.executors.bedrock.families.base import BadAnswer
 from batch_assets.executors.bedrock.families.registry import family_for
 from batch_assets.executors.bedrock.model_ids import base_model_id, model_name
 from batch_assets.executors.bedrock.on_demand import embed_text

@@ -7,9 +7,10 @@ import pytest
 from batch_assets.executors.base import JobState
 from batch_assets.executors.bedrock.account import BedrockAccount
 from batch_assets.executors.bedrock.executor import BedrockExecutor
+from batch_assets.executors.bedrock.places import places
 from batch_assets.executors.bedrock.service import asked
-from batch_assets.executors.deferred import ServiceJob
 from batch_assets.executors.jobs import JobDescription, RequestFile
+from batch_assets.executors.service_jobs import ServiceJob
 from batch_assets_tests.executors.bedrock.builders import NOVA_CHAT, pipeline
 
 ARN = "arn:aws:bedrock:us-east-1:123456789012"
@@ -89,4 +90,4 @@ def job_at_service(
     """The job as Bedrock tells of it."""
     name = name or executor.submission_name([job.key])[1]
     arn = f"{ARN}:model-invocation-job/abcdefghijkl"
-    return ServiceJob(arn, name, model, JobState.RUNNING, asked=asked(*executor.places(name, [job])))
+    return ServiceJob(arn, name, model, JobState.RUNNING, asked=asked(*places(name, [job])))

@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 
 from batch_assets.errors import SubmissionRefused
 from batch_assets.executors.bedrock.service import BedrockService
-from batch_assets.executors.deferred import NameTaken
+from batch_assets.executors.service_jobs import NameTaken
 from batch_assets_tests.rehearsed import REGION, ROLE, TITAN
 
 WORDS = "The model is already deprecated, and access to it exists no more."

@@ -67,7 +67,6 @@ def test_render_and_parse(
         assert (len(content), content.count(b"\n")) == (file.bytes, file.records)
         assert hashlib.sha256(content).hexdigest() == file.sha256
         assert file.records <= per_file and file.bytes <= file_bytes
-    assert rendered.bytes == sum(file.bytes for file in rendered.files)
     assert rendered.input_token_bound == sum(len(text.encode()) + 8 for text in texts)
 
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.executors.aws import results as lines
-from batch_assets.executors.bedrock import results
+from batch_assets.executors.aws import sorting
+from batch_assets.executors.aws.results import Tally
 from batch_assets.executors.bedrock.families.base import Family
-from batch_assets.executors.bedrock.results import ManifestCounts, Tally, read_manifest, read_results
+from batch_assets.executors.bedrock.results import ManifestCounts, read_manifest, read_results
 from batch_assets.storage import open_storage
 from batch_assets_tests.executors.bedrock.builders import (
     CLAUDE,
@@ -190,7 +191,7 @@ def test_whatever_the_lines_every_record_has_exactly_one_end(
     }
     content = b"\n".join(made[kind](ordinal) for ordinal, kind in told) + b"\n" * ending
     with JobRows(COUNT) as rows, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(results, "_BLOCK_ROWS", block)
+        patch.setattr(sorting, "BLOCK_ROWS", block)
         tally = read(tmp_path_factory.mktemp("results"), content, rows)
         found = rows.outcomes(records_of([""] * COUNT))
     kinds = ("embedded", "failed", "again", "unreadable", "doubled", "foreign")

@@ -5,7 +5,7 @@ from botocore.exceptions import ClientError
 
 from batch_assets.executors.aws import errors
 from batch_assets.executors.bedrock.serving import explain_call
-from batch_assets.executors.deferred import Unanswered
+from batch_assets.executors.service_jobs import Unanswered
 
 MODEL = "anthropic.claude-sonnet-4-5-20250929-v1:0"
 

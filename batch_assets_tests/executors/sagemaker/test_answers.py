@@ -8,9 +8,9 @@ import orjson
 import pytest
 import simdjson
 
+from batch_assets.executors.aws.answers import BadAnswer
 from batch_assets.executors.sagemaker.answers import (
     AnswerFormat,
-    BadAnswer,
     TokenLevel,
     csv_answer,
     csv_parts,

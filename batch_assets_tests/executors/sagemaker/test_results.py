@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_assets.embeddings.job_rows import JobRows
-from batch_assets.executors.deferred import UnexpectedOutput
-from batch_assets.executors.sagemaker import results
+from batch_assets.executors.aws import sorting
+from batch_assets.executors.aws.results import Tally
 from batch_assets.executors.sagemaker.answers import AnswerFormat
-from batch_assets.executors.sagemaker.results import Tally, read_results
+from batch_assets.executors.sagemaker.results import read_results
+from batch_assets.executors.service_jobs import UnexpectedOutput
 from batch_assets.storage import open_storage
 from batch_assets_tests.executors.bedrock.builders import records_of, unit
 
@@ -169,7 +170,7 @@ def test_whatever_the_lines_every_record_has_exactly_one_end(
     }
     lines = [makers[kind](ordinal) for ordinal, kind in told]
     with JobRows(COUNT + 1) as rows, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(results, "_BLOCK_ROWS", block)
+        patch.setattr(sorting, "BLOCK_ROWS", block)
         # A good answer of an earlier attempt: so odd ones are exceptions.
         rows.embed(COUNT, np.array(unit(0, WIDTH), dtype=np.float32), 0)
         tally = read(tmp_path_factory.mktemp("results"), lines, rows, csv=as_csv)

@@ -7,11 +7,11 @@ from botocore.exceptions import ClientError
 
 from batch_assets.errors import SubmissionRefused
 from batch_assets.executors.aws.errors import cannot_ask
-from batch_assets.executors.deferred import SlotsFull, Unanswered
 from batch_assets.executors.sagemaker.failures import may_be_the_data
 from batch_assets.executors.sagemaker.quotas import read_instances
 from batch_assets.executors.sagemaker.service import job_request
 from batch_assets.executors.sagemaker.service_errors import explain_refusal
+from batch_assets.executors.service_jobs import SlotsFull, Unanswered
 from batch_assets.settings.sagemaker import SageMakerExecutorSettings
 
 

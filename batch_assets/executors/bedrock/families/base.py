@@ -7,34 +7,16 @@ Files of requests and results are `requests.py` and `results.py` one folder up.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, Self
-
-import numpy as np
+from typing import Any, ClassVar, Literal, Self
 
 from batch_assets.errors import ConfigurationError
+from batch_assets.executors.aws.answers import Answer, BadAnswer, read_numbers
 from batch_assets.settings.bedrock import BedrockExecutorSettings
 from batch_assets.settings.model import ModelSettings
 from batch_assets.settings.pipeline import PipelineSettings
 
 Task = Literal["embed", "generate"]
 DEFAULT_ANSWER_TOKENS = 1024
-_MOST_TOKENS = 2**31 - 1
-
-
-class BadAnswer(ValueError):
-    """A model's output that holds no usable result; the text says what is wrong."""
-
-
-class Answer(NamedTuple):
-    """One record's result: `vector`, float64 of the family's dimensions, or `text`.
-
-    Tokens are 0 where they are not told.
-    """
-
-    input_tokens: int
-    vector: memoryview | None = None
-    text: str = ""
-    output_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -169,25 +151,14 @@ class ChatFamily(Family):
 
 def read_vector(value: Any, dimensions: int) -> memoryview:
     """An array of numbers as float64, `dimensions` of them. Raises BadAnswer for anything else."""
-    try:
-        count = len(value)
-        if not isinstance(value, list):
-            vector = memoryview(value.as_buffer(of_type="d"))  # simdjson's array: no Python number is made
-        elif all(type(one) in (int, float) for one in value):
-            vector = np.array(value, dtype=np.float64).data
-        else:
-            raise TypeError
-    except (AttributeError, TypeError, OverflowError):
-        raise BadAnswer("the embedding is no array of numbers") from None
+    vector = read_numbers(value)
+    if vector is None:
+        raise BadAnswer("the embedding is no array of numbers")
+    count = len(value)
     # simdjson flattens what is nested, so both numbers are looked at.
     if not vector.nbytes == 8 * count == 8 * dimensions:
         raise BadAnswer(f"the embedding has {count} numbers, not {dimensions}")
     return vector
-
-
-def read_count(value: Any) -> int:
-    """A number of tokens; 0 for what is none."""
-    return min(value, _MOST_TOKENS) if type(value) is int and value > 0 else 0
 
 
 def member(value: Any, *path: str | int) -> Any:

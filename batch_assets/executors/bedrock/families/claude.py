@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from batch_assets.executors.bedrock.families.base import Answer, BadAnswer, ChatFamily, member, read_count
+from batch_assets.executors.aws.answers import Answer, BadAnswer, read_count
+from batch_assets.executors.bedrock.families.base import ChatFamily, member
 
 
 class Claude(ChatFamily):

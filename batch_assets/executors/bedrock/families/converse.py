@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from batch_assets.executors.bedrock.families.base import Answer, ChatFamily, member, read_count
+from batch_assets.executors.aws.answers import Answer, read_count
+from batch_assets.executors.bedrock.families.base import ChatFamily, member
 from batch_assets.executors.bedrock.families.claude import join_texts
 
 

@@ -2,14 +2,8 @@
 
 from typing import Any
 
-from batch_assets.executors.bedrock.families.base import (
-    Answer,
-    BadAnswer,
-    EmbeddingFamily,
-    member,
-    read_count,
-    read_vector,
-)
+from batch_assets.executors.aws.answers import Answer, BadAnswer, read_count
+from batch_assets.executors.bedrock.families.base import EmbeddingFamily, member, read_vector
 
 
 class NovaMultimodal(EmbeddingFamily):
@@ -44,5 +38,6 @@ class NovaMultimodal(EmbeddingFamily):
             raise BadAnswer("no embedding in the output")
         # Of tokens the documented answer says nothing: the job's manifest does.
         return Answer(
-            read_count(member(output, "inputTextTokenCount")), read_vector(embedding, self.dimensions)
+            read_vector(embedding, self.dimensions),
+            input_tokens=read_count(member(output, "inputTextTokenCount")),
         )

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from batch_assets.executors.bedrock.families.base import Answer, EmbeddingFamily
+from batch_assets.executors.aws.answers import Answer
+from batch_assets.executors.bedrock.families.base import EmbeddingFamily
 from batch_assets.executors.bedrock.families.titan_text import read_titan
 
 

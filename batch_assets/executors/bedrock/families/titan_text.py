@@ -2,14 +2,8 @@
 
 from typing import Any
 
-from batch_assets.executors.bedrock.families.base import (
-    Answer,
-    BadAnswer,
-    EmbeddingFamily,
-    member,
-    read_count,
-    read_vector,
-)
+from batch_assets.executors.aws.answers import Answer, BadAnswer, read_count
+from batch_assets.executors.bedrock.families.base import EmbeddingFamily, member, read_vector
 
 
 class TitanText(EmbeddingFamily):
@@ -35,4 +29,6 @@ def read_titan(output: Any, dimensions: int) -> Answer:
         embedding = member(output, "embeddingsByType", "float")
     if embedding is None:
         raise BadAnswer(" ".join(filter(None, ("no embedding in the output", member(output, "message")))))
-    return Answer(read_count(member(output, "inputTextTokenCount")), read_vector(embedding, dimensions))
+    return Answer(
+        read_vector(embedding, dimensions), input_tokens=read_count(member(output, "inputTextTokenCount"))
+    )

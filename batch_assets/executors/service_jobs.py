@@ -1,4 +1,4 @@
-"""What a deferred executor is: slots, names, events, and what a service answers.
+"""What an executor at a service is: slots, names, events, and what a service answers.
 
 Work is started at a service and fetched later, so between the two somebody must ask how it
 goes. Who asks, and what follows from it, is in `control/`.
@@ -104,11 +104,11 @@ class Order:
     outdated_fence: int = -1
 
 
-class DeferredExecutor(Executor, Protocol):
+class ServiceJobs(Executor, Protocol):
     """An executor whose work goes on at a service.
 
-    Either results are fetched when a job has ended (`ResultsExecutor`), or the service's workers
-    commit their shards themselves (`WorkersExecutor`, whose `commits` is True).
+    Either results are fetched when a job has ended (`BatchService`), or the service's workers
+    commit their shards themselves (`WorkerService`, whose `commits` is True).
     """
 
     commits: bool
@@ -116,12 +116,12 @@ class DeferredExecutor(Executor, Protocol):
     """The random id of the output root, by which its jobs are named (`control/ownership.py`); older roots have none."""
 
     @property
-    def scope(self) -> str:
-        """Jobs of one scope share slots: account, region and model."""
+    def quota_group(self) -> str:
+        """Jobs of one group share slots: account, region and model."""
         ...
 
     def slots(self) -> int:
-        """Submissions of the scope that may be active at once."""
+        """Submissions of the group that may be active at once."""
         ...
 
     def render(self, shard: Shard, order: Order) -> JobDescription:
@@ -160,7 +160,7 @@ class DeferredExecutor(Executor, Protocol):
         """The truth about one job; None where the service does not know it."""
         ...
 
-    def stop_job(self, job_id: str) -> None:
+    def stop(self, job_id: str) -> None:
         """Stop a job; one that has ended is left as it is. Raises Unanswered."""
         ...
 
@@ -173,8 +173,8 @@ class DeferredExecutor(Executor, Protocol):
         ...
 
 
-class ResultsExecutor(DeferredExecutor, Protocol):
-    """A deferred executor whose jobs write results, which are fetched.
+class BatchService(ServiceJobs, Protocol):
+    """An executor at a service whose jobs write results, which are fetched.
 
     `narrowing` is the code of records that are to be tried again otherwise: a shorter text, a
     smaller file. How often that was done is in `Order.narrowed`.
@@ -187,12 +187,12 @@ class ResultsExecutor(DeferredExecutor, Protocol):
         """Where request and result files lie; may be the output root."""
         ...
 
-    def snapshot(self, since: float | None) -> list[ServiceJob]:
+    def list_jobs(self, since: float | None) -> list[ServiceJob]:
         """Every job in the account, of any model and state, submitted after `since` (unix seconds; None: ever)."""
         ...
 
     def is_same_model(self, job: ServiceJob) -> bool:
-        """Whether the job takes slots of this executor's scope."""
+        """Whether the job takes slots of the quota group."""
         ...
 
     def cost(self, input_tokens: int, output_tokens: int, *, on_demand: bool = False) -> float | None:
@@ -233,8 +233,8 @@ class ResultsExecutor(DeferredExecutor, Protocol):
         ...
 
 
-class WorkersExecutor(DeferredExecutor, Protocol):
-    """A deferred executor whose workers embed a shard each, and commit it under the job's fence.
+class WorkerService(ServiceJobs, Protocol):
+    """An executor at a service whose workers embed a shard each, and commit it under the job's fence.
 
     A submission carries up to `array_jobs` jobs, its children, in the order of their shards.
     """
@@ -250,7 +250,7 @@ class WorkersExecutor(DeferredExecutor, Protocol):
         """The truth about these submissions, those left out that the service does not know."""
         ...
 
-    def ended_children(self, job_id: str) -> Mapping[int, JobState]:
+    def children(self, job_id: str) -> Mapping[int, JobState]:
         """Which children have ended, and how (SUCCEEDED, FAILED), by their place in the submission."""
         ...
 
@@ -277,6 +277,6 @@ class Pace(Protocol):
     def __call__(self, calls: int, per_minute: int) -> None: ...
 
 
-def has_results(executor: Executor) -> TypeGuard[ResultsExecutor]:
+def has_results(executor: Executor) -> TypeGuard[BatchService]:
     """Whether jobs of this executor write results, which are fetched."""
-    return not executor.in_place and not cast("DeferredExecutor", executor).commits
+    return not executor.in_place and not cast("ServiceJobs", executor).commits
