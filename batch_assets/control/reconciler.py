@@ -214,7 +214,7 @@ def note_children(submission: SubmissionRow, job: ServiceJob, sharing: Sequence[
     ordered = submission.message == BY_ORDER or job.state is JobState.STOPPED
     ended = {
         members[place]: State(state.value)
-        for place, state in with_workers(owner).ended_children(job.id).items()
+        for place, state in with_workers(owner).children(job.id).items()
         if place < len(members) and (not ordered or state is JobState.SUCCEEDED)
     }
     if ended:
