@@ -12,8 +12,8 @@ from batch_assets.ledger.database import LedgerAway
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.outage import HEARTBEAT_SECONDS
+from batch_assets.patience import is_ended, waiting_shortly
 from batch_assets.plain_text import plain_logger
-from batch_assets.retry_policy import is_ended, waiting_shortly
 
 WAIT_SECONDS = 1.0
 logger = plain_logger(__name__)

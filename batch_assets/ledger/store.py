@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from batch_assets.ledger.changing import BATCH, change_shards
 from batch_assets.ledger.database import Database, TransactionLost
 from batch_assets.ledger.patience import PATIENCE_SECONDS, tries
-from batch_assets.retry_policy import pause, seconds_now
+from batch_assets.patience import pause, seconds_now
 
 T = TypeVar("T")
 P = ParamSpec("P")

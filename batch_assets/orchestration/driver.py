@@ -31,7 +31,7 @@ from batch_assets.orchestration.partitions import range_tags, shard_ranges
 from batch_assets.orchestration.pipeline import build_pipeline_definitions
 from batch_assets.orchestration.run_failure import RunFailed, cause_of, raise_interruption
 from batch_assets.orchestration.silence import silence_of_run
-from batch_assets.retry_policy import Patience
+from batch_assets.patience import Patience
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.settings.project import LEDGER, NOTIFICATIONS, executor_key
 

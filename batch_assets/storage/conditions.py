@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from batch_assets import paths
 from batch_assets.errors import BatchAssetsError, ConfigurationError
+from batch_assets.patience import in_a_tick
 from batch_assets.plain_text import plain_logger
-from batch_assets.retry_policy import in_a_tick
 from batch_assets.storage.base import Storage, is_local
 
 logger = plain_logger(__name__)

@@ -14,7 +14,7 @@ from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.triggers import TriggerState
 from batch_assets.orchestration.catalog import OWN_ASSETS, located_pipelines
 from batch_assets.orchestration.under_way import assets_under_way
-from batch_assets.retry_policy import in_a_tick
+from batch_assets.patience import in_a_tick
 from batch_assets.settings.pipeline import PipelineSettings
 
 ASKED_AGAIN_SECONDS = 3600.0

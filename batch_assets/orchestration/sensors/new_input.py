@@ -28,8 +28,8 @@ from batch_assets.orchestration.metadata import START_TAG
 from batch_assets.orchestration.partitions import SHARDS_PER_RUN, range_tags
 from batch_assets.orchestration.under_way import assets_under_way
 from batch_assets.orchestration.upstream import source_makers, unseen_input
+from batch_assets.patience import in_a_tick
 from batch_assets.plain_text import plain_text
-from batch_assets.retry_policy import in_a_tick
 from batch_assets.settings.pipeline import PipelineSettings
 
 RUNS_PER_TICK = 10

@@ -4,9 +4,10 @@ import random
 
 import pytest
 
-from batch_assets import retry_policy
+from batch_assets import patience
 from batch_assets.errors import LastingStorageError, StorageError
-from batch_assets.retry_policy import ANSWER_SECONDS, AWAY_SECONDS, TICK_SECONDS, Patience, in_a_tick
+from batch_assets.patience import Patience, in_a_tick
+from batch_assets.retry_policy import ANSWER_SECONDS, AWAY_SECONDS, TICK_SECONDS
 
 AWAY = StorageError("s3://bucket/out: no answer")
 
@@ -16,7 +17,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.paused = 1_000.0, 0.0
-        monkeypatch.setattr(retry_policy.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(patience.time, "monotonic", lambda: self.now)
         monkeypatch.setattr(random, "uniform", lambda low, high: high)
 
     def pause(self, seconds: float) -> None:
