@@ -20,15 +20,11 @@ from batch_assets.executors.deferred import NameTaken, NotAsked, SlotsFull, Unan
 from batch_assets.executors.jobs import JobDescription, JobKey, another_name
 from batch_assets.ledger.rows import JobRow, SubmissionRules, Waiting
 from batch_assets.plain_text import plain_logger
+from batch_assets.retry_policy import NAMES_TRIED, UNANSWERED_IN_A_ROW, pause_after_rejection
 
 SECONDS = 20.0
 """A round of submissions ends after so long: a sensor's tick has 60."""
 
-PAUSE_SECONDS = 2.0
-LONGEST_PAUSE_SECONDS = 300.0
-MOST_DOUBLED = 30
-UNANSWERED_IN_A_ROW = 3
-NAMES_TRIED = 5
 GATHER_SECONDS = 5.0
 """A submission of many jobs waits until no more have come for so long."""
 
@@ -141,8 +137,7 @@ def _start(pipeline: Pipeline, token: str, name: str, jobs: Sequence[JobRow], un
     except SlotsFull as error:
         if unsure:
             raise
-        doubled = min(ledger.scope(executor.scope).rejections, MOST_DOUBLED)
-        pause = min(min(PAUSE_SECONDS, pipeline.poll_seconds) * 2**doubled, LONGEST_PAUSE_SECONDS)
+        pause = pause_after_rejection(ledger.scope(executor.scope).rejections, pipeline.poll_seconds)
         ledger.refused(token, str(error), pause=pause)
         raise
     except (SubmissionRefused, ConfigurationError, ModelError) as error:

@@ -13,14 +13,13 @@ from batch_assets.encoders.fingerprint import fingerprint
 from batch_assets.errors import ClusterLost, ConfigurationError
 from batch_assets.executors.base import Limits, WorkerDied
 from batch_assets.plain_text import plain_logger
+from batch_assets.retry_policy import LOSSES_FORGIVEN
 from batch_assets.settings.in_place import RayExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import Shard
 
 if TYPE_CHECKING:
     from batch_assets.executors.ray.cluster import RayCluster
-
-LOSSES_FORGIVEN = 5
 
 logger = plain_logger(__name__)
 
