@@ -18,7 +18,7 @@ from batch_assets.ledger.states import State
 from batch_assets.ledger.store import Store, repeatable
 from batch_assets.ledger.story import KEPT_ENTRIES, Event, Told, forget_oldest, write_story
 
-_FOUND = Told(Event.ADOPTED, "its commit marker was found under the output root", "committed")
+_FOUND = Told(Event.ADOPTED, "its commit marker was found under the output root")
 
 
 class Adopting(Store):

@@ -125,7 +125,7 @@ class Claims(Store):
             "collections": 0, "commit_fence": claim.fence, "keep_fence": None, **NOBODY,
         }  # fmt: skip
         counts = f"{embedded:,} embedded, {rejected:,} rejected, {failed:,} failed"
-        if self._change(claim, values, Told(Event.COLLECTED, counts, "committed")):
+        if self._change(claim, values, Told(Event.COLLECTED, counts)):
             return True
         with self._database.read() as connection:
             known = sa.select(shards.c.key).where(
