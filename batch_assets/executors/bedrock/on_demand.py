@@ -57,9 +57,8 @@ class _Caller:
         found = tenacity.Retrying(
             retry=tenacity.retry_if_result(_may_pass),
             stop=tenacity.stop_after_attempt(CALL_TRIES),
-            wait=tenacity.wait_exponential_jitter(
-                CALL_FIRST_PAUSE_SECONDS, CALL_LONGEST_PAUSE_SECONDS, jitter=CALL_FIRST_PAUSE_SECONDS
-            ),
+            wait=tenacity.wait_exponential(CALL_FIRST_PAUSE_SECONDS, CALL_LONGEST_PAUSE_SECONDS)
+            + tenacity.wait_random(0, CALL_FIRST_PAUSE_SECONDS),
             retry_error_callback=lambda state: state.outcome.result() if state.outcome is not None else {},
         )(self._call, record, request)
         if "modelOutput" in found:
