@@ -1,20 +1,18 @@
-"""How long what does not answer is waited for: the limits and pauses of every step that asks a store or a service.
+"""Every limit, pause, forgiveness and back-off: the numbers, and what is decided by them about attempts.
+
+Whoever acts asks here and acts elsewhere: `patience.py` waits for what is away, tenacity pauses between tries, and the
+ledger records each decision about a shard with its reason (`ledger/story.py`). Nothing here sleeps, reads or writes.
 
 Two kinds of failure are told apart by whoever meets them. What is *away* (no connection, no answer, a server's own
 error, "slow down", credentials that have expired) may be there again in a while: it is waited for, with a word now and
 then, and given up with a LastingStorageError. What is *wrong* (no access, no such bucket, a host that nobody knows at
-the first touch) is said at once. Attempts of shards and of records are settings of their executor.
+the first touch) is said at once.
 """
 
-import contextlib
-import contextvars
-import random
-import threading
-import time
-from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
 
-from batch_assets.errors import LastingStorageError
-
+# What does not answer: a store, a service, a database.
 AWAY_SECONDS = 300.0
 """So long what has answered before is waited for."""
 FIRST_ANSWER_SECONDS = 30.0
@@ -29,116 +27,177 @@ LOOK_SECONDS = 0.25
 """How often a pause that can be ended looks whether it is."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 15.0
 SPEAK_SECONDS = 30.0
+"""Between two words about one long wait."""
 
-_ticking: contextvars.ContextVar[bool] = contextvars.ContextVar("ticking", default=False)
-_ends: contextvars.ContextVar[tuple[threading.Event, ...]] = contextvars.ContextVar("ends", default=())
+DATABASE_FIRST_PAUSE_SECONDS, DATABASE_LONGEST_PAUSE_SECONDS = 0.02, 1.0
+"""Between two tries at the ledger's database, of random lengths, growing: writers take turns of milliseconds."""
+BUSY_SECONDS = 30.0
+"""So long SQLite itself waits for a file that another process locks."""
+
+# Who is taken for dead.
+HEARTBEAT_SECONDS = 10.0
+GRACE_SECONDS = 2 * HEARTBEAT_SECONDS
+"""So long after the ledger's database is back: whoever lives has renewed its leases by then."""
+LEASE_SECONDS = 60.0
+RUN_SECONDS = 5 * LEASE_SECONDS
+"""After so long without a heartbeat a run is dead that this host cannot see."""
+BETWEEN_STEPS_SECONDS = 3_600.0
+"""So long may a run be silent after a step of ours: a step of others beats for nobody."""
+HELD_SECONDS = 1.0
+"""Between two looks at what another process has."""
+
+# Attempts at a shard, beside `executor.max_attempts`.
+LOSSES_FORGIVEN = 5
+"""So many lost machines cost a shard no attempt, in one call; one that takes down more of them may be why."""
+DEATHS_FORGIVEN = 10
+"""So many processes may be killed at a shard, beside its attempts, before it is taken for the one that kills them."""
+PASSES_WITHOUT_PROGRESS = 5
+"""So many passes of `batch-assets run` may end with no shard done and no attempt spent."""
+COLLECTION_PAUSE_SECONDS, LONGEST_COLLECTION_PAUSE_SECONDS = 30.0, 3_600.0
+"""How long a finished job is left alone after the first failure to collect it; then twice as long, and so on."""
+FREE_CUTS = 5
+"""A job that comes closer costs no attempt, so often; from 100,000 records to one alone it takes three cuts."""
+
+# Results that are not to be seen yet, by the time since the job ended: the longer of seconds and polls.
+RESULTS_SECONDS, RESULTS_POLLS = 60.0, 10
+FAILED_RESULTS_SECONDS, FAILED_RESULTS_POLLS = 15.0, 3
+"""A failed job may owe nothing more, and each of the cuts that look for a bad record waits anew."""
+
+# Calls that start a job at a service.
+REJECTED_PAUSE_SECONDS, LONGEST_REJECTED_PAUSE_SECONDS = 2.0, 300.0
+"""After "slow down" nothing is submitted for so long, twice as long after each further one, until a job ends."""
+UNANSWERED_IN_A_ROW = 3
+"""So many calls of one round may go without an answer."""
+NAMES_TRIED = 5
+"""So many names one after the other may be another job's."""
+INTENT_SECONDS, INTENT_SECONDS_A_JOB = 15.0, 0.01
+"""A call without an answer is made again after so long; one for many jobs takes its time to be put together."""
+UNKNOWN_JOB_SECONDS = 60.0
+"""A service may need so long before it knows the job that it has just taken."""
+DOUBLES_SECONDS = 600.0
+"""So long a first call without an answer may still show the job that it has started after all."""
+
+# A Ray cluster.
+CLUSTER_PAUSE_SECONDS = 5.0
+CLUSTER_RETURN_SECONDS = 300.0
+"""So long a cluster that is gone may take to come back: a head is started again in that time."""
+
+# Single records.
+CALL_TRIES = 7
+"""At a model that is called record by record."""
+CALL_FIRST_PAUSE_SECONDS, CALL_LONGEST_PAUSE_SECONDS = 0.5, 15.0
+IMAGE_TRIES, IMAGE_SECONDS = 4, 60.0
+"""No try is begun later: a server that is slow every time would hold up the records behind it for minutes."""
+IMAGE_FIRST_PAUSE_SECONDS, IMAGE_LONGEST_PAUSE_SECONDS = 0.5, 8.0
+LONGEST_RETRY_AFTER_SECONDS = 30.0
+"""A server that asks for a longer pause is asked again after this one."""
+HOST_FAILURES, HOST_REST_SECONDS = 24, 60.0
+"""A host that has failed so often in a row is left alone for so long."""
+RECORDS_FAILED_IN_A_ROW = 64
+"""So many single records without a success between them: then it is no single record's fault."""
+
+# What tells others, and what is asked of Dagster.
+HOOK_TRIES, HOOK_FIRST_PAUSE_SECONDS, HOOK_PAUSES_GROW_BY = 3, 0.5, 3
+RUN_ASKED_AGAIN_SECONDS = 600
+"""A run of a sensor's that did not come is asked for again after so long."""
+MERGE_ASKED_AGAIN_SECONDS, MERGE_ASKED_AGAIN_BY_ORDER_SECONDS = 3600.0, 600.0
+NEW_INPUT_ASKED_AGAIN_SECONDS = 600.0
+SINGLE_FILE_TRIES = 5
+"""So often may something else be published while the single file is written."""
 
 
-@contextlib.contextmanager
-def in_a_tick() -> Iterator[None]:
-    """What does not answer is left for the next time, for whatever this block does."""
-    token = _ticking.set(True)
-    try:
-        yield
-    finally:
-        _ticking.reset(token)
+class Cause(StrEnum):
+    """Why work on a shard came to nothing."""
+
+    FAILED = "failed"  # by what this shard is, or for no known reason
+    WORKER_DIED = "worker died"  # what computed it was killed: it may be the shard
+    MACHINE_LOST = "machine lost"  # with all that ran on it
+    SOURCE = "source"  # its input cannot be read: the same files again cannot help
+    SPENT = "spent"  # somebody else has counted its attempts
 
 
-def ticking() -> bool:
-    """Whether this is a tick."""
-    return _ticking.get()
+class JobEnd(StrEnum):
+    """What the end of a service's job says of the records that it leaves to be tried again."""
+
+    LEFT = "left"  # they were tried, and came to nothing
+    NARROWED = "narrowed"  # what is wrong is closer: in smaller objects, or known to a person
+    STOPPED = "stopped"  # by a person's order
+    OUTDATED = "outdated"  # model, prompt or request have changed since
 
 
-def seconds_now(seconds: float) -> float:
-    """How long to wait where it is `seconds` at most, and TICK_SECONDS in a tick."""
-    return min(seconds, TICK_SECONDS) if ticking() else seconds
+@dataclass(frozen=True)
+class Decision:
+    """Whether something is done again, after how many seconds, whether it counts as an attempt; `reason` says why."""
+
+    again: bool
+    counts: bool
+    reason: str
+    pause: float = 0.0
 
 
-def is_ended() -> bool:
-    """Whether this thread's work is no longer wanted (`context_until`)."""
-    return any(end.is_set() for end in _ends.get())
+def after_failure(attempt: int, max_attempts: int, cause: Cause, lost: int = 0) -> Decision:
+    """After the `attempt`-th attempt at a shard; `lost` machines were forgiven before."""
+    if cause is Cause.MACHINE_LOST and lost < LOSSES_FORGIVEN:
+        told = f"lost machine {lost + 1} of {LOSSES_FORGIVEN} that cost no attempt; another worker takes it at once"
+        return Decision(True, False, told)
+    return _counted(attempt, max_attempts, cause)
 
 
-@contextlib.contextmanager
-def waiting_shortly() -> Iterator[None]:
-    """Wait as in a tick, also in a thread whose work is no longer wanted: what it holds is to be given back."""
-    token = _ends.set(())
-    try:
-        with in_a_tick():
-            yield
-    finally:
-        _ends.reset(token)
+def after_collection(failures: int, max_attempts: int) -> Decision:
+    """After a shard could not be prepared or collected, and `failures` times before: at no attempt, but bounded."""
+    pause = min(COLLECTION_PAUSE_SECONDS * 2 ** min(failures, 30), LONGEST_COLLECTION_PAUSE_SECONDS)
+    told = f"failure {failures + 1} of {max_attempts} in a row"
+    if failures + 1 < max_attempts:
+        return Decision(True, False, f"{told}; tried again after {pause:,.0f} s, at no attempt", pause)
+    return Decision(False, False, f"{told}; given up")
 
 
-def context_until(end: threading.Event) -> contextvars.Context:
-    """A copy of this context for another thread: whoever waits there stops waiting once `end` is set.
-
-    The main thread alone gets Ctrl-C; without this it would wait for threads that wait for minutes themselves.
-    """
-    context = contextvars.copy_context()
-    context.run(_ends.set, (*_ends.get(), end))
-    return context
-
-
-def pause(seconds: float) -> None:
-    """Sleep. Raises KeyboardInterrupt in a thread whose work is no longer wanted (`context_until`)."""
-    while _ends.get() and seconds > LOOK_SECONDS and not is_ended():
-        time.sleep(LOOK_SECONDS)
-        seconds -= LOOK_SECONDS
-    if is_ended():
-        raise KeyboardInterrupt
-    time.sleep(seconds)
+def after_job(attempt: int, max_attempts: int, end: JobEnd) -> Decision:
+    """After the `attempt`-th job of a shard at a service has ended and left records to be tried again."""
+    if end is JobEnd.OUTDATED:
+        return Decision(True, False, "model, prompt or request have changed since; begun anew")
+    if end is JobEnd.STOPPED:
+        return Decision(True, False, "stopped by order, which costs no attempt; tried again")
+    if end is JobEnd.NARROWED:
+        return Decision(True, False, "it comes closer to what is wrong, which costs no attempt; tried again")
+    return _counted(attempt, max_attempts, Cause.FAILED)
 
 
-class Patience:
-    """One wait: from the first failure on until `renew` says that something went on.
+def after_deaths(attempt: int, max_attempts: int) -> Decision:
+    """Before the `attempt`-th attempt in place: failures are judged as they come, killed processes only here."""
+    again = attempt <= max_attempts + DEATHS_FORGIVEN
+    return Decision(again, True, "tried again" if again else f"{attempt - 1} processes died at it; given up")
 
-    Pauses count, and of each later try as much as it may have waited for an answer; work that goes well for ten
-    minutes and then fails again has not been waited for.
 
-    `say` gets a sentence where the wait is a long one, and then now and then. `pause` is how to sleep.
-    """
+def is_free_cut(comes_closer: bool, cuts: int) -> bool:
+    """Whether a failed job that leads to smaller objects costs no attempt; its records have had so many `cuts`."""
+    return comes_closer and cuts < FREE_CUTS
 
-    def __init__(
-        self,
-        say: Callable[[str], object],
-        seconds: float = AWAY_SECONDS,
-        pause: Callable[[float], object] = pause,
-    ) -> None:
-        self._say = say
-        self._pause = pause
-        self._seconds = seconds_now(seconds)
-        self.renew()
 
-    def renew(self) -> None:
-        """Something went on: the next failure is a first one."""
-        self._waited, self._pauses = 0.0, 0
-        self._tried_at: float | None = None
-        self._said: float | None = None
+def is_refused_alone(records: int, failures: int, max_attempts: int) -> bool:
+    """Whether a record is what breaks its object: alone in it, and in as many failed ones as there are attempts."""
+    return records == 1 and failures >= max_attempts
 
-    def wait(self, error: Exception) -> None:
-        """Pause before the next try. Raises LastingStorageError where it has been waited long enough.
 
-        An `error` that is one already is raised as it is.
-        """
-        if isinstance(error, LastingStorageError):
-            raise error
-        if self._tried_at is not None:
-            self._waited += min(time.monotonic() - self._tried_at, ANSWER_SECONDS)
-        left = self._seconds - self._waited
-        if left <= 0:
-            # What was as good as not waited for is said as it is.
-            told = f"; waited {self._waited:,.0f} s for it" if self._waited >= SILENT_SECONDS else ""
-            raise LastingStorageError(f"{error}{told}") from error
-        if self._waited >= SILENT_SECONDS and (
-            self._said is None or self._waited - self._said >= SPEAK_SECONDS
-        ):
-            self._said = self._waited
-            self._say(f"{error}; trying again for {left:,.0f} s more")
-        longest = min(FIRST_PAUSE_SECONDS * 2**self._pauses, LONGEST_PAUSE_SECONDS)
-        self._pauses += 1
-        # Of random length: many that wait for one store are not to come back to it all at once.
-        seconds = min(longest * random.uniform(0.5, 1.0), left)
-        self._pause(seconds)
-        self._waited += seconds
-        self._tried_at = time.monotonic()
+def pause_after_rejection(rejections: int, poll_seconds: float) -> float:
+    """Seconds in which nothing is submitted after "slow down", the service having said so `rejections` times before."""
+    first = min(REJECTED_PAUSE_SECONDS, poll_seconds)
+    return min(first * 2 ** min(rejections, 30), LONGEST_REJECTED_PAUSE_SECONDS)
+
+
+def results_patience(job_failed: bool, poll_seconds: float) -> float:
+    """Seconds after a job's end in which results that are not to be seen may still come."""
+    if job_failed:
+        return max(FAILED_RESULTS_SECONDS, FAILED_RESULTS_POLLS * poll_seconds)
+    return max(RESULTS_SECONDS, RESULTS_POLLS * poll_seconds)
+
+
+def _counted(attempt: int, max_attempts: int, cause: Cause) -> Decision:
+    if cause is Cause.SOURCE:
+        return Decision(
+            False, True, "given up: to read the same again cannot help; mend the source, then retry"
+        )
+    told = f"attempt {attempt} of {max_attempts}"
+    if cause is not Cause.SPENT and attempt < max_attempts:
+        return Decision(True, True, f"{told}; tried again")
+    return Decision(False, True, f"{told}; given up, attempts are spent")

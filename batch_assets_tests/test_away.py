@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch_assets.errors import ConfigurationError, LastingStorageError, StorageError
-from batch_assets.retry_policy import AWAY_SECONDS, FIRST_ANSWER_SECONDS, TICK_SECONDS, in_a_tick
+from batch_assets.patience import in_a_tick
+from batch_assets.retry_policy import AWAY_SECONDS, FIRST_ANSWER_SECONDS, TICK_SECONDS
 from batch_assets.storage import Storage, object_files, open_storage, reach
 from batch_assets.storage.credentials import aws_session, renew_credentials
 from batch_assets.storage.threads import map_in_order

@@ -13,6 +13,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "interruptible",
         "module_loading",
         "paths",
+        "patience",
         "plain_text",
         "retry_policy",
         "settings",

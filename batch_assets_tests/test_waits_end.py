@@ -9,7 +9,7 @@ import pytest
 
 from batch_assets.control.together import Together, each
 from batch_assets.errors import StorageError
-from batch_assets.retry_policy import Patience
+from batch_assets.patience import Patience
 from batch_assets.storage.threads import map_in_order
 from batch_assets_tests.waiting import PATIENCE_SECONDS, wait_until
 

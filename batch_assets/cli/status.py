@@ -1,4 +1,4 @@
-"""`batch-assets status`: how far a pipeline is, in words or as JSON."""
+"""`batch-assets status`: how far a pipeline is, in words or as JSON; or the story of one shard (`story.py`)."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -8,6 +8,7 @@ from rich.table import Table
 
 from batch_assets.cli import options
 from batch_assets.cli.console import emit_json, look_at_ledger, out
+from batch_assets.cli.story import show_story
 from batch_assets.cli.target import find_pipeline
 from batch_assets.control.status import Status, read_status
 
@@ -18,12 +19,21 @@ JSON_FIELDS = (
 
 def status(
     pipeline: options.Target,
+    shard: Annotated[
+        str | None, typer.Argument(metavar="SHARD", help="Tell this shard's story instead.")
+    ] = None,
     defs: options.Defs = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON object on stdout; of a shard a list.")
+    ] = False,
 ) -> None:
-    """Show how far a pipeline is."""
+    """Show how far a pipeline is, or what happened to one of its shards and why."""
     ledger = look_at_ledger()
-    found = read_status(find_pipeline(pipeline, ledger, defs, executor_acts=False, as_it_ran=True), ledger)
+    settings = find_pipeline(pipeline, ledger, defs, executor_acts=False, as_it_ran=True)
+    if shard is not None:
+        show_story(ledger, settings.name, shard, json=json)
+        return
+    found = read_status(settings, ledger)
     if json:
         values = asdict(found)
         emit_json({name: values[name] for name in JSON_FIELDS})

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from batch_assets.control.attempts import attempts_left
 from batch_assets.control.loop import Turn
 from batch_assets.control.pipeline import Pipeline, deferred
 from batch_assets.control.reconciler import BY_ORDER
@@ -67,7 +68,7 @@ def _failed(pipeline: Pipeline, submission: SubmissionRow, failed: list[JobRow])
     shards = sorted(job.shard for job in failed)
     rows = pipeline.ledger.shards(pipeline.name, keys=shards)
     attempts = max((row.attempt for row in rows), default=1)
-    left = max(pipeline.settings.executor.max_attempts - attempts, 0)
+    left = attempts_left(pipeline, attempts)
     message = _reason_of_worker(pipeline, failed[0]) or submission.message
     message = message or f"the job {submission.state.value}, and the service does not say why"
     return job_failed(pipeline.name, shards, submission.name, message, left)

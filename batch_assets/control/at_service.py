@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from batch_assets.control.descriptions import try_description
 from batch_assets.control.pipeline import Pipeline, deferred
 from batch_assets.control.pool_files import Member, pool_names, read_pool
-from batch_assets.control.submission import NAMES_TRIED
 from batch_assets.executors.jobs import JobDescription, another_name
 from batch_assets.executors.service_jobs import NameTaken, ServiceJob
+from batch_assets.retry_policy import NAMES_TRIED
 from batch_assets.storage.threads import map_in_order, threads_for
 
 ASKED_AT_ONCE = 8

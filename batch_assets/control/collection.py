@@ -9,6 +9,7 @@ import itertools
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 
+from batch_assets.control.attempts import decide_after_deaths, fail
 from batch_assets.control.committing import ClaimedShard, attempt_at, bring_to_commit
 from batch_assets.control.job_collection import Continued, collect_job
 from batch_assets.control.leases import exclusive, giving_back
@@ -16,6 +17,7 @@ from batch_assets.control.pipeline import Pipeline, adopt_marker, deferred, runn
 from batch_assets.control.retrying import recompute_shards
 from batch_assets.control.shard_result import Result, ShardResult, unclaimed_shard
 from batch_assets.control.together import Together, each
+from batch_assets.control.uploading import INTERRUPTED
 from batch_assets.control.worker_collection import AttemptsSpent, continue_shard, settle_worker
 from batch_assets.crash_points import crash_point
 from batch_assets.embeddings.accounting import account_shard
@@ -37,15 +39,11 @@ from batch_assets.executors.service_jobs import ResultsNotReady, Unanswered
 from batch_assets.ledger.rows import Claim, ShardRow
 from batch_assets.ledger.states import State
 from batch_assets.plain_text import plain_logger
+from batch_assets.retry_policy import SPEAK_SECONDS, Cause
 from batch_assets.sharding.plan import Shard
 from batch_assets.worker.attempt import Progress
 
-SPEAK_SECONDS = 30.0
 MOST_FINISHED = 100_000
-LOSSES_FORGIVEN = 5
-"""So many lost machines cost a shard no attempt, in one call; one that takes down more of them may be why."""
-DEATHS_FORGIVEN = 10
-"""So many processes may be killed at a shard, beside its attempts, before it is taken for the one that kills them."""
 
 logger = plain_logger(__name__)
 
@@ -111,7 +109,7 @@ def _collect_shard(
     """How the shard ends; where a worker dies of it or with it, another takes it up at once."""
     for lost in itertools.count():
         try:
-            return _attempt(pipeline, shard, fingerprint, run_id, together, lost < LOSSES_FORGIVEN)
+            return _attempt(pipeline, shard, fingerprint, run_id, together, lost)
         except WorkerDied as error:
             logger.warning("shard %s: %s; another worker takes it", shard.key, error)
     raise AssertionError
@@ -123,9 +121,12 @@ def _attempt(
     fingerprint: str,
     run_id: str | None,
     together: Together,
-    forgiving: bool,
+    lost: int,
 ) -> ShardResult:
-    """Claim the shard and bring it on. Raises WorkerDied where an attempt is left, with the claim given back."""
+    """Claim the shard and bring it on. Raises WorkerDied where an attempt is left, with the claim given back.
+
+    `lost` machines were lost at it before, in this call.
+    """
     ledger, key = pipeline.ledger, shard.key
     together.demand_going_on()
     ledger.check_place(pipeline.name, pipeline.place)
@@ -143,14 +144,13 @@ def _attempt(
     if claim is None:
         return unclaimed_shard(ledger.shard(pipeline.name, key), key)
     crash_point("shard-claimed")
-    attempts = pipeline.settings.executor.max_attempts
-    if pipeline.executor.in_place and claim.attempt > attempts + DEATHS_FORGIVEN:
+    if pipeline.executor.in_place and not decide_after_deaths(pipeline, claim.attempt).again:
         # Failures are judged where they happen; what takes its process down with it is seen only here.
         text = (
             f"shard {key}: {claim.attempt - 1} processes died while they embedded it, so a record of it may be why; "
             f"`batch-assets retry {pipeline.name} {key}` tries it again"
         )
-        ledger.fail(claim, text, max_attempts=0)
+        fail(pipeline, claim, text, Cause.SPENT)
         return ShardResult(key, Result.EXHAUSTED, message=text)
     try:
         return _bring_on(pipeline, shard, claim, fingerprint, together)
@@ -164,29 +164,27 @@ def _attempt(
         Cancelled,
     ) as error:
         with giving_back(error):
-            ledger.release(claim)
+            ledger.release(claim, str(error))
         raise
     except SourceError as error:
         # Reading the same files again cannot help: a person must mend the source, then `retry`.
-        ledger.fail(claim, str(error), max_attempts=0)
+        fail(pipeline, claim, str(error), Cause.SOURCE)
         return ShardResult(key, Result.EXHAUSTED, message=f"shard {key}: {error}")
     except WorkerDied as error:
-        if error.machine_lost and forgiving:
-            ledger.release(claim)
-            raise
         text = f"shard {key}: {error}"
-        if ledger.fail(claim, text, max_attempts=attempts) is not State.EXHAUSTED:
+        cause = Cause.MACHINE_LOST if error.machine_lost else Cause.WORKER_DIED
+        if fail(pipeline, claim, text, cause, lost) is not State.EXHAUSTED:
             raise
         return ShardResult(key, Result.EXHAUSTED, message=text)
     except Exception as error:
         logger.exception("shard %s failed", key)
         text = f"shard {key}: {type(error).__name__}: {error}"
-        state = ledger.fail(claim, text, max_attempts=attempts)
+        state = fail(pipeline, claim, text)
         result = Result.EXHAUSTED if state is State.EXHAUSTED else Result.RETRYING
         return ShardResult(key, result, message=text)
     except BaseException as error:  # Ctrl-C, termination, a closed generator: somebody may go on at once
         with giving_back(error):
-            ledger.release(claim)
+            ledger.release(claim, INTERRUPTED)
         raise
 
 
@@ -216,13 +214,13 @@ def _bring_on(
             logger.warning(
                 "shard %s: its results cannot be had from the service now (%s); %s", key, error, again
             )
-        ledger.postpone(claim, ledger.now() + pipeline.poll_seconds)
+        ledger.postpone(claim, ledger.now() + pipeline.poll_seconds, str(error))
         return ShardResult(key, Result.NOT_READY, message=f"shard {key}: {error}", silent=silent)
     except AttemptsSpent as error:
-        ledger.fail(claim, str(error), max_attempts=0)
+        fail(pipeline, claim, str(error), Cause.SPENT)
         return ShardResult(key, Result.EXHAUSTED, message=str(error))
     except _StopRequested:
-        ledger.release(claim)
+        ledger.release(claim, "the pipeline is to stop")
         ledger.move(pipeline.name, [key], {State.READY}, State.STOPPED, place=pipeline.place)
         return unclaimed_shard(ledger.shard(pipeline.name, key), key)
     except ClaimLost:
@@ -255,7 +253,8 @@ def _committed(
         if found is None or found[0].fingerprint != fingerprint:
             if before is not None and before.state is State.COLLECTED:
                 # Its marker was deleted, or written over by another deployment.
-                pipeline.ledger.recompute(pipeline.name, [shard.key], place=pipeline.place)
+                why = "its commit marker is gone, or of another fingerprint"
+                pipeline.ledger.recompute(pipeline.name, [shard.key], why=why, place=pipeline.place)
             return None
         if not adopt_marker(pipeline, shard.key):
             return None
@@ -263,7 +262,8 @@ def _committed(
         account_shard(pipeline.storage, shard.records, found[0])
     except (AccountingError, FileNotFoundError) as error:
         logger.warning("shard %s: what is committed is damaged (%s); it is embedded again", shard.key, error)
-        pipeline.ledger.recompute(pipeline.name, [shard.key], place=pipeline.place)
+        why = f"what is committed is damaged: {error}"
+        pipeline.ledger.recompute(pipeline.name, [shard.key], why=why, place=pipeline.place)
         return None
     return found[0]
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from batch_assets import paths
+from batch_assets.control.attempts import decide_after_job
 from batch_assets.control.committing import ClaimedShard, attempt_at, bring_to_commit
 from batch_assets.control.descriptions import describe
 from batch_assets.control.keeping import AttemptMarker, load_commit, read_attempt, write_attempt
@@ -27,13 +28,9 @@ from batch_assets.executors.jobs import JobDescription
 from batch_assets.executors.service_jobs import Order, UnexpectedOutput
 from batch_assets.ledger.rows import JobRow, SubmissionRow
 from batch_assets.plain_text import plain_logger
+from batch_assets.retry_policy import Decision, JobEnd, results_patience
 from batch_assets.worker.run_shard import run_shard
 
-PATIENCE_POLLS = 10
-PATIENCE_SECONDS = 60.0
-FAILED_PATIENCE_POLLS = 3
-FAILED_PATIENCE_SECONDS = 15.0
-"""A failed job may owe nothing more, and each of the cuts that look for a bad record waits anew."""
 UNEXPECTED = "unexpected_output"
 STALE = "stale"
 logger = plain_logger(__name__)
@@ -48,10 +45,14 @@ class Continued:
     again: int
     reasons: dict[str, int]
 
+    @property
+    def summary(self) -> str:
+        """What became of it, and why."""
+        why = ", ".join(f"{count:,} {code}" for code, count in self.reasons.items())
+        return f"attempt {self.attempt} settled {self.kept:,} records; {self.again:,} are tried again ({why})"
+
     def describe(self, shard: str) -> str:
-        why = ", ".join(f"{count} {code}" for code, count in self.reasons.items())
-        done = f"attempt {self.attempt} settled {self.kept} records"
-        return f"shard {shard}: {done}; {self.again} are tried again ({why})"
+        return f"shard {shard}: {self.summary}"
 
 
 def collect_job(pipeline: Pipeline, shard: ClaimedShard) -> ShardMarker | Continued:
@@ -82,10 +83,10 @@ def collect_job(pipeline: Pipeline, shard: ClaimedShard) -> ShardMarker | Contin
         ledger.settle(pipeline.name, claim.shard, description.fence, facts.cost_usd or 0.0)
         crash_point("cost-noted")
         tried = description.attempt
-        attempts_left = tried < pipeline.settings.executor.max_attempts
-        if rows.counts.again and (attempts_left or facts.narrowed or stopped):
-            counted = not (facts.narrowed or stopped)
-            return _continue(pipeline, shard, description, submission, rows, facts, counted=counted)
+        end = JobEnd.NARROWED if facts.narrowed else JobEnd.STOPPED if stopped else JobEnd.LEFT
+        decided = decide_after_job(pipeline, tried, end)
+        if rows.counts.again and decided.again:
+            return _continue(pipeline, shard, description, submission, rows, facts, decided)
         rows.give_up(tried)
         _add_earlier(pipeline, description, facts)
         facts.timings["seconds"] = _seconds_of(submission, started)
@@ -104,9 +105,12 @@ def _begin_anew(pipeline: Pipeline, shard: ClaimedShard, description: JobDescrip
     """
     cost = description.bound_usd if description.kind == "batch" else 0.0
     pipeline.ledger.settle(pipeline.name, shard.claim.shard, description.fence, cost)
-    if not queue_job(pipeline, shard.shard, shard.claim, Order(fence=shard.claim.fence, attempt=1)):
+    continued = Continued(description.attempt, 0, description.records, {STALE: description.records})
+    decided = decide_after_job(pipeline, description.attempt, JobEnd.OUTDATED)
+    order = Order(fence=shard.claim.fence, attempt=1)
+    if not queue_job(pipeline, shard.shard, shard.claim, order, (continued.summary, decided.reason)):
         raise ClaimLost(f"shard {shard.claim.shard}: claimed by somebody else meanwhile")
-    return Continued(description.attempt, 0, description.records, {STALE: description.records})
+    return continued
 
 
 def _load_kept(pipeline: Pipeline, shard: ClaimedShard, description: JobDescription, rows: JobRows) -> None:
@@ -125,10 +129,8 @@ def _fetch(
         found = executor.look_up(submission.service_id)
     ended = submission.ended_at if submission is not None else None
     waited = pipeline.ledger.now() - ended if ended is not None else float("inf")
-    if found is not None and found.state is JobState.FAILED:
-        patience = max(FAILED_PATIENCE_SECONDS, FAILED_PATIENCE_POLLS * pipeline.poll_seconds)
-    else:
-        patience = max(PATIENCE_SECONDS, PATIENCE_POLLS * pipeline.poll_seconds)
+    failed = found is not None and found.state is JobState.FAILED
+    patience = results_patience(failed, pipeline.poll_seconds)
     try:
         executor.fetch(job, found, rows, facts, final=waited >= patience)
         crash_point("results-fetched")
@@ -166,10 +168,9 @@ def _continue(
     submission: SubmissionRow | None,
     rows: JobRows,
     facts: JobFacts,
-    *,
-    counted: bool,
+    decided: Decision,
 ) -> Continued:
-    """Keep what is settled and queue a job for the rest; `counted`: this one was an attempt."""
+    """Keep what is settled and queue a job for the rest, as was decided."""
     claim, again = shard.claim, rows.ordinals_again()
     kept = rows.save(pipeline.storage, paths.attempt_rows(claim.shard, claim.fence))
     crash_point("rows-kept")
@@ -196,15 +197,16 @@ def _continue(
     narrowed = {ordinal: times.get(ordinal, 0) + 1 for ordinal in rows.ordinals_again(code).tolist()}
     order = Order(
         fence=claim.fence,
-        attempt=description.attempt + counted,
+        attempt=description.attempt + decided.counts,
         ordinals=again.tolist(),
         narrowed=times | narrowed,
         earlier=(*description.earlier, claim.fence),
         keep_fence=description.keep_fence,
     )
-    if not queue_job(pipeline, shard.shard, claim, order):
+    continued = Continued(description.attempt, counts.embedded + counts.failed, counts.again, reasons)
+    if not queue_job(pipeline, shard.shard, claim, order, (continued.summary, decided.reason)):
         raise ClaimLost(f"shard {claim.shard}: claimed by somebody else meanwhile")
-    return Continued(description.attempt, counts.embedded + counts.failed, counts.again, reasons)
+    return continued
 
 
 def _add_earlier(pipeline: Pipeline, description: JobDescription, facts: JobFacts) -> None:

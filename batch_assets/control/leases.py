@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterator
 from batch_assets.ledger.database import LedgerAway
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.ledger import Ledger
-from batch_assets.ledger.outage import HEARTBEAT_SECONDS
+from batch_assets.patience import is_ended, waiting_shortly
 from batch_assets.plain_text import plain_logger
-from batch_assets.retry_policy import is_ended, waiting_shortly
+from batch_assets.retry_policy import HEARTBEAT_SECONDS, HELD_SECONDS
 
-WAIT_SECONDS = 1.0
 logger = plain_logger(__name__)
 
 
@@ -58,7 +57,7 @@ def exclusive(
         if found is not None and found != said:
             waiting(f"waiting for {name}, which {found} has")
             said = found
-        time.sleep(WAIT_SECONDS)
+        time.sleep(HELD_SECONDS)
     try:
         yield
     except BaseException as error:

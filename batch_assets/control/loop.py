@@ -18,8 +18,8 @@ from batch_assets.errors import BatchAssetsError, ClaimLost, SubmissionRefused
 from batch_assets.executors.service_jobs import SlotsFull, Unanswered
 from batch_assets.ledger.rows import SubmissionRow, Waiting
 from batch_assets.ledger.states import State
+from batch_assets.patience import in_a_tick
 from batch_assets.plain_text import plain_logger
-from batch_assets.retry_policy import in_a_tick
 
 SUBMISSIONS_A_TURN = 100
 logger = plain_logger(__name__)

@@ -235,7 +235,8 @@ def _catch_up(pipeline: Pipeline, attached: bool) -> None:
         adoptions = [_adoption_of(marker) for marker in found if marker is not None]
         pipeline.ledger.adopt_all(pipeline.name, adoptions, pipeline.place)
         gone = {row.key for row in collected} - {adoption.key for adoption in adoptions}
-        pipeline.ledger.recompute(pipeline.name, sorted(gone), place=pipeline.place)
+        why = "its commit marker is gone"
+        pipeline.ledger.recompute(pipeline.name, sorted(gone), why=why, place=pipeline.place)
     row = pipeline.ledger.pipeline(pipeline.name)
     if not pipeline.executor.in_place and row is not None and not row.recovered:
         from batch_assets.control.recovery import recover_jobs

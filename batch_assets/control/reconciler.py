@@ -18,6 +18,12 @@ from batch_assets.executors.service_jobs import NameTaken, ServiceJob, SlotsFull
 from batch_assets.ledger.rows import JobRow, SubmissionRow
 from batch_assets.ledger.states import State, SubmissionState
 from batch_assets.plain_text import plain_logger
+from batch_assets.retry_policy import (
+    DOUBLES_SECONDS,
+    INTENT_SECONDS,
+    INTENT_SECONDS_A_JOB,
+    UNKNOWN_JOB_SECONDS,
+)
 
 FRESH_SECONDS = 5.0
 """A view of the slots older than this is renewed before a free one is used."""
@@ -25,11 +31,6 @@ FRESH_SECONDS = 5.0
 CALM = 10.0
 """With a queue, polling only finds what events have lost: so many times more seldom."""
 
-MARGIN_SECONDS = 60.0
-INTENT_SECONDS = 15.0
-INTENT_SECONDS_A_JOB = 0.01
-"""A call for many jobs takes its time to be put together."""
-DOUBLES_SECONDS = 600.0
 BY_ORDER = "stopped by order"
 LOOKED_UP_AT_ONCE = 20
 ACTIVE = (SubmissionState.SUBMITTING, SubmissionState.SUBMITTED, SubmissionState.RUNNING)
@@ -105,7 +106,7 @@ def reconcile(
             looked_up += 1
             job = executor.look_up(submission.service_id)
             # A service may need a moment before it knows what it has just taken.
-            if job is None and now - submission.claimed_at >= MARGIN_SECONDS:
+            if job is None and now - submission.claimed_at >= UNKNOWN_JOB_SECONDS:
                 job = ServiceJob(
                     submission.service_id, submission.name, "", JobState.FAILED,
                     "the service does not know this job any more",
@@ -138,7 +139,7 @@ def reconcile(
         slots=min(deferred(each).slots() for each in sharing),
         foreign_jobs=len(foreign),
         observed_at=now,
-        oldest_active=since - MARGIN_SECONDS if since is not None else scope.oldest_active,
+        oldest_active=since - UNKNOWN_JOB_SECONDS if since is not None else scope.oldest_active,
     )
     return done
 

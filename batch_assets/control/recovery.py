@@ -156,7 +156,8 @@ def _adopt(
     for description in jobs:
         if rows[description.shard].state is State.COLLECTED:
             keep = description.keep_fence is not None
-            ledger.recompute(pipeline.name, [description.shard], keep=keep, place=pipeline.place)
+            why = "another job of it was found at the service"
+            ledger.recompute(pipeline.name, [description.shard], why=why, keep=keep, place=pipeline.place)
     token, _ = executor.submission_name([description.key for description in jobs])
     carried = [
         JobRow(

@@ -20,16 +20,12 @@ from batch_assets.executors.jobs import JobDescription, JobKey, another_name
 from batch_assets.executors.service_jobs import NameTaken, NotAsked, SlotsFull, Unanswered
 from batch_assets.ledger.rows import JobRow, SubmissionRules, Waiting
 from batch_assets.plain_text import plain_logger
+from batch_assets.retry_policy import NAMES_TRIED, UNANSWERED_IN_A_ROW, pause_after_rejection
 from batch_assets.settings.executors import BatchServiceSettings
 
 SECONDS = 20.0
 """A round of submissions ends after so long: a sensor's tick has 60."""
 
-PAUSE_SECONDS = 2.0
-LONGEST_PAUSE_SECONDS = 300.0
-MOST_DOUBLED = 30
-UNANSWERED_IN_A_ROW = 3
-NAMES_TRIED = 5
 GATHER_SECONDS = 5.0
 """A submission of many jobs waits until no more have come for so long."""
 
@@ -142,8 +138,8 @@ def _start(pipeline: Pipeline, token: str, name: str, jobs: Sequence[JobRow], un
     except SlotsFull as error:
         if unsure:
             raise
-        doubled = min(ledger.scope(executor.quota_group).rejections, MOST_DOUBLED)
-        pause = min(min(PAUSE_SECONDS, pipeline.poll_seconds) * 2**doubled, LONGEST_PAUSE_SECONDS)
+        rejections = ledger.scope(executor.quota_group).rejections
+        pause = pause_after_rejection(rejections, pipeline.poll_seconds)
         ledger.refused(token, str(error), pause=pause)
         raise
     except (SubmissionRefused, ConfigurationError, ModelError) as error:

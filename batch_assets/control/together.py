@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TypeVar
 
 from batch_assets.executors.base import Cancelled, ShardRunner
-from batch_assets.retry_policy import context_until
+from batch_assets.patience import context_until
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")

@@ -7,6 +7,7 @@ come this way. Starting them is the control loop's.
 import time
 from collections.abc import Sequence
 
+from batch_assets.control.attempts import fail
 from batch_assets.control.chaining import is_chained
 from batch_assets.control.keeping import load_commit
 from batch_assets.control.leases import giving_back
@@ -28,11 +29,13 @@ from batch_assets.executors.service_jobs import Order
 from batch_assets.ledger.rows import Claim
 from batch_assets.ledger.states import State
 from batch_assets.plain_text import plain_logger
+from batch_assets.retry_policy import Cause
 from batch_assets.sharding.plan import Shard
 from batch_assets.storage.threads import map_in_order, threads_for
 
 SECONDS_BETWEEN_TURNS = 5.0
 ANSWER_SECONDS = 5.0
+INTERRUPTED = "the run was told to end"
 logger = plain_logger(__name__)
 
 
@@ -115,32 +118,39 @@ def _upload(pipeline: Pipeline, shard: Shard) -> bool:
             order = _order_of_failed(pipeline, shard, claim, row.keep_fence)
         return queue_job(pipeline, shard, claim, order)
     except SourceError as error:
-        ledger.fail(claim, str(error), max_attempts=0)
+        fail(pipeline, claim, str(error), Cause.SOURCE)
         return False
     except (ModelError, ConfigurationError, StorageError, LedgerError) as error:
         with giving_back(error):
-            ledger.release(claim)
+            ledger.release(claim, str(error))
         raise
     except Exception as error:
         logger.exception("shard %s failed", shard.key)
-        ledger.fail(claim, f"{type(error).__name__}: {error}", pipeline.settings.executor.max_attempts)
+        fail(pipeline, claim, f"{type(error).__name__}: {error}")
         return False
     except BaseException as error:  # Ctrl-C, termination: somebody may go on at once
         with giving_back(error):
-            ledger.release(claim)
+            ledger.release(claim, INTERRUPTED)
         raise
 
 
-def queue_job(pipeline: Pipeline, shard: Shard, claim: Claim, order: Order) -> bool:
-    """Render a job, describe it under the root, and queue it; False where the claim was lost meanwhile."""
+def queue_job(
+    pipeline: Pipeline, shard: Shard, claim: Claim, order: Order, why: tuple[str, str] | None = None
+) -> bool:
+    """Render a job, describe it under the root, and queue it; False where the claim was lost meanwhile.
+
+    `why`, where it is another one: what became of the last one, and what was decided.
+    """
     description = deferred(pipeline).render(shard, order)
     crash_point("requests-written")
     write_description(pipeline.storage, description)
     crash_point("job-described")
-    return enqueue(pipeline, claim, description)
+    return enqueue(pipeline, claim, description, why)
 
 
-def enqueue(pipeline: Pipeline, claim: Claim, description: JobDescription) -> bool:
+def enqueue(
+    pipeline: Pipeline, claim: Claim, description: JobDescription, why: tuple[str, str] | None = None
+) -> bool:
     """Queue a job whose requests are uploaded and described."""
     queued = pipeline.ledger.enqueue(
         claim,
@@ -149,6 +159,7 @@ def enqueue(pipeline: Pipeline, claim: Claim, description: JobDescription) -> bo
         bytes=description.bytes,
         bound_usd=description.bound_usd,
         digest=description.digest,
+        why=why,
     )
     crash_point("job-queued")
     return queued

@@ -3,6 +3,7 @@
 The worker is `worker/container.py`. How results of other services are joined is in `job_collection.py`.
 """
 
+from batch_assets.control.attempts import decide_after_job
 from batch_assets.control.committing import ClaimedShard
 from batch_assets.control.descriptions import describe
 from batch_assets.control.job_collection import STALE, Continued
@@ -14,6 +15,7 @@ from batch_assets.embeddings.marker import ShardMarker
 from batch_assets.errors import BatchAssetsError, ClaimLost
 from batch_assets.executors.service_jobs import Order
 from batch_assets.ledger.rows import JobRow, SubmissionRow
+from batch_assets.retry_policy import JobEnd
 
 
 class AttemptsSpent(BatchAssetsError):
@@ -36,21 +38,21 @@ def continue_shard(pipeline: Pipeline, shard: ClaimedShard) -> Continued:
     reason, seconds = worker_end(pipeline, job)
     ledger.settle(pipeline.name, claim.shard, job.fence, with_workers(pipeline).price(seconds) or 0.0)
     stopped = submission is not None and submission.message == BY_ORDER
+    end, attempt = JobEnd.LEFT, description.attempt
     if description.fingerprint != shard.fingerprint:
         # What was asked for then is not asked for any more, so it was no attempt at what is.
-        attempt, reason = 1, STALE
+        end, attempt, reason = JobEnd.OUTDATED, 1, STALE
     elif stopped:
-        attempt, reason = description.attempt, BY_ORDER
-    elif description.attempt < pipeline.settings.executor.max_attempts:
-        attempt = description.attempt + 1
-    else:
+        end, reason = JobEnd.STOPPED, BY_ORDER
+    decided = decide_after_job(pipeline, description.attempt, end)
+    if not decided.again:
         raise AttemptsSpent(f"shard {claim.shard}: {reason}")
     order = Order(
         fence=claim.fence,
-        attempt=attempt,
+        attempt=attempt + decided.counts,
         outdated_fence=row.outdated_fence,
     )
-    if not queue_job(pipeline, shard.shard, claim, order):
+    if not queue_job(pipeline, shard.shard, claim, order, (reason, decided.reason)):
         raise ClaimLost(f"shard {claim.shard}: claimed by somebody else meanwhile")
     records = shard.shard.records
     return Continued(description.attempt, 0, records, {reason: records})

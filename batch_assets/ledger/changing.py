@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from batch_assets.ledger.schema import counters, pipelines, shards, tallies
 from batch_assets.ledger.states import State
+from batch_assets.ledger.story import KEPT_ENTRIES, Told, forget_oldest, is_repeated, write_story
 
 BATCH = 1_000
 """Shards in one transaction of a bulk change: some tens of milliseconds of the write lock."""
@@ -62,16 +63,22 @@ def shift_tallies(
 
 
 def change_shards(
-    connection: sa.Connection, pipeline: str, condition: sa.ColumnElement[bool], values: Values, now: float
+    connection: sa.Connection,
+    pipeline: str,
+    condition: sa.ColumnElement[bool],
+    values: Values,
+    now: float,
+    told: Told | None = None,
 ) -> list[str]:
     """Give `values` to the shards of `pipeline` that meet `condition`, at most BATCH of them.
 
     Returns their keys, sorted. A summed column's new value must be a plain number; the others
     may be expressions. A shard that becomes collected owes a picture; any other owes none.
     A shard that gets a state leaves the queue, and is not to be collected, unless `values` say so.
+    `told` becomes an entry of each shard's story.
     """
     rows = connection.execute(
-        sa.select(*(shards.c[name] for name in TALLIED))
+        sa.select(*(shards.c[name] for name in TALLIED), shards.c.told)
         .where(shards.c.pipeline == pipeline, condition)
         .order_by(shards.c.key)
         .limit(BATCH)
@@ -90,9 +97,17 @@ def change_shards(
     if "state" in values:
         set_now["picture_due"] = revision if values["state"] == State.COLLECTED else None
         set_now = {**WAITING_FOR_NOTHING, **set_now}
+    if told is not None and told.unless_repeated and is_repeated(connection, pipeline, keys, told):
+        told = None
+    if told is not None:
+        set_now["told"] = shards.c.told + 1
     connection.execute(
         sa.update(shards).where(shards.c.pipeline == pipeline, shards.c.key == numbered.c.key).values(set_now)
     )
+    if told is not None:
+        write_story(connection, pipeline, (first, first + len(keys) - 1), told, now)
+        if full := [row["key"] for row in before if row["told"] >= KEPT_ENTRIES]:
+            forget_oldest(connection, pipeline, full)
     plain = {name: values[name] for name in TALLIED if name in values}
     shift_tallies(connection, pipeline, ((row, {**row, **plain}) for row in before))
     return keys

@@ -11,7 +11,7 @@ from batch_assets.ledger.choosing import read_jobs
 from batch_assets.ledger.schema import jobs
 from batch_assets.ledger.states import LIVE_SUBMISSION, State
 from batch_assets.ledger.store import Store, batches, repeatable
-from batch_assets.ledger.submissions import follow_submission, read_submission
+from batch_assets.ledger.submissions import ended_job, follow_submission, read_submission
 
 
 class Children(Store):
@@ -36,7 +36,9 @@ class Children(Store):
                 for keys in batches([job.shard for job in some]):
                     named = sa.and_(jobs.c.submission == token, jobs.c.shard.in_(keys))
                     connection.execute(sa.update(jobs).where(named).values(state=state))
-                moved += follow_submission(connection, row, some, {"state": state, "collect_after": now}, now)
+                moved += follow_submission(
+                    connection, row, some, {"state": state, "collect_after": now}, now, ended_job(state)
+                )
             return moved
 
     @repeatable

@@ -12,18 +12,17 @@ import sqlalchemy as sa
 from batch_assets.errors import ClaimLost
 from batch_assets.ledger.changing import change_shards
 from batch_assets.ledger.holder import Holder
-from batch_assets.ledger.leases import LEASE_SECONDS, is_void
+from batch_assets.ledger.leases import is_void
 from batch_assets.ledger.places import demand_place, still_at
 from batch_assets.ledger.rows import Claim, Place
 from batch_assets.ledger.schema import FENCES_PER_EPOCH, jobs, pipelines, shards, submissions
 from batch_assets.ledger.states import ENDED, ENDED_SUBMISSION, State
 from batch_assets.ledger.store import Store, repeatable
+from batch_assets.ledger.story import Event, Told, kept_text
+from batch_assets.retry_policy import LEASE_SECONDS, Cause, after_collection, after_failure
 
 HELD = (State.RUNNING, State.COLLECTING)
 NOBODY: dict[str, Any] = {"holder": None, "lease_until": None, "before": None}
-BACKOFF_SECONDS = 30.0
-"""How long a finished job is left alone after the first failure to collect it; then twice as long, and so on."""
-LONGEST_BACKOFF_SECONDS = 3_600.0
 _ERROR_CHARACTERS = 4_000
 
 
@@ -64,6 +63,7 @@ class Claims(Store):
                 shards.c.key == key,
                 {"state": state, **_lease_of(claim, run_id, now)},
                 now,
+                _begun(row, computes),
             )
             return claim
 
@@ -102,7 +102,7 @@ class Claims(Store):
 
     def begin_commit(self, claim: Claim) -> bool:
         """→ COLLECTING: the commit marker may be put. False: the claim is lost, put nothing."""
-        return self._change(claim, {"state": State.COLLECTING})
+        return self._change(claim, {"state": State.COLLECTING}, None)
 
     @repeatable
     def finish(
@@ -124,7 +124,8 @@ class Claims(Store):
             "rejected": rejected, "failed": failed, "tokens": tokens, "error": None,
             "collections": 0, "commit_fence": claim.fence, "keep_fence": None, **NOBODY,
         }  # fmt: skip
-        if self._change(claim, values):
+        counts = f"{embedded:,} embedded, {rejected:,} rejected, {failed:,} failed"
+        if self._change(claim, values, Told(Event.COLLECTED, counts)):
             return True
         with self._database.read() as connection:
             known = sa.select(shards.c.key).where(
@@ -137,53 +138,62 @@ class Claims(Store):
             return connection.execute(known).one_or_none() is not None
 
     @repeatable
-    def fail(self, claim: Claim, error: str, max_attempts: int) -> State:
+    def fail(
+        self, claim: Claim, error: str, max_attempts: int, cause: Cause = Cause.FAILED, lost: int = 0
+    ) -> State:
         """What the claim was for failed: back to where the shard was, or EXHAUSTED; where it ended.
 
-        A READY shard has `max_attempts`; one that was prepared, or is to be collected, is tried
-        as often too, with a pause before each collection, and costs no attempt. A lost claim
-        changes nothing; the state is then another's doing. ClaimLost where the ledger has
-        forgotten the shard.
+        What becomes of it is decided in `retry_policy.py`: a READY shard has `max_attempts`; one that was prepared,
+        or is to be collected, is tried as often too, and costs no attempt. `lost` machines were forgiven before.
+        A lost claim changes nothing; the state is then another's doing. ClaimLost where the ledger
+        has forgotten the shard.
         """
-        kept = error.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()[:_ERROR_CHARACTERS]
         with self._database.write() as connection:
             now = self._clock()
             row = _row(connection, claim.pipeline, claim.shard)
             if row is not None and connection.scalar(_held(claim)) is not None:
-                if claim.before is State.READY:
-                    values, again = {}, claim.attempt < max_attempts
+                computes = claim.before is State.READY
+                if computes or cause in (Cause.SOURCE, Cause.SPENT):
+                    decided = after_failure(claim.attempt, max_attempts, cause, lost)
                 else:
-                    values = {"collections": row.collections + 1}
-                    again = row.collections + 1 < max_attempts
-                pause = min(BACKOFF_SECONDS * 2**row.collections, LONGEST_BACKOFF_SECONDS)
-                after = now if claim.before is State.READY else now + pause
-                back = _back(claim, after) if again else {"state": State.EXHAUSTED}
-                values |= {"error": kept, **NOBODY, **back}
-                change_shards(connection, claim.pipeline, shards.c.key == claim.shard, values, now)
+                    decided = after_collection(row.collections, max_attempts)
+                back = _back(claim, now + decided.pause) if decided.again else {"state": State.EXHAUSTED}
+                values = {"error": kept_text(error, _ERROR_CHARACTERS), **NOBODY, **back}
+                if not computes:
+                    values["collections"] = row.collections + 1
+                taken_back = computes and not decided.counts
+                if taken_back:
+                    values["attempt"] = row.attempt - 1
+                event = Event.LOST if cause is Cause.MACHINE_LOST else Event.FAILED
+                told = Told(event, error.removeprefix(f"shard {claim.shard}: "), decided.reason, taken_back)
+                change_shards(connection, claim.pipeline, shards.c.key == claim.shard, values, now, told)
                 return State(values["state"])
         if row is None:
             raise ClaimLost(f"shard {claim.shard} of {claim.pipeline}: the ledger does not know it any more")
         return State(row.state)
 
-    def release(self, claim: Claim) -> bool:
+    def release(self, claim: Claim, reason: str = "") -> bool:
         """Give the shard back as it was, an attempt that was counted with it. False: the claim is lost."""
-        return self._give_back(claim, self._clock())
+        return self._give_back(claim, self._clock(), Event.RELEASED, reason)
 
-    def postpone(self, claim: Claim, until: float) -> bool:
+    def postpone(self, claim: Claim, until: float, reason: str = "") -> bool:
         """As `release`, and the shard is not to be collected before `until` (unix seconds)."""
-        return self._give_back(claim, until)
+        return self._give_back(claim, until, Event.POSTPONED, reason)
 
-    def _give_back(self, claim: Claim, after: float) -> bool:
-        values = {**NOBODY, **_back(claim, after)}
-        if claim.before is State.READY:
+    def _give_back(self, claim: Claim, after: float, event: Event, reason: str) -> bool:
+        values, computes = {**NOBODY, **_back(claim, after)}, claim.before is State.READY
+        if computes:
             values["attempt"] = shards.c.attempt - 1
-        return self._change(claim, values, (*HELD, State.PREPARED))
+        told = Told(event, reason, "costs no attempt; tried again", taken_back=computes, unless_repeated=True)
+        return self._change(claim, values, told, (*HELD, State.PREPARED))
 
     @repeatable
-    def _change(self, claim: Claim, values: dict[str, Any], frm: tuple[State, ...] = HELD) -> bool:
+    def _change(
+        self, claim: Claim, values: dict[str, Any], told: Told | None, frm: tuple[State, ...] = HELD
+    ) -> bool:
         with self._database.write() as connection:
             condition = sa.and_(held_by(claim), shards.c.state.in_(frm))
-            return bool(change_shards(connection, claim.pipeline, condition, values, self._clock()))
+            return bool(change_shards(connection, claim.pipeline, condition, values, self._clock(), told))
 
 
 def held_by(claim: Claim) -> sa.ColumnElement[bool]:
@@ -221,6 +231,14 @@ def _claimable(connection: sa.Connection, row: Any, now: float) -> State | None:
         found = connection.scalar(ended.where(*job, submissions.c.state.in_(ENDED_SUBMISSION)))
         return State.STOPPED if found is not None else None
     return State(row.state) if row.state in (State.READY, *ENDED) else None
+
+
+def _begun(row: Any, computes: bool) -> Told | None:
+    """What the story says of a claim: an attempt, or that somebody is gone who had the shard."""
+    gone = f"taken over from {Holder.decode(row.holder)}, which is gone" if row.holder is not None else ""
+    if computes:
+        return Told(Event.BEGAN, gone)
+    return Told(Event.RELEASED, gone, "collected by another process, at no attempt") if gone else None
 
 
 def _next_fence(connection: sa.Connection, row: Any) -> int:

@@ -23,8 +23,8 @@ from batch_assets.ledger.outage import outage_of, steady
 from batch_assets.ledger.receipts import Receipt, borrowed_name
 from batch_assets.ledger.shielding import shielded
 from batch_assets.ledger.urls import parse_url, shown
+from batch_assets.patience import pause, seconds_now, ticking
 from batch_assets.plain_text import plain_logger
-from batch_assets.retry_policy import pause, seconds_now, ticking
 
 _ADVISORY_LOCK = 0x62617463685F6173  # "batch_as": one number for all ledgers of a database
 _SERVER_TIME = "SELECT extract(epoch FROM clock_timestamp())::float8"

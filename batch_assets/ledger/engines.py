@@ -17,8 +17,8 @@ from sqlalchemy import event
 
 from batch_assets.errors import ConfigurationError
 from batch_assets.ledger.patience import LOCAL, is_busy
+from batch_assets.retry_policy import BUSY_SECONDS
 
-BUSY_SECONDS = 30.0
 # A server that has vanished with its machine is found out in about a minute, not in hours.
 _KEPT_ALIVE = {
     "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000,

@@ -13,12 +13,7 @@ import sqlalchemy as sa
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.schema import leases, runs, shards
 from batch_assets.ledger.store import Store, repeatable
-
-LEASE_SECONDS = 60.0
-RUN_SECONDS = 5 * LEASE_SECONDS
-"""After so long without a heartbeat a run is dead that this host cannot see."""
-BETWEEN_STEPS_SECONDS = 3_600.0
-"""So long may a run be silent after a step of ours: a step of others beats for nobody."""
+from batch_assets.retry_policy import BETWEEN_STEPS_SECONDS, LEASE_SECONDS, RUN_SECONDS
 
 
 def is_void(holder: str | None, lease_until: float | None, now: float) -> bool:

@@ -1,6 +1,6 @@
 """The ledger: the truth about every shard of every pipeline, in one database.
 
-This class only puts the parts together; each part is a file: `planning`, `files`, `moves`,
+This class only puts the parts together; each part is a file: `planning`, `files`, `moves`, `adopting`,
 `claims`, `leases`, `reading`; and for jobs at a service `queue`, `submissions`, `children`, `recovery`, `jobs`,
 `money`, `scopes`, `notices`; and `triggers`. All writes are short transactions, safe among many processes.
 """
@@ -8,6 +8,7 @@ This class only puts the parts together; each part is a file: `planning`, `files
 from collections.abc import Callable
 
 from batch_assets.errors import ConfigurationError, LedgerError
+from batch_assets.ledger.adopting import Adopting
 from batch_assets.ledger.children import Children
 from batch_assets.ledger.claims import Claims
 from batch_assets.ledger.database import Database, LedgerAway
@@ -32,6 +33,7 @@ class Ledger(
     Planning,
     Files,
     Moves,
+    Adopting,
     Claims,
     Leases,
     Reading,

@@ -221,3 +221,17 @@ def m008_patience(connection: sa.Connection) -> None:
             writer {text} PRIMARY KEY, receipt {text} NOT NULL, at DOUBLE PRECISION NOT NULL)""",
         "ALTER TABLE ledger_runs ADD COLUMN alive_until DOUBLE PRECISION NOT NULL DEFAULT 0",
     )
+
+
+@migration
+def m009_story(connection: sa.Connection) -> None:
+    """What happened to each shard, and why; those that are there begin theirs now."""
+    _execute(
+        connection,
+        "ALTER TABLE ledger_shards ADD COLUMN told BIGINT NOT NULL DEFAULT 0",
+        """CREATE TABLE ledger_story (
+            pipeline {text} NOT NULL, shard {text} NOT NULL, number BIGINT NOT NULL,
+            at DOUBLE PRECISION NOT NULL, attempt BIGINT NOT NULL, fence BIGINT NOT NULL, job BIGINT,
+            event {text} NOT NULL, reason {text} NOT NULL, decision {text} NOT NULL,
+            PRIMARY KEY (pipeline, shard, number))""",
+    )

@@ -1,6 +1,6 @@
-"""Moves of shards that nobody holds: by compare-and-set, in bulk; and adoption from commit markers.
+"""Moves of shards that nobody holds: by compare-and-set, in bulk.
 
-The moves of a held shard, which take its fence, are in `claims.py`.
+The moves of a held shard, which take its fence, are in `claims.py`; commit markers are believed in `adopting.py`.
 """
 
 from collections.abc import Collection, Sequence
@@ -10,19 +10,17 @@ import sqlalchemy as sa
 
 from batch_assets.ledger.changing import (
     BATCH,
-    SUMMED,
-    WAITING_FOR_NOTHING,
     reserve_revisions,
-    shift_tallies,
 )
-from batch_assets.ledger.holder import Holder
-from batch_assets.ledger.leases import is_void
-from batch_assets.ledger.places import demand_place, still_at
-from batch_assets.ledger.rows import Adoption, Place
+from batch_assets.ledger.places import still_at
+from batch_assets.ledger.rows import Place
 from batch_assets.ledger.schema import jobs, pipelines, shards, submissions
 from batch_assets.ledger.states import AT_SERVICE, ENDED, MOVES, State
 from batch_assets.ledger.store import Store, repeatable
+from batch_assets.ledger.story import Event, Told
 
+_BY_ORDER, _GOES_ON = "ordered by a person", "costs no attempt; the next run goes on"
+_STARTED = Told(Event.STARTED, "the order to stop was lifted")
 _MOVE_VALUES = frozenset({"rejected", "tokens", "error", "run_id"})
 # These need a fence, or a job: the claims make them, and the submissions.
 _NOT_BY_MOVE = frozenset({State.QUEUED, *AT_SERVICE, *ENDED, State.COLLECTING, State.COLLECTED}) - {
@@ -73,7 +71,8 @@ class Moves(Store):
         for start in range(0, len(keys), BATCH):
             some = shards.c.key.in_(keys[start : start + BATCH])
             condition = sa.and_(some, shards.c.state.in_(frm), _FREE, still_at(pipeline, place))
-            moved += self._change_batch(pipeline, condition, {"state": to, **values})
+            told = Told(Event.STOPPED, _BY_ORDER, _GOES_ON) if to is State.STOPPED else None
+            moved += self._change_batch(pipeline, condition, {"state": to, **values}, told)
         return moved
 
     def retry(self, pipeline: str, keys: Sequence[str] | None = None) -> list[str]:
@@ -87,12 +86,20 @@ class Moves(Store):
         for state in sorted(ENDED):
             ended = _has_job(jobs.c.cost_usd.is_(None), submissions.c.state == state)
             now = {**values, "state": state, "collect_after": self._clock()}
-            moved += self._again(pipeline, keys, State.EXHAUSTED, now, ended)
-        start = self._start(pipeline)
-        return sorted(moved + self._again(pipeline, keys, State.EXHAUSTED, {**values, "state": start}))
+            there = Told(Event.RETRIED, _BY_ORDER, "its last job's results are collected again")
+            moved += self._again(pipeline, keys, State.EXHAUSTED, now, ended, told=there)
+        start = {**values, "state": self._start(pipeline)}
+        anew = Told(Event.RETRIED, _BY_ORDER, "it has all its attempts again")
+        return sorted(moved + self._again(pipeline, keys, State.EXHAUSTED, start, told=anew))
 
     def recompute(
-        self, pipeline: str, keys: Sequence[str], *, keep: bool = False, place: Place | None = None
+        self,
+        pipeline: str,
+        keys: Sequence[str],
+        *,
+        why: str = _BY_ORDER,
+        keep: bool = False,
+        place: Place | None = None,
     ) -> list[str]:
         """Collected shards start anew: the commit markers they have now count no longer.
 
@@ -102,7 +109,8 @@ class Moves(Store):
         values = {**_AFRESH, "state": self._start(pipeline), "outdated_fence": shards.c.fence}
         if keep:
             values["keep_fence"] = sa.func.coalesce(shards.c.commit_fence, shards.c.fence)
-        return self._again(pipeline, keys, State.COLLECTED, values, still_at(pipeline, place))
+        told = Told(Event.RECOMPUTED, why, "its good rows are kept" if keep else "all of it is computed")
+        return self._again(pipeline, keys, State.COLLECTED, values, still_at(pipeline, place), told=told)
 
     def plan_again(self, pipeline: str, keys: Sequence[str], states: Collection[State]) -> list[str]:
         """Shards whose input is another one by now begin as if nothing had been done; the keys moved.
@@ -114,13 +122,19 @@ class Moves(Store):
         values |= {"outdated_fence": shards.c.fence}
         over, jobless = (State.COLLECTED, State.EXHAUSTED), shards.c.job.is_(None)
         parts = ((state, None if state in over else jobless) for state in sorted(states))
-        return sorted(key for part in parts for key in self._again(pipeline, keys, part[0], values, part[1]))
+        told = Told(Event.PLANNED, "its input is another one by now", "begun as if nothing had been done")
+        return sorted(
+            key
+            for state, more in parts
+            for key in self._again(pipeline, keys, state, values, more, told=told)
+        )
 
     def mark_stale(self, pipeline: str, fingerprint: str) -> list[str]:
         """Collected shards of another fingerprint than `fingerprint` start anew; their keys."""
         other = shards.c.fingerprint.is_distinct_from(fingerprint)
         condition = sa.and_(shards.c.state == State.COLLECTED, _FREE, other)
-        return self._change_all(pipeline, condition, {**_AFRESH, "state": self._start(pipeline)})
+        told = Told(Event.RECOMPUTED, f"the fingerprint is {fingerprint} by now", "all of it is computed")
+        return self._change_all(pipeline, condition, {**_AFRESH, "state": self._start(pipeline)}, told)
 
     @repeatable
     def stop(self, pipeline: str) -> list[str]:
@@ -133,7 +147,8 @@ class Moves(Store):
             if connection.execute(named.values(stop_requested=True)).rowcount:
                 reserve_revisions(connection, pipeline, 1)
         waiting = shards.c.state.in_([State.READY, State.QUEUED])
-        return self._change_all(pipeline, sa.and_(waiting, _FREE), {"state": State.STOPPED})
+        told = Told(Event.STOPPED, _BY_ORDER, _GOES_ON)
+        return self._change_all(pipeline, sa.and_(waiting, _FREE), {"state": State.STOPPED}, told)
 
     def start_again(self, pipeline: str, keys: Sequence[str] | None = None) -> list[str]:
         """Stopped shards go on, None: every one; the order to stop is lifted by `clear_stop`.
@@ -152,9 +167,9 @@ class Moves(Store):
         started: list[str] = []
         for kind, values in (("batch", queued), ("on_demand", on_demand)):
             waits = _has_job(never, jobs.c.kind == kind)
-            started += self._again(pipeline, keys, State.STOPPED, values, waits)
-        start = {"state": self._start(pipeline)}
-        return sorted(started + self._again(pipeline, keys, State.STOPPED, start, shards.c.job.is_(None)))
+            started += self._again(pipeline, keys, State.STOPPED, values, waits, told=_STARTED)
+        start, jobless = {"state": self._start(pipeline)}, shards.c.job.is_(None)
+        return sorted(started + self._again(pipeline, keys, State.STOPPED, start, jobless, told=_STARTED))
 
     @repeatable
     def _start(self, pipeline: str) -> State:
@@ -170,106 +185,20 @@ class Moves(Store):
         state: State,
         values: dict[str, Any],
         further: sa.ColumnElement[bool] | None = None,
+        *,
+        told: Told,
     ) -> list[str]:
         condition = sa.and_(shards.c.state == state, _FREE, *([] if further is None else [further]))
         if keys is None:
-            return self._change_all(pipeline, condition, values)
+            return self._change_all(pipeline, condition, values, told)
         changed: list[str] = []
         for start in range(0, len(keys), BATCH):
             some = shards.c.key.in_(keys[start : start + BATCH])
-            changed += self._change_all(pipeline, sa.and_(some, condition), values)
+            changed += self._change_all(pipeline, sa.and_(some, condition), values, told)
         return changed
-
-    def adopt_all(
-        self, pipeline: str, adoptions: Sequence[Adoption], place: Place | None = None
-    ) -> list[str]:
-        """Believe commit markers, one a shard: the shards are COLLECTED, whatever they were; the keys believed.
-
-        Not believed: a marker that an order to compute again has outdated, one older than what
-        is collected here, and one while another live process holds the shard at a higher fence.
-        Raises ClaimLost where the pipeline is not at `place`, where they were found, any more.
-        """
-        believed: list[str] = []
-        for start in range(0, len(adoptions), BATCH):
-            believed += self._adopt_batch(pipeline, adoptions[start : start + BATCH], place)
-        return believed
-
-    @repeatable
-    def _adopt_batch(self, pipeline: str, adoptions: Sequence[Adoption], place: Place | None) -> list[str]:
-        markers = {adoption.key: adoption for adoption in adoptions}
-        here = sa.and_(shards.c.pipeline == pipeline, shards.c.key.in_(list(markers)))
-        now = self._clock()
-        with self._database.write() as connection:
-            demand_place(connection, pipeline, place)
-            rows = connection.execute(sa.select(shards).where(here, shards.c.superseded == sa.false()))
-            believed = [(row, markers[row["key"]]) for row in map(dict, rows.mappings())
-                        if _believes(row, markers[row["key"]], self._judged_at(now))]  # fmt: skip
-            fresh = [(row, marker) for row, marker in believed if not _is_known(row, marker)]
-            if not fresh:
-                return [marker.key for _, marker in believed]
-            first = reserve_revisions(connection, pipeline, len(fresh))
-            update = sa.update(shards).where(
-                shards.c.pipeline == pipeline, shards.c.key == sa.bindparam("shard_key")
-            )
-            columns = ("fence", "fingerprint", "embedded", "rejected", "failed", "tokens", "revision")
-            constant = {"state": State.COLLECTED, "holder": None, "lease_until": None, "before": None,
-                        "error": None, "collections": 0, "keep_fence": None, **WAITING_FOR_NOTHING,
-                        "updated_at": now}  # fmt: skip
-            bound: dict[str, Any] = {name: sa.bindparam(f"new_{name}") for name in columns}
-            values = [
-                {
-                    "shard_key": marker.key,
-                    "new_fence": max(row["fence"], marker.fence),
-                    "new_revision": first + place,
-                    "marker_fence": marker.fence,
-                    **{f"new_{name}": getattr(marker, name) for name in columns[1:-1]},
-                }
-                for place, (row, marker) in enumerate(fresh)
-            ]
-            connection.execute(
-                update.values(
-                    {
-                        **constant,
-                        **bound,
-                        "commit_fence": sa.bindparam("marker_fence"),
-                        "picture_due": sa.bindparam("new_revision"),
-                    }
-                ),
-                values,
-            )
-            shift_tallies(connection, pipeline, ((row, _adopted(row, marker)) for row, marker in fresh))
-            return [marker.key for _, marker in believed]
 
 
 def _has_job(*conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
     """Whether the shard's newest job is such, with its submission where it has one."""
     joined = sa.select(jobs.c.fence).outerjoin(submissions, submissions.c.token == jobs.c.submission)
     return joined.where(_JOB, *conditions).correlate(shards).exists()
-
-
-def _believes(row: dict[str, Any], marker: Adoption, now: float) -> bool:
-    if marker.fence <= row["outdated_fence"]:
-        return False
-    if row["state"] == State.COLLECTED:
-        return marker.fence >= row["fence"] or _is_known(row, marker)
-    return (
-        row["holder"] is None
-        or row["fence"] <= marker.fence
-        or row["holder"] == Holder.current().encode()
-        or is_void(row["holder"], row["lease_until"], now)
-    )
-
-
-def _is_known(row: dict[str, Any], marker: Adoption) -> bool:
-    """Whether the row says already what the marker says."""
-    names = ("fingerprint", "embedded", "rejected", "failed", "tokens")
-    return (
-        row["state"] == State.COLLECTED
-        and row["fence"] >= marker.fence
-        and all(row[name] == getattr(marker, name) for name in names)
-    )
-
-
-def _adopted(row: dict[str, Any], marker: Adoption) -> dict[str, Any]:
-    new = {name: getattr(marker, name) for name in SUMMED if hasattr(marker, name)}
-    return {**row, **new, "state": State.COLLECTED, "fingerprint": marker.fingerprint}

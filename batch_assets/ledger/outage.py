@@ -7,9 +7,8 @@ at once that others held before: they have waited as well, and may be about to r
 import math
 import time
 
-HEARTBEAT_SECONDS = 10.0
-GRACE_SECONDS = 2 * HEARTBEAT_SECONDS
-"""So long after the database is back: whoever lives has renewed its leases by then."""
+from batch_assets.retry_policy import GRACE_SECONDS, HEARTBEAT_SECONDS
+
 # Counts on while the machine sleeps, where the system has such a clock; setting the date moves neither.
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 

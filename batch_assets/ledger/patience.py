@@ -11,13 +11,17 @@ from typing import Any
 import tenacity
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from batch_assets.retry_policy import AWAY_SECONDS, FIRST_ANSWER_SECONDS
+from batch_assets.retry_policy import (
+    AWAY_SECONDS,
+    DATABASE_FIRST_PAUSE_SECONDS,
+    DATABASE_LONGEST_PAUSE_SECONDS,
+    FIRST_ANSWER_SECONDS,
+)
 
 PATIENCE_SECONDS = AWAY_SECONDS
 OPENING_SECONDS = FIRST_ANSWER_SECONDS
 """For a database that has never answered to this process: its URL may be wrong."""
 LOCAL = "use a DAGSTER_HOME on a local disk, or a ledger on PostgreSQL (BATCH_ASSETS_LEDGER_URL)"
-_LONGEST_PAUSE_SECONDS = 1.0
 # PostgreSQL: ended by an administrator or a crash, not to be connected to now, too many connections.
 _PASSING = {"57P01", "57P02", "57P03", "53300"}
 # What connecting says, which has no code: whoever starts again, or has all its places taken.
@@ -31,7 +35,9 @@ def tries(
     """Tries with pauses of random lengths, until one succeeds, fails for good, or `limit` seconds are over."""
     return tenacity.Retrying(
         stop=lambda state: (state.seconds_since_start or 0.0) >= limit(),
-        wait=tenacity.wait_random_exponential(multiplier=0.02, max=_LONGEST_PAUSE_SECONDS),
+        wait=tenacity.wait_random_exponential(
+            multiplier=DATABASE_FIRST_PAUSE_SECONDS, max=DATABASE_LONGEST_PAUSE_SECONDS
+        ),
         retry=tenacity.retry_if_exception(passes),
         reraise=True,
         **told,

@@ -22,11 +22,13 @@ from batch_assets.ledger.schema import (
     jobs,
     pipelines,
     shards,
+    story,
     submissions,
     tallies,
 )
 from batch_assets.ledger.states import LIVE_SUBMISSION, State
 from batch_assets.ledger.store import Store, repeatable
+from batch_assets.ledger.story import Event, Told
 
 
 class Planning(Store):
@@ -78,7 +80,7 @@ class Planning(Store):
                 # The other ledger may have put jobs in place that this one has not heard of.
                 connection.execute(named.values(epoch=epoch, deployment=deployment, recovered=False))
                 return
-            for table in (shards, files, tallies, jobs):
+            for table in (shards, files, tallies, jobs, story):
                 connection.execute(sa.delete(table).where(table.c.pipeline == name))
             ended = submissions.c.state.not_in(LIVE_SUBMISSION)
             connection.execute(sa.delete(submissions).where(submissions.c.pipeline == name, ended))
@@ -197,4 +199,5 @@ class Planning(Store):
         for start in range(0, len(keys), BATCH):
             chosen = shards.c.key.in_(keys[start : start + BATCH])
             condition = sa.and_(chosen, shards.c.superseded == sa.false())
-            change_shards(connection, pipeline, condition, gone, self._clock())
+            told = Told(Event.SUPERSEDED, decision="leaves counts and merges for good")
+            change_shards(connection, pipeline, condition, gone, self._clock(), told)

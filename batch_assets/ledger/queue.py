@@ -16,6 +16,11 @@ from batch_assets.ledger.rows import SHARD_COLUMNS, Claim, JobKind, ShardRow, sh
 from batch_assets.ledger.schema import jobs, pipelines, shards
 from batch_assets.ledger.states import State
 from batch_assets.ledger.store import Store, batches, repeatable
+from batch_assets.ledger.story import Event, Told
+
+_TOO_SMALL = ("too few records are left for a batch job", "they are called for one by one")
+_PREPARED_AGAIN = ("what its job asks for is gone, or not what is asked for now", "prepared again")
+_KINDS: dict[JobKind, str] = {"batch": "for a batch job", "on_demand": "to be called for one by one"}
 
 
 class Queue(Store):
@@ -43,13 +48,21 @@ class Queue(Store):
 
     @repeatable
     def enqueue(
-        self, claim: Claim, kind: JobKind, records: int, bytes: int, bound_usd: float, digest: str = ""
+        self,
+        claim: Claim,
+        kind: JobKind,
+        records: int,
+        bytes: int,
+        bound_usd: float,
+        digest: str = "",
+        *,
+        why: tuple[str, str] | None = None,
     ) -> bool:
         """Put the claimed shard's next job in place, and give the claim back. False: the claim is lost.
 
         → QUEUED for a `batch` job, whose request files of `bytes` are uploaded; → READY for an
         `on_demand` one. `bound_usd` is the most that its `records` can cost. The job's fence is
-        the claim's.
+        the claim's. `why` there is another one: what became of the last one, and what was decided.
         """
         if records < (kind == "batch") or bound_usd < 0:
             raise ValueError(f"a job of {records} records for at most {bound_usd} USD cannot be")
@@ -57,7 +70,9 @@ class Queue(Store):
             now = self._clock()
             values = {**waiting_for_job(kind, claim.fence, records, now), "error": None, **NOBODY}
             condition = sa.and_(held_by(claim), shards.c.state.in_((State.PREPARED, *HELD)))
-            if not change_shards(connection, claim.pipeline, condition, values, now):
+            reason, decision = why or ("", f"{records:,} records, {_KINDS[kind]}")
+            told = Told(Event.QUEUED, reason, decision)
+            if not change_shards(connection, claim.pipeline, condition, values, now, told):
                 return False
             connection.execute(
                 sa.insert(jobs).values(
@@ -96,7 +111,8 @@ class Queue(Store):
                 ours = (jobs.c.pipeline == pipeline, jobs.c.shard.in_(some))
                 newest = jobs.c.fence == named.correlate(jobs).scalar_subquery()
                 connection.execute(sa.update(jobs).where(*ours, newest).values(kind=kind))
-            return change_shards(connection, pipeline, queued, values, now)
+            told = Told(Event.QUEUED, *(_TOO_SMALL if kind is not None else _PREPARED_AGAIN))
+            return change_shards(connection, pipeline, queued, values, now, told)
 
     @repeatable
     def finished(self, pipeline: str, limit: int) -> list[ShardRow]:

@@ -16,6 +16,7 @@ from batch_assets.ledger.rows import SHARD_COLUMNS, ShardRow, Totals, shard_row
 from batch_assets.ledger.schema import pipelines, shards, tallies
 from batch_assets.ledger.states import State
 from batch_assets.ledger.store import Store, repeatable
+from batch_assets.ledger.story import StoryEntry, read_story
 
 RECENT_CHANGES = 200
 
@@ -27,6 +28,12 @@ class Reading(Store):
         """One shard, superseded or not; None where there is none."""
         rows = self._select(sa.and_(shards.c.pipeline == pipeline, shards.c.key == key), shards.c.key, None)
         return rows[0] if rows else None
+
+    @repeatable
+    def story(self, pipeline: str, key: str) -> list[StoryEntry]:
+        """What happened to the shard, oldest first; of a long story the newest entries."""
+        with self._database.read() as connection:
+            return read_story(connection, pipeline, key)
 
     def shards(
         self,

@@ -1,7 +1,7 @@
 """After a lost ledger, or a lost answer: jobs that exist are known again, where they are, and paid for once.
 
 What there is to be found is read by `control/`: descriptors under the output root, the service's
-list of jobs. What has been spent is in `money.py`; commit markers are believed in `moves.py`.
+list of jobs. What has been spent is in `money.py`; commit markers are believed in `adopting.py`.
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ from batch_assets.ledger.rows import JobKind, JobRow
 from batch_assets.ledger.schema import jobs, pipelines, shards
 from batch_assets.ledger.states import ENDED_SUBMISSION, State, SubmissionState
 from batch_assets.ledger.store import Store, repeatable
+from batch_assets.ledger.story import Event, Told
 from batch_assets.ledger.submissions import (
     bind_job,
     insert_submission,
@@ -59,7 +60,8 @@ class Recovery(Store):
             one = (jobs.c.pipeline == pipeline, jobs.c.shard == key, jobs.c.fence == fence)
             if connection.scalar(sa.select(jobs.c.fence).where(*one)) is not None:
                 return False
-            if not change_shards(connection, pipeline, condition, values, now):
+            told = Told(Event.ADOPTED, "its job was found under the output root", "in the queue")
+            if not change_shards(connection, pipeline, condition, values, now, told):
                 return False
             connection.execute(
                 sa.insert(jobs).values(
@@ -109,6 +111,7 @@ class Recovery(Store):
                         submitted_at=now if submitted_at is None else submitted_at)  # fmt: skip
             row = read_submission(connection, token)
             moved: list[str] = []
+            told = Told(Event.ADOPTED, f"its job {name} was found at the service", "it goes on there")
             for job in carried:
                 if not _adopt_job(connection, job, token, now):
                     continue
@@ -121,9 +124,9 @@ class Recovery(Store):
                     shards.c.key == job.shard, shards.c.holder.is_(None), shards.c.superseded == sa.false()
                 )
                 known = sa.and_(shards.c.state == State.SUBMITTING, shards.c.job == job.fence)
-                moved += change_shards(connection, pipeline, sa.and_(here, known), values, now)
+                moved += change_shards(connection, pipeline, sa.and_(here, known), values, now, told)
                 values |= {"attempt": shards.c.attempt + 1, "job": job.fence, "fence": _at_least(job.fence)}
-                moved += change_shards(connection, pipeline, sa.and_(here, waits), values, now)
+                moved += change_shards(connection, pipeline, sa.and_(here, waits), values, now, told)
             return moved
 
 

@@ -84,6 +84,24 @@ shards = sa.Table(
     # Set exactly while the shard waits for a slot: its place in the queue, and its job's records.
     sa.Column("queued_at", sa.Double),
     sa.Column("queued_records", sa.BigInteger),
+    # How many entries its story has had: the newest one's number.
+    sa.Column("told", sa.BigInteger, nullable=False, server_default="0"),
+)
+
+# What happened to each shard, and why: `story.py`.
+story = sa.Table(
+    "ledger_story",
+    metadata,
+    sa.Column("pipeline", _text, primary_key=True),
+    sa.Column("shard", _text, primary_key=True),
+    sa.Column("number", sa.BigInteger, primary_key=True),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("attempt", sa.BigInteger, nullable=False),
+    sa.Column("fence", sa.BigInteger, nullable=False),
+    sa.Column("job", sa.BigInteger),
+    sa.Column("event", _text, nullable=False),
+    sa.Column("reason", _text, nullable=False),
+    sa.Column("decision", _text, nullable=False),
 )
 
 # One attempt at one shard at a service; `fence` is that of the claim that rendered its requests.

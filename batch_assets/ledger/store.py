@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from batch_assets.ledger.changing import BATCH, change_shards
 from batch_assets.ledger.database import Database, TransactionLost
 from batch_assets.ledger.patience import PATIENCE_SECONDS, tries
-from batch_assets.retry_policy import pause, seconds_now
+from batch_assets.ledger.story import Told
+from batch_assets.patience import pause, seconds_now
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -50,22 +51,30 @@ class Store:
         return self._database.outage.judged_at(now)
 
     def _change_all(
-        self, pipeline: str, condition: sa.ColumnElement[bool], values: Mapping[str, Any]
+        self,
+        pipeline: str,
+        condition: sa.ColumnElement[bool],
+        values: Mapping[str, Any],
+        told: Told | None = None,
     ) -> list[str]:
         """Change every shard that meets `condition`, in short transactions; `values` must end it."""
         changed: list[str] = []
         while True:
-            batch = self._change_batch(pipeline, condition, values)
+            batch = self._change_batch(pipeline, condition, values, told)
             changed += batch
             if len(batch) < BATCH:
                 return changed
 
     @repeatable
     def _change_batch(
-        self, pipeline: str, condition: sa.ColumnElement[bool], values: Mapping[str, Any]
+        self,
+        pipeline: str,
+        condition: sa.ColumnElement[bool],
+        values: Mapping[str, Any],
+        told: Told | None = None,
     ) -> list[str]:
         with self._database.write() as connection:
-            return change_shards(connection, pipeline, condition, values, self._clock())
+            return change_shards(connection, pipeline, condition, values, self._clock(), told)
 
 
 def batches(items: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -26,9 +26,13 @@ from batch_assets.ledger.states import (
     SubmissionState,
 )
 from batch_assets.ledger.store import Store, batches, repeatable
+from batch_assets.ledger.story import Event, Told
 
 _ORDER = {SubmissionState.SUBMITTING: 0, SubmissionState.SUBMITTED: 1, SubmissionState.RUNNING: 2,
           **dict.fromkeys(ENDED_SUBMISSION, 3)}  # fmt: skip
+
+
+_ENDS = {State.PARTIAL: "ended before all its records were processed", State.STOPPED: "was stopped"}
 
 
 class Submissions(Store):
@@ -129,7 +133,13 @@ class Submissions(Store):
                 "queued_at": of_job.scalar_subquery(),
                 "queued_records": of_job.with_only_columns(jobs.c.records).scalar_subquery(),
             }
-            follow_submission(connection, row, carried, values, now)
+            decision = "in the queue again, at no attempt"
+            if block is not None:
+                decision += "; nothing more of this pipeline is submitted until that is changed"
+            elif pause is not None:
+                decision += f"; nothing more is submitted for {pause:,.0f} s"
+            told = Told(Event.REFUSED, message, decision, taken_back=True, unless_repeated=True)
+            follow_submission(connection, row, carried, values, now, told)
             connection.execute(
                 sa.update(jobs).where(jobs.c.submission == token).values(submission=None, held_usd=None)
             )
@@ -178,7 +188,12 @@ class Submissions(Store):
                 return []
             ended = {"collect_after": now} if state in ENDED_SUBMISSION else {}
             carried = read_jobs(connection, jobs.c.submission == token)
-            return follow_submission(connection, row, carried, {"state": State(state), **ended}, now)
+            told = None
+            if state in ENDED_SUBMISSION:
+                told = ended_job(State(state), message or row.message)
+            elif row.submitted_at is None:
+                told = Told(Event.SUBMITTED, f"as {row.name}")
+            return follow_submission(connection, row, carried, {"state": State(state), **ended}, now, told)
 
 
 def read_submission(connection: sa.Connection, token: str) -> Any:
@@ -243,8 +258,19 @@ def _news(row: Any, state: SubmissionState, message: str | None, service_id: str
     return news
 
 
+def ended_job(state: State, message: str | None = None) -> Told:
+    """What the story says of a job that has ended at the service."""
+    told = f"the job {_ENDS.get(state, state.value)}" + (f": {message}" if message else "")
+    return Told(Event.ENDED, told, "what it left is collected")
+
+
 def follow_submission(
-    connection: sa.Connection, row: Any, carried: Sequence[JobRow], values: dict[str, Any], now: float
+    connection: sa.Connection,
+    row: Any,
+    carried: Sequence[JobRow],
+    values: dict[str, Any],
+    now: float,
+    told: Told | None = None,
 ) -> list[str]:
     """Change the shards whose newest job the submission carries, where they stand at the service."""
     carries = sa.select(jobs.c.fence).where(*_newest_job(), jobs.c.submission == row.token).correlate(shards)
@@ -256,7 +282,8 @@ def follow_submission(
     )
     moved: list[str] = []
     for keys in batches([job.shard for job in carried]):
-        moved += change_shards(connection, row.pipeline, sa.and_(shards.c.key.in_(keys), there), values, now)
+        of_some = sa.and_(shards.c.key.in_(keys), there)
+        moved += change_shards(connection, row.pipeline, of_some, values, now, told)
     return moved
 
 

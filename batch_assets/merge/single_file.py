@@ -16,11 +16,11 @@ from batch_assets.embeddings.schema import EMBEDDING, LEADING, TOKEN_COUNT, data
 from batch_assets.errors import AccountingError, ConfigurationError
 from batch_assets.merge.base import Manifest
 from batch_assets.merge.publishing import is_version, open_current
+from batch_assets.retry_policy import SINGLE_FILE_TRIES
 from batch_assets.storage import Storage, join_uri
 
 FIRST = ("url", "key", "caption", EMBEDDING)
 META = "meta_"
-TRIES = 5
 _VERSION = b"batch_assets:version"
 
 
@@ -31,7 +31,7 @@ def write_single_file(storage: Storage) -> None:
     AccountingError where a part is not what the manifest says, or others publish all the while,
     and ConfigurationError where a file of somebody else has one of the names.
     """
-    for _ in range(TRIES):
+    for _ in range(SINGLE_FILE_TRIES):
         manifest = open_current(storage)
         if manifest is None:
             return
@@ -44,8 +44,8 @@ def write_single_file(storage: Storage) -> None:
         storage.write(paths.SINGLE_METADATA, _metadata(storage, manifest))
         # Looked at again from the top: of several writers the last one sees the newest version in both.
     raise AccountingError(
-        f"{paths.SINGLE_FILE} under {storage.uri}: {TRIES} times in a row something else was published while it was "
-        "written; run the pipeline again when the others' runs have ended"
+        f"{paths.SINGLE_FILE} under {storage.uri}: {SINGLE_FILE_TRIES} times in a row something else was published "
+        "while it was written; run the pipeline again when the others' runs have ended"
     )
 
 

@@ -5,20 +5,23 @@ company's network asks. Its own retries are off, since they log the URL, and a h
 use its reading of ~/.netrc: what stands there is meant for other programs.
 """
 
-import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from batch_assets.notifications.base import DeliveryError
+from batch_assets.retry_policy import HOOK_FIRST_PAUSE_SECONDS, HOOK_PAUSES_GROW_BY, HOOK_TRIES
 
 if TYPE_CHECKING:
     import requests
 
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 5.0
-PAUSES_SECONDS = (0.5, 1.5)  # before the second and the third attempt, which is the last
 # The server says that it has not taken it. After any other failure it may have, and is not asked again.
 NOT_TAKEN = {429, 502, 503}
+
+
+class _NotTaken(DeliveryError):
+    """The server cannot have taken it."""
 
 
 def host_of(url: str) -> str:
@@ -32,17 +35,18 @@ def post_json(url: str, body: dict[str, Any]) -> None:
     Tried again only where the server cannot have taken it, so that nobody is told twice.
     Redirects are not followed: a hook that has moved is for its owner to write anew.
     """
-    for pause in (*PAUSES_SECONDS, None):
-        failure, again = _post(url, body)
-        if failure is None:
-            return
-        if not again or pause is None:
-            raise DeliveryError(failure)
-        time.sleep(pause)
+    import tenacity
+
+    tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(_NotTaken),
+        stop=tenacity.stop_after_attempt(HOOK_TRIES),
+        wait=tenacity.wait_exponential(HOOK_FIRST_PAUSE_SECONDS, exp_base=HOOK_PAUSES_GROW_BY),
+        reraise=True,
+    )(_post, url, body)
 
 
-def _post(url: str, body: dict[str, Any]) -> tuple[str | None, bool]:
-    """One attempt: why it failed (None: it did not), and whether to try again."""
+def _post(url: str, body: dict[str, Any]) -> None:
+    """One attempt. Raises DeliveryError, and _NotTaken where it may be tried again."""
     import requests
 
     host = host_of(url)
@@ -58,14 +62,18 @@ def _post(url: str, body: dict[str, Any]) -> tuple[str | None, bool]:
             stream=True,
         ) as answer:
             if 200 <= answer.status_code < 300:
-                return None, False
-            return f"{host} answers HTTP {answer.status_code}", answer.status_code in NOT_TAKEN
+                return
+            kind = _NotTaken if answer.status_code in NOT_TAKEN else DeliveryError
+            failure = kind(f"{host} answers HTTP {answer.status_code}")
     except requests.ReadTimeout:
-        return f"{host} does not answer within {ANSWER_SECONDS:g} s", False
+        failure = DeliveryError(f"{host} does not answer within {ANSWER_SECONDS:g} s")
     except requests.ConnectionError as error:
-        return f"{host} cannot be reached: {_kind(error)}", _never_sent(error)
+        kind = _NotTaken if _never_sent(error) else DeliveryError
+        failure = kind(f"{host} cannot be reached: {_kind(error)}")
     except requests.RequestException as error:
-        return f"{host} cannot be asked: {_kind(error)}", False
+        failure = DeliveryError(f"{host} cannot be asked: {_kind(error)}")
+    # Raised here: what it came of quotes the URL, and is not to be told with it.
+    raise failure
 
 
 def _anonymous(request: "requests.PreparedRequest") -> "requests.PreparedRequest":

@@ -15,10 +15,10 @@ from batch_assets.orchestration import metadata
 from batch_assets.orchestration.mending import know_partitions
 from batch_assets.orchestration.partitions import RANGE_END, RANGE_START, SHARDS_PER_RUN, range_tags
 from batch_assets.paths import shard_order
+from batch_assets.retry_policy import RUN_ASKED_AGAIN_SECONDS
 
 RUNS_AT_ONCE = {"batch": 2, "on_demand": 1}  # what is called for one by one holds nothing else up
 LOOKED_AT = 1_000
-ASKED_AGAIN_SECONDS = 600
 UNDER_WAY = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.QUEUED,
@@ -55,7 +55,7 @@ def _requests(
         newest = max(row.revision for row in group)
         yield dg.RunRequest(
             # What failed without changing anything is asked for again, ten minutes later.
-            run_key=f"{pipeline}:{kind}:{keys[0]}:{keys[-1]}:{newest}:{int(time.time() // ASKED_AGAIN_SECONDS)}",
+            run_key=f"{pipeline}:{kind}:{keys[0]}:{keys[-1]}:{newest}:{int(time.time() // RUN_ASKED_AGAIN_SECONDS)}",
             asset_selection=[dg.AssetKey([pipeline, "embedding_outputs"])],
             tags={
                 **range_tags(keys[0], keys[-1]),

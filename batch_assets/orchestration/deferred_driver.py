@@ -23,7 +23,7 @@ from batch_assets.orchestration.metadata import COLLECT_TAG, JOB_KIND_TAG
 from batch_assets.orchestration.partitions import SHARDS_PER_RUN
 from batch_assets.orchestration.run_failure import RunFailed
 from batch_assets.orchestration.silence import Silence
-from batch_assets.retry_policy import Patience, context_until
+from batch_assets.patience import Patience, context_until
 
 if TYPE_CHECKING:
     from batch_assets.orchestration.driver import Driver

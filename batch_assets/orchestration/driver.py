@@ -31,13 +31,12 @@ from batch_assets.orchestration.partitions import range_tags, shard_ranges
 from batch_assets.orchestration.pipeline import build_pipeline_definitions
 from batch_assets.orchestration.run_failure import RunFailed, cause_of, raise_interruption
 from batch_assets.orchestration.silence import silence_of_run
-from batch_assets.retry_policy import Patience
+from batch_assets.patience import Patience
+from batch_assets.retry_policy import HELD_SECONDS, PASSES_WITHOUT_PROGRESS
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.settings.project import LEDGER, NOTIFICATIONS, executor_key
 
 Made = TypeVar("Made")
-WAIT_SECONDS = 1.0
-PASSES_WITHOUT_PROGRESS = 5
 ASSETS = ("input_shards", "submitted_jobs", "embedding_outputs")
 ENDED = (State.COLLECTED, State.EXHAUSTED)
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -121,25 +120,26 @@ class Driver:
                 if news != told:
                     self.say(news)
                 told = news
-                time.sleep(WAIT_SECONDS)
+                time.sleep(HELD_SECONDS)
                 continue
             failed = self.materialize_shards(ASSETS, free)
             # Judged by what is left now: what was left before the pass says nothing about it.
             still = self.unfinished()
-            if {row.key for row in left} - {row.key for row in still}:
-                passes = 0
+            is_done = bool({row.key for row in left} - {row.key for row in still})
+            if is_done:
                 patience.renew()
-            elif not isinstance(failed, StorageError):
-                passes += 1
+            # Attempts come to an end by themselves, and the store's absence by `patience`.
+            is_bounded = is_done or _tries(left) != _tries(still) or isinstance(failed, StorageError)
+            passes = 0 if is_bounded else passes + 1
             if isinstance(failed, StorageError):
                 patience.wait(failed)
-            elif passes > max(PASSES_WITHOUT_PROGRESS, self.settings.executor.max_attempts + 1):
+            elif passes > PASSES_WITHOUT_PROGRESS:
                 named = ", ".join(f"{row.key} ({row.state.value})" for row in still[:PASSES_WITHOUT_PROGRESS])
                 raise failed or RunFailed(
                     f"{len(still)} shards make no progress: {named}; see the runs in the UI"
                 )
-            elif passes:
-                time.sleep(WAIT_SECONDS)
+            elif not is_done:
+                time.sleep(HELD_SECONDS)
 
     def insist(self, act: Callable[[], Made]) -> Made:
         """What `act` returns, tried again where a store or a service does not answer."""
@@ -228,3 +228,8 @@ class Driver:
             if not may_fail:
                 raise failed
         return result
+
+
+def _tries(rows: Sequence[ShardRow]) -> dict[str, tuple[int, int]]:
+    """What each shard's failures have cost so far: of these there is an end."""
+    return {row.key: (row.attempt, row.collections) for row in rows}

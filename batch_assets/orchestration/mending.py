@@ -58,9 +58,8 @@ def missing_materializations(
             continue
         marker, uri = found
         know_partitions(instance, ledger, row.pipeline, [row.key])
-        events.append(
-            dg.AssetMaterialization(key, partition=row.key, metadata=metadata.shard_metadata(marker, uri))
-        )
+        told = metadata.shard_metadata(marker, uri, ledger.story(row.pipeline, row.key))
+        events.append(dg.AssetMaterialization(key, partition=row.key, metadata=told))
     return events
 
 

@@ -5,6 +5,7 @@ What the numbers mean is in their units: `seconds`, `records_per_second`, `cost_
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import dagster as dg
@@ -21,8 +22,9 @@ from batch_assets.embeddings.schema import (
     TOKEN_COUNT,
     data_schema,
 )
+from batch_assets.ledger.story import StoryEntry
 from batch_assets.merge.base import Manifest
-from batch_assets.orchestration.markdown import markdown_list, markdown_text
+from batch_assets.orchestration.markdown import NOTHING, markdown_list, markdown_text
 from batch_assets.orchestration.pictures import bar_chart, photograph
 from batch_assets.plain_text import plain_text
 
@@ -68,6 +70,8 @@ VERSION = "version"
 CONTACT_SHEET = "contact_sheet"
 LOWEST_COSINE = "lowest_cosine"
 THRESHOLD = "threshold"
+STORY = "story"
+_STORY_ENTRIES, _STORY_CHARACTERS = 20, 200
 
 # On an asset's definition rather than on an event:
 SETTINGS = "batch_assets/settings"
@@ -120,8 +124,8 @@ def common(
     return found
 
 
-def shard_metadata(marker: ShardMarker, uri: str) -> dict[str, Any]:
-    """What `embedding_outputs` says of one committed shard."""
+def shard_metadata(marker: ShardMarker, uri: str, story: Sequence[StoryEntry]) -> dict[str, Any]:
+    """What `embedding_outputs` says of one committed shard; `story` is what happened to it until then."""
     found = common(
         planned=marker.counts["planned"],
         rows=marker.counts["embedded"],
@@ -143,6 +147,7 @@ def shard_metadata(marker: ShardMarker, uri: str) -> dict[str, Any]:
             DEVICE: marker.device,
             ATTEMPT: marker.attempt,
             LENGTHS: length_picture(marker.token_histogram, _unit(marker)),
+            STORY: story_table(story),
         }
     )
 
@@ -221,6 +226,21 @@ def length_picture(histogram: Mapping[int, int], unit: str) -> dg.MetadataValue:
     """Record lengths as bars; `histogram` maps the lower end of each doubling to a count."""
     bars = [(f"{low:,}", count) for low, count in sorted(histogram.items())]
     return bar_chart(f"Records by length in {unit}, from", bars)
+
+
+def story_table(story: Sequence[StoryEntry]) -> dg.MetadataValue:
+    """The newest entries of a shard's story; `batch-assets status NAME SHARD` has all of it."""
+    rows = ["| when | try | what happened | decided |", "|---|---|---|---|"]
+    for entry in story[-_STORY_ENTRIES:]:
+        when = datetime.fromtimestamp(entry.at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        happened = ": ".join(part for part in (entry.event, entry.reason) if part)
+        told = (when, str(entry.attempt or ""), _cut(happened), _cut(entry.decision))
+        rows.append("| " + " | ".join(markdown_text(cell) for cell in told) + " |")
+    return dg.MetadataValue.md("\n".join(rows) if story else NOTHING)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _STORY_CHARACTERS else text[:_STORY_CHARACTERS] + "…"
 
 
 def bullets(lines: Sequence[str]) -> dg.MetadataValue:

@@ -19,7 +19,7 @@ from batch_assets.home import ledger_url
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.notifications.base import Notifier
 from batch_assets.notifications.registry import create_notifiers
-from batch_assets.retry_policy import in_a_tick
+from batch_assets.patience import in_a_tick
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.settings.project import LEDGER, NOTIFICATIONS, executor_key
 

@@ -12,7 +12,7 @@ from batch_assets.control.pipeline import Pipeline, deferred
 from batch_assets.errors import StorageError
 from batch_assets.ledger.states import ENDED, State
 from batch_assets.orchestration import metadata
-from batch_assets.retry_policy import Patience
+from batch_assets.patience import Patience
 
 
 class Silence:

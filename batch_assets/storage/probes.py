@@ -6,8 +6,8 @@ A probe's content holds its own name, so that no other file is taken for one and
 from collections.abc import Sequence
 
 from batch_assets.errors import BatchAssetsError
+from batch_assets.patience import in_a_tick
 from batch_assets.plain_text import plain_logger
-from batch_assets.retry_policy import in_a_tick
 from batch_assets.storage.base import Storage
 
 logger = plain_logger(__name__)

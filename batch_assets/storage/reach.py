@@ -1,6 +1,6 @@
 """Repeats a request until the object store answers it: which failures to wait for, and when to renew credentials.
 
-`retry_policy.py` sets how long to wait; `object_errors.py` puts a store's errors into words.
+`retry_policy.py` says how long to wait; `object_errors.py` puts a store's errors into words.
 """
 
 import threading
@@ -17,6 +17,7 @@ from batch_assets.errors import (
     LastingStorageError,
     StorageError,
 )
+from batch_assets.patience import Patience
 from batch_assets.plain_text import plain_logger
 from batch_assets.retry_policy import (
     AWAY_SECONDS,
@@ -24,7 +25,6 @@ from batch_assets.retry_policy import (
     FIRST_PAUSE_SECONDS,
     LONGEST_PAUSE_SECONDS,
     SPEAK_SECONDS,
-    Patience,
 )
 from batch_assets.storage.object_answers import parse_answer, seconds_tried
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from batch_assets.retry_policy import context_until
+from batch_assets.patience import context_until
 from batch_assets.storage.base import Storage, is_local
 
 Item = TypeVar("Item")

@@ -4,8 +4,8 @@ import threading
 from collections.abc import Callable
 
 from batch_assets.plain_text import plain_logger
+from batch_assets.retry_policy import RECORDS_FAILED_IN_A_ROW
 
-FAILURES_IN_A_ROW = 64
 MESSAGE_LENGTH = 500
 _OUT_OF_MEMORY = (
     "out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "alloc_failed",
@@ -53,7 +53,7 @@ class Budget:
 class Breaker:
     """Tells records that fail from a model or device that does: then every record would.
 
-    When FAILURES_IN_A_ROW single records have failed without a success between them, whoever
+    When RECORDS_FAILED_IN_A_ROW single records have failed without a success between them, whoever
     reports the last one is asked whether the model still works.
     """
 
@@ -70,7 +70,7 @@ class Breaker:
         """Count the failure of one record. Raises `error` where it is not the record's: `works` says no."""
         with self._lock:
             self._in_a_row += 1
-            if self._in_a_row < FAILURES_IN_A_ROW:
+            if self._in_a_row < RECORDS_FAILED_IN_A_ROW:
                 return
             if not works():
                 raise error

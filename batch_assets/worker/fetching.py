@@ -15,6 +15,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from batch_assets.errors import BatchAssetsError, ConfigurationError, StorageError
+from batch_assets.retry_policy import (
+    IMAGE_FIRST_PAUSE_SECONDS,
+    IMAGE_LONGEST_PAUSE_SECONDS,
+    IMAGE_SECONDS,
+    IMAGE_TRIES,
+    LONGEST_RETRY_AFTER_SECONDS,
+)
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.storage import CHUNK_BYTES, Storage, normalize_uri, open_storage
 from batch_assets.worker.hosts import Hosts
@@ -31,10 +38,6 @@ from batch_assets.worker.pacing import shared_pacer
 if TYPE_CHECKING:
     from batch_assets.worker.connections import Attempts
 
-TRIES, MOST_SECONDS = 4, 60.0
-"""No try is begun later: a server that is slow every time would hold up the records behind it for minutes."""
-FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 0.5, 8.0
-MOST_RETRY_AFTER_SECONDS = 30.0
 SHOWN = 200
 _NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
@@ -175,9 +178,9 @@ class _Turn:
             raise NotFetched(FETCH_ERROR, "the run was stopped")
 
     def was_last(self, state: Any) -> bool:
-        """Whether there is no other try, being the last or later than MOST_SECONDS; tenacity asks."""
-        late = state.seconds_since_start - self._waited + state.upcoming_sleep >= MOST_SECONDS
-        return late or state.attempt_number >= TRIES
+        """Whether there is no other try, being the last or later than IMAGE_SECONDS; tenacity asks."""
+        late = state.seconds_since_start - self._waited + state.upcoming_sleep >= IMAGE_SECONDS
+        return late or state.attempt_number >= IMAGE_TRIES
 
 
 def _pause(state: Any) -> float:
@@ -186,9 +189,11 @@ def _pause(state: Any) -> float:
 
     error = state.outcome.exception()
     if error.pause is not None:
-        return min(error.pause, MOST_RETRY_AFTER_SECONDS)
-    backoff = tenacity.wait_random_exponential(multiplier=FIRST_PAUSE_SECONDS, max=MOST_PAUSE_SECONDS)
-    return FIRST_PAUSE_SECONDS / 2 + backoff(state)
+        return min(error.pause, LONGEST_RETRY_AFTER_SECONDS)
+    backoff = tenacity.wait_random_exponential(
+        multiplier=IMAGE_FIRST_PAUSE_SECONDS, max=IMAGE_LONGEST_PAUSE_SECONDS
+    )
+    return IMAGE_FIRST_PAUSE_SECONDS / 2 + backoff(state)
 
 
 def _from_disk(path: str, most_bytes: int) -> bytes:

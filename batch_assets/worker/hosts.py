@@ -4,8 +4,8 @@ import threading
 import time
 from typing import NamedTuple
 
-FAILURES_IN_A_ROW = 24
-REST_SECONDS = 60.0
+from batch_assets.retry_policy import HOST_FAILURES, HOST_REST_SECONDS
+
 MOST_HOSTS = 10_000
 
 
@@ -18,9 +18,9 @@ class _Failures(NamedTuple):
 
 
 class Hosts:
-    """Counts failed attempts in a row at each host; a host of FAILURES_IN_A_ROW is left alone for a while.
+    """Counts failed attempts in a row at each host; a host of HOST_FAILURES is left alone for a while.
 
-    After REST_SECONDS it is asked again: one more failure, and it rests again.
+    After HOST_REST_SECONDS it is asked again: one more failure, and it rests again.
     """
 
     def __init__(self) -> None:
@@ -30,9 +30,9 @@ class Hosts:
     def rests(self, host: str) -> str | None:
         """Why the host is to be left alone now: the last failure's reason; None where it is not."""
         found = self._failures.get(host)
-        if found is None or found.in_a_row < FAILURES_IN_A_ROW:
+        if found is None or found.in_a_row < HOST_FAILURES:
             return None
-        return found.reason if time.monotonic() - found.last < REST_SECONDS else None
+        return found.reason if time.monotonic() - found.last < HOST_REST_SECONDS else None
 
     def failure(self, host: str, reason: str) -> None:
         """An attempt failed by the host's fault, or the network's."""

@@ -49,6 +49,19 @@ def test_status_in_json_has_exactly_its_fields(done: tuple[Machine, Path]) -> No
     assert "3 collected" in machine.run("status", folder / "out").stdout
 
 
+def test_a_shards_story_is_told_in_words_and_as_a_list(done: tuple[Machine, Path]) -> None:
+    machine, _ = done
+    told = machine.run("status", "verbs", "g0001-00001")
+    assert "shard g0001-00001 of verbs: collected, 20 records" in told.stdout
+    assert "collected: 20 embedded, 0 rejected, 0 failed" in told.stdout
+    found = json.loads(machine.run("status", "verbs", "g0001-00001", "--json").stdout)
+    assert [(one["event"], one["attempt"]) for one in found] == [("began", 1), ("collected", 1)]
+    assert set(found[0]) == {"at", "attempt", "event", "reason", "decision", "fence", "job"}
+    unknown = machine.run("status", "verbs", "g0009-00000")
+    assert unknown.returncode == 2
+    assert "g0009-00000: no such shard in pipeline verbs" in unknown.stderr
+
+
 def test_plan_estimates_and_a_dry_run_writes_nothing(done: tuple[Machine, Path], tmp_path: Path) -> None:
     machine, folder = done
     found = json.loads(machine.run("plan", "verbs", "--json").stdout)

@@ -13,7 +13,7 @@ from batch_assets.control.preparation import prepare_shards, queue_shards
 from batch_assets.errors import StorageError
 from batch_assets.ledger.database import LedgerAway
 from batch_assets.ledger.ledger import Ledger
-from batch_assets.retry_policy import ticking
+from batch_assets.patience import ticking
 from batch_assets_tests.control.builders import make_settings, open_ledger, write_input
 from batch_assets_tests.fakes import FakeHost
 from batch_assets_tests.ledger.helpers import ME

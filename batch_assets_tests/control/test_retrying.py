@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from batch_assets.control.collection import DEATHS_FORGIVEN, collect_shards
+from batch_assets.control.collection import collect_shards
 from batch_assets.control.pipeline import open_pipeline
 from batch_assets.control.planning import plan_source
 from batch_assets.control.preparation import prepare_shards, queue_shards
 from batch_assets.control.retrying import retry_shards
 from batch_assets.control.shard_result import Result
 from batch_assets.ledger.states import State
+from batch_assets.retry_policy import DEATHS_FORGIVEN
 from batch_assets_tests.control.builders import embed_all, make_settings, open_ledger, write_input
 from batch_assets_tests.fakes import FakeHost
 from batch_assets_tests.ledger.helpers import dead_process

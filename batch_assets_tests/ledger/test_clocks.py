@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from batch_assets.ledger.leases import BETWEEN_STEPS_SECONDS, RUN_SECONDS
 from batch_assets.ledger.ledger import Ledger
+from batch_assets.retry_policy import BETWEEN_STEPS_SECONDS, RUN_SECONDS
 from batch_assets_tests.ledger.conftest import Clock
 from batch_assets_tests.ledger.helpers import (
     DONE,

@@ -8,7 +8,8 @@ import pytest
 from batch_assets.ledger import patience
 from batch_assets.ledger.database import LedgerAway
 from batch_assets.ledger.ledger import Ledger
-from batch_assets.ledger.outage import GRACE_SECONDS, HEARTBEAT_SECONDS, Outage, steady
+from batch_assets.ledger.outage import Outage, steady
+from batch_assets.retry_policy import GRACE_SECONDS, HEARTBEAT_SECONDS
 from batch_assets_tests.ledger.conftest import Passing
 from batch_assets_tests.ledger.helpers import ELSEWHERE, KEYS, ME, claimed, holds, planned
 from batch_assets_tests.ledger.postgres import Server

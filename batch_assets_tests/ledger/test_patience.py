@@ -20,7 +20,8 @@ from batch_assets.ledger.database import LedgerAway, TransactionLost
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import State
 from batch_assets.ledger.store import Store, repeatable
-from batch_assets.retry_policy import TICK_SECONDS, in_a_tick
+from batch_assets.patience import in_a_tick
+from batch_assets.retry_policy import TICK_SECONDS
 from batch_assets_tests import pauses
 from batch_assets_tests.ledger.conftest import Passing
 from batch_assets_tests.ledger.helpers import DONE, ELSEWHERE, KEYS, ME, claimed, holds, make_ready, planned

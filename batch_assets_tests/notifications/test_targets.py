@@ -5,6 +5,7 @@ import json
 import logging
 import socket
 import threading
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -97,14 +98,17 @@ def test_a_server_that_is_not_there_is_tried_three_times_and_not_shown(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(posting.time, "sleep", pauses.append)
+    monkeypatch.setattr(time, "sleep", pauses.append)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with caplog.at_level(logging.INFO), pytest.raises(DeliveryError) as error:
         WebhookNotifier(f"http://user:{SECRET}@127.0.0.1:{port}/{SECRET}").send(NOTICE)
     assert str(error.value) == "127.0.0.1 cannot be reached: NewConnectionError"
-    assert pauses == list(posting.PAUSES_SECONDS)
+    assert pauses == [
+        posting.HOOK_FIRST_PAUSE_SECONDS,
+        posting.HOOK_FIRST_PAUSE_SECONDS * posting.HOOK_PAUSES_GROW_BY,
+    ]
     assert SECRET not in caplog.text
 
 

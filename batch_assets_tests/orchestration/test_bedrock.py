@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from batch_assets import retry_policy
+from batch_assets import patience
 from batch_assets.errors import LastingStorageError
 from batch_assets.executors.bedrock.account import BedrockAccount
 from batch_assets.executors.bedrock.executor import BedrockExecutor
@@ -20,7 +20,7 @@ from batch_assets.orchestration import deferred_driver
 from batch_assets.orchestration.driver import Driver
 from batch_assets.orchestration.metadata import COLLECT_TAG, PIPELINE_TAG
 from batch_assets.orchestration.partitions import RANGE_END, RANGE_START
-from batch_assets.retry_policy import Patience
+from batch_assets.patience import Patience
 from batch_assets.storage import open_storage
 from batch_assets_tests.object_store import Fault, WayToStore, first
 from batch_assets_tests.orchestration.deployments import (
@@ -246,7 +246,7 @@ def test_the_command_ends_where_jobs_have_ended_and_none_can_be_collected(
     said = list[str]()
     driver = Driver(settings, deployment.instance, deployment.ledger, deployment.bedrock, say=said.append)
     with monkeypatch.context() as patch:
-        patch.setattr(retry_policy, "time", SimpleNamespace(monotonic=lambda: waited.seconds, sleep=pause))
+        patch.setattr(patience, "time", SimpleNamespace(monotonic=lambda: waited.seconds, sleep=pause))
         patch.setattr(deferred_driver, "Patience", lambda say, **_: Patience(say, pause=pause))
         patch.setattr(BedrockExecutor, "look_up", look_up)
         with pytest.raises(

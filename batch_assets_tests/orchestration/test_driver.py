@@ -16,10 +16,10 @@ from dagster._utils.interrupts import capture_interrupts
 from batch_assets.errors import StorageError
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import State
-from batch_assets.orchestration.driver import PASSES_WITHOUT_PROGRESS, WAIT_SECONDS, Driver
+from batch_assets.orchestration.driver import Driver
 from batch_assets.orchestration.interruption import noted
 from batch_assets.orchestration.run_failure import RunFailed
-from batch_assets.retry_policy import AWAY_SECONDS
+from batch_assets.retry_policy import AWAY_SECONDS, HELD_SECONDS, PASSES_WITHOUT_PROGRESS
 from batch_assets.sharding.plan import Shard
 from batch_assets_tests.command import published
 from batch_assets_tests.fakes import FakeHost, find_parity
@@ -186,7 +186,7 @@ def test_a_pass_that_gets_nowhere_is_followed_by_a_rest_and_at_last_by_an_error(
         monkeypatch.setattr(driver, "materialize_shards", lambda assets, keys: None)
         with pytest.raises(RunFailed, match="make no progress"):
             driver.embed()
-    assert waited and set(waited) == {WAIT_SECONDS}
+    assert waited and set(waited) == {HELD_SECONDS}
 
 
 @pytest.mark.usefixtures("interruptible")

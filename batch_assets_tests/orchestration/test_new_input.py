@@ -130,7 +130,7 @@ def test_what_keeps_failing_is_asked_for_every_ten_minutes_only(
     waiting = deployment.tick("new_input", cursor)
     assert not waiting.run_requests
     assert "texts: the last runs asked for have come to nothing" in said(waiting)
-    monkeypatch.setattr(new_input, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(new_input, "NEW_INPUT_ASKED_AGAIN_SECONDS", 0.0)
     assert len(deployment.tick("new_input", waiting.cursor).run_requests or ()) == 1
 
 
@@ -204,7 +204,7 @@ def test_a_partition_that_was_deleted_is_there_again_when_its_run_has_come_to_no
     first = deployment.tick("new_input")
     assert first.run_requests
     # Nothing has moved ten minutes later: it is asked for again.
-    monkeypatch.setattr(new_input, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(new_input, "NEW_INPUT_ASKED_AGAIN_SECONDS", 0.0)
     assert deployment.tick("new_input", first.cursor).run_requests
     assert set(deployment.keys) == set(keys)
 

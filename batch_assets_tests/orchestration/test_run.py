@@ -7,9 +7,9 @@ import pytest
 import sqlalchemy as sa
 
 from batch_assets.ledger.database import LedgerAway
-from batch_assets.ledger.leases import RUN_SECONDS
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.schema import runs
+from batch_assets.retry_policy import RUN_SECONDS
 from batch_assets_tests.orchestration.deployments import (
     SHARD_ASSETS,
     Deployment,

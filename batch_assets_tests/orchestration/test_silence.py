@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from batch_assets import retry_policy
+from batch_assets import patience
 from batch_assets.control.loop import Turn
 from batch_assets.errors import LastingStorageError
 from batch_assets.ledger.states import State
 from batch_assets.orchestration.silence import Silence
-from batch_assets.retry_policy import AWAY_SECONDS, Patience
+from batch_assets.patience import Patience
+from batch_assets.retry_policy import AWAY_SECONDS
 
 SILENT = Turn(silent={"texts": "bedrock: the service does not answer (503)"})
 
@@ -23,7 +24,7 @@ class Service:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.answered_at, self.said = 0.0, 0.0, list[str]()
-        monkeypatch.setattr(retry_policy.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(patience.time, "monotonic", lambda: self.now)
         self.states = Counter[State]()
         ledger = SimpleNamespace(
             scope=lambda name: SimpleNamespace(observed_at=self.answered_at), counts=lambda name: self.states

@@ -79,7 +79,7 @@ def test_a_plan_that_fails_is_asked_for_again_later(
     assert asked(first) == [PLAN]
     waiting = deployment.tick("new_input", first.cursor)
     assert asked(waiting) == []
-    monkeypatch.setattr(new_input, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(new_input, "NEW_INPUT_ASKED_AGAIN_SECONDS", 0.0)
     assert asked(deployment.tick("new_input", waiting.cursor)) == [PLAN]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from batch_assets.ledger.database import Database
 from batch_assets.orchestration.resources import LedgerResource
-from batch_assets.retry_policy import ticking
+from batch_assets.patience import ticking
 from batch_assets_tests.orchestration.deployments import Deployment, deploy, make_settings, write_shards
 
 

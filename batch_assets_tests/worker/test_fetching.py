@@ -22,8 +22,8 @@ MOST_BYTES = 100_000
 
 @pytest.fixture(autouse=True)
 def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetching, "FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(fetching, "MOST_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(fetching, "IMAGE_FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(fetching, "IMAGE_LONGEST_PAUSE_SECONDS", 0.02)
     monkeypatch.setattr(fetching, "_hosts", hosts.Hosts())
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
@@ -81,7 +81,7 @@ def test_a_server_that_asks_for_patience_gets_it_up_to_a_limit(
 ) -> None:
     fetch(f"{server}/status/a?code=429&after=1&times=1", most_bytes=MOST_BYTES, allow_private=True)
     assert Handler.times[1] - Handler.times[0] >= 1
-    monkeypatch.setattr(fetching, "MOST_RETRY_AFTER_SECONDS", 0.05)
+    monkeypatch.setattr(fetching, "LONGEST_RETRY_AFTER_SECONDS", 0.05)
     for number, after in enumerate(("3600", "Wed, 21 Oct 2099 07:28:00 GMT", "soon")):
         url = f"{server}/status/{number}?code=429&after={after.replace(' ', '%20')}&times=1"
         assert fetch(url, most_bytes=MOST_BYTES, allow_private=True) == Handler.content
@@ -105,7 +105,7 @@ class SinceAsked(threading.Timer):
 @pytest.mark.parametrize("path", ["/drip", "/drip?body=1"])
 def test_a_slow_server_is_hung_up_on(server: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading, "Timer", SinceAsked)
-    monkeypatch.setattr(fetching, "TRIES", 2)
+    monkeypatch.setattr(fetching, "IMAGE_TRIES", 2)
     SinceAsked.given.clear()
     assert code_of(server + path) == ("fetch_timeout", False)
     assert Handler.asked["/drip"] == 2
@@ -223,12 +223,12 @@ def test_a_host_that_is_down_is_left_alone_after_a_while(monkeypatch: pytest.Mon
 
         monkeypatch.setattr(web, "download", counted)
         assert {code_of(url) for _ in range(30)} == {("fetch_error", False)}
-        assert len(attempts) == hosts.FAILURES_IN_A_ROW
+        assert len(attempts) == hosts.HOST_FAILURES
         with pytest.raises(NotFetched, match=r"is left alone for a while; the last time: .*refused"):
             fetch(url, most_bytes=MOST_BYTES, allow_private=True)
-        monkeypatch.setattr(hosts, "REST_SECONDS", 0.0)
+        monkeypatch.setattr(hosts, "HOST_REST_SECONDS", 0.0)
         code_of(url)
-        assert len(attempts) > hosts.FAILURES_IN_A_ROW
+        assert len(attempts) > hosts.HOST_FAILURES
 
 
 def test_a_name_that_does_not_exist_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:

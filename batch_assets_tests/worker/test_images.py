@@ -10,9 +10,9 @@ import pytest
 
 from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.embeddings.tables import check_complete
+from batch_assets.retry_policy import RECORDS_FAILED_IN_A_ROW
 from batch_assets.sources.base import Records
 from batch_assets.worker import web
-from batch_assets.worker.faults import FAILURES_IN_A_ROW
 from batch_assets.worker.fetching import Fetching
 from batch_assets.worker.images import AHEAD
 from batch_assets.worker.pipeline import embed
@@ -81,7 +81,7 @@ def test_an_image_the_model_fails_on_costs_itself_and_a_model_that_always_fails_
         raise RuntimeError("CUDA error: device lost")
 
     with pytest.raises(RuntimeError, match="device lost"):
-        list(embed(make_images(numbers(4 * FAILURES_IN_A_ROW)), FakeImageEncoder(always)))
+        list(embed(make_images(numbers(4 * RECORDS_FAILED_IN_A_ROW)), FakeImageEncoder(always)))
     assert own_threads() == []
 
 
@@ -90,7 +90,7 @@ def test_many_failures_in_a_row_are_the_images_own_while_the_model_takes_a_good_
         if any(number for number, _ in inputs):  # the probe is no number
             raise ValueError("a number")
 
-    images = numbers(3 * FAILURES_IN_A_ROW)
+    images = numbers(3 * RECORDS_FAILED_IN_A_ROW)
     found = found_in(list(embed(make_images(images), FakeImageEncoder(fault))))
     assert list(found.values()) == [0] + ["model_error"] * (len(images) - 1)
 
@@ -164,7 +164,7 @@ def test_a_slow_consumer_bounds_what_is_read_and_decoded() -> None:
 
 def test_a_server_that_hangs_holds_up_only_what_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "TOTAL_SECONDS", PATIENCE_SECONDS)
-    monkeypatch.setattr("batch_assets.worker.fetching.TRIES", 1)
+    monkeypatch.setattr("batch_assets.worker.fetching.IMAGE_TRIES", 1)
     encoder = FakeImageEncoder()
 
     def hang(self: Handler, query: dict[str, str]) -> None:

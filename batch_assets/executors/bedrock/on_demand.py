@@ -4,7 +4,6 @@ Each answer is kept as a file as soon as it is there, so that a crash pays twice
 the calls that were under way. How fast calls may be made is for `control/` to say.
 """
 
-import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,10 +33,9 @@ from batch_assets.executors.bedrock.serving import explain_call
 from batch_assets.executors.jobs import JobDescription
 from batch_assets.executors.service_jobs import Pace
 from batch_assets.plain_text import plain_logger
+from batch_assets.retry_policy import CALL_FIRST_PAUSE_SECONDS, CALL_LONGEST_PAUSE_SECONDS, CALL_TRIES
 
 CALLS_AT_ONCE = 4
-TRIES = 7
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 15.0
 logger = plain_logger(__name__)
 
 
@@ -52,31 +50,37 @@ class _Caller:
 
     def __call__(self, record: str, request: dict[str, Any]) -> dict[str, Any]:
         """What a result line would say of the record: its modelOutput, or its error."""
-        found: dict[str, Any] = {}
-        for tried in range(TRIES):
-            if tried:  # the pace is ours; that the service wants a slower one it says by refusing
-                time.sleep(min(FIRST_PAUSE_SECONDS * 2 ** (tried - 1), LONGEST_PAUSE_SECONDS))
-            self.pace(1, self.pipeline.options.on_demand_rpm)
-            try:
-                found = {"recordId": record, "modelOutput": ask(self.pipeline, self.client, request)}
-                break
-            except Exception as error:
-                if refusal := explain_call(error, self.pipeline.options.model_id):
-                    raise refusal from error
-                # A quota that is used up says nothing of the record, whatever its status.
-                status = 429 if is_slow_down(error) else status_code(error)
-                found = {
-                    "recordId": record,
-                    "error": {
-                        "errorCode": status or 503,
-                        "errorMessage": f"{error_code(error)}: {error_message(error)}",
-                    },
-                }
-                if status and status not in (408, 424, 429) and status < 500:
-                    break
+        import tenacity
+
+        # The pace is ours; that the service wants a slower one it says by refusing.
+        found = tenacity.Retrying(
+            retry=tenacity.retry_if_result(_may_pass),
+            stop=tenacity.stop_after_attempt(CALL_TRIES),
+            wait=tenacity.wait_exponential(CALL_FIRST_PAUSE_SECONDS, CALL_LONGEST_PAUSE_SECONDS)
+            + tenacity.wait_random(0, CALL_FIRST_PAUSE_SECONDS),
+            retry_error_callback=lambda state: state.outcome.result() if state.outcome is not None else {},
+        )(self._call, record, request)
         if "modelOutput" in found:
             self.pipeline.staging.write(f"{self.folder}/{record}.json", orjson.dumps(found))
         return found
+
+    def _call(self, record: str, request: dict[str, Any]) -> dict[str, Any]:
+        self.pace(1, self.pipeline.options.on_demand_rpm)
+        try:
+            return {"recordId": record, "modelOutput": ask(self.pipeline, self.client, request)}
+        except Exception as error:
+            if refusal := explain_call(error, self.pipeline.options.model_id):
+                raise refusal from error
+            # A quota that is used up says nothing of the record, whatever its status.
+            status = 429 if is_slow_down(error) else status_code(error)
+            told = f"{error_code(error)}: {error_message(error)}"
+            return {"recordId": record, "error": {"errorCode": status or 503, "errorMessage": told}}
+
+
+def _may_pass(found: dict[str, Any]) -> bool:
+    """Whether the same call may have an answer in a while."""
+    code = found.get("error", {}).get("errorCode")
+    return code is not None and (code in (408, 424, 429) or code >= 500)
 
 
 def ask(pipeline: BedrockPipeline, client: Any, request: dict[str, Any]) -> Any:

@@ -15,12 +15,9 @@ from batch_assets.executors.ray.executor import RayExecutor, ray_settings
 from batch_assets.executors.ray.pool import WorkerPool
 from batch_assets.executors.ray.pulse import GO_ON
 from batch_assets.executors.ray.shared import Away, Shared
+from batch_assets.retry_policy import CLUSTER_PAUSE_SECONDS, CLUSTER_RETURN_SECONDS
 from batch_assets.settings.in_place import GpuExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings
-
-RETRY_SECONDS = 5.0
-RETURN_SECONDS = 300.0
-"""So long a cluster that is gone may take to come back: a head is started again in that time."""
 
 _shared = Shared()
 
@@ -62,8 +59,8 @@ class RayCluster:
         began = self.clock()
         waiting = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(Away),
-            wait=tenacity.wait_fixed(RETRY_SECONDS),
-            stop=lambda _: is_cancelled() or self.clock() - began >= RETURN_SECONDS,
+            wait=tenacity.wait_fixed(CLUSTER_PAUSE_SECONDS),
+            stop=lambda _: is_cancelled() or self.clock() - began >= CLUSTER_RETURN_SECONDS,
             sleep=self.sleep,
             reraise=True,
         )
@@ -75,8 +72,8 @@ class RayCluster:
             with _shared.lock:
                 _shared.forget()
             raise ClusterLost(
-                f"Ray: {error}, and has not come back in {RETURN_SECONDS / 60:.0f} minutes; nothing that is committed "
-                f"is lost{GO_ON}"
+                f"Ray: {error}, and has not come back in {CLUSTER_RETURN_SECONDS / 60:.0f} minutes; nothing that is "
+                f"committed is lost{GO_ON}"
             ) from error
 
     def embed_query(self, settings: PipelineSettings, text: str) -> npt.NDArray[np.float32]:

@@ -11,12 +11,11 @@ from batch_assets.errors import ClusterLost, ConfigurationError
 from batch_assets.executors.base import Limits, Progress, WorkerDied
 from batch_assets.executors.ray.pool import WorkerPool
 from batch_assets.plain_text import plain_logger
+from batch_assets.retry_policy import LOSSES_FORGIVEN
 from batch_assets.settings.in_place import RayExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.storage import Storage
 from batch_assets.worker.attempt import Attempt, ShardRun, Written, first_run
-
-LOSSES_FORGIVEN = 5
 
 logger = plain_logger(__name__)
 

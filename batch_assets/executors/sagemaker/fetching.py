@@ -35,12 +35,11 @@ from batch_assets.executors.sagemaker.prices import cost_of
 from batch_assets.executors.sagemaker.results import read_results
 from batch_assets.executors.service_jobs import ResultsNotReady, ServiceJob, UnexpectedOutput
 from batch_assets.plain_text import plain_logger
+from batch_assets.retry_policy import is_free_cut, is_refused_alone
 from batch_assets.storage import FileInfo, Storage
 
 OBJECT_FAILED = "object_failed"
 RECORD_REFUSED = "record_refused"
-FREE_CUTS = 5
-"""A job that comes closer costs no attempt, so often; from 100,000 records to one alone it takes three cuts."""
 
 # What a vector can come to in a result object, at most, and how much more is beyond all expectation.
 LINE_BYTES, NUMBER_BYTES, WIDEST, TOO_MUCH = 64, 24, 8192, 4
@@ -167,12 +166,12 @@ def _blame(
     for each in failed:
         for ordinal in _left(rows, [each]):
             times = job.narrowed.get(ordinal, 0) + 1
-            if each.file.records == 1 and times >= max_attempts:
+            if is_refused_alone(each.file.records, times, max_attempts):
                 told = f"its object has failed {times} times, at last with this record alone: {reason}"
                 rows.fail(ordinal, RECORD_REFUSED, told, times)
             else:
                 rows.again(ordinal, OBJECT_FAILED, reason)
-    return others_succeeded and max(job.narrowed.values(), default=0) < FREE_CUTS
+    return is_free_cut(others_succeeded, max(job.narrowed.values(), default=0))
 
 
 def _left(rows: JobRows, objects: list[ObjectEnd]) -> Iterator[int]:

@@ -4,13 +4,14 @@ Each shard is reported to Dagster as it ends, so that a run's progress shows whi
 a shard that fails costs no other one. A shard that somebody else is at is left to them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
 from batch_assets import paths
 from batch_assets.control.collection import collect_shards, collectable
 from batch_assets.control.shard_result import Result, ShardResult
+from batch_assets.ledger.story import StoryEntry
 from batch_assets.orchestration import interruption, metadata
 from batch_assets.orchestration.partitions import SHARDS_PER_RUN, shard_partitions
 from batch_assets.orchestration.run import opened, runs_of_order
@@ -57,7 +58,7 @@ def build_embedding_outputs(settings: PipelineSettings) -> dg.AssetsDefinition:
                 if interruption.has_come():
                     raise dg.DagsterExecutionInterruptedError
                 if result.continued is not None:
-                    yield _observation(key, result)
+                    yield _observation(key, result, pipeline.ledger.story(settings.name, result.key))
                     context.log.info(plain_text(result.message))
                     continue
                 if result.marker is None:
@@ -65,7 +66,9 @@ def build_embedding_outputs(settings: PipelineSettings) -> dg.AssetsDefinition:
                     context.log.warning(plain_text(result.message))
                     continue
                 uri = f"{pipeline.storage.uri}/{paths.shard_folder(result.key)}"
-                found = metadata.shard_metadata(result.marker, uri)
+                found = metadata.shard_metadata(
+                    result.marker, uri, pipeline.ledger.story(settings.name, result.key)
+                )
                 # Yielded, not logged: what is logged is stored only when the step ends.
                 yield dg.AssetMaterialization(key, partition=result.key, metadata=found)
                 pipeline.ledger.set_pictured(settings.name, [result.key])
@@ -86,7 +89,7 @@ def _done_by(settings: PipelineSettings) -> str:
     return f"Collects what `{settings.model_name}` has made of a shard's records, has tried again what is missing"
 
 
-def _observation(key: dg.AssetKey, result: ShardResult) -> dg.AssetObservation:
+def _observation(key: dg.AssetKey, result: ShardResult, story: Sequence[StoryEntry]) -> dg.AssetObservation:
     """What a shard that is not finished has come to: the rows kept, and those tried again."""
     assert result.continued is not None
     return dg.AssetObservation(
@@ -98,6 +101,7 @@ def _observation(key: dg.AssetKey, result: ShardResult) -> dg.AssetObservation:
             metadata.ROWS: result.continued.kept,
             metadata.TRIED_AGAIN: result.continued.again,
             metadata.REASONS: dg.MetadataValue.json(result.continued.reasons),
+            metadata.STORY: metadata.story_table(story),
         },
     )
 

@@ -25,7 +25,7 @@ def build_failure_notification() -> dg.SensorDefinition:
     """The one sensor of its kind, for all pipelines."""
 
     # Dagster hands over five runs a tick at most, so the interval is what two hundred wait for; and each of them once,
-    # so that the ledger is waited for here as in a run (see `retry_policy.in_a_tick`).
+    # so that the ledger is waited for here as in a run (see `patience.in_a_tick`).
     @dg.run_failure_sensor(
         name="failure_notification",
         minimum_interval_seconds=10,

@@ -22,8 +22,8 @@ from batch_assets.orchestration import metadata
 from batch_assets.orchestration.catalog import OWN_ASSETS, located_pipelines
 from batch_assets.orchestration.collecting import collection_requests
 from batch_assets.orchestration.mending import missing_materializations, report_dead_runs
+from batch_assets.patience import in_a_tick
 from batch_assets.plain_text import plain_text
-from batch_assets.retry_policy import in_a_tick
 from batch_assets.settings.project import LEDGER, NOTIFICATIONS, executor_key
 
 

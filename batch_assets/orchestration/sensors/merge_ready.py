@@ -14,11 +14,10 @@ from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.triggers import TriggerState
 from batch_assets.orchestration.catalog import OWN_ASSETS, located_pipelines
 from batch_assets.orchestration.under_way import assets_under_way
-from batch_assets.retry_policy import in_a_tick
+from batch_assets.patience import in_a_tick
+from batch_assets.retry_policy import MERGE_ASKED_AGAIN_BY_ORDER_SECONDS, MERGE_ASKED_AGAIN_SECONDS
 from batch_assets.settings.pipeline import PipelineSettings
 
-ASKED_AGAIN_SECONDS = 3600.0
-ASKED_AGAIN_BY_ORDER_SECONDS = 600.0
 """A merge that failed is asked for again after so long: somebody waits for an order's."""
 
 
@@ -51,7 +50,7 @@ def build_merge_ready() -> dg.SensorDefinition:
             if begun or not is_blocked(ledger, settings.name):
                 if merged in assets_under_way(context.instance):
                     continue
-                after = ASKED_AGAIN_BY_ORDER_SECONDS if begun else ASKED_AGAIN_SECONDS
+                after = MERGE_ASKED_AGAIN_BY_ORDER_SECONDS if begun else MERGE_ASKED_AGAIN_SECONDS
                 key += f":{int(time.time() // after)}"
             else:
                 key += f":{settings.max_failed_fraction:g}:{settings.parity_mode}"

@@ -28,13 +28,13 @@ from batch_assets.orchestration.metadata import START_TAG
 from batch_assets.orchestration.partitions import SHARDS_PER_RUN, range_tags
 from batch_assets.orchestration.under_way import assets_under_way
 from batch_assets.orchestration.upstream import source_makers, unseen_input
+from batch_assets.patience import in_a_tick
 from batch_assets.plain_text import plain_text
-from batch_assets.retry_policy import in_a_tick
+from batch_assets.retry_policy import NEW_INPUT_ASKED_AGAIN_SECONDS
 from batch_assets.settings.pipeline import PipelineSettings
 
 RUNS_PER_TICK = 10
 TICK_SECONDS = 40.0  # at 60 Dagster gives a tick up, and lets it run on beside the next one
-PATIENCE_SECONDS = 600.0
 UNSTARTED = (State.PLANNED, State.PREPARED, State.READY)
 SHARD_ASSETS = ("input_shards", "submitted_jobs", "embedding_outputs")
 
@@ -208,9 +208,9 @@ def _due(asked: Asked, mark: str, name: str, tick: Tick) -> bool:
     Without that, a model that cannot be loaded would have a run fail every half minute, all night.
     """
     now = time.time()
-    wait = asked.at + PATIENCE_SECONDS - now
+    wait = asked.at + NEW_INPUT_ASKED_AGAIN_SECONDS - now
     # One that is longer than any was noted by a clock that was ahead.
-    if asked.mark == mark and 0 < wait <= PATIENCE_SECONDS:
+    if asked.mark == mark and 0 < wait <= NEW_INPUT_ASKED_AGAIN_SECONDS:
         tick.said.append(f"{name}: the last runs asked for have come to nothing; asked again in {wait:.0f} s")
         return False
     asked.mark, asked.at = mark, now

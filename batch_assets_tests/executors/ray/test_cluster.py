@@ -10,10 +10,11 @@ from batch_assets.errors import ClusterLost, ConfigurationError
 from batch_assets.executors.base import Cancelled
 from batch_assets.executors.ray import cluster as cluster_module
 from batch_assets.executors.ray import shared as shared_module
-from batch_assets.executors.ray.cluster import RETURN_SECONDS, RayCluster
+from batch_assets.executors.ray.cluster import RayCluster
 from batch_assets.executors.ray.connection import Connection
 from batch_assets.executors.ray.pulse import Gone
 from batch_assets.executors.ray.shared import LOSSES_IN_A_ROW, Shared
+from batch_assets.retry_policy import CLUSTER_RETURN_SECONDS
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets_tests.control.builders import make_settings
 from batch_assets_tests.executors.ray.helpers import Clock, alive, breaks
@@ -112,7 +113,7 @@ def test_a_cluster_that_stays_away_ends_the_wait(
         ClusterLost, match=r"ray://head:10001 is gone, and has not come back in 5 minutes; .* goes on"
     ):
         RayCluster(clock=clock, sleep=clock.sleep).pool(settings)
-    assert RETURN_SECONDS <= clock.now < RETURN_SECONDS + 30
+    assert CLUSTER_RETURN_SECONDS <= clock.now < CLUSTER_RETURN_SECONDS + 30
     with pytest.raises(ConfigurationError, match="no Ray answers"):  # the next one is told what anybody is
         RayCluster().pool(settings)
 

@@ -14,9 +14,10 @@ from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.executors.base import JobState
 from batch_assets.executors.jobs import JobDescription, RequestFile
 from batch_assets.executors.sagemaker.answers import AnswerFormat
-from batch_assets.executors.sagemaker.fetching import FREE_CUTS, fetch_results
+from batch_assets.executors.sagemaker.fetching import fetch_results
 from batch_assets.executors.sagemaker.places import requests_folder, results_folder
 from batch_assets.executors.service_jobs import ResultsNotReady, ServiceJob, UnexpectedOutput
+from batch_assets.retry_policy import FREE_CUTS
 from batch_assets.settings.sagemaker import SageMakerExecutorSettings
 from batch_assets.storage import open_storage
 from batch_assets_tests.executors.bedrock.builders import records_of, unit
