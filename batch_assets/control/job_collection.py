@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from batch_assets import paths
+from batch_assets.control.breaker import Verdict, failing_since, judge_failure
 from batch_assets.control.committing import ClaimedShard, commit_shard
 from batch_assets.control.descriptions import describe
 from batch_assets.control.keeping import AttemptMarker, load_commit, read_attempt, write_attempt
@@ -17,6 +18,7 @@ from batch_assets.control.pipeline import Pipeline, with_results
 from batch_assets.control.reconciler import BY_ORDER
 from batch_assets.control.stopping import cancel_active
 from batch_assets.control.uploading import queue_job
+from batch_assets.control.whole_failures import same_answer
 from batch_assets.crash_points import crash_point
 from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.job_rows import JobRows
@@ -41,17 +43,22 @@ logger = plain_logger(__name__)
 
 @dataclass(frozen=True)
 class Continued:
-    """What became of a shard of which records are tried again: `kept` rows stay, `again` are queued."""
+    """What became of a shard of which records are tried again: `kept` rows stay, `again` are queued.
+
+    `waits`: not before jobs do well again (`breaker.py`).
+    """
 
     attempt: int
     kept: int
     again: int
     reasons: dict[str, int]
+    waits: bool = False
 
     def describe(self, shard: str) -> str:
         why = ", ".join(f"{count} {code}" for code, count in self.reasons.items())
         done = f"attempt {self.attempt} settled {self.kept} records"
-        return f"shard {shard}: {done}; {self.again} are tried again ({why})"
+        when = ", once jobs do well: this one failed as a whole" if self.waits else ""
+        return f"shard {shard}: {done}; {self.again} are tried again ({why}){when}"
 
 
 def collect_job(pipeline: Pipeline, shard: ClaimedShard) -> ShardMarker | Continued:
@@ -81,11 +88,26 @@ def collect_job(pipeline: Pipeline, shard: ClaimedShard) -> ShardMarker | Contin
         facts.timings["fetch_seconds"] = time.perf_counter() - started
         ledger.settle(pipeline.name, claim.shard, description.fence, facts.cost_usd or 0.0)
         crash_point("cost-noted")
+        verdict = None if stopped else _judge(pipeline, description, submission, rows)
+        waits = verdict in (Verdict.HELD_BACK, Verdict.COUNTED)
+        if waits:
+            rows.fail_no_more(np.fromiter(description.asked(), dtype=np.int64))
         tried = description.attempt
         attempts_left = tried < pipeline.settings.executor.max_attempts
-        if rows.counts.again and (attempts_left or facts.narrowed or stopped):
-            counted = not (facts.narrowed or stopped)
-            return _continue(pipeline, shard, description, submission, rows, facts, counted=counted)
+        if rows.counts.again and (attempts_left or facts.narrowed or stopped or waits):
+            counted = not (facts.narrowed or stopped or verdict is Verdict.HELD_BACK)
+            since = failing_since(pipeline, description, submission) if verdict is not None else None
+            return _continue(
+                pipeline,
+                shard,
+                description,
+                submission,
+                rows,
+                facts,
+                counted=counted,
+                waits=waits,
+                since=since,
+            )
         rows.give_up(tried)
         _add_earlier(pipeline, description, facts)
         facts.timings["seconds"] = _seconds_of(submission, started)
@@ -94,6 +116,26 @@ def collect_job(pipeline: Pipeline, shard: ClaimedShard) -> ShardMarker | Contin
         )
         outcomes = (rows.outcomes(some) for some in records)
         return commit_shard(pipeline, shard, outcomes, facts, job=_job_name(description, submission))
+
+
+def _judge(
+    pipeline: Pipeline, job: JobDescription, submission: SubmissionRow | None, rows: JobRows
+) -> Verdict | None:
+    """What follows where the job failed as a whole; None where it did not, or was no job of the service's.
+
+    What is called singly is refused by the call, at no record's cost, and how that goes tells nothing of jobs.
+    """
+    if job.kind != "batch":
+        return None
+    asked = np.fromiter(job.asked(), dtype=np.int64)
+    reasons = rows.reasons_of(asked)
+    if sum(reasons.values()) < len(asked):
+        pipeline.ledger.did_well(pipeline.name)
+        return None
+    answer = same_answer(reasons, len(asked))
+    if answer is None:
+        return None
+    return judge_failure(pipeline, job, submission, answer, refused=rows.count_failed(asked) > 0)
 
 
 def _begin_anew(pipeline: Pipeline, shard: ClaimedShard, description: JobDescription) -> Continued:
@@ -170,8 +212,13 @@ def _continue(
     facts: JobFacts,
     *,
     counted: bool,
+    waits: bool,
+    since: float | None,
 ) -> Continued:
-    """Keep what is settled and queue a job for the rest; `counted`: this one was an attempt."""
+    """Keep what is settled and queue a job for the rest; `counted`: this one was an attempt.
+
+    `since` is when the shard's jobs began to fail as a whole, None where this one did not.
+    """
     claim, again = shard.claim, rows.ordinals_again()
     kept = rows.save(pipeline.storage, paths.attempt_rows(claim.shard, claim.fence))
     crash_point("rows-kept")
@@ -203,10 +250,11 @@ def _continue(
         narrowed=times | narrowed,
         earlier=(*description.earlier, claim.fence),
         keep_fence=description.keep_fence,
+        failing_since=since,
     )
     if not queue_job(pipeline, shard.shard, claim, order):
         raise ClaimLost(f"shard {claim.shard}: claimed by somebody else meanwhile")
-    return Continued(description.attempt, counts.embedded + counts.failed, counts.again, reasons)
+    return Continued(description.attempt, counts.embedded + counts.failed, counts.again, reasons, waits)
 
 
 def _add_earlier(pipeline: Pipeline, description: JobDescription, facts: JobFacts) -> None:

@@ -101,6 +101,7 @@ class Order:
     earlier: Sequence[int] = ()
     keep_fence: int | None = None
     outdated_fence: int = -1
+    failing_since: float | None = None
 
 
 class DeferredExecutor(Executor, Protocol):

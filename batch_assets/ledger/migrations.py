@@ -221,3 +221,18 @@ def m008_patience(connection: sa.Connection) -> None:
             writer {text} PRIMARY KEY, receipt {text} NOT NULL, at DOUBLE PRECISION NOT NULL)""",
         "ALTER TABLE ledger_runs ADD COLUMN alive_until DOUBLE PRECISION NOT NULL DEFAULT 0",
     )
+
+
+# m009 is another change's.
+
+
+@migration
+def m010_breaker(connection: sa.Connection) -> None:
+    """Pipelines whose jobs fail as a whole, one after the other: nothing more is submitted but a probe."""
+    _execute(
+        connection,
+        """CREATE TABLE ledger_breakers (
+            pipeline {text} PRIMARY KEY, state {text} NOT NULL, alike {text} NOT NULL, failures BIGINT NOT NULL,
+            message {text} NOT NULL, job {text} NOT NULL, since DOUBLE PRECISION NOT NULL, settings {text} NOT NULL,
+            renewed_at DOUBLE PRECISION NOT NULL DEFAULT 0, insisted BOOLEAN NOT NULL DEFAULT FALSE)""",
+    )

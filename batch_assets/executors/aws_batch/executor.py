@@ -141,6 +141,7 @@ class AwsBatchExecutor(Named, HearsEvents):
             bound_usd=0.0,
             ordinals=[(0, shard.records - 1)],
             outdated_fence=order.outdated_fence,
+            failing_since=order.failing_since,
         )
 
     # --- the service ---

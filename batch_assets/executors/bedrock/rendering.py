@@ -42,6 +42,7 @@ def render_job(executor: "BedrockExecutor", shard: Shard, order: Order) -> JobDe
         rendered.input_token_bound, rendered.output_token_bound, on_demand=kind == "on_demand"
     )
     return JobDescription(
+        failing_since=order.failing_since,
         pipeline=executor.settings.name,
         shard=shard.key,
         fence=order.fence,

@@ -40,6 +40,7 @@ def render_job(executor: "SageMakerExecutor", shard: Shard, order: Order) -> Job
     pattern = f"{folder}/{shard.key}-{order.fence}-{{:05d}}{suffix(options.content_type)}"
     files, ordinals = _upload(executor.staging, folder, pattern, objects)
     return JobDescription(
+        failing_since=order.failing_since,
         pipeline=executor.settings.name,
         shard=shard.key,
         fence=order.fence,
