@@ -93,6 +93,10 @@ LONGEST_RETRY_AFTER_SECONDS = 30.0
 """A server that asks for a longer pause is asked again after this one."""
 HOST_FAILURES, HOST_REST_SECONDS = 24, 60.0
 """A host that has failed so often in a row is left alone for so long."""
+WHOLE_FAILURES_IN_A_ROW = 2
+"""So many jobs of a service that failed as a whole, but lost no record for good, are followed by a probe."""
+FEWEST_RECORDS_OF_WHOLE = 2
+"""One record alone that is refused tells nothing of the others; a job that failed does, however small it was."""
 RECORDS_FAILED_IN_A_ROW = 64
 """So many single records without a success between them: then it is no single record's fault."""
 
@@ -122,6 +126,7 @@ class JobEnd(StrEnum):
     LEFT = "left"  # they were tried, and came to nothing
     NARROWED = "narrowed"  # what is wrong is closer: in smaller objects, or known to a person
     STOPPED = "stopped"  # by a person's order
+    HELD_BACK = "held back"  # it failed as a whole, like others: the settings may be why
     OUTDATED = "outdated"  # model, prompt or request have changed since
 
 
@@ -158,6 +163,10 @@ def after_job(attempt: int, max_attempts: int, end: JobEnd) -> Decision:
         return Decision(True, False, "model, prompt or request have changed since; begun anew")
     if end is JobEnd.STOPPED:
         return Decision(True, False, "stopped by order, which costs no attempt; tried again")
+    if end is JobEnd.HELD_BACK:
+        return Decision(
+            True, False, "it failed as a whole, which costs no attempt; tried again once jobs do well"
+        )
     if end is JobEnd.NARROWED:
         return Decision(True, False, "it comes closer to what is wrong, which costs no attempt; tried again")
     return _counted(attempt, max_attempts, Cause.FAILED)

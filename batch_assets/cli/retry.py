@@ -27,5 +27,10 @@ def retry(
         out.print(
             f"{len(ready)} shards are ready again; `batch-assets run {pipeline}` embeds them", soft_wrap=True
         )
+    elif ledger.breaker(settings.name) is not None:
+        out.print(
+            f"jobs of {settings.name} are sent again, one at first; `batch-assets run {pipeline}` goes on",
+            soft_wrap=True,
+        )
     else:
         out.print(f"nothing to try again in {settings.name}", soft_wrap=True)

@@ -11,7 +11,7 @@ from batch_assets.errors import AllRejected, BatchAssetsError
 from batch_assets.executors.service_jobs import Unanswered
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import JobRow, SubmissionRow
-from batch_assets.ledger.states import SubmissionState
+from batch_assets.ledger.states import BreakerState, SubmissionState
 from batch_assets.merge.base import Manifest
 from batch_assets.notifications.base import Notification, Notifier
 from batch_assets.notifications.delivery import notify
@@ -20,6 +20,7 @@ from batch_assets.notifications.events import (
     budget_reached,
     job_failed,
     job_key,
+    jobs_fail_alike,
     output_unexpected,
     published,
     publishing_blocked,
@@ -33,7 +34,14 @@ logger = plain_logger(__name__)
 
 
 def alerts_of(pipeline: Pipeline, turn: Turn) -> Iterator[Notification]:
-    """Failed jobs, refused submissions and a reached budget of one pipeline."""
+    """Failed jobs, refused submissions and a reached budget of one pipeline.
+
+    Of jobs that fail as a whole one after the other, that nothing more is submitted: not each of them.
+    """
+    breaker = pipeline.ledger.breaker(pipeline.name)
+    tripped = breaker is not None and breaker.state is not BreakerState.COUNTING
+    if breaker is not None and breaker.state is BreakerState.OPEN:
+        yield jobs_fail_alike(pipeline.name, breaker.since, breaker.message)
     # By the ledger, not by `turn.ended`: a run's own turn may have seen the end, and tells nobody.
     since = pipeline.ledger.now() - TOLD_FOR_SECONDS
     states = (*BAD_ENDS, SubmissionState.PARTIAL)
@@ -41,12 +49,12 @@ def alerts_of(pipeline: Pipeline, turn: Turn) -> Iterator[Notification]:
     for submission in ended:
         # Looked up first: an array has thousands of jobs, and turns come every other second.
         told = pipeline.ledger.is_noticed(job_key(pipeline.name, submission.name))
-        if submission.message == BY_ORDER or told:
+        if submission.message == BY_ORDER or told or tripped:
             continue
         if failed := _failed_jobs(pipeline, submission):
             yield _failed(pipeline, submission, failed)
     row = pipeline.ledger.pipeline(pipeline.name)
-    if pipeline.name in turn.refused:
+    if pipeline.name in turn.refused and not (row is not None and row.blocked_kind == "failing"):
         of_output = row is not None and row.blocked_kind == "output"
         tell = output_unexpected if of_output else submission_refused
         yield tell(pipeline.name, turn.refused[pipeline.name])

@@ -11,6 +11,7 @@ import numpy as np
 
 from batch_assets import paths
 from batch_assets.control.attempts import decide_after_job
+from batch_assets.control.breaker import Verdict, failing_since, judge_failure
 from batch_assets.control.committing import ClaimedShard, attempt_at, bring_to_commit
 from batch_assets.control.descriptions import describe
 from batch_assets.control.keeping import AttemptMarker, load_commit, read_attempt, write_attempt
@@ -18,6 +19,7 @@ from batch_assets.control.pipeline import Pipeline, with_results
 from batch_assets.control.reconciler import BY_ORDER
 from batch_assets.control.stopping import cancel_active
 from batch_assets.control.uploading import queue_job
+from batch_assets.control.whole_failures import same_answer
 from batch_assets.crash_points import crash_point
 from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.job_rows import JobRows
@@ -38,12 +40,16 @@ logger = plain_logger(__name__)
 
 @dataclass(frozen=True)
 class Continued:
-    """What became of a shard of which records are tried again: `kept` rows stay, `again` are queued."""
+    """What became of a shard of which records are tried again: `kept` rows stay, `again` are queued.
+
+    `waits`: not before jobs do well again (`breaker.py`).
+    """
 
     attempt: int
     kept: int
     again: int
     reasons: dict[str, int]
+    waits: bool = False
 
     @property
     def summary(self) -> str:
@@ -52,7 +58,22 @@ class Continued:
         return f"attempt {self.attempt} settled {self.kept:,} records; {self.again:,} are tried again ({why})"
 
     def describe(self, shard: str) -> str:
-        return f"shard {shard}: {self.summary}"
+        when = ", once jobs do well: this one failed as a whole" if self.waits else ""
+        return f"shard {shard}: {self.summary}{when}"
+
+
+@dataclass(frozen=True)
+class _Left:
+    """What a job has come to where it leaves records to be tried again.
+
+    `waits`: once jobs do well. `failing_since` is when the shard's jobs began to fail as a whole, None where this one
+    did not.
+    """
+
+    rows: JobRows
+    facts: JobFacts
+    waits: bool
+    failing_since: float | None
 
 
 def collect_job(pipeline: Pipeline, shard: ClaimedShard) -> ShardMarker | Continued:
@@ -82,11 +103,19 @@ def collect_job(pipeline: Pipeline, shard: ClaimedShard) -> ShardMarker | Contin
         facts.timings["fetch_seconds"] = time.perf_counter() - started
         ledger.settle(pipeline.name, claim.shard, description.fence, facts.cost_usd or 0.0)
         crash_point("cost-noted")
+        verdict = None if stopped else _judge(pipeline, description, submission, rows)
+        waits = verdict in (Verdict.HELD_BACK, Verdict.COUNTED)
+        if waits:
+            rows.fail_no_more(np.fromiter(description.asked(), dtype=np.int64))
         tried = description.attempt
         end = JobEnd.NARROWED if facts.narrowed else JobEnd.STOPPED if stopped else JobEnd.LEFT
+        if verdict is Verdict.HELD_BACK:
+            end = JobEnd.HELD_BACK
         decided = decide_after_job(pipeline, tried, end)
         if rows.counts.again and decided.again:
-            return _continue(pipeline, shard, description, submission, rows, facts, decided)
+            since = failing_since(pipeline, description, submission) if verdict is not None else None
+            left = _Left(rows, facts, waits, since)
+            return _continue(pipeline, shard, description, submission, left, decided)
         rows.give_up(tried)
         _add_earlier(pipeline, description, facts)
         facts.timings["seconds"] = _seconds_of(submission, started)
@@ -95,6 +124,26 @@ def collect_job(pipeline: Pipeline, shard: ClaimedShard) -> ShardMarker | Contin
             attempt, pipeline.storage, lambda records, _: (rows.outcomes(some) for some in records), facts
         )
         return bring_to_commit(pipeline, shard, joined)
+
+
+def _judge(
+    pipeline: Pipeline, job: JobDescription, submission: SubmissionRow | None, rows: JobRows
+) -> Verdict | None:
+    """What follows where the job failed as a whole; None where it did not, or was no job of the service's.
+
+    What is called singly is refused by the call, at no record's cost, and how that goes tells nothing of jobs.
+    """
+    if job.kind != "batch":
+        return None
+    asked = np.fromiter(job.asked(), dtype=np.int64)
+    reasons = rows.reasons_of(asked)
+    if sum(reasons.values()) < len(asked):
+        pipeline.ledger.did_well(pipeline.name)
+        return None
+    answer = same_answer(reasons, len(asked))
+    if answer is None:
+        return None
+    return judge_failure(pipeline, job, submission, answer, refused=rows.count_failed(asked) > 0)
 
 
 def _begin_anew(pipeline: Pipeline, shard: ClaimedShard, description: JobDescription) -> Continued:
@@ -166,11 +215,11 @@ def _continue(
     shard: ClaimedShard,
     description: JobDescription,
     submission: SubmissionRow | None,
-    rows: JobRows,
-    facts: JobFacts,
+    left: _Left,
     decided: Decision,
 ) -> Continued:
     """Keep what is settled and queue a job for the rest, as was decided."""
+    rows, facts = left.rows, left.facts
     claim, again = shard.claim, rows.ordinals_again()
     kept = rows.save(pipeline.storage, paths.attempt_rows(claim.shard, claim.fence))
     crash_point("rows-kept")
@@ -202,8 +251,11 @@ def _continue(
         narrowed=times | narrowed,
         earlier=(*description.earlier, claim.fence),
         keep_fence=description.keep_fence,
+        failing_since=left.failing_since,
     )
-    continued = Continued(description.attempt, counts.embedded + counts.failed, counts.again, reasons)
+    continued = Continued(
+        description.attempt, counts.embedded + counts.failed, counts.again, reasons, left.waits
+    )
     if not queue_job(pipeline, shard.shard, claim, order, (continued.summary, decided.reason)):
         raise ClaimLost(f"shard {claim.shard}: claimed by somebody else meanwhile")
     return continued

@@ -26,6 +26,7 @@ def retry_shards(
             )
     ledger.clear_stop(name)
     ledger.clear_blocked(name)
+    ledger.probe_anew(name)
     ready = ledger.retry(name, keys or None) + ledger.start_again(name, keys or None)
     committed = ledger.shards(name, keys=keys or None, states=[State.COLLECTED])
     again = [row.key for row in committed if recompute or row.failed]

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
+from batch_assets.control.changed_settings import probing_sentence
 from batch_assets.control.estimate import expected_cost
 from batch_assets.embeddings.accounting import Accounting
 from batch_assets.executors.base import Executor
 from batch_assets.executors.registry import create_host
 from batch_assets.executors.service_jobs import ServiceJobs, has_results
 from batch_assets.ledger.ledger import Ledger
-from batch_assets.ledger.states import LIVE_SUBMISSION, State
+from batch_assets.ledger.states import LIVE_SUBMISSION, BreakerState, State
 from batch_assets.merge.parity import read_parity
 from batch_assets.merge.publishing import open_current
 from batch_assets.settings.pipeline import PipelineSettings
@@ -86,10 +87,18 @@ def read_status(settings: PipelineSettings, ledger: Ledger) -> Status:
         records_per_second=rate,
         stale_shards=totals.stale_shards,
         accounting=manifest.accounting if manifest else Accounting(**records),
-        blocked=money.blocked if money is not None else None,
+        blocked=_blocked(ledger, name) if row is not None else None,
         parity=parity.sentence if parity else None,
         unreadable=describe_unreadable(unreadable) if (unreadable := read_unreadable(storage)) else None,
     )
+
+
+def _blocked(ledger: Ledger, name: str) -> str | None:
+    """Why nothing more is submitted, or one job at a time."""
+    row = ledger.breaker(name)
+    if row is not None and row.state is BreakerState.PROBING:
+        return probing_sentence(row)
+    return ledger.money(name).blocked
 
 
 def _slots(executor: Executor, ledger: Ledger, counts: Mapping[str, int]) -> dict[str, int]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from batch_assets import paths
+from batch_assets.control.changed_settings import follow_settings
 from batch_assets.control.descriptions import describe_all
 from batch_assets.control.pipeline import Pipeline, deferred, with_workers
 from batch_assets.control.pool_files import Member, read_pool, write_pool
@@ -54,6 +55,8 @@ def submit_queued(scope: str, pipelines: Sequence[Pipeline], most: int, *, gathe
     Unless `gather`, one that takes many jobs takes those that there are.
     """
     ledger = pipelines[0].ledger
+    for pipeline in pipelines:
+        follow_settings(pipeline)
     by_name = {pipeline.name: pipeline for pipeline in pipelines}
     rules = {name: _rules(pipeline, gather) for name, pipeline in by_name.items()}
     done, unanswered = Submitted(), 0

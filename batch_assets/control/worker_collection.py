@@ -3,7 +3,10 @@
 The worker is `worker/container.py`. How results of other services are joined is in `job_collection.py`.
 """
 
+import re
+
 from batch_assets.control.attempts import decide_after_job
+from batch_assets.control.breaker import Verdict, failing_since, judge_failure
 from batch_assets.control.committing import ClaimedShard
 from batch_assets.control.descriptions import describe
 from batch_assets.control.job_collection import STALE, Continued
@@ -11,11 +14,15 @@ from batch_assets.control.pipeline import Pipeline, with_workers
 from batch_assets.control.reconciler import BY_ORDER
 from batch_assets.control.submission import members_of
 from batch_assets.control.uploading import queue_job
+from batch_assets.control.whole_failures import JOB_FAILED, same_answer
 from batch_assets.embeddings.marker import ShardMarker
 from batch_assets.errors import BatchAssetsError, ClaimLost
 from batch_assets.executors.service_jobs import Order
 from batch_assets.ledger.rows import JobRow, SubmissionRow
 from batch_assets.retry_policy import JobEnd
+
+# A machine that was taken away tells nothing of the next one.
+_MACHINE_LOST = re.compile(r"Host EC2 \(.*\) terminated")
 
 
 class AttemptsSpent(BatchAssetsError):
@@ -38,28 +45,39 @@ def continue_shard(pipeline: Pipeline, shard: ClaimedShard) -> Continued:
     reason, seconds = worker_end(pipeline, job)
     ledger.settle(pipeline.name, claim.shard, job.fence, with_workers(pipeline).price(seconds) or 0.0)
     stopped = submission is not None and submission.message == BY_ORDER
-    end, attempt = JobEnd.LEFT, description.attempt
+    end, attempt, verdict, since = JobEnd.LEFT, description.attempt, None, None
     if description.fingerprint != shard.fingerprint:
         # What was asked for then is not asked for any more, so it was no attempt at what is.
         end, attempt, reason = JobEnd.OUTDATED, 1, STALE
     elif stopped:
         end, reason = JobEnd.STOPPED, BY_ORDER
+    else:
+        answer = same_answer({(JOB_FAILED, reason): 1}, 1)
+        if answer is not None and not _MACHINE_LOST.search(reason):
+            verdict = judge_failure(pipeline, description, submission, answer, refused=False)
+            since = failing_since(pipeline, description, submission)
+        if verdict is Verdict.HELD_BACK:
+            end = JobEnd.HELD_BACK
     decided = decide_after_job(pipeline, description.attempt, end)
     if not decided.again:
         raise AttemptsSpent(f"shard {claim.shard}: {reason}")
+    waits = verdict in (Verdict.HELD_BACK, Verdict.COUNTED)
     order = Order(
         fence=claim.fence,
         attempt=attempt + decided.counts,
         outdated_fence=row.outdated_fence,
+        failing_since=since,
     )
     if not queue_job(pipeline, shard.shard, claim, order, (reason, decided.reason)):
         raise ClaimLost(f"shard {claim.shard}: claimed by somebody else meanwhile")
     records = shard.shard.records
-    return Continued(description.attempt, 0, records, {reason: records})
+    return Continued(description.attempt, 0, records, {reason: records}, waits)
 
 
 def settle_worker(pipeline: Pipeline, marker: ShardMarker) -> None:
-    """Count what a committed shard's worker has cost."""
+    """Count what a committed shard's worker has cost, and that it did well."""
+    if marker.counts["embedded"]:
+        pipeline.ledger.did_well(pipeline.name)
     row = pipeline.ledger.shard(pipeline.name, marker.shard)
     if row is not None and row.job is not None:
         pipeline.ledger.settle(pipeline.name, marker.shard, row.job, marker.cost_usd or 0.0)

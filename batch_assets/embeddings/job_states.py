@@ -97,6 +97,23 @@ class RowStates:
             totals[code] = totals.get(code, 0) + count
         return dict(sorted(totals.items(), key=lambda item: (-item[1], item[0])))
 
+    def reasons_of(self, ordinals: npt.NDArray[np.int64]) -> dict[tuple[str, str], int]:
+        """Why these records have no answer: (code, message) → records. Those of which nothing is known are left out."""
+        told = ordinals[np.isin(self._status[ordinals], (AGAIN, FAILED))]
+        numbers, counts = np.unique(self._reasons[told], return_counts=True)
+        return {
+            self._reason_list[number]: count
+            for number, count in zip(numbers.tolist(), counts.tolist(), strict=True)
+        }
+
+    def count_failed(self, ordinals: npt.NDArray[np.int64]) -> int:
+        """How many of these records have failed for good."""
+        return int(np.count_nonzero(self._status[ordinals] == FAILED))
+
+    def fail_no_more(self, ordinals: npt.NDArray[np.int64]) -> None:
+        """Those of these records that have failed for good are to be tried again, for the reason that was told."""
+        self._status[ordinals[self._status[ordinals] == FAILED]] = AGAIN
+
     def forget(self, ordinals: npt.NDArray[np.int64]) -> None:
         """What was to be tried again has been, so nothing is known of it."""
         self._status[ordinals[self._status[ordinals] == AGAIN]] = UNKNOWN

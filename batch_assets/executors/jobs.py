@@ -45,7 +45,8 @@ class JobDescription:
     cut again, or whose file was made smaller, to how often. `refused` are records never sent, with
     code and message. `earlier` are the fences of the attempts whose rows are kept, `keep_fence` is a
     commit whose rows are kept; one up to `outdated_fence` does not count as done. `bound_usd` is the
-    most that it can cost. `first_id` is the record id of ordinal 0.
+    most that it can cost. `first_id` is the record id of ordinal 0. `failing_since` is when the first of the
+    shard's jobs was submitted that have failed as a whole, one after the other (unix seconds).
     """
 
     pipeline: str
@@ -67,6 +68,7 @@ class JobDescription:
     keep_fence: int | None = None
     first_id: int = 0
     outdated_fence: int = -1
+    failing_since: float | None = None
 
     @property
     def key(self) -> JobKey:

@@ -102,6 +102,7 @@ class Order:
     earlier: Sequence[int] = ()
     keep_fence: int | None = None
     outdated_fence: int = -1
+    failing_since: float | None = None
 
 
 class ServiceJobs(Executor, Protocol):

@@ -5,17 +5,19 @@ done with the choice is in `submissions.py`.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 import sqlalchemy as sa
 
 from batch_assets.ledger.money import check_budget
 from batch_assets.ledger.rows import JobRow, SubmissionRules, Waiting
-from batch_assets.ledger.schema import jobs, pipelines, shards, submissions
-from batch_assets.ledger.states import LIVE_SUBMISSION
+from batch_assets.ledger.schema import breakers, jobs, pipelines, shards, submissions, tallies
+from batch_assets.ledger.states import AT_SERVICE, ENDED, LIVE_SUBMISSION, BreakerState, State
 from batch_assets.ledger.store import batches
 
 GATHERED_AT_MOST = 10
+_NOT_JUDGED = (AT_SERVICE | ENDED | {State.COLLECTING}) - {State.STOPPED}
 _JOB_COLUMNS = tuple(jobs.c[name] for name in JobRow.__dataclass_fields__)
 
 
@@ -24,13 +26,15 @@ def choose_jobs(
 ) -> list[JobRow] | Waiting:
     """The jobs of the next submission, all of one pipeline; or why there is none.
 
-    Pipelines that are to stop, or that the service refused, are passed over. One whose next
-    job does not fit its budget is blocked for that.
+    Pipelines that are to stop, or that the service refused, are passed over; so are those whose breaker
+    is open. While one is probing, a single job is taken, and none before all earlier ones are judged. One
+    whose next job does not fit its budget is blocked for that.
     """
-    free = _startable(connection, rules)
+    rules, waiting = _heeding_breakers(
+        connection, {name: rules[name] for name in _startable(connection, rules)}
+    )
     blocked: list[str] = []
-    waiting: Waiting | None = None
-    by_priority = sorted(free, key=lambda name: -rules[name].priority)
+    by_priority = sorted(rules, key=lambda name: -rules[name].priority)
     for _, names in groupby(by_priority, key=lambda name: rules[name].priority):
         choices: list[list[JobRow]] = []
         for name in names:
@@ -63,6 +67,33 @@ def _startable(connection: sa.Connection, rules: Mapping[str, SubmissionRules]) 
         pipelines.c.name.in_(list(rules)), pipelines.c.stop_requested == sa.false(), ~refused
     )
     return sorted(connection.scalars(query))
+
+
+def _heeding_breakers(
+    connection: sa.Connection, rules: Mapping[str, SubmissionRules]
+) -> tuple[dict[str, SubmissionRules], Waiting | None]:
+    """The pipelines of which something may be submitted, and why another has to wait."""
+    query = sa.select(breakers.c.pipeline, breakers.c.state).where(breakers.c.pipeline.in_(list(rules)))
+    states = {name: BreakerState(state) for name, state in connection.execute(query)}
+    found, waiting = dict(rules), None
+    for name, state in states.items():
+        if state is BreakerState.COUNTING:
+            continue
+        probes = state is BreakerState.PROBING
+        if probes and not _any_not_judged(connection, name):
+            found[name] = replace(rules[name], together=1)
+            continue
+        del found[name]
+        if probes:
+            text = f"{name}: jobs failed as a whole; how the one ends that is under way decides whether others follow"
+            waiting = Waiting("probing", message=text)
+    return found, waiting
+
+
+def _any_not_judged(connection: sa.Connection, pipeline: str) -> bool:
+    """Whether the pipeline has a job at the service, or one of which nobody has looked at what came of it."""
+    named = (tallies.c.pipeline == pipeline, tallies.c.state.in_(_NOT_JUDGED), tallies.c.shards > 0)
+    return connection.scalar(sa.select(tallies.c.state).where(*named).limit(1)) is not None
 
 
 def _next_of(

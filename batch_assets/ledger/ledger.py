@@ -2,13 +2,14 @@
 
 This class only puts the parts together; each part is a file: `planning`, `files`, `moves`, `adopting`,
 `claims`, `leases`, `reading`; and for jobs at a service `queue`, `submissions`, `children`, `recovery`, `jobs`,
-`money`, `scopes`, `notices`; and `triggers`. All writes are short transactions, safe among many processes.
+`money`, `breakers`, `scopes`, `notices`; and `triggers`. All writes are short transactions, safe among many processes.
 """
 
 from collections.abc import Callable
 
 from batch_assets.errors import ConfigurationError, LedgerError
 from batch_assets.ledger.adopting import Adopting
+from batch_assets.ledger.breakers import Breakers
 from batch_assets.ledger.children import Children
 from batch_assets.ledger.claims import Claims
 from batch_assets.ledger.database import Database, LedgerAway
@@ -43,6 +44,7 @@ class Ledger(
     Recovery,
     Jobs,
     Accounts,
+    Breakers,
     Scopes,
     Notices,
     Triggers,

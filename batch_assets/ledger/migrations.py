@@ -235,3 +235,15 @@ def m009_story(connection: sa.Connection) -> None:
             event {text} NOT NULL, reason {text} NOT NULL, decision {text} NOT NULL,
             PRIMARY KEY (pipeline, shard, number))""",
     )
+
+
+@migration
+def m010_breaker(connection: sa.Connection) -> None:
+    """Pipelines whose jobs fail as a whole, one after the other: nothing more is submitted but a probe."""
+    _execute(
+        connection,
+        """CREATE TABLE ledger_breakers (
+            pipeline {text} PRIMARY KEY, state {text} NOT NULL, alike {text} NOT NULL, failures BIGINT NOT NULL,
+            message {text} NOT NULL, job {text} NOT NULL, since DOUBLE PRECISION NOT NULL, settings {text} NOT NULL,
+            renewed_at DOUBLE PRECISION NOT NULL DEFAULT 0, insisted BOOLEAN NOT NULL DEFAULT FALSE)""",
+    )

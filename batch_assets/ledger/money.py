@@ -4,13 +4,29 @@ Prices belong to the executors; when a cost is known, to `control/`. Amounts are
 billionth of a dollar, so that many small sums leave no remainder.
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from batch_assets.ledger.rows import Money
-from batch_assets.ledger.schema import jobs, pipelines
+from batch_assets.ledger.schema import breakers, jobs, pipelines
+from batch_assets.ledger.states import BreakerState
 from batch_assets.ledger.store import Store, repeatable
 
 _DIGITS = 9
+_FAILING = (
+    sa.select(breakers.c.message)
+    .where(breakers.c.pipeline == pipelines.c.name, breakers.c.state == BreakerState.OPEN)
+    .correlate(pipelines)
+    .scalar_subquery()
+)
+# An open breaker is the gravest reason: what stands beside it shows once that is mended.
+WHY_BLOCKED: dict[str, sa.ColumnElement[Any]] = {
+    "blocked": sa.func.coalesce(_FAILING, pipelines.c.blocked).label("blocked"),
+    "blocked_kind": sa.case((_FAILING.is_not(None), "failing"), else_=pipelines.c.blocked_kind).label(
+        "blocked_kind"
+    ),
+}
 
 
 class Accounts(Store):
@@ -71,11 +87,12 @@ class Accounts(Store):
     def clear_blocked(self, pipeline: str, *, output: bool = True) -> None:
         """Forget why nothing was submitted: a person has mended it, or says to try again.
 
-        Without `output`, what was blocked by `block` stays so.
+        Without `output`, what was blocked by `block` stays so; what a breaker holds back, in any case.
         """
+        named = pipelines.c.name == pipeline
+        chosen = named if output else sa.and_(named, pipelines.c.blocked_kind != "output")
         with self._database.write() as connection:
-            if output or _money(connection, pipeline).blocked_kind != "output":
-                set_blocked(connection, pipeline, None, None)
+            connection.execute(sa.update(pipelines).where(chosen).values(blocked=None, blocked_kind=None))
 
 
 def rounded_usd(usd: float) -> float:
@@ -123,7 +140,9 @@ def set_blocked(connection: sa.Connection, pipeline: str, text: str | None, kind
 
 
 def _money(connection: sa.Connection, pipeline: str) -> Money:
-    columns = [pipelines.c[name] for name in Money.__dataclass_fields__]
+    columns = [
+        WHY_BLOCKED[name] if name in WHY_BLOCKED else pipelines.c[name] for name in Money.__dataclass_fields__
+    ]
     row = connection.execute(sa.select(*columns).where(pipelines.c.name == pipeline)).mappings().one_or_none()
     if row is None:
         raise LookupError(f"pipeline {pipeline!r} is not attached to this ledger")

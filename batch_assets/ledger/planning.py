@@ -15,9 +15,11 @@ from batch_assets.ledger.changing import (
     reserve_revisions,
     shift_tallies,
 )
+from batch_assets.ledger.money import WHY_BLOCKED
 from batch_assets.ledger.rows import PipelineRow
 from batch_assets.ledger.schema import (
     FENCES_PER_EPOCH,
+    breakers,
     files,
     jobs,
     pipelines,
@@ -51,7 +53,8 @@ class Planning(Store):
             .scalar_subquery()
             .label("planned")
         )
-        columns = [pipelines.c[name] for name in PipelineRow.__dataclass_fields__ if name != "planned"]
+        names = [name for name in PipelineRow.__dataclass_fields__ if name != "planned"]
+        columns = [WHY_BLOCKED[name] if name in WHY_BLOCKED else pipelines.c[name] for name in names]
         query = sa.select(*columns, planned).where(condition).order_by(pipelines.c.name)
         with self._database.read() as connection:
             rows = connection.execute(query).mappings().all()
@@ -80,7 +83,7 @@ class Planning(Store):
                 # The other ledger may have put jobs in place that this one has not heard of.
                 connection.execute(named.values(epoch=epoch, deployment=deployment, recovered=False))
                 return
-            for table in (shards, files, tallies, jobs, story):
+            for table in (shards, files, tallies, jobs, story, breakers):
                 connection.execute(sa.delete(table).where(table.c.pipeline == name))
             ended = submissions.c.state.not_in(LIVE_SUBMISSION)
             connection.execute(sa.delete(submissions).where(submissions.c.pipeline == name, ended))

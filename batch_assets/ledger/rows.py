@@ -6,10 +6,10 @@ from typing import Any, Literal, NamedTuple
 
 from batch_assets.ledger import schema
 from batch_assets.ledger.holder import Holder
-from batch_assets.ledger.states import State, SubmissionState
+from batch_assets.ledger.states import BreakerState, State, SubmissionState
 
 JobKind = Literal["batch", "on_demand"]
-BlockedKind = Literal["budget", "refused", "output"]
+BlockedKind = Literal["budget", "refused", "output", "failing"]
 
 
 @dataclass(frozen=True)
@@ -244,10 +244,10 @@ class Waiting:
 
     paused: the service asked for patience; full: no free slot; budget: the next job does not
     fit; pool: too few records are queued for a submission; gathering: more jobs may come into it;
-    empty: nothing is queued.
+    probing: how the jobs end that are there decides whether more are submitted; empty: nothing is queued.
     """
 
-    reason: Literal["paused", "full", "budget", "pool", "gathering", "empty"]
+    reason: Literal["paused", "full", "budget", "pool", "gathering", "probing", "empty"]
     until: float | None = None
     message: str = ""
 
@@ -275,8 +275,8 @@ class ScopeRow:
 class Money:
     """A pipeline's dollars: reserved by jobs that are not settled, and spent by those that are.
 
-    `blocked` says why nothing more is submitted: the budget, a refusal of the service, or jobs whose
-    output is not what was asked for.
+    `blocked` says why nothing more is submitted: the budget, a refusal of the service, jobs whose
+    output is not what was asked for, or jobs that fail as a whole.
     """
 
     held_usd: float
@@ -287,4 +287,40 @@ class Money:
     @property
     def refused(self) -> str | None:
         """Why nothing is submitted until a person has changed something; None where that is not so."""
-        return self.blocked if self.blocked_kind in ("refused", "output") else None
+        return self.blocked if self.blocked_kind in ("refused", "output", "failing") else None
+
+
+@dataclass(frozen=True)
+class WholeFailure:
+    """A job of which no record did well, for one and the same reason.
+
+    `alike` is that reason without what differs from record to record, `message` what a person is told
+    where nothing more is submitted for it. `job` is shard and fence, `claimed_at` when it was submitted,
+    `settings` the digest of the pipeline's settings now.
+    """
+
+    job: str
+    alike: str
+    message: str
+    claimed_at: float
+    settings: str
+
+
+@dataclass(frozen=True)
+class BreakerRow:
+    """How many jobs of a pipeline in a row have failed as a whole, and what may be submitted therefore.
+
+    `since` is when it came to be in this state. Jobs submitted before `renewed_at` tell nothing of what
+    a person has mended; `insisted`, that the person changed no setting.
+    """
+
+    pipeline: str
+    state: BreakerState
+    alike: str
+    failures: int
+    message: str
+    job: str
+    since: float
+    settings: str
+    renewed_at: float
+    insisted: bool

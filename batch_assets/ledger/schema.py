@@ -32,7 +32,7 @@ pipelines = sa.Table(
     # US dollars: reserved by jobs that are not settled, and paid for those that are.
     sa.Column("held_usd", sa.Double, nullable=False, server_default="0"),
     sa.Column("spent_usd", sa.Double, nullable=False, server_default="0"),
-    # Why nothing more is submitted, and of which kind that is: budget or refused.
+    # Why nothing more is submitted, and of which kind that is: budget, refused or output. Beside it `breakers`.
     sa.Column("blocked", _text),
     sa.Column("blocked_kind", _text),
     # What this deployment opened the pipeline with, as JSON: what it allows was granted here, not by the root.
@@ -155,6 +155,28 @@ scopes = sa.Table(
     sa.Column("paused_until", sa.Double, nullable=False, server_default="0"),
     sa.Column("rejections", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("calls_from", sa.Double, nullable=False, server_default="0"),
+)
+
+# A pipeline whose jobs have failed as a whole, one after the other; no row where the last one did well.
+breakers = sa.Table(
+    "ledger_breakers",
+    metadata,
+    sa.Column("pipeline", _text, primary_key=True),
+    sa.Column("state", _text, nullable=False),
+    # What its failures have in common, without what differs from record to record; and how many there were.
+    sa.Column("alike", _text, nullable=False),
+    sa.Column("failures", sa.BigInteger, nullable=False),
+    sa.Column("message", _text, nullable=False),
+    # The job that told it last (shard and fence), so that it counts once.
+    sa.Column("job", _text, nullable=False),
+    # Since when the breaker is in this state.
+    sa.Column("since", sa.Double, nullable=False),
+    # Digest of the settings under which they failed.
+    sa.Column("settings", _text, nullable=False),
+    # Jobs that were submitted before this tell nothing of what a person has mended since.
+    sa.Column("renewed_at", sa.Double, nullable=False, server_default="0"),
+    # A person has said `retry` and changed no setting.
+    sa.Column("insisted", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
 notices = sa.Table(

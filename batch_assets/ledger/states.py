@@ -42,6 +42,14 @@ class SubmissionState(StrEnum):
     REFUSED = "refused"  # nothing exists at the service; its jobs are in the queue again
 
 
+class BreakerState(StrEnum):
+    """What may be submitted of a pipeline whose jobs fail as a whole."""
+
+    COUNTING = "counting"  # everything still: there may be a reason that is the job's own
+    PROBING = "probing"  # one job at a time, and none while another is not judged
+    OPEN = "open"  # nothing, until a person says `retry` or changes a setting
+
+
 ENDED = frozenset({State.SUCCEEDED, State.PARTIAL, State.FAILED, State.EXPIRED, State.STOPPED})
 """What a shard becomes when its job ends at the service."""
 

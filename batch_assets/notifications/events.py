@@ -100,6 +100,20 @@ def output_unexpected(pipeline: str, message: str) -> Notification:
     )
 
 
+def jobs_fail_alike(pipeline: str, since: float, message: str) -> Notification:
+    """Jobs of which no record did well, one after the other, all with one answer; nothing is submitted `since` then."""
+    return Notification(
+        key=f"failing:{pipeline}:{since!r}",
+        title=f"{pipeline}: stopped, since its jobs fail as a whole, one after the other",
+        happened=one_line(message),
+        meaning="No record has failed for good by it, and what did well is kept. Nothing more is submitted until "
+        "this is mended.",
+        command=f"batch-assets retry {pipeline} && batch-assets run {pipeline}  # after mending it",
+        pipeline=pipeline,
+        severity="error",
+    )
+
+
 def publishing_blocked(pipeline: str, revision: int, reason: str, *, rejected: bool = False) -> Notification:
     """A merge was made and may not be published; told once as long as nothing changes (the ledger's `revision`).
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from batch_assets.control.alerts import alerts_of
+from batch_assets.control.changed_settings import follow_settings
 from batch_assets.control.loop import Turn, take_turn
 from batch_assets.control.pipeline import Pipeline, open_pipeline
 from batch_assets.errors import BudgetReached, StorageError, SubmissionRefused
@@ -37,6 +38,7 @@ def embed_at_service(driver: "Driver") -> None:
     """Bring every shard to its end. Raises BudgetReached, SubmissionRefused, RunFailed, StorageError."""
     settings, ledger = driver.settings, driver.ledger
     pipeline = driver.insist(lambda: open_pipeline(settings, ledger, driver.host.executor(settings)))
+    follow_settings(pipeline)
     known, patience, following = _Known(driver), Patience(driver.say), Following(driver)
     with _Turns(driver, pipeline).taken() as turns:
         while _unfinished(pipeline):
@@ -73,6 +75,8 @@ def _refuse_stopped(pipeline: Pipeline) -> None:
 
 def _upload(driver: "Driver", following: Following) -> tuple[bool, Exception | None]:
     """Upload a run's worth of shards that wait for it; False where there are none."""
+    if driver.ledger.money(driver.settings.name).blocked_kind == "failing":
+        return False, None  # what is under way is collected first: it may do well
     rows = following.unbegun(2 * SHARDS_PER_RUN)
     fresh = [row.key for row in rows if not driver.held(row)][:SHARDS_PER_RUN]
     if not fresh:
@@ -158,8 +162,8 @@ class _Turns:
         money = ledger.money(name)
         if money.blocked_kind == "budget" and money.blocked:
             raise BudgetReached(f"pipeline {name}: {money.blocked}")
-        if name in turn.refused:
-            raise SubmissionRefused(turn.refused[name])
+        if refused := turn.refused.get(name, money.refused):
+            raise SubmissionRefused(refused)
 
     def _moves(self) -> bool:
         """Whether anything runs, or has ended and is not collected."""

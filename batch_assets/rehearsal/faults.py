@@ -123,7 +123,9 @@ class Records(Settings):
     timeout: Chance = 0.0
     expired: Chance = 0.0
     refused: Chance = Field(default=0.0, description="400, and again whenever the same input comes.")
-    forbidden: Chance = Field(default=0.0, description="403, not retryable.")
+    forbidden: Chance = Field(
+        default=0.0, description="403, not retryable. 1: every job fails as a whole, all its records alike."
+    )
     bad_output: Chance = Field(default=0.0, description="A vector of the wrong length, with nulls, or none.")
     code_as_text: Chance = Field(default=0.0, description='"errorCode": "429" instead of 429.')
     bare_errors: Chance = Field(default=0.0, description="Errors without `expired` and `retryable`.")

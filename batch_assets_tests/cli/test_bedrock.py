@@ -102,6 +102,24 @@ def test_a_refusal_is_told_in_words(
     assert len([key for key in rehearsal.objects("staging/") if key.endswith(".jsonl")]) == 1
 
 
+def test_jobs_that_fail_as_a_whole_end_the_run_until_retry(
+    rehearse: Rehearse, tmp_path: Path, machine: Callable[[Rehearsal], Machine]
+) -> None:
+    rehearsal = rehearse(records={"forbidden": 1})
+    here, file = machine(rehearsal), declare(tmp_path, rehearsal)
+    for _ in range(2):  # the same command again changes nothing
+        result = here.run("run", "-f", file)
+        assert result.returncode == 1
+        assert "error: You do not have access to the model" in result.stderr
+        assert "`batch-assets retry texts`" in result.stderr and "Traceback" not in result.stderr
+    assert "You do not have access" in here.run("status", "texts").stdout
+    rehearsal.change(records={"forbidden": 0})
+    assert "one at first" in here.run("retry", "texts").stdout
+    result = here.run("run", "-f", file)
+    assert result.returncode == 0, result.stderr
+    assert accounting_of(result) == (RECORDS, RECORDS, 0, 0)
+
+
 def test_killed_in_a_storm_again_and_again(
     rehearse: Rehearse, tmp_path: Path, machine: Callable[[Rehearsal], Machine]
 ) -> None:

@@ -120,14 +120,13 @@ def test_a_job_that_vanishes_is_tried_again(rehearse: Rehearse, tmp_path: Path) 
 
 
 def test_attempts_spent_are_failed_records_with_their_reasons(rehearse: Rehearse, tmp_path: Path) -> None:
-    rehearsal = rehearse(jobs={"fail_running": 1})
-    site = make_site(rehearsal, tmp_path, SHARDS, executor={"max_attempts": 2}, max_failed_fraction=0.5)
+    rehearsal = rehearse(records={"throttled": 0.8}, seed=3)
+    site = make_site(rehearsal, tmp_path, SHARDS, executor={"max_attempts": 2}, max_failed_fraction=0.1)
     site.run()
     assert len(rehearsal.jobs) == 2 * SHARDS
     with pytest.raises(AccountingError, match="failed"):
         merge_shards(site.open())
-    rows = site.rows()
-    assert [row.failed for row in rows] == [PER_SHARD] * SHARDS
+    assert 0 < sum(row.failed for row in site.rows()) < RECORDS
 
 
 def test_few_failed_records_are_published_with_reasons_and_many_block(

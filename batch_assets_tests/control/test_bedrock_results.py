@@ -103,9 +103,10 @@ def test_whatever_befalls_lines_and_records(
 
 
 def test_forbidden_records_fail_for_good(rehearse: Rehearse, tmp_path: Path) -> None:
-    site = make_site(rehearse(records={"forbidden": 1}), tmp_path, 1, max_failed_fraction=1.0)
+    site = make_site(rehearse(records={"forbidden": 0.5}, seed=3), tmp_path, 1, max_failed_fraction=1.0)
     site.run()
-    assert [row.failed for row in site.rows()] == [PER_SHARD]
+    [row] = site.rows()
+    assert 0 < row.failed < PER_SHARD
     assert len(site.rehearsal.jobs) == 1
 
 

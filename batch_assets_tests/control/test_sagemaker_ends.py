@@ -4,7 +4,6 @@ costs no other."""
 from collections.abc import Callable
 from pathlib import Path
 
-import polars as pl
 import pytest
 
 from batch_assets.control.loop import take_turn
@@ -82,19 +81,6 @@ def test_one_bad_record_among_good_ones_in_a_single_object_costs_only_itself(
     site.run()
     assert site.rows()[0].failed == 1
     assert len(site.rehearsal.jobs) == 2
-
-
-def test_a_broken_model_ends_after_its_attempts_with_the_reason_told(
-    rehearse: Rehearse, tmp_path: Path
-) -> None:
-    rehearsal = rehearse(transform={"fail": 1})
-    site = make_transform_site(rehearsal, tmp_path, SHARDS, max_failed_fraction=1.0)
-    site.run()
-    assert len(rehearsal.jobs) == 3 * SHARDS
-    assert [row.failed for row in site.rows()] == [PER_SHARD] * SHARDS
-    failures = pl.read_parquet(tmp_path / "out" / "shards" / "*" / "failures-*.parquet")
-    assert failures["error_message"].str.contains("AlgorithmError").all()
-    assert site.spent() == pytest.approx(billed(site), rel=1e-3)
 
 
 def test_no_capacity_is_no_records_fault(rehearse: Rehearse, tmp_path: Path) -> None:

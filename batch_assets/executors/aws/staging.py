@@ -95,4 +95,5 @@ class Staged(Named, ABC):
             keep_fence=order.keep_fence,
             first_id=first_id,
             outdated_fence=order.outdated_fence,
+            failing_since=order.failing_since,
         )

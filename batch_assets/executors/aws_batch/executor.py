@@ -132,6 +132,7 @@ class AwsBatchExecutor(Named, ServiceJobsAtAws):
             bound_usd=0.0,
             ordinals=[(0, shard.records - 1)],
             outdated_fence=order.outdated_fence,
+            failing_since=order.failing_since,
         )
 
     # --- the service ---

@@ -1,0 +1,32 @@
+"""Whether a pipeline that was held back has other settings by now: then a job is sent to see whether they work.
+
+Why it is held back is in `breaker.py`.
+"""
+
+import hashlib
+
+from batch_assets.control.pipeline import Pipeline
+from batch_assets.ledger.rows import BreakerRow
+from batch_assets.plain_text import plain_logger
+
+logger = plain_logger(__name__)
+
+
+def follow_settings(pipeline: Pipeline) -> None:
+    """Send a probe where the pipeline was held back under other settings than it has now."""
+    row = pipeline.ledger.breaker(pipeline.name)
+    if row is not None and pipeline.ledger.probe_anew(pipeline.name, settings_digest(pipeline)):
+        logger.info(
+            "pipeline %s: its settings have changed, so a job is sent to see whether they work", pipeline.name
+        )
+
+
+def settings_digest(pipeline: Pipeline) -> str:
+    """Of all that is asked of the service, and as whom: model, prompt and request, role, region, places, limits."""
+    asked = f"{pipeline.executor.fingerprint()} {pipeline.settings.executor.model_dump_json()}"
+    return hashlib.sha256(asked.encode()).hexdigest()[:16]
+
+
+def probing_sentence(row: BreakerRow) -> str:
+    """What a pipeline waits for while one job at a time is sent."""
+    return f"how one more job ends, since the last failed as a whole. If it does, too: {row.message}"
