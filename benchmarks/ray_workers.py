@@ -37,6 +37,7 @@ SHARE_OF_OUTPUT = 0.1
 """Of what a shard has more in vectors, the run may have that much more in memory: nothing of it but noise."""
 SHARDS = 8
 DIMENSIONS = 384
+FEW = 16
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Counts:
 COUNTS = {
     Size.FULL: Counts(texts=1600, shards=SHARDS, rounds=5, in_one_shard=40_000),
     Size.QUICK: Counts(texts=400, shards=SHARDS, rounds=3, in_one_shard=20_000),
-    Size.SMALLEST: Counts(texts=16, shards=2, rounds=1, in_one_shard=16),
+    Size.SMALLEST: Counts(texts=16, shards=2, rounds=1, in_one_shard=32),
 }
 
 
@@ -78,11 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         comparisons = [measure(settings, counts.rounds), beside_gpu(settings, counts.rounds)]
         few, many = (
-            in_new_process(memory_of_run, folder / str(number), number)
-            for number in (16, counts.in_one_shard)
+            in_new_process(memory_of_run, folder / name, texts)
+            for name, texts in (("few", FEW), ("many", counts.in_one_shard))
         )
     report(comparisons, targets)
-    vectors = (counts.in_one_shard - 16) * DIMENSIONS * 4 / 1e6
+    vectors = (counts.in_one_shard - FEW) * DIMENSIONS * 4 / 1e6
     verdict = targets.judge("memory of the run", many - few <= SHARE_OF_OUTPUT * vectors)
     print(
         f"memory of the run: {many - few:+.1f} MB where a shard has {vectors:,.1f} MB more of vectors; "
