@@ -96,6 +96,7 @@ def collect_job(pipeline: Pipeline, shard: ClaimedShard) -> ShardMarker | Contin
     started, facts = time.perf_counter(), JobFacts()
     with JobRows(shard.shard.records) as rows:
         _load_kept(pipeline, shard, description, rows)
+        others_did_well = rows.counts.embedded > 0
         if job.kind == "on_demand":
             _answer(pipeline, job, description, rows, facts)
         else:
@@ -103,7 +104,7 @@ def collect_job(pipeline: Pipeline, shard: ClaimedShard) -> ShardMarker | Contin
         facts.timings["fetch_seconds"] = time.perf_counter() - started
         ledger.settle(pipeline.name, claim.shard, description.fence, facts.cost_usd or 0.0)
         crash_point("cost-noted")
-        verdict = None if stopped else _judge(pipeline, description, submission, rows)
+        verdict = None if stopped else _judge(pipeline, description, submission, rows, others_did_well)
         waits = verdict in (Verdict.HELD_BACK, Verdict.COUNTED)
         if waits:
             rows.fail_no_more(np.fromiter(description.asked(), dtype=np.int64))
@@ -127,11 +128,16 @@ def collect_job(pipeline: Pipeline, shard: ClaimedShard) -> ShardMarker | Contin
 
 
 def _judge(
-    pipeline: Pipeline, job: JobDescription, submission: SubmissionRow | None, rows: JobRows
+    pipeline: Pipeline,
+    job: JobDescription,
+    submission: SubmissionRow | None,
+    rows: JobRows,
+    others_did_well: bool,
 ) -> Verdict | None:
     """What follows where the job failed as a whole; None where it did not, or was no job of the service's.
 
-    What is called singly is refused by the call, at no record's cost, and how that goes tells nothing of jobs.
+    What is called singly is refused by the call, at no record's cost, and how that goes tells nothing of jobs. Where
+    others of the shard did well before, it is the ones that failed then which fail together now: they are the fault.
     """
     if job.kind != "batch":
         return None
@@ -139,6 +145,8 @@ def _judge(
     reasons = rows.reasons_of(asked)
     if sum(reasons.values()) < len(asked):
         pipeline.ledger.did_well(pipeline.name)
+        return None
+    if others_did_well:
         return None
     answer = same_answer(reasons, len(asked))
     if answer is None:
