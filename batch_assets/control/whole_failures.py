@@ -3,6 +3,7 @@
 A pure decision over what became of the job's records. What follows from it is in `breaker.py`.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,9 @@ from batch_assets.retry_policy import FEWEST_RECORDS_OF_WHOLE
 
 JOB_FAILED = "job_failed"
 """The code of records of which nothing is told but that their job failed."""
+
+# What the service cannot do now it may do in a while: no setting is at fault.
+_PASSES = re.compile(r"capacity|throttl|too many requests|unavailable|internal|timed? ?out", re.IGNORECASE)
 
 # Nobody has looked at these records, or what is wrong with them is known to be their own.
 _NO_ANSWER = frozenset(
@@ -49,6 +53,10 @@ def same_answer(reasons: Mapping[tuple[str, str], int], asked: int) -> SameAnswe
         return None
     code, message = max(reasons, key=lambda reason: reasons[reason])
     answer = SameAnswer(message, f"{code}:{gist(message)}", of_job=code == JOB_FAILED)
-    if code in _NO_ANSWER or (asked < FEWEST_RECORDS_OF_WHOLE and not answer.of_job):
+    if (
+        code in _NO_ANSWER
+        or _PASSES.search(message)
+        or (asked < FEWEST_RECORDS_OF_WHOLE and not answer.of_job)
+    ):
         return None
     return answer if {f"{each}:{gist(said)}" for each, said in reasons} == {answer.alike} else None

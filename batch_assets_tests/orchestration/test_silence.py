@@ -29,7 +29,7 @@ class Service:
         ledger = SimpleNamespace(
             scope=lambda name: SimpleNamespace(observed_at=self.answered_at), counts=lambda name: self.states
         )
-        executor = SimpleNamespace(in_place=False, scope="bedrock", kind="bedrock")
+        executor = SimpleNamespace(in_place=False, quota_group="bedrock", kind="bedrock")
         pipeline: Any = SimpleNamespace(name="texts", ledger=ledger, executor=executor)
         self.silence = Silence(pipeline, Patience(self.said.append, pause=self.wait))
 
