@@ -68,8 +68,9 @@ def write_shard(
 def commit_shard(storage: Storage, attempt: Attempt, own: ShardMarker, seen: str | None) -> ShardMarker:
     """Put the marker over the version that was seen; the one that stands in the end, this attempt's or another's.
 
-    Where another's counts the own files are deleted. Raises ClaimLost where it does not, and ConfigurationError where
-    the output root is another one by now.
+    Raises ClaimLost where another's was put that does not count, and ConfigurationError where the output root is
+    another one by now. The files that were written for nothing stay: whether their names are one's own, only whoever
+    has given them knows (`container.py`); the others go with the clean-up.
     """
     demand_root(storage, attempt)
     if commit_marker(storage, own, seen):
@@ -77,8 +78,6 @@ def commit_shard(storage: Storage, attempt: Attempt, own: ShardMarker, seen: str
     found, _ = standing_marker(storage, attempt.shard.key)
     if found is not None and found.files == own.files:
         return found  # the own write, whose answer was lost
-    kept = {file.path for file in found.files} if found is not None else set[str]()
-    storage.delete([file.path for file in own.files if file.path not in kept])
     if found is None or not is_done(storage, found, attempt):
         raise ClaimLost(
             f"shard {attempt.shard.key}: its marker changed while it was embedded; it is tried again"

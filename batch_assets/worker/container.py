@@ -18,7 +18,7 @@ from batch_assets.embeddings.marker import ShardMarker, standing_marker
 from batch_assets.encoders.base import Encoder
 from batch_assets.encoders.fingerprint import fingerprint
 from batch_assets.encoders.registry import load_encoder
-from batch_assets.errors import AccountingError, ModelError, SourceError
+from batch_assets.errors import AccountingError, ModelError, SourceError, StorageError
 from batch_assets.plain_text import plain_logger
 from batch_assets.sharding.plan_files import read_shards
 from batch_assets.storage import Storage, open_storage
@@ -50,6 +50,9 @@ def carry_out(manifest: WorkerManifest, assignment: Assignment, job: str) -> Sha
     except BaseException as error:
         _give_up(storage, attempt, mark, error)
         raise
+    if (marker.fence, marker.run) != (attempt.fence, attempt.run):
+        _discard(storage, attempt, mark)
+        return marker
     logger.info("shard %s: %s", marker.shard, ", ".join(f"{n} {what}" for what, n in marker.counts.items()))
     return marker
 
@@ -114,6 +117,19 @@ def _give_up(storage: Storage, attempt: Attempt, mark: bytes, error: BaseExcepti
         raise root_removed(storage, attempt.shard.key) from error
 
 
+def _discard(storage: Storage, attempt: Attempt, mark: bytes) -> None:
+    """Delete what this worker has written for nothing, since another's commit stands.
+
+    Nobody else writes files of these names as long as the number that is in them is this worker's.
+    """
+    try:
+        taken = storage.read_versioned(paths.worker_run(attempt.shard.key, attempt.fence, attempt.run))
+        if taken is not None and taken[0] == mark:
+            storage.delete(_written(attempt))
+    except StorageError as error:
+        logger.warning("shard %s: files that nobody needs stay: %s", attempt.shard.key, error)
+
+
 def _withdraw(storage: Storage, attempt: Attempt, mark: bytes) -> None:
     """Delete what this worker has written here since the root was removed.
 
@@ -125,10 +141,13 @@ def _withdraw(storage: Storage, attempt: Attempt, mark: bytes) -> None:
     # worker; where it is nobody, what took it was removed with the root, and the files are this worker's.
     if taken is not None and taken[0] != mark:
         return
-    files = [
+    storage.delete([*_written(attempt), number] if taken is not None else _written(attempt))
+
+
+def _written(attempt: Attempt) -> list[str]:
+    return [
         make(attempt.shard.key, attempt.fence, attempt.run) for make in (paths.embeddings, paths.failures)
     ]
-    storage.delete([*files, number] if taken is not None else files)
 
 
 def _leave_word(storage: Storage, attempt: Attempt, error: BaseException) -> None:

@@ -389,3 +389,23 @@ def test_killed_in_the_middle_and_started_again(submission: Submission, tmp_path
     assert marker is not None
     # The killed one's files, if it had any, were named otherwise.
     assert marker.run == 1
+
+
+def test_a_worker_that_is_overtaken_deletes_no_file_under_another_ones_number(
+    submission: Submission, work: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The root may have been made anew since it took its number; then names are all that tells files apart."""
+    assert work(submission.manifest(fence=1)) == 0
+    first = submission.marker()
+    assert first is not None
+
+    def overtaken(storage: Storage, marker: ShardMarker, previous: str | None) -> bool:
+        found = read_marker(storage, marker.shard)
+        assert found is not None
+        assert commit_marker(storage, replace(first, job="somebody", fence=5), found[1])
+        storage.write(paths.worker_run(marker.shard, marker.fence, marker.run), b"another's")
+        return commit_marker(storage, marker, previous)
+
+    monkeypatch.setattr(commit, "commit_marker", overtaken)
+    assert work(submission.manifest(fence=2, outdated_fence=1)) == 0
+    assert [path for path in submission.files() if "embeddings-2" in path]
