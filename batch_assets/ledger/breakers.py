@@ -9,10 +9,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from batch_assets.ledger.reading import recent_changes
 from batch_assets.ledger.rows import BreakerRow, WholeFailure
-from batch_assets.ledger.schema import breakers, shards
+from batch_assets.ledger.schema import breakers
 from batch_assets.ledger.states import BreakerState, State
 from batch_assets.ledger.store import Store, repeatable
+
+_LOOKED_AT = 1_000
 
 
 class Breakers(Store):
@@ -70,18 +73,9 @@ class Breakers(Store):
     @repeatable
     def collected_since(self, pipeline: str, since: float) -> bool:
         """Whether a shard with any good record was committed since then, by the shards that have changed last."""
-        recent = (
-            sa.select(shards.c.state, shards.c.embedded, shards.c.updated_at)
-            .where(shards.c.pipeline == pipeline)
-            .order_by(shards.c.revision.desc())
-            .limit(_LOOKED_AT)
-        )
         with self._database.read() as connection:
-            rows = connection.execute(recent).all()
+            rows = recent_changes(connection, pipeline, _LOOKED_AT)
         return any(row.state == State.COLLECTED and row.embedded and row.updated_at >= since for row in rows)
-
-
-_LOOKED_AT = 1_000
 
 
 def _read(connection: sa.Connection, pipeline: str) -> BreakerRow | None:
