@@ -273,7 +273,7 @@ class WorkerService(ServiceJobs, Protocol):
 
 
 class Pace(Protocol):
-    """Waits until so many calls may be made, where the scope's pipelines together make so many a minute at most."""
+    """Waits until so many calls may be made: the quota group's pipelines together make so many a minute at most."""
 
     def __call__(self, calls: int, per_minute: int) -> None: ...
 

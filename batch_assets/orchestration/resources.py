@@ -5,16 +5,19 @@ Each only builds a plain object of a lower layer; no logic here.
 
 import contextlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import dagster as dg
 from pydantic import Field
 
 from batch_assets.executors.aws.account import AwsAccount, shared_account
+from batch_assets.executors.aws_batch.account import AwsBatchAccount
+from batch_assets.executors.bedrock.account import BedrockAccount
 from batch_assets.executors.gpu import GpuMachine
 from batch_assets.executors.ray.cluster import RayCluster
 from batch_assets.executors.ray.connection import AUTO
-from batch_assets.executors.registry import AWS_HOSTS, ExecutorHost
+from batch_assets.executors.registry import ExecutorHost
+from batch_assets.executors.sagemaker.account import SageMakerAccount
 from batch_assets.home import ledger_url
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.notifications.base import Notifier
@@ -75,13 +78,31 @@ def executor_host(resource: Any) -> ExecutorHost:
 class AwsResource(dg.ConfigurableResource):
     """The AWS account that runs the jobs of one type of executor, by AWS's own chain of credentials."""
 
-    kind: str = Field(description="The type of executor, as in executor.type.")
+    host: ClassVar[type[AwsAccount]]
     region: str = Field(
         default="", description="For pipelines that name none; by default that of the environment."
     )
 
     def create_resource(self, context: dg.InitResourceContext) -> AwsAccount:
-        return shared_account(AWS_HOSTS[self.kind], self.region or None)
+        return shared_account(self.host, self.region or None)
+
+
+class BedrockResource(AwsResource):
+    """The AWS account that runs Amazon Bedrock batch inference jobs, by AWS's own chain of credentials."""
+
+    host = BedrockAccount
+
+
+class SageMakerResource(AwsResource):
+    """The AWS account that runs SageMaker Batch Transform jobs, by AWS's own chain of credentials."""
+
+    host = SageMakerAccount
+
+
+class AwsBatchResource(AwsResource):
+    """The AWS account that runs AWS Batch array jobs, by AWS's own chain of credentials."""
+
+    host = AwsBatchAccount
 
 
 class NotificationsResource(dg.ConfigurableResource):
@@ -104,7 +125,9 @@ def default_resources() -> dict[str, dg.ConfigurableResource]:
         NOTIFICATIONS: NotificationsResource(),
         executor_key("gpu"): GpuExecutorResource(),
         executor_key("ray"): RayResource(),
-        **{executor_key(kind): AwsResource(kind=kind) for kind in AWS_HOSTS},
+        executor_key("bedrock"): BedrockResource(),
+        executor_key("sagemaker"): SageMakerResource(),
+        executor_key("aws_batch"): AwsBatchResource(),
     }
 
 

@@ -17,7 +17,6 @@ from batch_assets.executors.aws.requests import TOO_LONG
 from batch_assets.executors.jobs import JobDescription, JobKind, RequestFile, digest_of, runs_of
 from batch_assets.executors.service_jobs import Order
 from batch_assets.settings.executor_base import S3_URI
-from batch_assets.settings.executors import BatchServiceSettings
 from batch_assets.sharding.plan import Shard
 from batch_assets.storage import Storage, join_uri, open_storage
 
@@ -26,7 +25,7 @@ class Staged(Named, ABC):
     """A pipeline whose files for the service lie on S3: its `staging`, else its output root."""
 
     service_name: str
-    options: cached_property[Any]
+    options: cached_property[Any]  # BatchServiceSettings; what has events, too, needs any service's
 
     @abstractmethod
     def fingerprint_parts(self) -> dict[str, Any]:
@@ -39,9 +38,7 @@ class Staged(Named, ABC):
     @cached_property
     def staging(self) -> Storage:
         """Where request and result files lie."""
-        executor = self.settings.executor
-        assert isinstance(executor, BatchServiceSettings), executor.type
-        uri = executor.staging
+        uri = self.options.staging
         if uri is None:
             uri = self.settings.output.root
             if not uri.startswith("s3://"):
@@ -62,7 +59,7 @@ class Staged(Named, ABC):
                 "digits and -!_*'(). only, so no Hive-style folders); name executor.staging: s3://bucket/prefix/"
             )
 
-    def describe(
+    def description_of(
         self,
         shard: Shard,
         order: Order,

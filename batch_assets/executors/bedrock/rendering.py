@@ -38,7 +38,7 @@ def render_job(pipeline: BedrockPipeline, quotas: Quotas, shard: Shard, order: O
     bound = pipeline.cost(
         rendered.input_token_bound, rendered.output_token_bound, on_demand=kind == "on_demand"
     )
-    return pipeline.describe(
+    return pipeline.description_of(
         shard,
         order,
         kind=kind,

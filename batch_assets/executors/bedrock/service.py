@@ -40,7 +40,8 @@ class BedrockService(JobCalls):
     """Batch inference jobs with one model in one region."""
 
     service_name = "Bedrock"
-    may_ask = may_stop = "bedrock:ListModelInvocationJobs and bedrock:GetModelInvocationJob"
+    may_ask = "bedrock:ListModelInvocationJobs and bedrock:GetModelInvocationJob"
+    may_stop = "bedrock:StopModelInvocationJob"
 
     options: BedrockExecutorSettings
     region: str

@@ -36,7 +36,7 @@ def render_job(pipeline: SageMakerPipeline, shard: Shard, order: Order) -> JobDe
     folder = requests_folder(shard.key, order.fence, own_digits())
     pattern = f"{folder}/{shard.key}-{order.fence}-{{:05d}}{suffix(options.content_type)}"
     files, ordinals = _upload(pipeline.staging, folder, pattern, objects)
-    return pipeline.describe(
+    return pipeline.description_of(
         shard,
         order,
         # Without any record to be sent there is no job to wait for.
