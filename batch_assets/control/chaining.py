@@ -174,9 +174,12 @@ def _above(ledger: Ledger, pipeline: PipelineRow) -> PipelineRow | None:
 
 
 def _moves(ledger: Ledger, upstream: PipelineRow) -> bool:
-    """Whether a shard of the pipeline is queued or held, or has moved of late."""
+    """Whether a shard of the pipeline is queued, and will be submitted, or is held, or has moved of late."""
     counts = ledger.counts(upstream.name)
-    if any(counts[state] for state in (State.QUEUED, State.SUBMITTING, State.SUBMITTED)):
+    if any(counts[state] for state in (State.SUBMITTING, State.SUBMITTED)):
+        return True
+    # What is refused stays queued until a person has mended it.
+    if counts[State.QUEUED] and ledger.money(upstream.name).refused is None:
         return True
     running = ledger.shards(upstream.name, states=[State.RUNNING, State.COLLECTING])
     at_service = upstream.deferred and any(

@@ -75,13 +75,21 @@ def _refuse_stopped(pipeline: Pipeline) -> None:
 
 def _upload(driver: "Driver", following: Following) -> tuple[bool, Exception | None]:
     """Upload a run's worth of shards that wait for it; False where there are none."""
-    if driver.ledger.money(driver.settings.name).blocked_kind == "failing":
+    if _is_failing(driver):
         return False, None  # what is under way is collected first: it may do well
     rows = following.unbegun(2 * SHARDS_PER_RUN)
     fresh = [row.key for row in rows if not driver.held(row)][:SHARDS_PER_RUN]
     if not fresh:
         return False, None
-    return True, driver.materialize_shards(("input_shards", "submitted_jobs"), fresh)
+    failed = driver.materialize_shards(("input_shards", "submitted_jobs"), fresh)
+    if isinstance(failed, SubmissionRefused) and _is_failing(driver):
+        return False, None  # since this run began, by what another one has collected
+    return True, failed
+
+
+def _is_failing(driver: "Driver") -> bool:
+    """Whether nothing is submitted because jobs fail as a whole."""
+    return driver.ledger.money(driver.settings.name).blocked_kind == "failing"
 
 
 def _collect(driver: "Driver", silence: Silence) -> tuple[bool, Exception | None]:

@@ -235,6 +235,20 @@ def test_what_is_waited_for(chain: Chain) -> None:
     assert not look_upstream(third, chain.ledger).at_work
 
 
+def test_what_waits_for_a_person_upstream_is_not_waited_for(chain: Chain) -> None:
+    first, second = chain.first(), chain.second()
+    plan_source(first)
+    plan_source(second)
+    chain.ledger.set_deferred("first", True)
+    chain.ledger.move("first", [A], [State.PLANNED], State.PREPARED)
+    claim = chain.ledger.claim_preparation("first", A, first.holder)
+    assert claim is not None and chain.ledger.enqueue(claim, "batch", PER_SHARD, 100, 0.0)
+    chain.ahead = 61.0
+    assert look_upstream(second.settings, chain.ledger).at_work  # it waits for a slot
+    chain.ledger.block("first", "the service takes none of its jobs")
+    assert not look_upstream(second.settings, chain.ledger).at_work
+
+
 def test_a_preview_writes_nothing_and_says_what_is_not_known(chain: Chain) -> None:
     first = chain.first()
     plan_source(first)
