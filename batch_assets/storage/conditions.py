@@ -9,10 +9,7 @@ import secrets
 from batch_assets import paths
 from batch_assets.errors import ConfigurationError
 from batch_assets.storage.base import Storage, is_local
-from batch_assets.storage.probes import delete_probes, probe_content
-
-KEPT_SECONDS = 3600.0
-"""A probe that is older than this was left by a process that died: it may be deleted."""
+from batch_assets.storage.probes import delete_old_probes, delete_probes, probe_content
 
 
 def require_conditions(storage: Storage) -> None:
@@ -23,7 +20,7 @@ def require_conditions(storage: Storage) -> None:
     try:
         fault = _find_fault(storage, path)
         if not fault:
-            _delete_left_behind(storage, path)
+            delete_old_probes(storage, path)
     finally:
         delete_probes(storage, [path])
     if fault:
@@ -50,12 +47,3 @@ def _find_fault(storage: Storage, path: str) -> str:
     if storage.replace(path, probe_content(path, 4), found[1]):
         return "ignores the condition to replace an object only if it is unchanged (If-Match)"
     return ""
-
-
-def _delete_left_behind(storage: Storage, path: str) -> None:
-    """Delete old probes. Their age is counted up to the new one at `path`: only the store's own clock matters."""
-    listed = {info.path: info.modified for info in storage.list(paths.PROBES) if paths.is_own_name(info.path)}
-    now = listed.pop(path, None)
-    if now is not None:
-        old = [name for name, at in listed.items() if at is not None and now - at > KEPT_SECONDS]
-        delete_probes(storage, old)

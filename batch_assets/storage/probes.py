@@ -5,6 +5,7 @@ A probe's content holds its own name, so that no other file is taken for one and
 
 from collections.abc import Sequence
 
+from batch_assets import paths
 from batch_assets.errors import BatchAssetsError
 from batch_assets.patience import in_a_tick
 from batch_assets.plain_text import plain_logger
@@ -12,6 +13,8 @@ from batch_assets.storage.base import Storage
 
 logger = plain_logger(__name__)
 _MARK = "batch-assets tries out this store by"
+KEPT_SECONDS = 3600.0
+"""A probe that is older than this was left by a process that died: it may be deleted."""
 
 
 def probe_content(path: str, step: int) -> bytes:
@@ -28,6 +31,15 @@ def answer_probe(storage: Storage, path: str) -> bool:
     return storage.replace(path, probe_content(path, 2), found[1]) or storage.read(path) == probe_content(
         path, 2
     )
+
+
+def delete_old_probes(storage: Storage, newest: str) -> None:
+    """Delete what dead processes have left. Age is counted up to the `newest`: only the store's own clock matters."""
+    listed = {info.path: info.modified for info in storage.list(paths.PROBES) if paths.is_own_name(info.path)}
+    now = listed.pop(newest, None)
+    if now is not None:
+        old = [name for name, at in listed.items() if at is not None and now - at > KEPT_SECONDS]
+        delete_probes(storage, old)
 
 
 def delete_probes(storage: Storage, names: Sequence[str]) -> None:

@@ -97,7 +97,7 @@ def test_what_a_killed_probe_has_left_is_deleted_by_a_later_one(
         storage.write(path, b"1")
     require_conditions(storage)
     assert len(store.objects) == 3  # it may be at work still
-    monkeypatch.setattr("batch_assets.storage.conditions.KEPT_SECONDS", -1.0)
+    monkeypatch.setattr("batch_assets.storage.probes.KEPT_SECONDS", -1.0)
     require_conditions(storage)
     assert sorted(store.objects) == [f"out/{path}" for path in theirs]
 
