@@ -5,6 +5,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
+from batch_assets.embeddings.marker import standing_marker
 from batch_assets.encoders.base import Encoder
 from batch_assets.encoders.devices import available_cores
 from batch_assets.executors.gpu import GpuMachine
@@ -23,7 +25,7 @@ from batch_assets.sharding.plan_files import write_plan
 from batch_assets.sharding.planner import plan_generation
 from batch_assets.sharding.reading import read_shard
 from batch_assets.storage import open_storage
-from batch_assets.worker.attempt import Attempt, Progress, Step, follow
+from batch_assets.worker.attempt import Attempt, Processed, Step, follow
 from batch_assets.worker.encoding import trivial_record
 from batch_assets.worker.fetching import Fetching
 from batch_assets.worker.images import ImageWindows
@@ -55,16 +57,19 @@ class Ours:
         self.pipelines.append(settings)
         self.shards += [(settings, shard) for shard in plan.shards]
 
+    @cached_property
+    def fingerprint(self) -> str:
+        return self.machine.executor(self.pipelines[0]).fingerprint()
+
     @property
     def encoder(self) -> Encoder:
         return self.machine.encoder(self.pipelines[0])
 
-    def run(self, seen: Callable[[int], None] = lambda _: None) -> npt.NDArray[np.float32]:
-        """From files to files; the vectors in source order."""
-        vectors: list[npt.NDArray[np.float32]] = []
+    def run(self, seen: Callable[[int], None] = lambda _: None) -> None:
+        """From files to files."""
 
         def heed(step: Step) -> None:
-            if isinstance(step, Progress):
+            if isinstance(step, Processed):
                 seen(step.records)
 
         for settings, shard in self.shards:
@@ -76,16 +81,24 @@ class Ours:
                 shard,
                 fence=self.written,
                 number=1,
-                fingerprint=executor.fingerprint(),
+                fingerprint=self.fingerprint,
                 executor=executor.kind,
                 job="benchmark",
                 outdated_fence=self.written - 1,
             )
-            marker = follow(executor.run(attempt, storage), heed)
+            follow(executor.run(attempt, storage), heed)
+
+    def vectors(self) -> npt.NDArray[np.float32]:
+        """What was committed last, in source order."""
+        found: list[npt.NDArray[np.float32]] = []
+        for settings, shard in self.shards:
+            storage = open_storage(settings.output.root)
+            marker, _ = standing_marker(storage, shard.key)
+            assert marker is not None, shard.key
             stored = pq.read_table(f"{storage.uri}/{marker.embeddings.path}", columns=["embedding"])
             values = stored["embedding"].combine_chunks().flatten().to_numpy()
-            vectors.append(values.reshape(-1, marker.dimensions))
-        return np.concatenate(vectors)
+            found.append(values.reshape(-1, marker.dimensions))
+        return np.concatenate(found)
 
     def decode(self) -> list[Any]:
         """Read and decode everything, as a run does, and embed nothing; the first prepared images."""
