@@ -95,7 +95,7 @@ def shard_marker(shard: str) -> str:
 
 
 def embeddings(shard: str, fence: int, run: int = 0) -> str:
-    """`run` tells apart those who write under one fence: a worker that its service has started again."""
+    """`run` tells apart those who write under one fence, without a ledger at hand: workers of services and of Ray."""
     return f"shards/{shard}/embeddings-{_numbered(fence, run)}.parquet"
 
 

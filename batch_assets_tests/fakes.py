@@ -1,7 +1,7 @@
 """Stand-ins for what is slow or costs money: each as small as its protocol allows."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -89,7 +89,7 @@ class FakeExecutor:
         pass
 
     def run(self, attempt: Attempt, storage: Storage) -> ShardRun:
-        def compute(batches: Iterator[Records], facts: JobFacts) -> Iterator[Outcomes]:
+        def compute(batches: Iterator[Records], facts: JobFacts) -> Generator[Outcomes, None, None]:
             if self.host.model_is_missing:
                 raise ModelError("model fake: its weights cannot be loaded; install them")
             self.host.before(attempt.shard)

@@ -41,7 +41,7 @@ from batch_assets.ledger.states import State
 from batch_assets.plain_text import plain_logger
 from batch_assets.retry_policy import SPEAK_SECONDS, Cause
 from batch_assets.sharding.plan import Shard
-from batch_assets.worker.attempt import Progress
+from batch_assets.worker.attempt import Processed
 
 MOST_FINISHED = 100_000
 
@@ -171,6 +171,10 @@ def _attempt(
         fail(pipeline, claim, str(error), Cause.SOURCE)
         return ShardResult(key, Result.EXHAUSTED, message=f"shard {key}: {error}")
     except WorkerDied as error:
+        # It may have died behind its commit.
+        committed = _committed(pipeline, shard, fingerprint)
+        if committed is not None:
+            return ShardResult(key, Result.COLLECTED, committed)
         text = f"shard {key}: {error}"
         cause = Cause.MACHINE_LOST if error.machine_lost else Cause.WORKER_DIED
         if fail(pipeline, claim, text, cause, lost) is not State.EXHAUSTED:
@@ -276,12 +280,12 @@ def _run(pipeline: Pipeline, claimed: ClaimedShard, together: Together) -> Shard
         return bring_to_commit(pipeline, claimed, run, _watching(pipeline, claimed.shard))
 
 
-def _watching(pipeline: Pipeline, shard: Shard) -> Callable[[Progress], None]:
+def _watching(pipeline: Pipeline, shard: Shard) -> Callable[[Processed], None]:
     """Says now and then how far the shard is; raises _StopRequested where the pipeline is to stop."""
     started = said = time.perf_counter()
     records = 0
 
-    def heed(done: Progress) -> None:
+    def heed(done: Processed) -> None:
         nonlocal said, records
         records += done.records
         if time.perf_counter() - said >= SPEAK_SECONDS:

@@ -14,7 +14,7 @@ from batch_assets.embeddings.marker import ShardMarker
 from batch_assets.errors import ClaimLost
 from batch_assets.ledger.rows import Claim
 from batch_assets.sharding.plan import Shard
-from batch_assets.worker.attempt import Attempt, Progress, ShardRun, Step, follow
+from batch_assets.worker.attempt import Attempt, Processed, ShardRun, Step, follow
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def bring_to_commit(
     pipeline: Pipeline,
     claimed: ClaimedShard,
     run: ShardRun,
-    heed: Callable[[Progress], None] = lambda done: None,
+    heed: Callable[[Processed], None] = lambda done: None,
 ) -> ShardMarker:
     """Follow the run to its end; the marker that it has put. `heed` is told of its progress, and may raise.
 
@@ -57,7 +57,7 @@ def bring_to_commit(
     claim = claimed.claim
 
     def attend(step: Step) -> None:
-        if isinstance(step, Progress):
+        if isinstance(step, Processed):
             heed(step)
             return
         if not pipeline.ledger.begin_commit(claim):

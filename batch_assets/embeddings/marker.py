@@ -35,7 +35,7 @@ class ShardMarker:
     by the lower end of each doubling of their tokens; `timings` are seconds.
     `earlier_usd` is what commits before this one have cost, beside its own `cost_usd`. Where the `task` is
     `generate`, `tokens` are the input ones, `dimensions` is 0 and `vector_dtype` empty. `run` is in the names
-    of the files where a worker wrote them that was not the first one under this fence.
+    of the files where it is not 0, see `paths.embeddings`.
     """
 
     shard: str

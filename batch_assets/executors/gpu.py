@@ -1,4 +1,4 @@
-"""The executor in place: the GPU of this machine, or its CPU where there is none.
+"""The shard runner in this process: the GPU of this machine, or its CPU where there is none.
 
 The run that iterates over a shard's run does the work. How records are read, embedded and committed is the
 worker's and the encoder's business; claims are made in `control/collection.py`.

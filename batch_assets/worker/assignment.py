@@ -1,6 +1,6 @@
 """What the workers of one submission are to do: one file that all of them read, each its own line of it.
 
-Written by whoever submits, before the call; carried out in `runner.py`. Others may be able to write
+Written by whoever submits, before the call; carried out in `container.py`. Others may be able to write
 where it lies, so the command that names it holds its digest: only so do its settings allow anything.
 """
 

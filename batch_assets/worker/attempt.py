@@ -39,8 +39,8 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """So many records, and tokens, have been done since the last word."""
+class Processed:
+    """So many records, and tokens, have gone through since the last step."""
 
     records: int
     tokens: int
@@ -51,7 +51,7 @@ class Written:
     """Every record is in the data files; the next step commits them."""
 
 
-Step = Progress | Written
+Step = Processed | Written
 ShardRun = Generator[Step, None, ShardMarker]
 """An attempt under way: each `next` brings it a stretch further, `close` ends it without a commit.
 

@@ -19,7 +19,7 @@ from batch_assets.errors import AccountingError, ClaimLost, ConfigurationError
 from batch_assets.plain_text import plain_logger
 from batch_assets.storage import Storage
 from batch_assets.storage.owner import parse_owner
-from batch_assets.worker.attempt import Attempt, Progress
+from batch_assets.worker.attempt import Attempt, Processed
 
 logger = plain_logger(__name__)
 
@@ -30,7 +30,7 @@ def write_shard(
     columns: dict[str, str],
     outcomes: Iterable[Outcomes],
     facts: JobFacts,
-) -> Generator[Progress, None, ShardMarker]:
+) -> Generator[Processed, None, ShardMarker]:
     """Write the outcomes of every record of the shard, in source order, and account for them; nothing is committed.
 
     Returns the marker that will commit them. `columns` are the plan's; `facts` may be filled while the outcomes are
@@ -52,7 +52,7 @@ def write_shard(
     try:
         for some in outcomes:
             writer.write(some)
-            yield Progress(
+            yield Processed(
                 len(some.records) + len(some.records.rejections), int(some.token_counts.sum(dtype=int))
             )
         files = writer.close(facts.dimensions)
@@ -117,8 +117,8 @@ def is_same_root(storage: Storage, deployment: str | None) -> bool:
 
 def root_removed(storage: Storage, shard: str) -> ConfigurationError:
     return ConfigurationError(
-        f"shard {shard} is not committed: the output root {storage.uri} was removed since the job was "
-        "submitted; run the pipeline again"
+        f"shard {shard} is not committed: the output root {storage.uri} was removed since this job "
+        "was begun; run the pipeline again"
     )
 
 

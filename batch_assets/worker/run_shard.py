@@ -3,8 +3,9 @@
 No ledger is asked here. Whoever has one asks it when all is written: the run goes on to its commit when it is told to.
 """
 
+import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.marker import standing_marker
@@ -23,7 +24,7 @@ from batch_assets.worker.attempt import Attempt, ShardRun, Written
 from batch_assets.worker.commit import commit_shard, demand_root, is_done, priced, replacing, write_shard
 from batch_assets.worker.fetching import Fetching
 
-Compute = Callable[[Iterator[Records], JobFacts], Iterable[Outcomes]]
+Compute = Callable[[Iterator[Records], JobFacts], Generator[Outcomes, None, None]]
 """Makes outcomes of a shard's records, in order, and notes in the facts what it learns."""
 
 logger = plain_logger(__name__)
@@ -47,8 +48,10 @@ def run_shard(
         return found
     plan = attempt.plan or read_summary(storage, shard_generation(key))
     facts = facts if facts is not None else JobFacts(settings.model.id)
-    outcomes = compute(read_shard(settings, attempt.shard, plan, storage), facts)
-    marker = yield from write_shard(storage, attempt, plan.columns, outcomes, facts)
+    records = read_shard(settings, attempt.shard, plan, storage)
+    # Closed here, not when the garbage is collected: whatever computes is free again when the run has ended.
+    with contextlib.closing(compute(records, facts)) as outcomes:
+        marker = yield from write_shard(storage, attempt, plan.columns, outcomes, facts)
     marker = replacing(priced(marker, attempt, time.perf_counter() - started), found)
     yield Written()
     return commit_shard(storage, attempt, marker, seen)
@@ -69,7 +72,7 @@ def embedding(
     told = settings.executor
     assert isinstance(told, WorkerSettings), told.type
 
-    def compute(records: Iterator[Records], facts: JobFacts) -> Iterator[Outcomes]:
+    def compute(records: Iterator[Records], facts: JobFacts) -> Generator[Outcomes, None, None]:
         started = time.perf_counter()
         model = encoder()
         facts.dtype, facts.device, facts.dimensions = model.dtype, model.device, model.dimensions

@@ -30,7 +30,7 @@ from batch_assets.sharding.plan_files import write_plan
 from batch_assets.sharding.planner import plan_generation
 from batch_assets.sharding.reading import read_shard
 from batch_assets.storage import open_storage
-from batch_assets.worker.attempt import Attempt, Progress, ShardRun, Step, follow
+from batch_assets.worker.attempt import Attempt, Processed, ShardRun, Step, Written, follow
 from batch_assets_tests.command import some_records, write_records
 from batch_assets_tests.waiting import wait_until
 
@@ -180,7 +180,7 @@ class RunnerContract(ExecutorContract):
 
         def heed(step: Step) -> None:
             nonlocal told
-            told += step.records if isinstance(step, Progress) else 0
+            told += step.records if isinstance(step, Processed) else 0
             assert read_marker(open_storage(settings.output.root), shards[0].key) is None
 
         marker = follow(self.run(settings, shards[0]), heed)
@@ -188,21 +188,19 @@ class RunnerContract(ExecutorContract):
         found = read_marker(open_storage(settings.output.root), shards[0].key)
         assert found is not None and found[0] == marker
 
-    def test_a_run_that_is_closed_leaves_no_data_file(
-        self, settings: PipelineSettings, shards: list[Shard]
+    @pytest.mark.parametrize("written", [False, True], ids=["at the first step", "before the commit"])
+    def test_a_run_that_is_closed_commits_nothing_and_leaves_no_unfinished_file(
+        self, settings: PipelineSettings, shards: list[Shard], written: bool
     ) -> None:
-        storage = open_storage(settings.output.root)
         run = self.run(settings, shards[0])
-        next(run)
+        step = next(run)
+        while written and not isinstance(step, Written):
+            step = next(run)
         run.close()
-
-        def left() -> list[str]:
-            found = (info.path for info in storage.list(f"shards/{shards[0].key}"))
-            return [
-                path for path in found if "/." not in path
-            ]  # a killed worker's unfinished files are hidden
-
-        wait_until(lambda: not left(), f"a closed run leaves {left()}")
+        folder = Path(settings.output.root) / "shards" / shards[0].key
+        # Hidden ones are still being written; whole ones go with the clean-up.
+        wait_until(lambda: written or not list(folder.iterdir()), "a closed run leaves files")
+        assert not (folder / "shard.json").exists()
         assert self.embedded(settings, shards[0], 2).rows
 
     def test_what_is_committed_already_is_not_embedded_again(

@@ -26,7 +26,7 @@ from batch_assets.storage import Storage, open_storage
 from batch_assets.worker import commit, container, run_shard
 from batch_assets.worker.__main__ import main
 from batch_assets.worker.assignment import Assignment, WorkerManifest, write_manifest
-from batch_assets.worker.attempt import Progress
+from batch_assets.worker.attempt import Processed
 from batch_assets_tests.builders import make_light_model
 from batch_assets_tests.command import some_records, write_records
 from batch_assets_tests.waiting import PATIENCE_SECONDS, wait_until
@@ -215,7 +215,7 @@ def test_a_root_that_was_made_anew_meanwhile_gets_no_commit(
     submission.root.write(paths.PIPELINE, orjson.dumps(owner))
     assert work(submission.manifest(deployment="0123")) == (0 if deployment == "0123" else 2)
     if deployment != "0123":
-        assert "was removed since the job was submitted" in capsys.readouterr().err
+        assert "was removed since this job was begun" in capsys.readouterr().err
         assert submission.files() == {}
 
 
@@ -227,7 +227,7 @@ def test_a_root_that_is_made_anew_while_it_works_loses_no_file_of_another_worker
     submission.root.write(paths.PIPELINE, orjson.dumps(owner))
     write = run_shard.write_shard
 
-    def made_anew(*told: Any) -> Generator[Progress, None, ShardMarker]:
+    def made_anew(*told: Any) -> Generator[Processed, None, ShardMarker]:
         written = yield from write(*told)
         submission.root.write(paths.PIPELINE, orjson.dumps({**owner, "deployment": "4567"}))
         if taken:
@@ -253,7 +253,7 @@ def test_a_root_that_is_removed_while_it_works_stays_empty(
     write = run_shard.write_shard
     manifest = submission.manifest(deployment="0123")
 
-    def removed(*told: Any) -> Generator[Progress, None, ShardMarker]:
+    def removed(*told: Any) -> Generator[Processed, None, ShardMarker]:
         plan = [info.path for info in submission.root.list("plan")]
         kept = {path: submission.root.read(path) for path in plan}
         shutil.rmtree(submission.root.uri)
@@ -266,7 +266,7 @@ def test_a_root_that_is_removed_while_it_works_stays_empty(
 
     monkeypatch.setattr(run_shard, "write_shard", removed)
     assert work(manifest) == 2
-    assert "was removed since the job was submitted" in capsys.readouterr().err
+    assert "was removed since this job was begun" in capsys.readouterr().err
     assert list(submission.root.list()) == []
 
 

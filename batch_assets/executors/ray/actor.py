@@ -90,6 +90,11 @@ class RayWorker:
             except StopIteration as ended:
                 return ended.value
 
+    def end(self) -> None:
+        """Give the shard up, if there is one, and remove what was written of it."""
+        if self._run is not None:
+            self._run.close()
+
 
 @contextlib.contextmanager
 def _understood_everywhere() -> Iterator[None]:

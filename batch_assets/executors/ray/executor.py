@@ -15,7 +15,7 @@ from batch_assets.retry_policy import LOSSES_FORGIVEN
 from batch_assets.settings.in_place import RayExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.storage import Storage
-from batch_assets.worker.attempt import Attempt, ShardRun, Written, first_run
+from batch_assets.worker.attempt import Attempt, Processed, ShardRun, first_run
 
 logger = plain_logger(__name__)
 
@@ -89,12 +89,11 @@ class RayExecutor:
 
         pool = self.cluster.pool(self.settings, is_cancelled)
         with pool.worker(is_cancelled) as worker:
-            worker.demand_reach(storage, is_cancelled)
             settings = share_of_calls(attempt.settings, pool.size)
             # No ledger is asked there, so the files' names must differ from those of any other root at this place.
             # The plan may be large: a worker reads it itself.
             told = replace(attempt, settings=settings, run=first_run(attempt.deployment), plan=None)
-            with contextlib.closing(worker.run(told, storage.uri, is_cancelled)) as run:
+            with contextlib.closing(worker.run(told, storage, is_cancelled)) as run:
                 return (yield from self._reported(run))
 
     def _reported(self, run: ShardRun) -> ShardRun:
@@ -105,7 +104,7 @@ class RayExecutor:
                 step = next(run)
             except StopIteration as ended:
                 return ended.value
-            if progress is not None and not isinstance(step, Written):
+            if progress is not None and isinstance(step, Processed):
                 progress(step.records, step.tokens)
             yield step
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batch_assets.errors import ClusterLost, ConfigurationError, ModelError
-from batch_assets.executors.base import Cancelled
+from batch_assets.executors.base import Cancelled, WorkerDied
 from batch_assets.executors.ray.actor import RayWorker
 from batch_assets.executors.ray.deaths import deaths_explained, summary
 from batch_assets.executors.ray.pulse import Pulse
@@ -55,14 +55,14 @@ class WorkerPool:
     def worker(self, is_cancelled: Callable[[], bool]) -> Iterator[Worker]:
         """Have a worker; waits for one as long as there is hope. Raises WorkerDied and ClusterLost where there is none.
 
-        A block that ends by an error of another than the worker leaves it in the middle of a shard:
-        it is killed, and another takes its place.
+        A worker that the block leaves in the middle of a shard, or dead, is killed, and another takes its place.
         """
         worker = self._take(is_cancelled)
         try:
             yield worker
         except BaseException as error:
-            self._put_back(worker, alive=_is_of_the_worker(error))
+            dead = isinstance(error, WorkerDied | ClusterLost)
+            self._put_back(worker, alive=not dead and (not worker.is_at_work or _is_of_the_worker(error)))
             raise
         self._put_back(worker, alive=True)
         self.has_worked = True
@@ -144,6 +144,7 @@ class WorkerPool:
             if worker in self._lent:  # not closed meanwhile
                 self._lent.remove(worker)
                 if alive:
+                    worker.is_at_work = False
                     self._idle.append(worker)
         if not alive:
             worker.kill()

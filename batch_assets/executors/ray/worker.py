@@ -17,10 +17,11 @@ from batch_assets.executors.ray.actor import Loaded
 from batch_assets.executors.ray.deaths import deaths_explained
 from batch_assets.executors.ray.pulse import Pulse
 from batch_assets.storage import Storage
-from batch_assets.storage.probes import delete_probes, probe_content
+from batch_assets.storage.probes import delete_old_probes, delete_probes, probe_content
 from batch_assets.worker.attempt import Attempt, ShardRun
 
 LOOK_SECONDS = 0.2
+END_SECONDS = 5.0
 
 
 @dataclass(eq=False)
@@ -32,20 +33,41 @@ class Worker:
     loading: Any
     pulse: Pulse
     loaded: Loaded | None = None
+    is_at_work: bool = False
     _reached: set[str] = field(default_factory=set)
 
-    def run(self, attempt: Attempt, root: str, is_cancelled: Callable[[], bool]) -> ShardRun:
-        """The shard's run on this worker. Raises what the worker raises, WorkerDied, and Cancelled."""
+    def run(self, attempt: Attempt, storage: Storage, is_cancelled: Callable[[], bool]) -> ShardRun:
+        """The shard's run on this worker. Raises what the worker raises, WorkerDied, and Cancelled.
+
+        `storage` is the output root, as this process reaches it; see `_demand_reach`.
+        """
         try:
-            self._get(lambda: self.actor.begin.remote(attempt, root), is_cancelled)
+            self._demand_reach(storage, is_cancelled)
+            self.is_at_work = True
+            self._get(lambda: self.actor.begin.remote(attempt, storage.uri), is_cancelled)
         except WorkerDied as error:
             error.machine_lost = True  # it was dead before: nothing of the shard had begun
             raise
-        while not isinstance(step := self._get(self.actor.step.remote, is_cancelled), ShardMarker):
-            yield step
+        try:
+            while not isinstance(step := self._get(self.actor.step.remote, is_cancelled), ShardMarker):
+                yield step
+        except (GeneratorExit, Cancelled):
+            self._end()
+            raise
+        self.is_at_work = False
         return step
 
-    def demand_reach(self, storage: Storage, is_cancelled: Callable[[], bool]) -> None:
+    def _end(self) -> None:
+        """Have the worker give its shard up and remove what it has written; if that takes long, it is to be killed."""
+        import ray
+
+        if self.pulse.gone is not None:
+            return
+        with contextlib.suppress(Exception):  # it may be dead
+            if ray.wait([self.actor.end.remote()], timeout=END_SECONDS)[0]:
+                self.is_at_work = False
+
+    def _demand_reach(self, storage: Storage, is_cancelled: Callable[[], bool]) -> None:
         """Have the worker prove, once for each output root, that what it writes there is what this process reads.
 
         Raises ConfigurationError where it is another place for the worker, StorageError, WorkerDied and Cancelled.
@@ -58,6 +80,7 @@ class Worker:
         try:
             reached = self._get(lambda: self.actor.reaches.remote(storage.uri, probe), is_cancelled)
             seen = storage.read_versioned(probe) if reached else None
+            delete_old_probes(storage, probe)
         finally:
             delete_probes(storage, [probe])
         if seen is None or seen[0] != probe_content(probe, 2):
