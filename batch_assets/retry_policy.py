@@ -78,6 +78,17 @@ DOUBLES_SECONDS = 600.0
 """So long a first call without an answer may still show the job that it has started after all."""
 
 # A Ray cluster.
+ROOM_SECONDS = 30 * 60.0
+"""Without a place for any worker, so long: an autoscaler has brought its nodes by then."""
+LOADING_SECONDS = 2 * 3600.0
+"""Without any that has loaded the model, so long: a large one comes over a slow line in that time."""
+DEATHS_IN_LOADING = 3
+"""So many workers in a row that die while they load the model: then it is the model."""
+LOSSES_IN_A_ROW = 3
+"""So often Ray may be lost before a worker has ended a shard: then it will be lost each time."""
+LEAVE_SECONDS = 30.0
+END_SECONDS = 5.0
+"""So long a worker may take to give its shard up before it is killed."""
 CLUSTER_PAUSE_SECONDS = 5.0
 CLUSTER_RETURN_SECONDS = 300.0
 """So long a cluster that is gone may take to come back: a head is started again in that time."""
@@ -108,6 +119,13 @@ MERGE_ASKED_AGAIN_SECONDS, MERGE_ASKED_AGAIN_BY_ORDER_SECONDS = 3600.0, 600.0
 NEW_INPUT_ASKED_AGAIN_SECONDS = 600.0
 SINGLE_FILE_TRIES = 5
 """So often may something else be published while the single file is written."""
+
+# Steps that another process may come in between, done again.
+ATTACH_TRIES, MANIFEST_TRIES, MERGE_TRIES = 10, 5, 3
+SETTLE_SECONDS = 120.0
+"""So long an order to stop waits until the service says that its jobs have ended."""
+QUIET_SECONDS = 60.0
+"""An upstream of which nothing has moved for so long, and nothing is held or queued, stands still."""
 
 
 class Cause(StrEnum):

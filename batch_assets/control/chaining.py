@@ -13,6 +13,7 @@ from batch_assets.control.ownership import is_known, read_owner
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import PipelineRow, ShardRow
 from batch_assets.ledger.states import State
+from batch_assets.retry_policy import QUIET_SECONDS
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.upstream import upstream_root
 from batch_assets.sources.shards import reads_shards_of
@@ -21,8 +22,6 @@ from batch_assets.storage.threads import map_in_order, threads_for
 
 NAMED = 5
 ASKED_ONE_BY_ONE = 100
-QUIET_SECONDS = 60.0
-"""An upstream of which nothing has moved for so long, and nothing is held or queued, stands still."""
 
 
 def is_chained(settings: PipelineSettings) -> bool:

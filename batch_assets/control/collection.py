@@ -164,7 +164,7 @@ def _attempt(
         Cancelled,
     ) as error:
         with giving_back(error):
-            ledger.release(claim, str(error))
+            ledger.release(claim, str(error) or INTERRUPTED)
         raise
     except SourceError as error:
         # Reading the same files again cannot help: a person must mend the source, then `retry`.

@@ -21,13 +21,13 @@ from batch_assets.merge.parquet import Grouping, merge
 from batch_assets.merge.publishing import current, open_current, publish
 from batch_assets.merge.single_file import write_single_file
 from batch_assets.plain_text import plain_logger
+from batch_assets.retry_policy import MERGE_TRIES
 from batch_assets.settings.pipeline import FOLDER
 from batch_assets.settings.source import UNIQUE, Ids, SourceSettings
 from batch_assets.sources.shards import RECORD_ID
 
 NAMED_IN_ERRORS = 5
 SHARDS_LOOKED_AT = 20
-MERGE_TRIES = 3
 logger = plain_logger(__name__)
 
 

@@ -19,6 +19,7 @@ from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import PipelineRow
 from batch_assets.ledger.schema import FENCES_PER_EPOCH
 from batch_assets.ledger.states import LIVE_SUBMISSION, State
+from batch_assets.retry_policy import ATTACH_TRIES
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan_files import generations, read_plan
 from batch_assets.sharding.planner import source_uri
@@ -27,7 +28,6 @@ from batch_assets.storage import Storage, normalize_uri, open_storage, same_plac
 from batch_assets.storage.conditions import require_conditions
 from batch_assets.storage.owner import parse_owner
 
-ATTACH_TRIES = 10
 NAMES_LOOKED_AT = 1_000
 NAMED = 5
 UNTAKEN = 0

@@ -14,6 +14,7 @@ from batch_assets.crash_points import crash_point
 from batch_assets.errors import SourceError
 from batch_assets.ledger.rows import ShardRow
 from batch_assets.ledger.states import State
+from batch_assets.retry_policy import MANIFEST_TRIES
 from batch_assets.sharding.manifest import (
     InputManifest,
     prepare_input,
@@ -22,8 +23,6 @@ from batch_assets.sharding.manifest import (
 )
 from batch_assets.sharding.plan import Shard
 from batch_assets.sharding.upstream import commit_in, committed_anew
-
-MANIFEST_TRIES = 5
 
 
 @dataclass(frozen=True)

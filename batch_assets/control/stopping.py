@@ -8,8 +8,7 @@ from batch_assets.control.pipeline import Pipeline, deferred
 from batch_assets.control.reconciler import ACTIVE, BY_ORDER, reconcile_now
 from batch_assets.executors.service_jobs import Unanswered
 from batch_assets.ledger.rows import SubmissionRow
-
-SETTLE_SECONDS = 120.0
+from batch_assets.retry_policy import SETTLE_SECONDS
 
 
 @dataclass(frozen=True)

@@ -19,15 +19,8 @@ from batch_assets.executors.ray.pulse import Pulse
 from batch_assets.executors.ray.room import Need
 from batch_assets.executors.ray.worker import LOOK_SECONDS, Worker
 from batch_assets.plain_text import plain_logger
+from batch_assets.retry_policy import DEATHS_IN_LOADING, LOADING_SECONDS, ROOM_SECONDS, SPEAK_SECONDS
 from batch_assets.settings.pipeline import PipelineSettings
-
-SPEAK_SECONDS = 30.0
-ROOM_SECONDS = 30 * 60.0
-"""Without a place for any worker, so long: an autoscaler has brought its nodes by then."""
-LOADING_SECONDS = 2 * 3600.0
-"""Without any that has loaded the model, so long: a large one comes over a slow line in that time."""
-DEATHS_IN_LOADING = 3
-"""So many workers in a row that die while they load the model: then it is the model."""
 
 logger = plain_logger(__name__)
 

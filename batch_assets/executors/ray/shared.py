@@ -17,12 +17,9 @@ from batch_assets.executors.ray.pool import WorkerPool
 from batch_assets.executors.ray.pulse import GO_ON, Pulse, answer_within, look_at_own
 from batch_assets.executors.ray.room import Room, count_workers, need_of
 from batch_assets.plain_text import plain_logger
+from batch_assets.retry_policy import LEAVE_SECONDS, LOSSES_IN_A_ROW
 from batch_assets.settings.in_place import RayExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings
-
-LEAVE_SECONDS = 30.0
-LOSSES_IN_A_ROW = 3
-"""So often Ray may be lost before a worker has ended a shard: then it will be lost each time."""
 
 logger = plain_logger(__name__)
 

@@ -16,12 +16,12 @@ from batch_assets.executors.base import Cancelled, WorkerDied
 from batch_assets.executors.ray.actor import Loaded
 from batch_assets.executors.ray.deaths import deaths_explained
 from batch_assets.executors.ray.pulse import Pulse
+from batch_assets.retry_policy import END_SECONDS
 from batch_assets.storage import Storage
 from batch_assets.storage.probes import delete_old_probes, delete_probes, probe_content
 from batch_assets.worker.attempt import Attempt, ShardRun
 
 LOOK_SECONDS = 0.2
-END_SECONDS = 5.0
 
 
 @dataclass(eq=False)
