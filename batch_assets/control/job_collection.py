@@ -24,6 +24,7 @@ from batch_assets.crash_points import crash_point
 from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.embeddings.marker import ShardMarker
+from batch_assets.embeddings.reason_codes import UNEXPECTED
 from batch_assets.errors import BudgetReached, ClaimLost
 from batch_assets.executors.base import JobState
 from batch_assets.executors.jobs import JobDescription
@@ -33,7 +34,6 @@ from batch_assets.plain_text import plain_logger
 from batch_assets.retry_policy import Decision, JobEnd, results_patience
 from batch_assets.worker.run_shard import run_shard
 
-UNEXPECTED = "unexpected_output"
 STALE = "stale"
 logger = plain_logger(__name__)
 

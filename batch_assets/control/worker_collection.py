@@ -14,8 +14,9 @@ from batch_assets.control.pipeline import Pipeline, with_workers
 from batch_assets.control.reconciler import BY_ORDER
 from batch_assets.control.submission import members_of
 from batch_assets.control.uploading import queue_job
-from batch_assets.control.whole_failures import JOB_FAILED, same_answer
+from batch_assets.control.whole_failures import same_answer
 from batch_assets.embeddings.marker import ShardMarker
+from batch_assets.embeddings.reason_codes import JOB_FAILED
 from batch_assets.errors import BatchAssetsError, ClaimLost
 from batch_assets.executors.service_jobs import Order
 from batch_assets.ledger.rows import JobRow, SubmissionRow
