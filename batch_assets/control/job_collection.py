@@ -144,7 +144,7 @@ def _judge(
     asked = np.fromiter(job.asked(), dtype=np.int64)
     reasons = rows.reasons_of(asked)
     if sum(reasons.values()) < len(asked):
-        pipeline.ledger.did_well(pipeline.name)
+        pipeline.ledger.close_breaker(pipeline.name)
         return None
     if others_did_well:
         return None
@@ -204,10 +204,8 @@ def _answer(
     pipeline: Pipeline, job: JobRow, description: JobDescription, rows: JobRows, facts: JobFacts
 ) -> None:
     ledger, executor = pipeline.ledger, with_results(pipeline)
-    if not ledger.reserve(pipeline.name, job.shard, job.fence, pipeline.budget_usd):
-        raise BudgetReached(
-            ledger.money(pipeline.name).blocked or f"pipeline {pipeline.name}: budget reached"
-        )
+    if reached := ledger.reserve(pipeline.name, job.shard, job.fence, pipeline.budget_usd):
+        raise BudgetReached(reached)
     crash_point("cost-reserved")
 
     def pace(calls: int, per_minute: int) -> None:
