@@ -30,7 +30,7 @@ def retry(
         )
     elif ledger.breaker(settings.name) is not None and ledger.counts(settings.name)[State.QUEUED]:
         out.print(
-            f"jobs of {settings.name} are sent again, one at first; `batch-assets run {pipeline}` goes on",
+            f"jobs of {settings.name} are sent again, one submission at first; `batch-assets run {pipeline}` goes on",
             soft_wrap=True,
         )
     else:

@@ -103,5 +103,6 @@ def _told(pipeline: Pipeline, answer: SameAnswer) -> str:
     return (
         f"{said}: {what}, one after the other, so nothing more is submitted; no record has failed for good by it. "
         f"Look at what all jobs share: {look_at}, the settings of the executor. Once that is mended, "
-        f"`batch-assets retry {name}` (or a changed setting) and `batch-assets run {name}` go on, with one job first"
+        f"`batch-assets retry {name}` (or a setting not tried yet) and `batch-assets run {name}` go on, with one "
+        "submission first"
     )
