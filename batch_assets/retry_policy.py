@@ -108,6 +108,8 @@ WHOLE_FAILURES_IN_A_ROW = 2
 """So many jobs of a service that failed as a whole, but lost no record for good, are followed by a probe."""
 FEWEST_RECORDS_OF_WHOLE = 2
 """One record alone that is refused tells nothing of the others; a job that failed does, however small it was."""
+WHOLE_FAILURES_OF_ARRAY, WHOLE_FAILURES_OF_ARRAY_SHARE = 10, 10
+"""So many jobs of one submission, and at least one in so many, fail before those under way are ended for it."""
 RECORDS_FAILED_IN_A_ROW = 64
 """So many single records without a success between them: then it is no single record's fault."""
 
@@ -116,6 +118,7 @@ HOOK_TRIES, HOOK_FIRST_PAUSE_SECONDS, HOOK_PAUSES_GROW_BY = 3, 0.5, 3
 RUN_ASKED_AGAIN_SECONDS = 600
 """A run of a sensor's that did not come is asked for again after so long."""
 MERGE_ASKED_AGAIN_SECONDS, MERGE_ASKED_AGAIN_BY_ORDER_SECONDS = 3600.0, 600.0
+"""A merge that failed is asked for again after so long: somebody waits for an order's."""
 NEW_INPUT_ASKED_AGAIN_SECONDS = 600.0
 SINGLE_FILE_TRIES = 5
 """So often may something else be published while the single file is written."""
@@ -204,6 +207,16 @@ def is_free_cut(comes_closer: bool, cuts: int) -> bool:
 def is_refused_alone(records: int, failures: int, max_attempts: int) -> bool:
     """Whether a record is what breaks its object: alone in it, and in as many failed ones as there are attempts."""
     return records == 1 and failures >= max_attempts
+
+
+def whole_failures_that_last(jobs: int) -> int:
+    """After so many failures as a whole, and none that did well, one of a submission of `jobs` jobs ends all others.
+
+    One job alone is as good as a probe; those of an array may meet the same bad machine or shards.
+    """
+    if jobs == 1:
+        return 1
+    return max(WHOLE_FAILURES_OF_ARRAY, jobs // WHOLE_FAILURES_OF_ARRAY_SHARE)
 
 
 def pause_after_rejection(rejections: int, poll_seconds: float) -> float:

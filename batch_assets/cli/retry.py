@@ -8,6 +8,7 @@ from batch_assets.cli import options
 from batch_assets.cli.console import open_ledger, out
 from batch_assets.cli.target import find_pipeline, refuse_namesake
 from batch_assets.control.retrying import retry_shards
+from batch_assets.ledger.states import State
 
 
 def retry(
@@ -27,9 +28,9 @@ def retry(
         out.print(
             f"{len(ready)} shards are ready again; `batch-assets run {pipeline}` embeds them", soft_wrap=True
         )
-    elif ledger.breaker(settings.name) is not None:
+    elif ledger.breaker(settings.name) is not None and ledger.counts(settings.name)[State.QUEUED]:
         out.print(
-            f"jobs of {settings.name} are sent again, one at first; `batch-assets run {pipeline}` goes on",
+            f"jobs of {settings.name} are sent again, one submission at first; `batch-assets run {pipeline}` goes on",
             soft_wrap=True,
         )
     else:

@@ -24,6 +24,7 @@ from batch_assets.crash_points import crash_point
 from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.job_rows import JobRows
 from batch_assets.embeddings.marker import ShardMarker
+from batch_assets.embeddings.reason_codes import UNEXPECTED
 from batch_assets.errors import BudgetReached, ClaimLost
 from batch_assets.executors.base import JobState
 from batch_assets.executors.jobs import JobDescription
@@ -33,7 +34,6 @@ from batch_assets.plain_text import plain_logger
 from batch_assets.retry_policy import Decision, JobEnd, results_patience
 from batch_assets.worker.run_shard import run_shard
 
-UNEXPECTED = "unexpected_output"
 STALE = "stale"
 logger = plain_logger(__name__)
 
@@ -144,7 +144,7 @@ def _judge(
     asked = np.fromiter(job.asked(), dtype=np.int64)
     reasons = rows.reasons_of(asked)
     if sum(reasons.values()) < len(asked):
-        pipeline.ledger.did_well(pipeline.name)
+        pipeline.ledger.close_breaker(pipeline.name)
         return None
     if others_did_well:
         return None
@@ -204,10 +204,8 @@ def _answer(
     pipeline: Pipeline, job: JobRow, description: JobDescription, rows: JobRows, facts: JobFacts
 ) -> None:
     ledger, executor = pipeline.ledger, with_results(pipeline)
-    if not ledger.reserve(pipeline.name, job.shard, job.fence, pipeline.budget_usd):
-        raise BudgetReached(
-            ledger.money(pipeline.name).blocked or f"pipeline {pipeline.name}: budget reached"
-        )
+    if reached := ledger.reserve(pipeline.name, job.shard, job.fence, pipeline.budget_usd):
+        raise BudgetReached(reached)
     crash_point("cost-reserved")
 
     def pace(calls: int, per_minute: int) -> None:

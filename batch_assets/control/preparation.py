@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 from batch_assets import paths
 from batch_assets.control.chaining import is_chained, ready_shards, waiting_sentence
-from batch_assets.control.changed_settings import follow_settings
 from batch_assets.control.pipeline import Pipeline
 from batch_assets.control.retrying import recompute_shards
 from batch_assets.control.uploading import refuse_blocked, upload_shards
@@ -169,7 +168,6 @@ def queue_shards(
         # Whoever asks has mended what the service refused before, or will be told again. What jobs of the same
         # backfill have shown to be wrong is not mended by its next run: `batch-assets run` or `retry` says that it is.
         ledger.clear_blocked(name, output=False)
-        follow_settings(pipeline)
         upload_shards(pipeline, keys)
         refuse_blocked(pipeline)
     return ledger.shards(name, keys=keys)

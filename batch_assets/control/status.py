@@ -11,7 +11,7 @@ from batch_assets.executors.base import Executor
 from batch_assets.executors.registry import create_host
 from batch_assets.executors.service_jobs import ServiceJobs, has_results
 from batch_assets.ledger.ledger import Ledger
-from batch_assets.ledger.states import LIVE_SUBMISSION, BreakerState, State
+from batch_assets.ledger.states import AT_SERVICE, ENDED, LIVE_SUBMISSION, BreakerState, State
 from batch_assets.merge.parity import read_parity
 from batch_assets.merge.publishing import open_current
 from batch_assets.settings.pipeline import PipelineSettings
@@ -94,10 +94,12 @@ def read_status(settings: PipelineSettings, ledger: Ledger) -> Status:
 
 
 def _blocked(ledger: Ledger, name: str) -> str | None:
-    """Why nothing more is submitted, or one job at a time."""
+    """Why nothing more is submitted, or one submission at a time."""
     row = ledger.breaker(name)
     if row is not None and row.state is BreakerState.PROBING:
-        return probing_sentence(row)
+        counts = ledger.counts(name)
+        if any(counts[state] for state in (State.QUEUED, *AT_SERVICE, *ENDED)):
+            return probing_sentence(row)
     return ledger.money(name).blocked
 
 

@@ -1,14 +1,19 @@
 """The order to stop: nothing more is started, what runs at a service is ended, the ledger knows it."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from batch_assets.control.loop import take_turn
 from batch_assets.control.pipeline import Pipeline, deferred
 from batch_assets.control.reconciler import ACTIVE, BY_ORDER, reconcile_now
+from batch_assets.errors import SubmissionRefused
 from batch_assets.executors.service_jobs import Unanswered
 from batch_assets.ledger.rows import SubmissionRow
+from batch_assets.plain_text import plain_logger
 from batch_assets.retry_policy import SETTLE_SECONDS
+
+logger = plain_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,12 +53,19 @@ def stop_pipeline(pipeline: Pipeline, seconds: float = SETTLE_SECONDS) -> Stoppe
     return Stopped(waiting, len(before) - len(left), len(left))
 
 
-def cancel_active(pipeline: Pipeline) -> None:
-    """Ask the service to end every job of the pipeline that it runs; one that does not hear goes on."""
-    asked: set[str] = set()
+def cancel_active(pipeline: Pipeline, chosen: Callable[[SubmissionRow], bool] = lambda _: True) -> None:
+    """Ask the service once to end every job of the pipeline that it runs, of those `chosen`.
+
+    One that does not hear goes on, and so does one that may not be ended: whoever collects has other shards too.
+    """
     for submission in _active(pipeline):
-        if submission.service_id is not None:
-            _cancel(pipeline, submission, asked)
+        asked_before = submission.message == BY_ORDER
+        if submission.service_id is None or asked_before or not chosen(submission):
+            continue
+        try:
+            _cancel(pipeline, submission, set())
+        except SubmissionRefused as error:
+            logger.warning("%s: not ended: %s", submission.name, error)
 
 
 def _active(pipeline: Pipeline) -> list[SubmissionRow]:

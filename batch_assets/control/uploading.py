@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from batch_assets.control.attempts import fail
 from batch_assets.control.chaining import is_chained
+from batch_assets.control.changed_settings import follow_settings
 from batch_assets.control.keeping import load_commit
 from batch_assets.control.leases import giving_back
 from batch_assets.control.loop import take_turn
@@ -98,7 +99,8 @@ def _await_answer(pipeline: Pipeline, key: str) -> None:
 
 
 def refuse_blocked(pipeline: Pipeline) -> None:
-    """Raise SubmissionRefused where the service has refused this pipeline's jobs for good."""
+    """Raise SubmissionRefused where nothing of this pipeline is submitted until a person has changed something."""
+    follow_settings(pipeline)  # perhaps that has just been done
     refused = pipeline.ledger.money(pipeline.name).refused
     if refused:
         raise SubmissionRefused(refused)

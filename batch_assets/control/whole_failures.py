@@ -3,32 +3,28 @@
 A pure decision over what became of the job's records. What follows from it is in `breaker.py`.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from batch_assets.embeddings.job_states import MISSING
+from batch_assets.embeddings.reason_codes import (
+    EXPIRED,
+    JOB_EXPIRED,
+    JOB_FAILED,
+    JOB_LOST,
+    JOB_STOPPED,
+    MISSING,
+    NOT_PROCESSED,
+    SERVICE,
+    TOO_LONG,
+    UNEXPECTED,
+)
+from batch_assets.executors.aws.passing import is_passing, is_passing_code
 from batch_assets.notifications.events import gist
 from batch_assets.retry_policy import FEWEST_RECORDS_OF_WHOLE
 
-JOB_FAILED = "job_failed"
-"""The code of records of which nothing is told but that their job failed."""
-
-# What the service cannot do now it may do in a while: no setting is at fault.
-_PASSES = re.compile(r"capacity|throttl|too many requests|unavailable|internal|timed? ?out", re.IGNORECASE)
-
 # Nobody has looked at these records, or what is wrong with them is known to be their own.
 _NO_ANSWER = frozenset(
-    {
-        MISSING,
-        "expired",
-        "job_expired",
-        "job_lost",
-        "job_stopped",
-        "not_processed",
-        "too_long",
-        "unexpected_output",
-    }
+    {EXPIRED, JOB_EXPIRED, JOB_LOST, JOB_STOPPED, MISSING, NOT_PROCESSED, TOO_LONG, UNEXPECTED}
 )
 
 
@@ -53,10 +49,9 @@ def same_answer(reasons: Mapping[tuple[str, str], int], asked: int) -> SameAnswe
         return None
     code, message = max(reasons, key=lambda reason: reasons[reason])
     answer = SameAnswer(message, f"{code}:{gist(message)}", of_job=code == JOB_FAILED)
-    if (
-        code in _NO_ANSWER
-        or _PASSES.search(message)
-        or (asked < FEWEST_RECORDS_OF_WHOLE and not answer.of_job)
-    ):
+    if code in _NO_ANSWER or (asked < FEWEST_RECORDS_OF_WHOLE and not answer.of_job):
+        return None
+    # What the service cannot do now it may do in a while: no setting is at fault.
+    if is_passing_code(code.removeprefix(SERVICE)) or is_passing(message):
         return None
     return answer if {f"{each}:{gist(said)}" for each, said in reasons} == {answer.alike} else None

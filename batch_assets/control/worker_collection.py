@@ -3,8 +3,6 @@
 The worker is `worker/container.py`. How results of other services are joined is in `job_collection.py`.
 """
 
-import re
-
 from batch_assets.control.attempts import decide_after_job
 from batch_assets.control.breaker import Verdict, failing_since, judge_failure
 from batch_assets.control.committing import ClaimedShard
@@ -14,15 +12,14 @@ from batch_assets.control.pipeline import Pipeline, with_workers
 from batch_assets.control.reconciler import BY_ORDER
 from batch_assets.control.submission import members_of
 from batch_assets.control.uploading import queue_job
-from batch_assets.control.whole_failures import JOB_FAILED, same_answer
+from batch_assets.control.whole_failures import same_answer
 from batch_assets.embeddings.marker import ShardMarker
+from batch_assets.embeddings.reason_codes import JOB_FAILED
 from batch_assets.errors import BatchAssetsError, ClaimLost
+from batch_assets.executors.aws_batch.requests import is_machine_lost
 from batch_assets.executors.service_jobs import Order
 from batch_assets.ledger.rows import JobRow, SubmissionRow
 from batch_assets.retry_policy import JobEnd
-
-# A machine that was taken away tells nothing of the next one.
-_MACHINE_LOST = re.compile(r"Host EC2 \(.*\) terminated")
 
 
 class AttemptsSpent(BatchAssetsError):
@@ -53,7 +50,8 @@ def continue_shard(pipeline: Pipeline, shard: ClaimedShard) -> Continued:
         end, reason = JobEnd.STOPPED, BY_ORDER
     else:
         answer = same_answer({(JOB_FAILED, reason): 1}, 1)
-        if answer is not None and not _MACHINE_LOST.search(reason):
+        # A machine that was taken away tells nothing of the next one.
+        if answer is not None and not is_machine_lost(reason):
             verdict = judge_failure(pipeline, description, submission, answer, refused=False)
             since = failing_since(pipeline, description, submission)
         if verdict is Verdict.HELD_BACK:
@@ -77,7 +75,7 @@ def continue_shard(pipeline: Pipeline, shard: ClaimedShard) -> Continued:
 def settle_worker(pipeline: Pipeline, marker: ShardMarker) -> None:
     """Count what a committed shard's worker has cost, and that it did well."""
     if marker.counts["embedded"]:
-        pipeline.ledger.did_well(pipeline.name)
+        pipeline.ledger.close_breaker(pipeline.name)
     row = pipeline.ledger.shard(pipeline.name, marker.shard)
     if row is not None and row.job is not None:
         pipeline.ledger.settle(pipeline.name, marker.shard, row.job, marker.cost_usd or 0.0)

@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from batch_assets.embeddings.job_rows_file import BATCH_ROWS, RowBatch, read_rows, write_rows
-from batch_assets.embeddings.job_states import DONE, FAILED, MISSING, UNKNOWN, RowStates
+from batch_assets.embeddings.job_states import DONE, FAILED, UNKNOWN, RowStates
 from batch_assets.embeddings.job_values import TextFile, VectorFile
 from batch_assets.embeddings.outcomes import Outcomes
 from batch_assets.embeddings.parquet_files import DataFile
+from batch_assets.embeddings.reason_codes import MISSING
 from batch_assets.errors import AccountingError
 from batch_assets.sources.base import Records
 from batch_assets.storage import Storage

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from batch_assets.embeddings.outcomes import Failure
+from batch_assets.embeddings.reason_codes import MISSING
 
 # Ascending: what is known never becomes less. Only a first answer counts, and nothing beats it.
 UNKNOWN, AGAIN, FAILED, DONE = range(4)
-MISSING = "missing_result"
 MESSAGE_CHARACTERS = 1000
 
 

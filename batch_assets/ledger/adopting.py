@@ -51,7 +51,9 @@ class Adopting(Store):
             fresh = [(row, marker) for row, marker in believed if not _is_known(row, marker)]
             if not fresh:
                 return [marker.key for _, marker in believed]
-            first = reserve_revisions(connection, pipeline, len(fresh))
+            # Without a job here it is what an earlier ledger has seen.
+            did_well = any(row["job"] is not None and marker.embedded for row, marker in fresh)
+            first = reserve_revisions(connection, pipeline, len(fresh), now if did_well else None)
             update = sa.update(shards).where(
                 shards.c.pipeline == pipeline, shards.c.key == sa.bindparam("shard_key")
             )

@@ -25,12 +25,20 @@ WAITING_FOR_NOTHING: Values = {"collect_after": None, "queued_at": None, "queued
 """What is set only in some states: to be collected from then on, and a place in the queue."""
 
 
-def reserve_revisions(connection: sa.Connection, pipeline: str, count: int) -> int:
-    """Take `count` consecutive revisions for rows of `pipeline`; the first of them."""
+def reserve_revisions(
+    connection: sa.Connection, pipeline: str, count: int, did_well_at: float | None = None
+) -> int:
+    """Take `count` consecutive revisions for rows of `pipeline`; the first of them.
+
+    `did_well_at` is now where one of them is committed with a record that did well.
+    """
     advance = sa.update(counters).where(counters.c.name == "revision")
     last = connection.scalar(advance.values(value=counters.c.value + count).returning(counters.c.value))
     assert last is not None, "the first migration writes this row"
-    connection.execute(sa.update(pipelines).where(pipelines.c.name == pipeline).values(revision=last))
+    noted = {} if did_well_at is None else {"did_well_at": did_well_at}
+    connection.execute(
+        sa.update(pipelines).where(pipelines.c.name == pipeline).values(revision=last, **noted)
+    )
     return last - count + 1
 
 
@@ -87,7 +95,8 @@ def change_shards(
     if not before:
         return []
     keys = [row["key"] for row in before]
-    first = reserve_revisions(connection, pipeline, len(keys))
+    did_well = values.get("state") == State.COLLECTED and values.get("embedded")
+    first = reserve_revisions(connection, pipeline, len(keys), now if did_well else None)
     place = sa.func.row_number().over(order_by=shards.c.key).label("place")
     numbered = (
         sa.select(shards.c.key, place).where(shards.c.pipeline == pipeline, shards.c.key.in_(keys)).subquery()

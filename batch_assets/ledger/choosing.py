@@ -27,8 +27,8 @@ def choose_jobs(
     """The jobs of the next submission, all of one pipeline; or why there is none.
 
     Pipelines that are to stop, or that the service refused, are passed over; so are those whose breaker
-    is open. While one is probing, a single job is taken, and none before all earlier ones are judged. One
-    whose next job does not fit its budget is blocked for that.
+    is open. While one is probing, as few jobs are taken as one submission needs, and none before all earlier ones are
+    judged. One whose next job does not fit its budget is blocked for that.
     """
     rules, waiting = _heeding_breakers(
         connection, {name: rules[name] for name in _startable(connection, rules)}
@@ -85,7 +85,7 @@ def _heeding_breakers(
             continue
         del found[name]
         if probes:
-            text = f"{name}: jobs failed as a whole; how the one ends that is under way decides whether others follow"
+            text = f"{name}: jobs failed as a whole; how those end that are under way decides whether others follow"
             waiting = Waiting("probing", message=text)
     return found, waiting
 

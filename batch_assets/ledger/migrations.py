@@ -242,8 +242,10 @@ def m010_breaker(connection: sa.Connection) -> None:
     """Pipelines whose jobs fail as a whole, one after the other: nothing more is submitted but a probe."""
     _execute(
         connection,
+        "ALTER TABLE ledger_pipelines ADD COLUMN did_well_at DOUBLE PRECISION",
+        "ALTER TABLE ledger_jobs ADD COLUMN failed_whole BOOLEAN NOT NULL DEFAULT FALSE",
         """CREATE TABLE ledger_breakers (
             pipeline {text} PRIMARY KEY, state {text} NOT NULL, alike {text} NOT NULL, failures BIGINT NOT NULL,
-            message {text} NOT NULL, job {text} NOT NULL, since DOUBLE PRECISION NOT NULL, settings {text} NOT NULL,
+            message {text} NOT NULL, since DOUBLE PRECISION NOT NULL, settings {text} NOT NULL,
             renewed_at DOUBLE PRECISION NOT NULL DEFAULT 0, insisted BOOLEAN NOT NULL DEFAULT FALSE)""",
     )

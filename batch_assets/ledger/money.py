@@ -46,10 +46,10 @@ class Accounts(Store):
             return True
 
     @repeatable
-    def reserve(self, pipeline: str, shard: str, fence: int, budget_usd: float | None) -> bool:
-        """Reserve an on-demand job's bound, once; False, and the pipeline blocked, if it does not fit.
+    def reserve(self, pipeline: str, shard: str, fence: int, budget_usd: float | None) -> str | None:
+        """Reserve an on-demand job's bound, once; why not, and the pipeline blocked, if it does not fit.
 
-        True also for a job that is settled. LookupError for an unknown job.
+        None also for a job that is settled. LookupError for an unknown job.
         """
         job = (jobs.c.pipeline == pipeline, jobs.c.shard == shard, jobs.c.fence == fence)
         with self._database.write() as connection:
@@ -57,12 +57,12 @@ class Accounts(Store):
             if row is None:
                 raise LookupError(f"shard {shard} of {pipeline}: the ledger knows no job {fence}")
             if row.held_usd is not None or row.cost_usd is not None:
-                return True
-            if check_budget(connection, pipeline, row.bound_usd, budget_usd) is not None:
-                return False
+                return None
+            if reason := check_budget(connection, pipeline, row.bound_usd, budget_usd):
+                return reason
             connection.execute(sa.update(jobs).where(*job).values(held_usd=row.bound_usd))
             add_money(connection, pipeline, held=row.bound_usd)
-            return True
+            return None
 
     @repeatable
     def set_spent(self, pipeline: str, usd: float) -> None:

@@ -13,7 +13,7 @@ from batch_assets.ledger.claims import HELD, NOBODY, held_by
 from batch_assets.ledger.leases import is_void
 from batch_assets.ledger.money import rounded_usd
 from batch_assets.ledger.rows import SHARD_COLUMNS, Claim, JobKind, ShardRow, shard_row
-from batch_assets.ledger.schema import jobs, pipelines, shards
+from batch_assets.ledger.schema import breakers, jobs, pipelines, shards
 from batch_assets.ledger.states import State
 from batch_assets.ledger.store import Store, batches, repeatable
 from batch_assets.ledger.story import Event, Told
@@ -45,6 +45,8 @@ class Queue(Store):
         with self._database.write() as connection:
             named = sa.update(pipelines).where(pipelines.c.name == pipeline)
             connection.execute(named.values(deferred=deferred))
+            if not deferred:
+                connection.execute(sa.delete(breakers).where(breakers.c.pipeline == pipeline))
 
     @repeatable
     def enqueue(

@@ -7,7 +7,6 @@ import heapq
 import itertools
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -140,8 +139,14 @@ class Reading(Store):
         A pause of the work counts as time, so that the number is what a person sees.
         """
         # Among the last changes, not among all shards: those that wait would all have to be passed.
+        query = (
+            sa.select(shards.c.state, shards.c.records, shards.c.updated_at)
+            .where(shards.c.pipeline == pipeline)
+            .order_by(shards.c.revision.desc())
+            .limit(RECENT_CHANGES)
+        )
         with self._database.read() as connection:
-            recent = recent_changes(connection, pipeline, RECENT_CHANGES)
+            recent = connection.execute(query).all()
         rows = [row for row in recent if row.state == State.COLLECTED][:most]
         seconds = rows[0].updated_at - rows[-1].updated_at if rows else 0.0
         # The first one's own time is not known: it only starts the clock.
@@ -196,14 +201,3 @@ class Reading(Store):
         query = sa.select(*SHARD_COLUMNS).where(where).order_by(order).limit(limit)
         with self._database.read() as connection:
             return [shard_row(row) for row in connection.execute(query).mappings()]
-
-
-def recent_changes(connection: sa.Connection, pipeline: str, most: int) -> Sequence[Any]:
-    """The `most` shards that have changed last (state, records, embedded, updated_at), the latest first."""
-    query = (
-        sa.select(shards.c.state, shards.c.records, shards.c.embedded, shards.c.updated_at)
-        .where(shards.c.pipeline == pipeline)
-        .order_by(shards.c.revision.desc())
-        .limit(most)
-    )
-    return connection.execute(query).all()

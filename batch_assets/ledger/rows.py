@@ -295,11 +295,13 @@ class WholeFailure:
     """A job of which no record did well, for one and the same reason.
 
     `alike` is that reason without what differs from record to record, `message` what a person is told
-    where nothing more is submitted for it. `job` is shard and fence, `claimed_at` when it was submitted,
-    `settings` the digest of the pipeline's settings now.
+    where nothing more is submitted for it. `jobs` are as many as were submitted with it, at `claimed_at`;
+    `settings` is the digest of the pipeline's settings now.
     """
 
-    job: str
+    shard: str
+    fence: int
+    jobs: int
     alike: str
     message: str
     claimed_at: float
@@ -308,10 +310,10 @@ class WholeFailure:
 
 @dataclass(frozen=True)
 class BreakerRow:
-    """How many jobs of a pipeline in a row have failed as a whole, and what may be submitted therefore.
+    """How many jobs of a pipeline have failed as a whole with none between that did well, and what may be submitted.
 
-    `since` is when it came to be in this state. Jobs submitted before `renewed_at` tell nothing of what
-    a person has mended; `insisted`, that the person changed no setting.
+    `since` is when it came to be in this state; `settings` are the digests of all that were tried. Jobs submitted
+    before `renewed_at` tell nothing of what a person has mended; `insisted`, that the person changed no setting.
     """
 
     pipeline: str
@@ -319,7 +321,6 @@ class BreakerRow:
     alike: str
     failures: int
     message: str
-    job: str
     since: float
     settings: str
     renewed_at: float

@@ -39,6 +39,8 @@ pipelines = sa.Table(
     sa.Column("configuration", _text),
     # The root's own id, by which one that was made anew is told from the one before.
     sa.Column("deployment", _text),
+    # When a shard was committed last of which any record did well; what an earlier ledger has seen does not count.
+    sa.Column("did_well_at", sa.Double),
 )
 
 shards = sa.Table(
@@ -124,6 +126,8 @@ jobs = sa.Table(
     sa.Column("queued_at", sa.Double, nullable=False),
     # How it ended, where its submission goes on with others; null else.
     sa.Column("state", _text),
+    # It was counted among those that failed as a whole: once, however often it is judged.
+    sa.Column("failed_whole", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
 submissions = sa.Table(
@@ -157,21 +161,19 @@ scopes = sa.Table(
     sa.Column("calls_from", sa.Double, nullable=False, server_default="0"),
 )
 
-# A pipeline whose jobs have failed as a whole, one after the other; no row where the last one did well.
+# A pipeline whose jobs have failed as a whole, with none between them that did well: `breakers.py`.
 breakers = sa.Table(
     "ledger_breakers",
     metadata,
     sa.Column("pipeline", _text, primary_key=True),
     sa.Column("state", _text, nullable=False),
-    # What its failures have in common, without what differs from record to record; and how many there were.
+    # What the last failure was, without what differs from record to record; and how many there were.
     sa.Column("alike", _text, nullable=False),
     sa.Column("failures", sa.BigInteger, nullable=False),
     sa.Column("message", _text, nullable=False),
-    # The job that told it last (shard and fence), so that it counts once.
-    sa.Column("job", _text, nullable=False),
     # Since when the breaker is in this state.
     sa.Column("since", sa.Double, nullable=False),
-    # Digest of the settings under which they failed.
+    # Digests of all settings that were tried meanwhile, with spaces between.
     sa.Column("settings", _text, nullable=False),
     # Jobs that were submitted before this tell nothing of what a person has mended since.
     sa.Column("renewed_at", sa.Double, nullable=False, server_default="0"),

@@ -46,8 +46,8 @@ class BreakerState(StrEnum):
     """What may be submitted of a pipeline whose jobs fail as a whole."""
 
     COUNTING = "counting"  # everything still: there may be a reason that is the job's own
-    PROBING = "probing"  # one job at a time, and none while another is not judged
-    OPEN = "open"  # nothing, until a person says `retry` or changes a setting
+    PROBING = "probing"  # one submission at a time, and none while another is not judged
+    OPEN = "open"  # nothing, until a person says `retry` or tries another setting
 
 
 ENDED = frozenset({State.SUCCEEDED, State.PARTIAL, State.FAILED, State.EXPIRED, State.STOPPED})

@@ -38,7 +38,7 @@ def embed_at_service(driver: "Driver") -> None:
     """Bring every shard to its end. Raises BudgetReached, SubmissionRefused, RunFailed, StorageError."""
     settings, ledger = driver.settings, driver.ledger
     pipeline = driver.insist(lambda: open_pipeline(settings, ledger, driver.host.executor(settings)))
-    follow_settings(pipeline)
+    follow_settings(pipeline)  # turns ask only where something is queued
     known, patience, following = _Known(driver), Patience(driver.say), Following(driver)
     with _Turns(driver, pipeline).taken() as turns:
         while _unfinished(pipeline):

@@ -114,7 +114,7 @@ def test_jobs_that_fail_as_a_whole_end_the_run_until_retry(
         assert "`batch-assets retry texts`" in result.stderr and "Traceback" not in result.stderr
     assert "You do not have access" in here.run("status", "texts").stdout
     rehearsal.change(records={"forbidden": 0})
-    assert "one at first" in here.run("retry", "texts").stdout
+    assert "one submission at first" in here.run("retry", "texts").stdout
     result = here.run("run", "-f", file)
     assert result.returncode == 0, result.stderr
     assert accounting_of(result) == (RECORDS, RECORDS, 0, 0)

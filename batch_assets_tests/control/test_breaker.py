@@ -8,10 +8,15 @@ import pytest
 from batch_assets.control.alerts import alerts_of
 from batch_assets.control.collection import collect_shards
 from batch_assets.control.loop import Turn, take_turn
+from batch_assets.control.reconciler import BY_ORDER
 from batch_assets.control.retrying import retry_shards
 from batch_assets.control.status import read_status
+from batch_assets.control.stopping import cancel_active
+from batch_assets.errors import SubmissionRefused
+from batch_assets.ledger.rows import WholeFailure
 from batch_assets.ledger.states import BreakerState, State
 from batch_assets.notifications.base import Notification
+from batch_assets.retry_policy import WHOLE_FAILURES_OF_ARRAY
 from batch_assets_tests.command import some_records, write_records
 from batch_assets_tests.control.dying import DIED, run_and_die
 from batch_assets_tests.rehearsed import Rehearsal
@@ -155,6 +160,19 @@ def test_what_a_person_insists_on_comes_to_its_end(rehearse: Rehearse, tmp_path:
     go_on(site)
     assert [row.failed for row in site.rows()] == [PER_SHARD]
     assert len(rehearsal.jobs) == 4
+    assert read_status(site.settings, site.ledger).blocked is None, "nothing is held back any more"
+    assert told(site) == []
+
+
+def test_nothing_is_said_to_wait_for_a_probe_where_no_job_waits(rehearse: Rehearse, tmp_path: Path) -> None:
+    site = make_site(rehearse(), tmp_path, 1)
+    site.run()
+    [row] = site.rows()
+    assert row.job is not None
+    failure = WholeFailure(row.key, row.job, 1, "no access", "no access", site.ledger.now(), "digest")
+    noted = site.ledger.failed_as_a_whole("texts", failure, 1)
+    assert noted is not None and noted.state is BreakerState.PROBING
+    assert read_status(site.settings, site.ledger).blocked is None
 
 
 def test_a_bad_shard_among_good_ones_fails_by_itself(rehearse: Rehearse, tmp_path: Path) -> None:
@@ -193,6 +211,45 @@ def test_two_processes_send_one_probe(rehearse: Rehearse, tmp_path: Path) -> Non
     assert len(rehearsal.jobs) == 2
 
 
+def test_a_process_with_the_old_settings_lets_it_open(rehearse: Rehearse, tmp_path: Path) -> None:
+    """As a daemon that has not loaded the changed YAML, beside the command that has."""
+    rehearsal = rehearse(records={"forbidden": 1}, quotas=ONE_AT_A_TIME)
+    site = make_site(rehearsal, tmp_path, SHARDS)
+    bring_on_first_shard(site)
+    until_open(site)
+    other = site.with_executor(role_arn="arn:aws:iam::123456789012:role/another")
+
+    def stands() -> bool:
+        take_turn([site.open()])
+        return is_open(other) and len(rehearsal.jobs) == 3
+
+    other.run(until=stands)
+    for _ in range(3):
+        for each in (site, other):
+            each.clock.ahead += 600
+            take_turn([each.open()])
+    assert is_open(site) and len(rehearsal.jobs) == 3
+
+
+def test_what_is_to_end_and_may_not_be_ended_costs_no_other_shard(
+    monkeypatch: pytest.MonkeyPatch, rehearse: Rehearse, tmp_path: Path
+) -> None:
+    rehearsal = rehearse(timing={"running": (10**6, 10**6)})
+    site = make_site(rehearsal, tmp_path, 2)
+    pipeline = site.upload()
+    asked: list[str] = []
+
+    def stop(job_id: str) -> None:
+        asked.append(job_id)
+        raise SubmissionRefused("AccessDeniedException: not authorized; allow bedrock:StopModelInvocationJob")
+
+    monkeypatch.setattr(pipeline.executor, "stop", stop)
+    cancel_active(pipeline)
+    assert len(asked) == len(set(asked)) == len(rehearsal.jobs) == 2
+    cancel_active(pipeline)
+    assert len(asked) == 2, "each is asked once to end"
+
+
 def test_a_transform_that_fails_job_after_job(rehearse: Rehearse, tmp_path: Path) -> None:
     rehearsal = rehearse(transform={"fail": 1, "other_instances": 1})
     site = make_transform_site(rehearsal, tmp_path, SHARDS)
@@ -219,6 +276,66 @@ def test_workers_that_cannot_do_it_are_stopped(rehearse: Rehearse, tmp_path: Pat
     assert len(site.sizes()) == jobs
     assert "exhausted" not in site.states()
     assert "exit code 3" in str(site.ledger.money("texts").blocked)
+    mended.touch()
+    go_on(site)
+    assert_all_published(site, records)
+
+
+def test_a_few_crashed_workers_of_an_array_end_no_other(rehearse: Rehearse, tmp_path: Path) -> None:
+    records = some_records(4 * PER_SHARD)
+    site = make_worker_site(rehearse(), tmp_path, shards=4)
+    mended = [site.crash_on(str(records[number * PER_SHARD]["text"])) for number in range(3)][-1]
+    pipeline = site.upload()
+
+    def ended() -> bool:
+        take_turn([pipeline])
+        return not any(job.status == "RUNNING" for job in site.rehearsal.server.batch_jobs.all()) and all(
+            row.state in (State.SUCCEEDED, State.FAILED) for row in site.rows()
+        )
+
+    wait_until(ended, site.states)
+    crashed = [row.key for row in site.rows() if row.state is State.FAILED]
+    assert len(crashed) == 3
+    list(collect_shards(pipeline, crashed))
+    assert not is_open(site)
+    assert all(submission.message != BY_ORDER for submission in site.ledger.submissions(pipeline="texts"))
+    site.collect(pipeline)
+    assert site.ledger.breaker("texts") is None, "the fourth did well"
+    mended.touch()
+    site.run()
+    assert_all_published(site, records)
+
+
+def test_what_is_left_of_an_array_is_ended_after_many_failures(rehearse: Rehearse, tmp_path: Path) -> None:
+    crashing = WHOLE_FAILURES_OF_ARRAY
+    records = some_records((crashing + 1) * PER_SHARD)
+    records[-PER_SHARD]["text"] = "a text that no other shard has"
+    site = make_worker_site(rehearse(), tmp_path, shards=crashing + 1)
+    write_records(tmp_path / "in.jsonl", records)
+    site.rehearsal.client("s3").upload_file(str(tmp_path / "in.jsonl"), site.rehearsal.bucket, "in/in.jsonl")
+    firsts = [str(records[number * PER_SHARD]["text"]) for number in range(crashing + 1)]
+    mended = [site.crash_on(text) for text in firsts[:-1]][-1]
+    model = Path(site.settings.model.id) / "model.py"
+    waits = (
+        f"while {firsts[-1]!r} in [item['text'] for item in items] and not os.path.exists({str(mended)!r}):"
+    )
+    model.write_text(
+        model.read_text().replace(
+            "        import os\n",
+            f"        import os, time\n        {waits}\n            time.sleep(0.05)\n",
+            1,
+        )
+    )
+    pipeline = site.upload()
+
+    def crashed() -> bool:
+        take_turn([pipeline])
+        return site.states().count(State.FAILED) == crashing
+
+    wait_until(crashed, site.states)
+    site.collect(pipeline)
+    until_open(site)
+    assert {job.status for job in site.rehearsal.server.batch_jobs.all()} == {"FAILED"}, "none goes on"
     mended.touch()
     go_on(site)
     assert_all_published(site, records)

@@ -4,9 +4,11 @@ from fnmatch import fnmatch
 
 from botocore.exceptions import ClientError
 
-from batch_assets.executors.aws_batch.requests import retry_strategy
+from batch_assets.executors.aws_batch.requests import is_machine_lost, retry_strategy
 from batch_assets.executors.aws_batch.service import AwsBatchService, service_job
 from batch_assets.settings.aws_batch import RetrySettings
+
+LOST = ("Host EC2 (instance i-0abc) terminated.", "Your Spot Task was interrupted.")
 
 
 class Forgetful:
@@ -29,7 +31,7 @@ def test_with_spot_only_a_lost_machine_is_answered_with_another_try() -> None:
     rules = retry_strategy(RetrySettings(attempts=3))["evaluateOnExit"]
     assert len(rules) <= 5, "AWS Batch takes no more"
     ends = {
-        "RETRY": [{"onStatusReason": "Host EC2 (instance i-0abc) terminated."}],
+        "RETRY": [{"onStatusReason": lost} for lost in LOST],
         # Whatever an end is told by, some rule ends it: one that none matches is tried again.
         "EXIT": [
             {"onReason": "OutOfMemoryError"},
@@ -42,3 +44,8 @@ def test_with_spot_only_a_lost_machine_is_answered_with_another_try() -> None:
             [(name, value)] = end.items()
             first = next(rule for rule in rules if name in rule and fnmatch(value, rule[name]))
             assert first["action"] == action
+
+
+def test_what_is_tried_again_for_its_machine_is_known_as_that_by_whoever_collects() -> None:
+    assert all(is_machine_lost(f"{reason}, exit code 137") for reason in LOST)
+    assert not is_machine_lost("Essential container in task exited, exit code 3")

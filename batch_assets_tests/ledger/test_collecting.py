@@ -120,10 +120,10 @@ def test_on_demand(ledger: Ledger) -> None:
     calling = ledger.claim("texts", KEY, ME)
     assert calling is not None
     assert (calling.before, calling.attempt, state(ledger)) == (State.READY, 2, State.RUNNING)
-    assert not ledger.reserve("texts", KEY, 2, 1.2)
+    assert "budget reached" in str(ledger.reserve("texts", KEY, 2, 1.2))
     assert ledger.money("texts").blocked_kind == "budget"
-    assert ledger.reserve("texts", KEY, 2, 1.25)
-    assert ledger.reserve("texts", KEY, 2, 1.25), "reserved once"
+    assert ledger.reserve("texts", KEY, 2, 1.25) is None
+    assert ledger.reserve("texts", KEY, 2, 1.25) is None, "reserved once"
     assert ledger.money("texts").held_usd == 0.25
     assert ledger.money("texts").blocked is None
     assert ledger.release(calling)

@@ -68,7 +68,7 @@ def test_a_refusal_is_told_before_a_budget(ledger: Ledger) -> None:
     claim = take(ledger)
     ledger.reserve("texts", KEYS[1], 1, 9.0)
     ledger.refused(claim.token, "no", block="not entitled")
-    assert not ledger.reserve("texts", KEY, 1, 1.0)
+    assert "budget reached" in str(ledger.reserve("texts", KEY, 1, 1.0))
     assert ledger.money("texts").blocked == "not entitled"
 
 

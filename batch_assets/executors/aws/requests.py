@@ -10,7 +10,6 @@ from typing import Any
 from batch_assets.sources.base import Records
 
 RECORD_ID_DIGITS = 11
-TOO_LONG = "too_long"
 
 
 def record_id(number: int) -> str:

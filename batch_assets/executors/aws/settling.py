@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batch_assets.embeddings.job_rows import JobRows
+from batch_assets.embeddings.reason_codes import JOB_LOST
 from batch_assets.executors.aws.results import Tally
 from batch_assets.executors.jobs import JobDescription
 from batch_assets.executors.service_jobs import ServiceJob
@@ -17,8 +18,7 @@ from batch_assets.storage import Storage, open_storage
 SUFFIX = ".out"
 """What services put behind the name of a request file to name its results."""
 
-LOST = ("job_lost", "the service does not know the job any more")
-FAILED = "job_failed"
+LOST = (JOB_LOST, "the service does not know the job any more")
 logger = plain_logger(__name__)
 
 

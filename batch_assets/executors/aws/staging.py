@@ -11,9 +11,9 @@ from typing import Any
 
 import orjson
 
+from batch_assets.embeddings.reason_codes import TOO_LONG
 from batch_assets.errors import ConfigurationError
 from batch_assets.executors.aws.names import Named
-from batch_assets.executors.aws.requests import TOO_LONG
 from batch_assets.executors.jobs import JobDescription, JobKind, RequestFile, digest_of, runs_of
 from batch_assets.executors.service_jobs import Order
 from batch_assets.settings.executor_base import S3_URI

@@ -17,6 +17,15 @@ NEVER = "2"
 """The worker's exit code for what no other try would mend, see `worker/__main__.py`."""
 
 
+LOST_MACHINES = ("Host EC2", "Your Spot Task was interrupted")
+"""How the status reason of a job begins whose machine was taken away."""
+
+
+def is_machine_lost(reason: str) -> bool:
+    """Whether a worker's end, in AWS's words, is that of its machine."""
+    return any(words in reason for words in LOST_MACHINES)
+
+
 def worker_command(manifest: str) -> list[str]:
     """A container's whole command."""
     return ["python", "-m", "batch_assets.worker", "--manifest", manifest]
@@ -70,8 +79,7 @@ def retry_strategy(retry: RetrySettings) -> dict[str, Any]:
     """Which ends AWS Batch itself answers with another try. The first rule that matches counts; none: another try."""
     if retry.spot:
         rules = [
-            {"onStatusReason": "Host EC2*", "action": "RETRY"},
-            {"onStatusReason": "Your Spot Task*", "action": "RETRY"},
+            *({"onStatusReason": f"{words}*", "action": "RETRY"} for words in LOST_MACHINES),
             # Of an end any of these may be missing, and what no rule matches is tried again.
             {"onReason": "*", "action": "EXIT"},
             {"onExitCode": "*", "action": "EXIT"},

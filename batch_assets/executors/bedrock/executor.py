@@ -11,11 +11,11 @@ from functools import cached_property
 from batch_assets.crash_points import crash_point
 from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.job_rows import JobRows
+from batch_assets.embeddings.reason_codes import TOO_LONG
 from batch_assets.embeddings.schema import Task
 from batch_assets.errors import ConfigurationError
 from batch_assets.executors.aws.account import AwsAccount
 from batch_assets.executors.aws.batch_service import BatchServiceAtAws
-from batch_assets.executors.aws.requests import TOO_LONG
 from batch_assets.executors.base import Limits
 from batch_assets.executors.bedrock.fetching import fetch_results
 from batch_assets.executors.bedrock.model_ids import base_model_id, names_same_model

@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from batch_assets import paths
 from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.job_rows import JobRows
-from batch_assets.embeddings.job_states import MISSING
+from batch_assets.embeddings.reason_codes import JOB_EXPIRED, JOB_FAILED, JOB_STOPPED, MISSING, NOT_PROCESSED
 from batch_assets.executors.aws.results import Tally
 from batch_assets.executors.aws.settling import (
-    FAILED,
     LOST,
     SUFFIX,
     begin,
@@ -33,9 +32,9 @@ from batch_assets.storage import Storage
 
 # Of a record that the job has not come to, by how the job ended.
 _UNTOLD = {
-    JobState.PARTIAL: ("not_processed", "the job's time was up before the record's turn"),
-    JobState.STOPPED: ("job_stopped", "the job was stopped before the record's turn"),
-    JobState.EXPIRED: ("job_expired", "the job never began before its time was up"),
+    JobState.PARTIAL: (NOT_PROCESSED, "the job's time was up before the record's turn"),
+    JobState.STOPPED: (JOB_STOPPED, "the job was stopped before the record's turn"),
+    JobState.EXPIRED: (JOB_EXPIRED, "the job never began before its time was up"),
 }
 logger = plain_logger(__name__)
 
@@ -135,7 +134,7 @@ def _untold(state: JobState, service_job: ServiceJob | None) -> tuple[str, str]:
     if service_job is None:
         return LOST
     if state is JobState.FAILED:
-        return FAILED, why_failed(service_job)
+        return JOB_FAILED, why_failed(service_job)
     return _UNTOLD.get(state, (MISSING, "the results have no line for this record"))
 
 

@@ -25,6 +25,7 @@ from batch_assets.executors.aws.errors import (
     status_code,
     told,
 )
+from batch_assets.executors.aws.passing import is_passing_status
 from batch_assets.executors.aws.settling import begin
 from batch_assets.executors.bedrock.pipeline import BedrockPipeline
 from batch_assets.executors.bedrock.requests import fit
@@ -80,7 +81,7 @@ class _Caller:
 def _may_pass(found: dict[str, Any]) -> bool:
     """Whether the same call may have an answer in a while."""
     code = found.get("error", {}).get("errorCode")
-    return code is not None and (code in (408, 424, 429) or code >= 500)
+    return code is not None and (code == 424 or is_passing_status(code))
 
 
 def ask(pipeline: BedrockPipeline, client: Any, request: dict[str, Any]) -> Any:

@@ -5,14 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from batch_assets.executors.aws.requests import TOO_LONG
+from batch_assets.embeddings.reason_codes import EXPIRED, SERVICE, TOO_LONG
+from batch_assets.executors.aws.passing import is_passing, is_passing_code
 
-_AGAIN_CODES = frozenset({408, 429, *range(500, 600)})
-_AGAIN_WORDS = re.compile(
-    r"throttl|too many requests|time[- ]?d?[- ]?out|timeout|unavailable|not ?ready|\bexpired\b"
-    r"|internal ?(server|failure)",
-    re.IGNORECASE,
-)
 # Seen: "Too many input tokens. Max input tokens: 8192, request input token count: 9001",
 # "expected maxLength: 50000, actual: 50001", "Input is too long for requested model".
 _TOO_LONG_WORDS = re.compile(
@@ -42,13 +37,13 @@ def judge(error: Any, truncate: bool) -> Verdict:
     message = "" if message is None else str(message)
     name = "" if told is None else str(told).strip()
     number = int(name) if re.fullmatch(r"[0-9]{3}", name) else 0
-    code = "service_" + (re.sub(r"[^A-Za-z0-9_.-]+", "_", name)[:60] or "error")
+    code = SERVICE + (re.sub(r"[^A-Za-z0-9_.-]+", "_", name)[:60] or "error")
     if fields.get("expired") is True:
-        return Verdict(False, "expired", message or "the job ended before this record's turn")
+        return Verdict(False, EXPIRED, message or "the job ended before this record's turn")
     client_fault = 400 <= number < 500 or (not number and "validation" in name.lower())
-    throttled = number in _AGAIN_CODES or bool(_AGAIN_WORDS.search(name))
-    if client_fault and not throttled and _TOO_LONG_WORDS.search(message):
+    passes = is_passing_code(name)
+    if client_fault and not passes and _TOO_LONG_WORDS.search(message):
         return Verdict(not truncate, TOO_LONG, message)
-    if fields.get("retryable") is True or throttled or _AGAIN_WORDS.search(message):
+    if fields.get("retryable") is True or passes or is_passing(message):
         return Verdict(False, code, message)
     return Verdict(client_fault or bool(re.search(r"denied|notfound", name, re.IGNORECASE)), code, message)

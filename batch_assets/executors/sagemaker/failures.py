@@ -6,17 +6,15 @@ documentation and from the field.
 
 import re
 
-# Names, of which any word may be a part: of objects, buckets and roles, and what is quoted.
-_NAMES = re.compile(r"s3://\S+|\barn:\S+|'[^']*'|\"[^\"]*\"")
+from batch_assets.executors.aws.passing import is_lack, without_names
+
 # The container was there and answered, so what it says of itself is no fault of the service.
 _OF_THE_MODEL = re.compile(
     r"from (the )?(model|primary|container)|model ?error|container (answered|returned)", re.IGNORECASE
 )
-# Nothing that smaller objects could change: no instances, a fault of the service, a container that never came up,
-# files or images that may not be read.
+# Nothing that smaller objects could change: a container that never came up, files or images that may not be read.
 _NOT_THE_DATA = re.compile(
-    r"capacity|internal ?(server|service)? ?(error|failure)|unable to provision|insufficient|throttl|unavailable"
-    r"|health ?check|\bping\b|\bpull|\bimage\b.*(not|exist|denied)|access ?denied|not authorized|forbidden"
+    r"insufficient|health ?check|\bping\b|\bpull|\bimage\b.*(not|exist|denied)|access ?denied|not authorized|forbidden"
     r"|\b(assume|execution|iam|pass)\b.*\brole\b|\brole\b.*(assume|exist|trust)|no s3 objects"
     r"|no ?such ?bucket|\bbucket\b.*(exist|access|region|found)",
     re.IGNORECASE,
@@ -33,7 +31,9 @@ def may_be_the_data(reason: str, *, began: bool) -> bool:
     `began`: the container had come up, or other objects have succeeded, so that the job had all that it
     needed: there the reason has to say otherwise.
     """
-    words = _NAMES.sub("", reason)
+    words = without_names(reason)
     if _OF_THE_MODEL.search(words):
         return True
-    return not _NOT_THE_DATA.search(words) and (began or bool(_THE_DATA.search(words)))
+    if is_lack(reason) or _NOT_THE_DATA.search(words):
+        return False
+    return began or bool(_THE_DATA.search(words))

@@ -12,11 +12,10 @@ import numpy.typing as npt
 
 from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.job_rows import JobRows
-from batch_assets.embeddings.job_states import MISSING
+from batch_assets.embeddings.reason_codes import JOB_FAILED, JOB_STOPPED, MISSING
 from batch_assets.embeddings.schema import EMBED
 from batch_assets.executors.aws.results import Tally
 from batch_assets.executors.aws.settling import (
-    FAILED,
     LOST,
     SUFFIX,
     begin,
@@ -161,7 +160,7 @@ def _blame(
     began = others_succeeded or service_job.began_at is not None
     if not may_be_the_data(service_job.message, began=began):
         for ordinal in _left(rows, failed):
-            rows.again(ordinal, FAILED, reason)
+            rows.again(ordinal, JOB_FAILED, reason)
         return False
     for each in failed:
         for ordinal in _left(rows, [each]):
@@ -183,7 +182,7 @@ def _untold(state: JobState, service_job: ServiceJob | None) -> tuple[str, str]:
     if service_job is None:
         return LOST
     if state is JobState.STOPPED:
-        return "job_stopped", "the job was stopped, and a stopped job leaves no results"
+        return JOB_STOPPED, "the job was stopped, and a stopped job leaves no results"
     return MISSING, "the job is completed, and there is no result file of the record's object"
 
 

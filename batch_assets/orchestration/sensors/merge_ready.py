@@ -18,8 +18,6 @@ from batch_assets.patience import in_a_tick
 from batch_assets.retry_policy import MERGE_ASKED_AGAIN_BY_ORDER_SECONDS, MERGE_ASKED_AGAIN_SECONDS
 from batch_assets.settings.pipeline import PipelineSettings
 
-"""A merge that failed is asked for again after so long: somebody waits for an order's."""
-
 
 def build_merge_ready() -> dg.SensorDefinition:
     """The one sensor of its kind, for all pipelines."""
