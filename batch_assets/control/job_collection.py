@@ -190,7 +190,6 @@ def _fetch(
     patience = results_patience(failed, pipeline.poll_seconds)
     try:
         executor.fetch(job, found, rows, facts, final=waited >= patience)
-        crash_point("results-fetched")
     except UnexpectedOutput as error:
         # The next job would write no better. This one's records go again once a person has mended it.
         pipeline.ledger.block(pipeline.name, str(error))

@@ -127,7 +127,6 @@ def _merge(pipeline: Pipeline) -> CheckedMerge:
     )
     accounting = check_accounting(pipeline.storage, result.manifest)
     vectors = check_vectors(pipeline.storage, result.manifest)
-    crash_point("merge-checked")
     return CheckedMerge(result, accounting, vectors, revision)
 
 

@@ -72,7 +72,6 @@ def prepare_shards(pipeline: Pipeline, keys: Sequence[str]) -> Iterator[Prepared
                 manifest = prepare_input(
                     pipeline.settings, shard, pipeline.summary_of(key), root=pipeline.storage
                 )
-                crash_point("input-read")
                 write_input_manifest(pipeline.storage, manifest)
                 crash_point("input-manifest-written")
         except SourceError as error:

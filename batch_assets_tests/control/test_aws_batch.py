@@ -216,11 +216,22 @@ def test_what_cannot_work_is_refused_before_anything_runs(rehearse: Rehearse, tm
     assert undefined.sizes() == []
 
 
-POINTS = ["pool-described", "workers-told", "job-started", "job-noted", "workers-noted", "marker-adopted"]
+KEPT, LOST = False, True
+# The point that a process dies at, and whether its ledger is lost with it.
+CASES = [
+    ("pool-described", KEPT),
+    ("workers-told", LOST),
+    ("job-started", KEPT),
+    ("job-started", LOST),
+    ("workers-noted", KEPT),
+    ("marker-adopted", KEPT),
+    ("marker-adopted", LOST),
+]
 
 
-@pytest.mark.parametrize("lost", [False, True], ids=["", "ledger-lost"])
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize(
+    ("point", "lost"), CASES, ids=lambda value: {True: "ledger-lost", False: ""}.get(value, value)
+)
 def test_dead_at_any_point_it_goes_on(rehearse: Rehearse, tmp_path: Path, point: str, lost: bool) -> None:
     site = make_worker_site(rehearse(), tmp_path, shards=2)
     assert run_and_die(site.settings, tmp_path, site.rehearsal.environment, point, 1) == DIED

@@ -25,28 +25,32 @@ from batch_assets_tests.fakes import FakeHost
 
 SHARDS = 4
 
-# The point that the child dies at, and which time it comes there.
-POINTS = [
-    ("pipeline-attached", 1),
-    ("root-taken", 1),
-    ("shards-cut", 1),
-    ("plan-written", 1),
-    ("shards-added", 1),
-    ("input-read", 2),
-    ("input-manifest-written", 2),
-    ("shard-claimed", 2),
-    ("rows-stored", 2),
-    ("shard-files-written", 2),
-    ("commit-begun", 2),
-    ("marker-committed", 2),
-    ("shard-collected", 2),
-    ("version-started", 1),
-    ("part-copied", 2),
-    ("parts-written", 1),
-    ("manifest-written", 1),
-    ("merge-checked", 1),
-    ("version-published", 1),
-    ("merge-noted", 1),
+KEPT, LOST = False, True
+
+# The point that the child dies at, which time it comes there, and whether its ledger is lost with it. With another
+# ledger only what is under the root counts: a step in the ledger alone leaves what the step before it left.
+CASES = [
+    ("pipeline-attached", 1, KEPT),
+    ("root-taken", 1, KEPT),
+    ("root-taken", 1, LOST),
+    ("shards-cut", 1, KEPT),
+    ("plan-written", 1, KEPT),
+    ("plan-written", 1, LOST),
+    ("shards-added", 1, KEPT),
+    ("input-manifest-written", 2, KEPT),
+    ("shard-claimed", 2, KEPT),
+    ("rows-stored", 2, KEPT),
+    ("shard-files-written", 2, LOST),
+    ("commit-begun", 2, KEPT),
+    ("marker-committed", 2, KEPT),
+    ("marker-committed", 2, LOST),
+    ("shard-collected", 2, KEPT),
+    ("version-started", 1, KEPT),
+    ("part-copied", 2, KEPT),
+    ("parts-written", 1, KEPT),
+    ("manifest-written", 1, KEPT),
+    ("version-published", 1, LOST),
+    ("merge-noted", 1, KEPT),
 ]
 
 
@@ -65,13 +69,18 @@ def in_dying_child(work: Callable[[], Any], point: str, count: int) -> None:
         os._exit(1)
 
 
+def named(case: tuple[str, int, bool]) -> str:
+    point, count, ledger_is_lost = case
+    return f"{point}-{count}{'-ledger-lost' if ledger_is_lost else ''}"
+
+
 def committed(root: Path) -> dict[str, bytes]:
     return {file.parent.name: file.read_bytes() for file in (root / "shards").glob("*/shard.json")}
 
 
-@pytest.mark.parametrize(("point", "count"), POINTS)
-@pytest.mark.parametrize("ledger_is_lost", [False, True], ids=["", "ledger-lost"])
-def test_dead_at_any_point_it_goes_on(tmp_path: Path, point: str, count: int, ledger_is_lost: bool) -> None:
+@pytest.mark.parametrize("case", CASES, ids=named)
+def test_dead_at_any_point_it_goes_on(tmp_path: Path, case: tuple[str, int, bool]) -> None:
+    point, count, ledger_is_lost = case
     write_input(tmp_path, SHARDS)
     settings = make_settings(tmp_path)
     in_dying_child(lambda: run(settings, open_ledger(tmp_path), FakeHost()), point, count)
