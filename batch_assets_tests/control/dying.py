@@ -24,6 +24,16 @@ from batch_assets_tests.forking import start_process
 from batch_assets_tests.waiting import PATIENCE_SECONDS
 
 DIED, CAME_TO_THE_END = 77, 78
+KEPT, LOST = False, True
+
+Death = tuple[str, int, bool]
+"""The point that a process dies at, which time it comes there, and whether its ledger is lost with it."""
+
+
+def named(death: Death) -> str:
+    """The name of a test of this death."""
+    point, count, ledger_is_lost = death
+    return f"{point}-{count}{'-ledger-lost' if ledger_is_lost else ''}"
 
 
 def run_and_die(

@@ -16,7 +16,7 @@ from batch_assets.embeddings.marker import read_marker
 from batch_assets.errors import ConfigurationError, SubmissionRefused
 from batch_assets.ledger.states import State
 from batch_assets_tests.command import some_records
-from batch_assets_tests.control.dying import DIED, run_and_die
+from batch_assets_tests.control.dying import DIED, KEPT, LOST, Death, named, run_and_die
 from batch_assets_tests.rehearsed import Rehearsal
 from batch_assets_tests.sites import PER_SHARD
 from batch_assets_tests.waiting import wait_until
@@ -216,26 +216,23 @@ def test_what_cannot_work_is_refused_before_anything_runs(rehearse: Rehearse, tm
     assert undefined.sizes() == []
 
 
-KEPT, LOST = False, True
-# The point that a process dies at, and whether its ledger is lost with it.
-CASES = [
-    ("pool-described", KEPT),
-    ("workers-told", LOST),
-    ("job-started", KEPT),
-    ("job-started", LOST),
-    ("workers-noted", KEPT),
-    ("marker-adopted", KEPT),
-    ("marker-adopted", LOST),
+DEATHS = [
+    ("pool-described", 1, KEPT),
+    ("workers-told", 1, LOST),
+    ("job-started", 1, KEPT),
+    ("job-started", 1, LOST),
+    ("workers-noted", 1, KEPT),
+    ("marker-adopted", 1, KEPT),
+    ("marker-adopted", 1, LOST),
 ]
 
 
-@pytest.mark.parametrize(
-    ("point", "lost"), CASES, ids=lambda value: {True: "ledger-lost", False: ""}.get(value, value)
-)
-def test_dead_at_any_point_it_goes_on(rehearse: Rehearse, tmp_path: Path, point: str, lost: bool) -> None:
+@pytest.mark.parametrize("death", DEATHS, ids=named)
+def test_dead_at_any_point_it_goes_on(rehearse: Rehearse, tmp_path: Path, death: Death) -> None:
+    point, count, ledger_is_lost = death
     site = make_worker_site(rehearse(), tmp_path, shards=2)
-    assert run_and_die(site.settings, tmp_path, site.rehearsal.environment, point, 1) == DIED
-    later = site.without_ledger() if lost else site.opened_again()
+    assert run_and_die(site.settings, tmp_path, site.rehearsal.environment, point, count) == DIED
+    later = site.without_ledger() if ledger_is_lost else site.opened_again()
     later.run()
     assert later.sizes() == [2]
     assert_all_published(later, some_records(2 * PER_SHARD))

@@ -9,7 +9,7 @@ import pytest
 
 from batch_assets.merge.verification import verify
 from batch_assets_tests.command import some_records, write_records
-from batch_assets_tests.control.dying import DIED, run_and_die
+from batch_assets_tests.control.dying import DIED, KEPT, LOST, named, run_and_die
 from batch_assets_tests.rehearsed import Rehearsal
 from batch_assets_tests.sites import PER_SHARD, Site, assert_whole, make_site
 
@@ -21,11 +21,9 @@ SOME_LEFT: dict[str, Any] = {"records": {"throttled": 0.4}, "seed": 4}
 # Of each job a record is left, and called for singly; or many, which are a job again; or both shards are one job.
 CALLS, BATCH = (ONE_LEFT, {}), (SOME_LEFT, {"min_records": 1, "max_attempts": 40})
 POOL: tuple[Any, Any] = ({}, {"min_records": PER_SHARD, "remainder": "pool"})
-KEPT, LOST = False, True
 
-# The point that the child dies at, which time it comes there, and whether its ledger is lost with it. With another
-# ledger only what is under the root and at the service counts: a step in the ledger alone leaves what the step
-# before it left. What runners share, a claim and a commit, is in `test_crashes.py`.
+# With another ledger only what is under the root and at the service counts: a step in the ledger alone leaves what the
+# one before it left. The claim and the commit, which shard runners share, are in `test_crashes.py`.
 CASES = [
     (*CALLS, "preparation-claimed", 2, KEPT),
     (*CALLS, "requests-written", 2, KEPT),
@@ -50,13 +48,13 @@ CASES = [
 ]
 
 
-def named(case: tuple[Any, ...]) -> str:
-    faults, executor, point, count, lost = case
+def named_with_kind(case: tuple[Any, ...]) -> str:
+    faults, executor, *death = case
     kind = "pool" if executor.get("remainder") else "batch" if "records" in faults else "calls"
-    return f"{kind}-{point}-{count}{'-ledger-lost' if lost else ''}"
+    return f"{kind}-{named((death[0], death[1], death[2]))}"
 
 
-@pytest.mark.parametrize("case", CASES, ids=named)
+@pytest.mark.parametrize("case", CASES, ids=named_with_kind)
 def test_dead_at_any_point_it_goes_on(rehearse: Rehearse, tmp_path: Path, case: tuple[Any, ...]) -> None:
     faults, executor, point, count, ledger_is_lost = case
     least = {"min_records": executor["min_records"]} if executor else {}

@@ -20,16 +20,13 @@ from batch_assets_tests.control.builders import (
     run,
     write_input,
 )
-from batch_assets_tests.control.dying import DIED, die_at
+from batch_assets_tests.control.dying import DIED, KEPT, LOST, Death, die_at, named
 from batch_assets_tests.fakes import FakeHost
 
 SHARDS = 4
 
-KEPT, LOST = False, True
-
-# The point that the child dies at, which time it comes there, and whether its ledger is lost with it. With another
-# ledger only what is under the root counts: a step in the ledger alone leaves what the step before it left.
-CASES = [
+# With another ledger only what is under the root counts: a step in the ledger alone leaves what the one before it left.
+DEATHS = [
     ("pipeline-attached", 1, KEPT),
     ("root-taken", 1, KEPT),
     ("root-taken", 1, LOST),
@@ -69,18 +66,13 @@ def in_dying_child(work: Callable[[], Any], point: str, count: int) -> None:
         os._exit(1)
 
 
-def named(case: tuple[str, int, bool]) -> str:
-    point, count, ledger_is_lost = case
-    return f"{point}-{count}{'-ledger-lost' if ledger_is_lost else ''}"
-
-
 def committed(root: Path) -> dict[str, bytes]:
     return {file.parent.name: file.read_bytes() for file in (root / "shards").glob("*/shard.json")}
 
 
-@pytest.mark.parametrize("case", CASES, ids=named)
-def test_dead_at_any_point_it_goes_on(tmp_path: Path, case: tuple[str, int, bool]) -> None:
-    point, count, ledger_is_lost = case
+@pytest.mark.parametrize("death", DEATHS, ids=named)
+def test_dead_at_any_point_it_goes_on(tmp_path: Path, death: Death) -> None:
+    point, count, ledger_is_lost = death
     write_input(tmp_path, SHARDS)
     settings = make_settings(tmp_path)
     in_dying_child(lambda: run(settings, open_ledger(tmp_path), FakeHost()), point, count)

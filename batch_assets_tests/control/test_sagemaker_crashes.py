@@ -7,29 +7,27 @@ import pytest
 
 from batch_assets.control import uploading
 from batch_assets.merge.verification import verify
-from batch_assets_tests.control.dying import DIED, run_and_die
+from batch_assets_tests.control.dying import DIED, KEPT, LOST, Death, named, run_and_die
 from batch_assets_tests.rehearsed import Rehearsal
 from batch_assets_tests.sites import PER_SHARD
 from batch_assets_tests.transforming import billed, make_transform_site
 
 Rehearse = Callable[..., Rehearsal]
 SHARDS, BREAKING = 2, 5
-KEPT, LOST = False, True
 
-# The point that the child dies at, which time it comes there, and whether its ledger is lost with it: what this
-# service's jobs are found again by. The other steps are the same for Bedrock.
-CASES = [
+# What this service's jobs are found again by; the other steps are the same for Bedrock.
+DEATHS = [
     ("job-started", 1, LOST),
     ("job-started", 3, KEPT),
     ("job-described", 3, LOST),
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}-{case[1]}-lost-{case[2]}")
+@pytest.mark.parametrize("death", DEATHS, ids=named)
 def test_dead_at_any_point_it_goes_on(
-    monkeypatch: pytest.MonkeyPatch, rehearse: Rehearse, tmp_path: Path, case: tuple[str, int, bool]
+    monkeypatch: pytest.MonkeyPatch, rehearse: Rehearse, tmp_path: Path, death: Death
 ) -> None:
-    point, count, ledger_is_lost = case
+    point, count, ledger_is_lost = death
     rehearsal = rehearse(events={"doubled": 1}, transform={"no_capacity": 1})
     site = make_transform_site(
         rehearsal, tmp_path, SHARDS, breaking=(BREAKING,), executor={"queue_url": rehearsal.queue()},
