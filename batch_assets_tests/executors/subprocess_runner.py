@@ -1,8 +1,6 @@
 """A shard runner in 80 lines, to show how little one takes: it runs each shard in a process of its own."""
 
 import contextlib
-import subprocess
-import sys
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
@@ -16,6 +14,7 @@ from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.storage import Storage, open_storage
 from batch_assets.worker.attempt import Attempt, ShardRun, Step, follow
 from batch_assets.worker.run_shard import embedding, run_shard
+from batch_assets_tests.forking import start_process
 
 
 @dataclass
@@ -40,16 +39,18 @@ class SubprocessRunner:
 
     def run(self, attempt: Attempt, storage: Storage) -> ShardRun:
         ours, theirs = Pipe()
-        told = [sys.executable, "-m", "batch_assets_tests.executors.subprocess_runner", str(theirs.fileno())]
-        with subprocess.Popen(told, pass_fds=[theirs.fileno()]), contextlib.closing(ours):
-            theirs.close()
-            ours.send((replace(attempt, plan=None), storage.uri))
+        process = start_process(_work, (theirs, replace(attempt, plan=None), storage.uri))
+        theirs.close()
+        try:
             while not isinstance(heard := _hear(ours), ShardMarker):
                 if isinstance(heard, Exception):
                     raise heard
                 yield heard
                 ours.send("go on")
             return heard
+        finally:
+            ours.close()
+            process.join()
 
 
 def _hear(process: Connection) -> Any:
@@ -59,10 +60,8 @@ def _hear(process: Connection) -> Any:
         raise WorkerDied("the process that ran the shard has ended") from error
 
 
-def main() -> None:
+def _work(run_of: Connection, attempt: Attempt, root: str) -> None:
     """What the process does: a step whenever it is told to go on, until nobody is there to tell it."""
-    run_of = Connection(int(sys.argv[1]))
-    attempt, root = run_of.recv()
 
     def heed(step: Step) -> None:
         run_of.send(step)
@@ -75,7 +74,3 @@ def main() -> None:
         ended = error
     with contextlib.suppress(ConnectionError):
         run_of.send(ended)
-
-
-if __name__ == "__main__":
-    main()
