@@ -1,6 +1,7 @@
 """What processes that are forked for tests share: importing this module imports it all."""
 
 from batch_assets.module_loading import load_modules
+from batch_assets.storage.credentials import aws_session
 
 load_modules(
     "batch_assets_tests.databases",
@@ -25,3 +26,8 @@ load_modules(
     "transformers.models.clip.image_processing_clip",
     "transformers.models.clip.modeling_clip",
 )
+
+for service in ("batch", "bedrock", "bedrock-runtime", "sagemaker", "sqs"):  # each is parsed once
+    aws_session().client(
+        service, region_name="us-east-1", aws_access_key_id="key", aws_secret_access_key="secret"
+    )

@@ -93,9 +93,18 @@ def aws_session() -> Any:
     import botocore.session
 
     session = botocore.session.Session()
+    session.register_component("data_loader", _loader())
     if not _has_own_credentials():
         session.get_component("credential_provider").insert_before("env", _Provider())
     return boto3.Session(botocore_session=session)
+
+
+@functools.cache
+def _loader() -> Any:
+    """What reads botocore's own descriptions of services: each session's own would parse megabytes again."""
+    import botocore.session
+
+    return botocore.session.Session().get_component("data_loader")
 
 
 def renew_credentials() -> None:
