@@ -16,7 +16,7 @@ from batch_assets_tests.sites import assert_whole, make_site
 from batch_assets_tests.waiting import wait_until
 
 Rehearse = Callable[..., Rehearsal]
-SHARDS = 3
+SHARDS = 2
 LIST = "ListModelInvocationJobs"
 
 
