@@ -24,7 +24,7 @@ from batch_assets_tests.gateway.scenario import Refusal, Scenario
 EMBEDDINGS, CHAT, COMPLETIONS = "/v1/embeddings", "/v1/chat/completions", "/v1/completions"
 
 
-class Refused(Exception):  # noqa: N818
+class Refused(Exception):
     """The call is not computed."""
 
     def __init__(self, status: int, message: str, code: str | None = None) -> None:
@@ -50,10 +50,14 @@ def read_call(path: str, content: bytes, scenario: Scenario) -> Call:
         body = orjson.loads(content)
     except orjson.JSONDecodeError as error:
         raise Refused(400, f"We could not parse the JSON body of your request: {error}") from None
+    if not isinstance(body, dict):
+        raise Refused(400, "The JSON body of your request must be an object")
     if body.get("model") != scenario.model:
         raise Refused(404, f"The model `{body.get('model')}` does not exist.", "model_not_found")
     texts = [prompt_of(body["messages"])] if path == CHAT else _texts(path, body)
     limit = scenario.context_tokens
+    if body.get("dimensions", 1) > scenario.dimensions:
+        raise Refused(400, f"'dimensions' must be at most {scenario.dimensions}, but is {body['dimensions']}")
     if limit is not None and "truncate_prompt_tokens" not in body:
         for text in texts:
             _refuse_too_long(count_tokens(text), limit, path)

@@ -5,6 +5,7 @@ clients without pipelining send them.
 """
 
 import asyncio
+import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -77,7 +78,11 @@ class Connection(asyncio.Protocol):
         self._task = asyncio.get_running_loop().create_task(self._answer(request, keep))
 
     async def _answer(self, request: Request, keep: bool) -> None:
-        reply = await self._handler(request)
+        try:
+            reply = await self._handler(request)
+        except Exception:  # a fault of the server's own, which its caller must not wait for
+            traceback.print_exc()
+            reply = None
         if reply is None:
             self._transport.abort()
             return

@@ -49,7 +49,7 @@ class Refusal(Settings):
     message: str | None = None
     retry_after: float | None = Field(default=None, description="Seconds; None: no such header.")
     retry_after_as_date: bool = False
-    headers: dict[str, str] = {}
+    headers: dict[str, str] = Field(default={})
 
     def all_headers(self) -> dict[str, str]:
         if self.retry_after is None:
@@ -98,4 +98,4 @@ class Scenario(Settings):
     api_key: str | None = Field(default=None, description="What callers must send as their bearer token.")
     noted_headers: list[str] = Field(default=[], description="Request headers to write into the books.")
     latency: Latency = Latency()
-    faults: list[Fault] = []
+    faults: list[Fault] = Field(default=[])
