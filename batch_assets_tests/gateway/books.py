@@ -17,7 +17,7 @@ class Entry:
     """One line. `digest` is that of the input's text, None where nothing was computed.
 
     `status` is what the caller is answered, 0 where the answer does not leave whole; `fault` the first
-    one that hit the call; `in_flight` counts the calls at hand when it came, itself included.
+    one that hit the call, or `overload`, or `caller_gone`; `in_flight` counts the calls at hand when it came, itself included.
     """
 
     call: int

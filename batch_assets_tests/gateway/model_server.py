@@ -74,9 +74,8 @@ class ModelServer:
         noted = {name: request.headers.get(name.lower(), "") for name in self._scenario.noted_headers}
         entry = Entry(number, time(), 0, self._in_flight, headers=noted)
         try:
-            if (key := self._scenario.api_key) is not None and request.headers.get(
-                "authorization"
-            ) != f"Bearer {key}":
+            key = self._scenario.api_key
+            if key is not None and request.headers.get("authorization") != f"Bearer {key}":
                 raise Refused(401, "Incorrect API key provided.", "invalid_api_key")
             call = read_call(request.path, request.body, self._scenario)
         except Refused as error:
@@ -86,8 +85,14 @@ class ModelServer:
             if fault.kind == "refuse":
                 return self._refuse(entry, fault.refusal, fault.kind)
             if fault.kind == "stall":
-                await self._stall(entry)
-        if (refusal := await self._wait(entry, len(call.texts))) is not None:
+                self._note(entry, 0, fault=fault.kind)
+                await asyncio.Event().wait()
+        try:
+            refusal = await self._wait(len(call.texts))
+        except asyncio.CancelledError:
+            self._note(entry, 0, fault="caller_gone")
+            raise
+        if refusal is not None:
             return self._refuse(entry, refusal, "overload")
         return self._compute(entry, call, faults)
 
@@ -107,7 +112,7 @@ class ModelServer:
             hitting.append(fault)
         return hitting
 
-    async def _wait(self, entry: Entry, inputs: int) -> Refusal | None:
+    async def _wait(self, inputs: int) -> Refusal | None:
         """Take the time that the call takes; a refusal where the server has no slot and says so."""
         latency = self._scenario.latency
         seconds = latency.seconds + latency.seconds_per_input * inputs
@@ -122,15 +127,10 @@ class ModelServer:
         if self._slots.locked() and latency.above == "refuse":
             return latency.refusal
         if self._slots.locked() and latency.above == "stall":
-            await self._stall(entry)
+            await asyncio.Event().wait()
         async with self._slots:
             await asyncio.sleep(seconds)
         return None
-
-    async def _stall(self, entry: Entry) -> None:
-        """Never return: the caller's hanging up cancels it."""
-        self._note(entry, 0, fault="stall")
-        await asyncio.Event().wait()
 
     def _compute(self, entry: Entry, call: Call, faults: list[Fault]) -> Reply | None:
         try:
@@ -211,11 +211,7 @@ def main() -> None:
         "--end-with-stdin", action="store_true", help="end when the other end of stdin closes"
     )
     told = parser.parse_args()
-    scenario = (
-        Scenario.model_validate_json(told.scenario.read_bytes(), strict=False)
-        if told.scenario
-        else Scenario()
-    )
+    scenario = Scenario.model_validate_json(told.scenario.read_bytes()) if told.scenario else Scenario()
     asyncio.run(serve(scenario, told.books, told.port, end_with_stdin=told.end_with_stdin))
 
 
