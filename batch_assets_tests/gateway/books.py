@@ -6,7 +6,7 @@ Lines are with the operating system before the answer goes out, so they outlive 
 import os
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
@@ -16,8 +16,9 @@ import orjson
 class Entry:
     """One line. `digest` is that of the input's text, None where nothing was computed.
 
-    `status` is what the caller is answered, 0 where the answer does not leave whole; `fault` the first
-    one that hit the call, or `overload`, or `caller_gone`; `in_flight` counts the calls at hand when it came, itself included.
+    `status` is what the caller is answered, 0 where the answer does not leave whole. `fault` is the first
+    one that hit the call, or `overload`, or `caller_gone`. `in_flight` counts the calls at hand when this
+    one came, itself included.
     """
 
     call: int
@@ -40,7 +41,10 @@ class Books:
 
     def write(self, entries: Iterable[Entry]) -> None:
         if self._file is not None:
-            os.write(self._file, b"".join(orjson.dumps(asdict(entry)) + b"\n" for entry in entries))
+            os.write(
+                self._file,
+                b"".join(orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE) for entry in entries),
+            )
 
 
 def read_books(path: Path) -> list[Entry]:
