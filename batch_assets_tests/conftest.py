@@ -34,7 +34,8 @@ TOGETHER = {
 # What the daily round leaves out: services, servers, processes, deaths, and the search for odd orders of events.
 NOT_QUICK = ("/benchmarks/", "/cli/", "/examples/", "/rehearsal/", "/server/", "end_to_end.py", "crashes.py",
              "invariants.py", "test_imports.py", "test_nvjpeg.py", "test_image.py", "test_text.py", "test_processes.py",
-             "test_racing.py", "test_together.py", "test_two_ledgers.py", "test_preprocessing.py")  # fmt: skip
+             "test_model_server.py", "test_racing.py", "test_together.py", "test_two_ledgers.py",
+             "test_preprocessing.py")  # fmt: skip
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
