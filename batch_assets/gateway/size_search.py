@@ -17,8 +17,8 @@ FIRST_SIZE = 4
 """Few enough for any server, and enough to measure something."""
 EXPONENT = 0.2
 """Twice the calls in flight must bring 2 ** 0.2 of the throughput, 15% more."""
-IN_STEP = 1.5
-"""A doubled window that brings less than this has met the server's limit."""
+IN_STEP = 0.6
+"""Throughput grows in step with the size while it grows by this power of it: twice the calls bring 1.5 times as much."""
 PROBE_UP, PROBE_DOWN, PROBE_NEAR_CEILING = 1.25, 0.8, 1.1
 DECREASE = 0.7
 """Refused at a size that was good before: TCP's halves, but answers of models are too dear to give so much away."""
@@ -30,8 +30,12 @@ CLIMB_ERROR, PROBE_ERROR = 0.15, 0.03
 """How far off a measurement may be, as a share: a doubling shows at once, small steps only to the patient."""
 MOST_MEASURED = 512
 """So many calls, or one flight where that is more, are enough however much they differ."""
-LONGEST_HOLD, HOLD_AFTER_REFUSAL = 32, 4
-"""Measurements between two probes: twice as many after each that was not kept, since each costs something."""
+LONGEST_HOLD = 32
+"""Measurements between two probes: twice as many after each probe that was not kept, up to this."""
+HOLD_AFTER_DECREASE = 2
+"""The server has changed: what it takes now is worth finding out soon."""
+LONGEST_HOLD_AFTER_REFUSAL = 64
+"""Four times as many after a probe that was refused, for that costs calls and perhaps a pause of all."""
 
 
 class Phase(Enum):
@@ -74,10 +78,11 @@ class SizeSearch:
         """Calls at this size are refused, for the first time since it was last set."""
         self._ceiling = self.size
         if self.size > self._good_size:
-            self._hold = min(max(2 * self._hold, HOLD_AFTER_REFUSAL), LONGEST_HOLD)
+            self._hold = min(4 * self._hold, LONGEST_HOLD_AFTER_REFUSAL)
             self._hold_at(self._good_size, self._hold)
         else:
-            self._hold_at(int(self.size * DECREASE), 1)
+            self._hold = HOLD_AFTER_DECREASE
+            self._hold_at(int(self.size * DECREASE), self._hold)
 
     def is_away(self) -> None:
         """All calls are refused: from now on one alone asks whether the server is back."""
@@ -87,7 +92,7 @@ class SizeSearch:
 
     def is_back(self) -> None:
         """A call was delivered again: climb from half of what was good, as TCP does after a time-out."""
-        self._phase, self._good_rate, self._ceiling = Phase.CLIMB, 0.0, self._most + 1
+        self._phase, self._good_rate = Phase.CLIMB, 0.0
         self._set(max(1, self._size_before_blackout // 2))
         self._good_size = self.size
 
@@ -123,7 +128,7 @@ class SizeSearch:
 
     def _is_unused(self, now: float, call_seconds: float) -> None:
         if self.size > self._good_size:
-            self._hold_at(self._good_size, self._hold)
+            self._turn_back()
         else:
             self._measure(now, call_seconds, settle=0)
 
@@ -137,23 +142,30 @@ class SizeSearch:
         elif rate * self._good_size**EXPONENT >= self._good_rate * self.size**EXPONENT:
             self._keep(rate)
         else:
-            self._hold = min(2 * self._hold, LONGEST_HOLD)
-            self._upward = not self._upward
-            self._hold_at(self._good_size, self._hold)
+            self._turn_back()
+
+    def _turn_back(self) -> None:
+        """Return to the good size, and probe later and in the other direction."""
+        self._hold = max(self._hold, min(2 * self._hold, LONGEST_HOLD))
+        self._upward = not self._upward
+        self._hold_at(self._good_size, self._hold)
 
     def _climb(self, rate: float) -> None:
-        gain = rate / self._good_rate if self._good_rate else IN_STEP
-        if gain < IN_STEP:
+        if self._good_rate and not self._is_in_step(rate):
             # Little's law: as many calls as would be in flight at this throughput with the latency of before.
-            self._upward = False
-            self._hold_at(round(self._good_size * max(1.0, gain)), 1)
+            usable = round(self._good_size * max(1.0, rate / self._good_rate))
+            self._upward = usable > self._good_size
+            self._hold_at(usable, 1)
             return
         self._good_size, self._good_rate = self.size, rate
         larger = min(2 * self.size, self._most)
         if larger == self.size or larger >= self._ceiling:
-            self._hold_at(self.size, 1)
+            self._hold_at(self.size, self._hold)
         else:
             self._set(larger)
+
+    def _is_in_step(self, rate: float) -> bool:
+        return rate / self._good_rate >= (self.size / self._good_size) ** IN_STEP
 
     def _remeasure(self, rate: float) -> None:
         change = rate / self._good_rate if self._good_rate else 1.0
@@ -178,20 +190,19 @@ class SizeSearch:
 
     def _probe(self, size: int) -> None:
         if not 1 <= size <= self._most:
-            self._upward = not self._upward
-            self._hold_at(self.size, LONGEST_HOLD)
-            return
-        self._phase = Phase.PROBE
-        self._set(size)
+            self._turn_back()
+        else:
+            self._phase = Phase.PROBE
+            self._set(size)
 
     def _keep(self, rate: float) -> None:
-        """Go on in the same direction; upwards in great strides again unless the server refused larger ones."""
-        larger = self.size > self._good_size
+        """Go on in the same direction; in great strides again where throughput grew in step and nothing was refused."""
+        in_step = self.size > self._good_size and self._is_in_step(rate)
         self._good_size, self._good_rate = self.size, rate
         self._hold = 1
         if self.size >= self._ceiling:
             self._ceiling = self._most + 1
-        if larger and 2 * self.size < self._ceiling:
+        if in_step and 2 * self.size < self._ceiling:
             self._phase = Phase.CLIMB
             self._set(2 * self.size)
         else:

@@ -21,10 +21,9 @@ from dataclasses import dataclass
 from batch_assets.gateway.size_search import SizeSearch
 from batch_assets.retry_policy import AWAY_SECONDS, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
 
-TOLERATED_REFUSALS = 0.02
-"""Up to this share of the calls is refused for other reasons than load: any large service loses some."""
-REMEMBERED_FLIGHTS = 4
-REMEMBERED_CALLS = 100
+TOLERATED_REFUSALS = 0.1
+"""So large a share of the calls may be refused: it may not be for the load, and throughput tells whether it is."""
+REMEMBERED_FLIGHTS, REMEMBERED_CALLS = 4, 50
 """The share is of the latest calls: so many flights, or calls where the window is small."""
 LONGEST_RETRY_AFTER_SECONDS = AWAY_SECONDS
 """A server that asks for a longer pause is asked again after this one."""
@@ -89,13 +88,8 @@ class Window:
     def delivered(self, call: Call, amount: float = 1.0) -> None:
         """The server did the work of the call, `amount` records."""
         if self._leave(call):
-            now = self._counted_until
-            self._recent_delivered += 1
-            self._delivered_since_decrease = True
-            if self._blackouts:
-                self._blackouts = 0
-                self._search.is_back()
-            self._search.delivered(now, amount, now - call.sent, self._call_seconds)
+            if self._fixed is None:
+                self._learn(call, amount)
             self._admit()
 
     def refused(self, call: Call, pause_seconds: float | None = None) -> None:
@@ -104,8 +98,10 @@ class Window:
             self.refusals += 1
             if pause_seconds:
                 self._close(min(pause_seconds, LONGEST_RETRY_AFTER_SECONDS))
-            if self._fixed is None and call.decreases == self._decreases and self._is_too_much():
-                self._decrease()
+            if self._fixed is None and call.decreases == self._decreases:
+                self._recent_refused += 1
+                if self._is_too_much():
+                    self._decrease()
             self._admit()
 
     def ended(self, call: Call) -> None:
@@ -141,9 +137,22 @@ class Window:
             if not place.done():
                 place.set_result(self._send())
 
+    def _learn(self, call: Call, amount: float) -> None:
+        size, now = self._search.size, self._counted_until
+        self._recent_delivered += 1
+        if call.decreases == self._decreases:
+            self._delivered_since_decrease = True
+            if self._blackouts:
+                self._blackouts = 0
+                self._search.is_back()
+        self._search.delivered(now, amount, now - call.sent, self._call_seconds)
+        if self._search.size > size:
+            self._recent_delivered = self._recent_refused = (
+                0  # what a smaller window did excuses no refusals now
+            )
+
     def _is_too_much(self) -> bool:
         remembered = max(REMEMBERED_FLIGHTS * self.size, REMEMBERED_CALLS)
-        self._recent_refused += 1
         if self._recent_delivered > remembered:
             share = remembered / self._recent_delivered
             self._recent_delivered, self._recent_refused = (
