@@ -14,7 +14,7 @@ MINUTE = 60.0
 
 
 class _Account:
-    """An allowance that fills by the second up to a burst; it may be overdrawn, and is paid off before the next call."""
+    """An allowance that fills by the second up to a burst; what is overdrawn is paid off before the next call."""
 
     def __init__(self, per_minute: float, now: float) -> None:
         self._per_second = per_minute / MINUTE

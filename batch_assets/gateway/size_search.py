@@ -18,7 +18,7 @@ FIRST_SIZE = 4
 EXPONENT = 0.2
 """Twice the calls in flight must bring 2 ** 0.2 of the throughput, 15% more."""
 IN_STEP = 0.6
-"""Throughput grows in step with the size while it grows by this power of it: twice the calls bring 1.5 times as much."""
+"""Throughput grows in step with the size while it grows by this power of it: twice the calls bring 1.5 as much."""
 PROBE_UP, PROBE_DOWN, PROBE_NEAR_CEILING = 1.25, 0.8, 1.1
 DECREASE = 0.7
 """Refused at a size that was good before: TCP's halves, but answers of models are too dear to give so much away."""

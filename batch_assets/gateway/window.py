@@ -22,7 +22,8 @@ from batch_assets.gateway.size_search import SizeSearch
 from batch_assets.retry_policy import AWAY_SECONDS, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
 
 TOLERATED_REFUSALS = 0.1
-"""So large a share of the calls may be refused: it may not be for the load, and throughput tells whether it is."""
+"""One call, and so large a share of the others, may be refused: services lose calls whatever the load, and throughput
+tells whether the size is right even so."""
 REMEMBERED_FLIGHTS, REMEMBERED_CALLS = 4, 50
 """The share is of the latest calls: so many flights, or calls where the window is small."""
 LONGEST_RETRY_AFTER_SECONDS = AWAY_SECONDS
@@ -159,7 +160,10 @@ class Window:
                 remembered,
                 max(1, int(self._recent_refused * share)),
             )
-        return self._recent_refused > TOLERATED_REFUSALS * (self._recent_delivered + self._recent_refused)
+        forgiven = 0 if self._blackouts else 1
+        return self._recent_refused > forgiven + TOLERATED_REFUSALS * (
+            self._recent_delivered + self._recent_refused
+        )
 
     def _decrease(self) -> None:
         """Once per flight: what was sent before is refused for the size before, and changes nothing more."""

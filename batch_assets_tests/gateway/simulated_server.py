@@ -5,6 +5,7 @@ the same for the same seed.
 """
 
 import asyncio
+import itertools
 import random
 import selectors
 from collections import deque
@@ -126,7 +127,7 @@ class Course:
 
     def mean_size(self, since: float, until: float) -> float:
         total, steps = 0.0, [*self.sizes, (until, 0)]
-        for (start, size), (end, _) in zip(steps, steps[1:], strict=False):
+        for (start, size), (end, _) in itertools.pairwise(steps):
             total += size * max(0.0, min(end, until) - max(start, since))
         return total / (until - since)
 
@@ -144,7 +145,7 @@ async def send(
     demand: int | None = None,
     changes: dict[float, Callable[[], None]] | None = None,
 ) -> Course:
-    """Call until the time is over or `calls` are delivered, with at most `demand` at once; what is refused goes again."""
+    """Call until the time is over or `calls` are delivered, at most `demand` at once; what is refused goes again."""
     loop, course = asyncio.get_running_loop(), Course()
     room = None if demand is None else asyncio.Semaphore(demand)
     done = asyncio.Event()
