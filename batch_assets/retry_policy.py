@@ -93,6 +93,10 @@ CLUSTER_PAUSE_SECONDS = 5.0
 CLUSTER_RETURN_SECONDS = 300.0
 """So long a cluster that is gone may take to come back: a head is started again in that time."""
 
+# A model server.
+REFUSING_SECONDS = 3600.0
+"""So long a server may have no room for any call of ours: its other traffic has its peaks."""
+
 # Single records.
 CALL_TRIES = 7
 """At a model that is called record by record."""

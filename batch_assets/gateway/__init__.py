@@ -1,1 +1,5 @@
-"""Talking to servers of OpenAI's API: calls, how many at a time and how fast, and what their answers are worth."""
+"""Calls of servers that answer like OpenAI's API: connections, how many at a time, what an answer means.
+
+Plain asyncio. What a call holds and what is made of its answer belongs to whoever calls: the executor `gateway`
+(`executors/gateway/`).
+"""
