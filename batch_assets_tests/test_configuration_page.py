@@ -9,10 +9,10 @@ from pydantic.fields import FieldInfo
 from batch_assets.cli.options import FLAGS
 from batch_assets.settings.aws_batch import RetrySettings
 from batch_assets.settings.base import Settings
-from batch_assets.settings.bedrock import TokenPrices
 from batch_assets.settings.executors import EXECUTOR_SETTINGS
 from batch_assets.settings.model import ModelSettings
 from batch_assets.settings.pipeline import OutputSettings, PipelineSettings, ShardSettings
+from batch_assets.settings.prices import TokenPrices
 from batch_assets.settings.retention import RetentionSettings
 from batch_assets.settings.source import SourceSettings
 from batch_assets_tests.module_imports import REPOSITORY

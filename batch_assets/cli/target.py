@@ -173,11 +173,11 @@ def _of_root(
         return parse_pipeline(orjson.loads(known), called, f"ledger {ledger.url_shown}: pipeline {called}")
     where = f"{storage.uri}/{paths.PIPELINE}"
     found = parse_pipeline(owner["configuration"], owner["pipeline"], where)
-    if executor_acts and not found.executor.in_place:
+    if executor_acts and found.executor.acts_elsewhere:
         raise ConfigurationError(
-            f"{where}: executor.type: {found.executor.type!r} acts in an AWS account, and what is read from an output "
-            f"root is data, which may order nothing there; this ledger has not run the pipeline: declare it in a "
-            "defs.yaml, and name that (`batch-assets run -f FILE.yaml`)"
+            f"{where}: executor.type: {found.executor.type!r} acts in an account or at a server, and what is read "
+            "from an output root is data, which may order nothing there; this ledger has not run the pipeline: declare "
+            "it in a defs.yaml, and name that (`batch-assets run -f FILE.yaml`)"
         )
     # Where it was asked for, not where it was made: a root may have been moved or copied.
     output = found.output.model_copy(update={"root": normalize_uri(root)})

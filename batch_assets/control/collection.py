@@ -96,11 +96,13 @@ def collectable(pipeline: Pipeline, keys: Sequence[str], kind: str | None = None
 
 
 def _device(pipeline: Pipeline) -> contextlib.AbstractContextManager[None]:
-    """The lease of the device that only one process may compute on."""
+    """The lease of the device, or server, that only one process may compute on."""
     device = pipeline.executor.exclusive_device()
     if device is None:
         return contextlib.nullcontext()
-    return exclusive(pipeline.ledger, f"{device} of {pipeline.holder.host}", pipeline.holder)
+    # A server is the same from wherever it is called.
+    name = device if "://" in device else f"{device} of {pipeline.holder.host}"
+    return exclusive(pipeline.ledger, name, pipeline.holder)
 
 
 def _collect_shard(

@@ -102,7 +102,9 @@ def measure_parity(pipeline: Pipeline, manifest: Manifest) -> ParityOutcome:
             f"none of the {manifest.rows} records of {manifest.version} that were to be compared can be read again "
             f"from the source{sample.why}"
         )
-    model = pipeline.settings.model
+    model = pipeline.settings.reference
+    if model is None:
+        raise NotReady("the model is not here to be compared with")
     ours, theirs = np.stack(sample.vectors), _reference(model, sample.items)
     if ours.shape != theirs.shape:
         raise ModelError(

@@ -72,7 +72,7 @@ class Executor(Protocol):
         ...
 
     def exclusive_device(self) -> str | None:
-        """The device of this machine that only one process may compute on at a time; None: there is none."""
+        """What only one process may compute on at a time: a device of this machine, a server's URL; None: nothing."""
         ...
 
     def at_once(self) -> int:

@@ -14,6 +14,7 @@ from batch_assets.executors.aws.account import AwsAccount
 from batch_assets.executors.aws_batch.account import AwsBatchAccount
 from batch_assets.executors.base import Executor, Progress
 from batch_assets.executors.bedrock.account import BedrockAccount
+from batch_assets.executors.gateway.servers import ModelServers
 from batch_assets.executors.gpu import GpuMachine
 from batch_assets.executors.ray.cluster import RayCluster
 from batch_assets.executors.sagemaker.account import SageMakerAccount
@@ -49,7 +50,12 @@ AWS_HOSTS: Mapping[str, type[AwsAccount]] = {
 }
 """Types whose work goes on at a service: the control loop asks about their jobs."""
 
-EXECUTOR_HOSTS: Mapping[str, type[ExecutorHost]] = {"gpu": GpuMachine, "ray": RayCluster, **AWS_HOSTS}
+EXECUTOR_HOSTS: Mapping[str, type[ExecutorHost]] = {
+    "gpu": GpuMachine,
+    "ray": RayCluster,
+    "gateway": ModelServers,
+    **AWS_HOSTS,
+}
 
 
 def create_host(kind: str) -> ExecutorHost:

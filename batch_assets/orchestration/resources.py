@@ -13,6 +13,7 @@ from pydantic import Field
 from batch_assets.executors.aws.account import AwsAccount, shared_account
 from batch_assets.executors.aws_batch.account import AwsBatchAccount
 from batch_assets.executors.bedrock.account import BedrockAccount
+from batch_assets.executors.gateway.servers import ModelServers
 from batch_assets.executors.gpu import GpuMachine
 from batch_assets.executors.ray.cluster import RayCluster
 from batch_assets.executors.ray.connection import AUTO
@@ -65,6 +66,13 @@ class RayResource(dg.ConfigurableResource):
 
     def create_resource(self, context: dg.InitResourceContext) -> RayCluster:
         return RayCluster(address=self.address)
+
+
+class GatewayResource(dg.ConfigurableResource):
+    """The connections to model servers, each with as many calls in flight as it takes."""
+
+    def create_resource(self, context: dg.InitResourceContext) -> ModelServers:
+        return ModelServers()
 
 
 def executor_host(resource: Any) -> ExecutorHost:
@@ -125,6 +133,7 @@ def default_resources() -> dict[str, dg.ConfigurableResource]:
         NOTIFICATIONS: NotificationsResource(),
         executor_key("gpu"): GpuExecutorResource(),
         executor_key("ray"): RayResource(),
+        executor_key("gateway"): GatewayResource(),
         executor_key("bedrock"): BedrockResource(),
         executor_key("sagemaker"): SageMakerResource(),
         executor_key("aws_batch"): AwsBatchResource(),

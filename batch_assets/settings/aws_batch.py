@@ -47,6 +47,7 @@ class AwsBatchExecutorSettings(ExecutorSettings):
     """AWS Batch: array jobs whose children run the worker container, a shard each."""
 
     in_place: ClassVar[bool] = False
+    acts_elsewhere: ClassVar[bool] = True
     paid_by_time: ClassVar[bool] = True
     type: Literal["aws_batch"] = Field(description="What computes: aws_batch, AWS Batch array jobs.")
     region: Region = None

@@ -6,7 +6,6 @@ from typing import ClassVar, Literal
 import pydantic
 from pydantic import Field
 
-from batch_assets.settings.base import Settings
 from batch_assets.settings.executor_base import (
     MAX_ATTEMPTS,
     POLL_SECONDS,
@@ -17,19 +16,14 @@ from batch_assets.settings.executor_base import (
     Region,
     Staging,
 )
-
-
-class TokenPrices(Settings):
-    """What a service takes for tokens, in USD per million."""
-
-    input: float = Field(ge=0, description="USD per million input tokens, batch.")
-    output: float = Field(default=0.0, ge=0, description="USD per million output tokens, batch.")
+from batch_assets.settings.prices import TokenPrices
 
 
 class BedrockExecutorSettings(ExecutorSettings):
     """Amazon Bedrock batch inference: jobs that a service runs, under its quotas."""
 
     in_place: ClassVar[bool] = False
+    acts_elsewhere: ClassVar[bool] = True
     type: Literal["bedrock"] = Field(description="What computes: bedrock, Amazon Bedrock batch inference.")
     region: Region = None
     role_arn: str = Field(description="The role that Bedrock takes to read requests and write results.")

@@ -24,6 +24,8 @@ class ExecutorSettings(Settings):
 
     in_place: ClassVar[bool]
     """Whether the run is the work; else it goes on at a service."""
+    acts_elsewhere: ClassVar[bool]
+    """Whether it acts in an account, or at an address, of its settings: what is read as data may not order that."""
     paid_by_time: ClassVar[bool] = False
     """Whether a service takes money for its machines' time; else for tokens, if it takes any."""
 

@@ -8,12 +8,14 @@ import pydantic
 from batch_assets.settings.aws_batch import AwsBatchExecutorSettings
 from batch_assets.settings.bedrock import BedrockExecutorSettings
 from batch_assets.settings.executor_base import ExecutorSettings
+from batch_assets.settings.gateway import GatewayExecutorSettings
 from batch_assets.settings.in_place import GpuExecutorSettings, RayExecutorSettings
 from batch_assets.settings.sagemaker import SageMakerExecutorSettings
 
 EXECUTOR_SETTINGS: dict[str, type[ExecutorSettings]] = {
     "gpu": GpuExecutorSettings,
     "ray": RayExecutorSettings,
+    "gateway": GatewayExecutorSettings,
     "bedrock": BedrockExecutorSettings,
     "sagemaker": SageMakerExecutorSettings,
     "aws_batch": AwsBatchExecutorSettings,
@@ -38,6 +40,7 @@ def _executor_type(value: Any) -> Any:
 AnyExecutorSettings = Annotated[
     Annotated[GpuExecutorSettings, pydantic.Tag("gpu")]
     | Annotated[RayExecutorSettings, pydantic.Tag("ray")]
+    | Annotated[GatewayExecutorSettings, pydantic.Tag("gateway")]
     | Annotated[BedrockExecutorSettings, pydantic.Tag("bedrock")]
     | Annotated[SageMakerExecutorSettings, pydantic.Tag("sagemaker")]
     | Annotated[AwsBatchExecutorSettings, pydantic.Tag("aws_batch")],

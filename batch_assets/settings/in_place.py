@@ -19,6 +19,7 @@ class GpuExecutorSettings(ExecutorSettings):
     """The machine the run is on: its GPU, or its CPU where there is none."""
 
     in_place: ClassVar[bool] = True
+    acts_elsewhere: ClassVar[bool] = False
     type: Literal["gpu"] = Field(default="gpu", description="What computes: gpu, this machine.")
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
     batch_tokens: BatchTokens = "auto"
@@ -37,6 +38,7 @@ class RayExecutorSettings(ExecutorSettings):
     """A Ray cluster, or this machine's cores and GPUs as one: workers that pull shards."""
 
     in_place: ClassVar[bool] = True
+    acts_elsewhere: ClassVar[bool] = False
     type: Literal["ray"] = Field(description="What computes: ray, the workers of a Ray cluster.")
     address: str = Field(
         default="auto",

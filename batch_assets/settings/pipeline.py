@@ -12,6 +12,7 @@ from batch_assets.errors import ConfigurationError
 from batch_assets.plain_text import quoted
 from batch_assets.settings.base import Bytes, Settings
 from batch_assets.settings.executors import EXECUTOR_SETTINGS, AnyExecutorSettings
+from batch_assets.settings.gateway import GatewayExecutorSettings
 from batch_assets.settings.in_place import GpuExecutorSettings
 from batch_assets.settings.model import ModelSettings
 from batch_assets.settings.project import AssetName, ResourceKey
@@ -108,7 +109,8 @@ class PipelineSettings(Settings):
         default=None,
         description="What becomes of a merged version where a sample of it is not what the model's own library makes "
         "of the same records, or cannot be compared. block: nothing is published; warn: published, exit code 3; off: "
-        "nothing is compared. By default block for gpu and ray; other executors' models are not here to be asked.",
+        "nothing is compared. By default block for gpu, ray, and gateway with a reference_model; models of other "
+        "executors are not here to be asked.",
     )
     deps: list[AssetName] = Field(
         default_factory=list,
@@ -127,19 +129,34 @@ class PipelineSettings(Settings):
         return self.executor.own_model or self.model.id
 
     @property
-    def parity_mode(self) -> ParityMode:
-        """`parity`, or its default for the executor."""
-        return self.parity or ("block" if self.executor.in_place else "off")
+    def reference(self) -> ModelSettings | None:
+        """The model as it is to be had here, to compare with; None where it is only elsewhere, or gives answers."""
+        if self.task == "generate":
+            return None
+        if isinstance(self.executor, GatewayExecutorSettings):
+            here = self.executor.reference_model
+            # A server puts no prompt of the model's own before a text.
+            told = {"id": here, "prompt": self.model.prompt or ""}
+            return None if here is None else self.model.model_copy(update=told)
+        return self.model if self.executor.in_place else None
 
-    @pydantic.field_validator("parity")
-    @classmethod
-    def _has_a_reference(cls, parity: ParityMode | None, info: pydantic.ValidationInfo) -> ParityMode | None:
-        executor = info.data.get("executor")
-        if parity in ("block", "warn") and executor is not None and not executor.in_place:
-            raise ValueError(
-                f"executor {executor.type} computes elsewhere, and its model is not here to compare with; leave it out"
+    @property
+    def parity_mode(self) -> ParityMode:
+        """`parity`, or its default."""
+        return self.parity or ("off" if self.reference is None else "block")
+
+    @pydantic.model_validator(mode="after")
+    def _parity_has_a_reference(self) -> "PipelineSettings":
+        if self.parity in ("block", "warn") and self.reference is None:
+            why = (
+                f"executor {self.executor.type} computes elsewhere, and its model is not here to compare with"
             )
-        return parity
+            if self.task == "generate":
+                why = "answers are not compared"
+            elif isinstance(self.executor, GatewayExecutorSettings):
+                why = "the served model is not here to compare with; name it in executor.reference_model"
+            raise ValueError(f"parity: {self.parity!r} cannot be used: {why}; or leave parity out")
+        return self
 
     @pydantic.field_validator("merge_by")
     @classmethod

@@ -28,6 +28,7 @@ class SageMakerExecutorSettings(ExecutorSettings):
     """Amazon SageMaker Batch Transform: jobs that send a shard's records through a model's container."""
 
     in_place: ClassVar[bool] = False
+    acts_elsewhere: ClassVar[bool] = True
     paid_by_time: ClassVar[bool] = True
     type: Literal["sagemaker"] = Field(
         description="What computes: sagemaker, Amazon SageMaker Batch Transform."

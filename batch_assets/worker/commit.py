@@ -51,7 +51,8 @@ def write_shard(
     )
     try:
         for some in outcomes:
-            writer.write(some)
+            if some.records or some.records.rejections:
+                writer.write(some)
             yield Processed(
                 len(some.records) + len(some.records.rejections), int(some.token_counts.sum(dtype=int))
             )

@@ -17,6 +17,7 @@ from batch_assets_tests.components.test_embedding_pipeline import declare
 
 REPOSITORY = Path(__file__).parents[2]
 HEAVY = [
+    "aiohttp",
     "torch",
     "transformers",
     "sentence_transformers",
@@ -93,6 +94,7 @@ def test_the_repositorys_own_pipelines(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["resources"] == [
         "batch_assets_aws_batch",
         "batch_assets_bedrock",
+        "batch_assets_gateway",
         "batch_assets_gpu",
         "batch_assets_ledger",
         "batch_assets_notifications",

@@ -97,7 +97,7 @@ def test_the_json_schema_takes_what_the_component_takes(attributes: dict[str, An
         ({"executor": {"type": "ray", "workers": 0}}, "executor.workers", "0 cannot be used"),
         ({"model": {"dtype": "float12"}}, "model.dtype", "'float12' cannot be used: should be 'auto', 'float32'"),
         ({"model": {"normalize": "perhaps"}}, "model.normalize", "'perhaps' cannot be used: should be a valid boolean"),
-        ({"executor": {"type": "abacus"}}, "executor", "type should be one of gpu, ray, bedrock"),
+        ({"executor": {"type": "abacus"}}, "executor", "type should be one of gpu, ray, gateway, bedrock"),
         ({"executor": {"type": "gpu", "device": "gpu0"}}, "executor.device", "'gpu0' cannot be used: use auto, cpu"),
         ({"shards": {"records": "many"}}, "shards.records", "'many' cannot be used: should be a valid integer"),
         ({"shards": {"bytes": "200 potatoes"}}, "shards.bytes", "write a size such as 200MB or 16MiB"),

@@ -59,6 +59,7 @@ MODELS = {
     "bedrock": {"role_arn": "arn:aws:iam::123456789012:role/r", "model_id": "amazon.titan-embed-text-v2:0"},
     "sagemaker": {"model_name": "minilm", "max_job_hours": 2.0},
     "aws_batch": {"job_queue": "q", "image": "i"},
+    "gateway": {"base_url": "http://127.0.0.1:8000"},
 }
 ANSWERS = {
     "gpu": ("own/model", None, False),
@@ -66,6 +67,7 @@ ANSWERS = {
     "bedrock": ("amazon.titan-embed-text-v2:0", None, False),
     "sagemaker": ("minilm", 2.0, True),
     "aws_batch": ("own/model", None, True),
+    "gateway": ("own/model", None, False),
 }
 
 

@@ -43,8 +43,8 @@ PERMISSIONS: dict[type[Settings], set[str]] = {
     ModelSettings: {"trust_remote_code"},
     RayExecutorSettings: {"address"},
 }
-# They act in an account, by every field: of a root that this ledger has not run, no verb takes one.
-REFUSED_AS_A_WHOLE = {"bedrock", "sagemaker", "aws_batch"}
+# They act in an account, or call a server, by every field: of a root that this ledger has not run, no verb takes one.
+REFUSED_AS_A_WHOLE = {"bedrock", "sagemaker", "aws_batch", "gateway"}
 
 
 @pytest.mark.parametrize("kind", DATA)
@@ -55,7 +55,7 @@ def test_every_field_is_judged(kind: type[Settings]) -> None:
 def test_every_executor_is_judged() -> None:
     refused = {name for name, kind in EXECUTOR_SETTINGS.items() if kind not in DATA}
     assert refused == REFUSED_AS_A_WHOLE
-    assert not any(getattr(EXECUTOR_SETTINGS[name], "in_place", True) for name in refused)
+    assert refused == {name for name, kind in EXECUTOR_SETTINGS.items() if kind.acts_elsewhere}
 
 
 def test_what_a_root_allows_is_taken_away_and_all_else_stays() -> None:

@@ -10,7 +10,7 @@ import pydantic
 import yaml
 
 from batch_assets.executors.bedrock.model_ids import base_model_id, model_name
-from batch_assets.settings.bedrock import TokenPrices
+from batch_assets.settings.prices import TokenPrices
 
 _USD = Annotated[float, pydantic.Field(ge=0)]
 _BATCH_SHARE = 0.5  # of the on-demand price: what Bedrock takes for every model that it runs in batches

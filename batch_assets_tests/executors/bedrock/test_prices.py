@@ -3,7 +3,7 @@
 import pytest
 
 from batch_assets.executors.bedrock.prices import Price, price_of, price_table
-from batch_assets.settings.bedrock import TokenPrices
+from batch_assets.settings.prices import TokenPrices
 
 
 @pytest.mark.parametrize(
