@@ -20,10 +20,10 @@ export DAGSTER_HOME := $(CURDIR)/.dagster
 # PostgreSQL only: events are written in batches, which more than halves the time of wide runs.
 export DAGSTER_EVENT_BATCH_SIZE := 500
 
-.PHONY: help demo demo-images rehearsal ui test test-quick lint format bench clean
+.PHONY: help demo demo-images demo-gateway rehearsal ui test test-quick lint format bench clean
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.installed-demo .dagster/dagster.yaml ## Embed 8,000 docstrings of this Python, offline, and search them
 	@$(BIN)/python examples/make_docstrings.py .dagster/demo/docstrings
@@ -42,6 +42,21 @@ demo-images: .venv/.installed-demo .dagster/dagster.yaml ## Embed 400 photograph
 	  $(BIN)/batch-assets search photographs "$$photograph" -k 5; \
 	done
 	@printf '\nmake ui shows more: the asset photographs/merged_embeddings has a contact sheet in its metadata.\n'
+
+MODEL_SERVER := http://127.0.0.1:8400
+
+demo-gateway: .venv/.installed-demo .dagster/dagster.yaml ## Embed the same docstrings by a model server on this machine, over HTTP, and search them
+	@$(BIN)/python examples/make_docstrings.py .dagster/demo/docstrings
+	@$(BIN)/python examples/serve_model.py --port $(lastword $(subst :, ,$(MODEL_SERVER))) & server=$$!; \
+	trap "kill $$server 2> /dev/null; wait $$server || true" EXIT; \
+	until $(BIN)/python -c "import urllib.request as u; u.urlopen('$(MODEL_SERVER)/health')" 2> /dev/null; do \
+	  kill -0 $$server; sleep 0.5; \
+	done; \
+	$(BIN)/batch-assets run -f examples/gateway/defs.yaml; \
+	for query in "compress a file" "parse command line options" "send an email"; do \
+	  printf '\nbatch-assets search .dagster/demo/served_embeddings "%s"\n' "$$query"; \
+	  $(BIN)/batch-assets search .dagster/demo/served_embeddings "$$query"; \
+	done
 
 # Workers of AWS Batch run on this machine, and need a model.
 WORKERS := $(filter aws_batch,$(EXECUTOR))
