@@ -58,11 +58,11 @@ def alerts_of(pipeline: Pipeline, turn: Turn) -> Iterator[Notification]:
         of_output = row is not None and row.blocked_kind == "output"
         tell = output_unexpected if of_output else submission_refused
         yield tell(pipeline.name, turn.refused[pipeline.name])
-    budget = pipeline.budget_usd
+    limit = pipeline.budget.usd
     # As long as something is reserved, what it does not use may let the next job go.
     blocked = row is not None and row.blocked_kind == "budget" and not row.held_usd
-    if budget is not None and row is not None and blocked and row.blocked:
-        yield budget_reached(pipeline.name, budget, row.blocked)
+    if limit is not None and row is not None and blocked and row.blocked:
+        yield budget_reached(pipeline.name, limit, row.blocked)
 
 
 def _failed_jobs(pipeline: Pipeline, submission: SubmissionRow) -> list[JobRow]:

@@ -204,7 +204,7 @@ def _answer(
     pipeline: Pipeline, job: JobRow, description: JobDescription, rows: JobRows, facts: JobFacts
 ) -> None:
     ledger, executor = pipeline.ledger, with_results(pipeline)
-    if reached := ledger.reserve(pipeline.name, job.shard, job.fence, pipeline.budget_usd):
+    if reached := ledger.reserve(pipeline.name, job.shard, job.fence, pipeline.budget):
         raise BudgetReached(reached)
     crash_point("cost-reserved")
 

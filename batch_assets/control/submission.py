@@ -224,7 +224,7 @@ def _rules(pipeline: Pipeline, gather: bool) -> SubmissionRules:
     assert isinstance(settings, BatchServiceSettings), settings.type
     return SubmissionRules(
         priority=settings.priority,
-        budget_usd=pipeline.budget_usd,
+        budget=pipeline.budget,
         min_records=limits.min_records,
         max_records=limits.records,
         place=pipeline.place,

@@ -47,7 +47,7 @@ def choose_jobs(
         for choice in sorted(choices, key=lambda some: (some[0].queued_at, some[0].pipeline)):
             name = choice[0].pipeline
             bound = sum(job.bound_usd for job in choice)
-            reason = check_budget(connection, name, bound, rules[name].budget_usd)
+            reason = check_budget(connection, name, bound, rules[name].budget)
             if reason is None:
                 return choice
             blocked.append(f"pipeline {name}: {reason}")
@@ -81,17 +81,20 @@ def _heeding_breakers(
     )
     found, waiting = dict(rules), None
     for name, state, proven in connection.execute(query).all():
-        text = None
         if state == BreakerState.OPEN:
             del found[name]
-        elif state == BreakerState.PROBING:
+            continue
+        text, probes = None, state == BreakerState.PROBING
+        unproven = state == BreakerState.COUNTING or proven != rules[name].settings
+        if probes:
             found[name] = replace(rules[name], together=1)
-            if _any_not_judged(connection, name):
-                text = "jobs failed as a whole; how those end that are under way decides whether others follow"
-        elif state == BreakerState.COUNTING or proven != rules[name].settings:
-            # What a service fails at once frees its slot long before anybody has looked at it.
-            if _ended_not_judged(connection, name) >= free:
-                text = "no job has done well yet; what came of those that have ended decides whether others follow"
+        if probes and _any_not_judged(connection, name):
+            text = "jobs failed as a whole; how those end that are under way decides whether others follow"
+        # What a service fails at once frees its slot long before anybody has looked at it.
+        elif not probes and unproven and _ended_not_judged(connection, name) >= free:
+            text = (
+                "no job has done well yet; what came of those that have ended decides whether others follow"
+            )
         if text is not None:
             del found[name]
             waiting = Waiting("probing", message=f"{name}: {text}")

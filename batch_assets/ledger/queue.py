@@ -8,10 +8,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from batch_assets.ledger.budget import rounded_usd
 from batch_assets.ledger.changing import change_shards
 from batch_assets.ledger.claims import HELD, NOBODY, held_by
 from batch_assets.ledger.leases import is_void
-from batch_assets.ledger.money import rounded_usd
 from batch_assets.ledger.rows import SHARD_COLUMNS, Claim, JobKind, ShardRow, shard_row
 from batch_assets.ledger.schema import breakers, jobs, pipelines, shards
 from batch_assets.ledger.states import State

@@ -1,10 +1,11 @@
 """What the ledger hands out: frozen copies of its rows, as they were when read."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from batch_assets.ledger import schema
+from batch_assets.ledger.budget import Budget
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.states import BreakerState, State, SubmissionState
 
@@ -209,7 +210,7 @@ class SubmissionRow:
 class SubmissionRules:
     """What a pipeline's settings and the service's limits say of its submissions.
 
-    The highest priority goes first. `budget_usd`: spent and held may not pass it together. A job
+    The highest priority goes first. Spent and held together may not pass the `budget`. A job
     of fewer than `min_records` goes with others, of at most `max_records` together.
 
     Where a submission takes many jobs (`together` above 1), it takes all that are queued, as long
@@ -223,7 +224,7 @@ class SubmissionRules:
     """
 
     priority: int = 0
-    budget_usd: float | None = None
+    budget: Budget = field(default_factory=Budget)
     min_records: int = 0
     max_records: int | None = None
     together: int = 1

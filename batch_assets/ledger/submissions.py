@@ -11,9 +11,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from batch_assets.ledger.budget import rounded_usd
 from batch_assets.ledger.changing import change_shards
 from batch_assets.ledger.choosing import choose_jobs, read_jobs
-from batch_assets.ledger.money import add_money, rounded_usd, set_blocked
+from batch_assets.ledger.money import add_money, set_blocked
 from batch_assets.ledger.places import demand_place
 from batch_assets.ledger.rows import JobRow, SubmissionClaim, SubmissionRules, Waiting
 from batch_assets.ledger.schema import jobs, shards, submissions
