@@ -6,5 +6,5 @@ USAGE = 2  # usage or configuration; nothing was written
 PUBLISHED_WITH_FAULTS = (
     3  # more records are bad than --max-failed allows, or parity failed under `parity: warn`
 )
-BUDGET_REACHED = 4  # what is left does not fit budget_usd; what ran is collected
+BUDGET_REACHED = 4  # what is left does not fit the budget; what ran is collected
 INTERRUPTED = 130

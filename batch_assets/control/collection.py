@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 from batch_assets.control.attempts import decide_after_deaths, fail
 from batch_assets.control.committing import ClaimedShard, attempt_at, bring_to_commit
+from batch_assets.control.doubted_commits import doubted_commit
 from batch_assets.control.job_collection import Continued, collect_job
 from batch_assets.control.leases import exclusive, giving_back
 from batch_assets.control.pipeline import Pipeline, adopt_marker, deferred, runner
@@ -251,8 +252,9 @@ def _committed(
 ) -> ShardMarker | None:
     """The marker of a shard that is committed and needs no computing; the ledger is told if it was not.
 
-    A commit of another fingerprint, one that was ordered to be computed again, and one whose
-    files are damaged do not count. `before` is the shard as the ledger had it before this look.
+    A commit of another fingerprint, one that was ordered to be computed again, one whose
+    files are damaged, and one that is to be judged first do not count. `before` is the shard as
+    the ledger had it before this look.
     """
     try:
         found = read_marker(pipeline.storage, shard.key)
@@ -262,7 +264,9 @@ def _committed(
                 why = "its commit marker is gone, or of another fingerprint"
                 pipeline.ledger.recompute(pipeline.name, [shard.key], why=why, place=pipeline.place)
             return None
-        if not adopt_marker(pipeline, shard.key):
+        if (_commits(pipeline) and doubted_commit(pipeline, shard.key)) or not adopt_marker(
+            pipeline, shard.key
+        ):
             return None
         crash_point("marker-adopted")
         account_shard(pipeline.storage, shard.records, found[0])

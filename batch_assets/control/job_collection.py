@@ -144,7 +144,7 @@ def _judge(
     asked = np.fromiter(job.asked(), dtype=np.int64)
     reasons = rows.reasons_of(asked)
     if sum(reasons.values()) < len(asked):
-        pipeline.ledger.close_breaker(pipeline.name)
+        pipeline.ledger.did_well(pipeline.name, submission.settings if submission is not None else None)
         return None
     if others_did_well:
         return None
@@ -203,7 +203,7 @@ def _answer(
     pipeline: Pipeline, job: JobRow, description: JobDescription, rows: JobRows, facts: JobFacts
 ) -> None:
     ledger, executor = pipeline.ledger, with_results(pipeline)
-    if reached := ledger.reserve(pipeline.name, job.shard, job.fence, pipeline.budget_usd):
+    if reached := ledger.reserve(pipeline.name, job.shard, job.fence, pipeline.budget):
         raise BudgetReached(reached)
     crash_point("cost-reserved")
 

@@ -17,6 +17,7 @@ from batch_assets.embeddings.marker import ShardMarker, read_marker
 from batch_assets.errors import AccountingError
 from batch_assets.executors.base import Executor, ShardRunner
 from batch_assets.executors.service_jobs import BatchService, ServiceJobs, WorkerService
+from batch_assets.ledger.budget import Budget
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import Adoption, PipelineRow, Place
@@ -74,10 +75,10 @@ class Pipeline:
         return _of_service(self).queue_url
 
     @property
-    def budget_usd(self) -> float | None:
-        """The most that the pipeline may spend; None: there is no limit."""
+    def budget(self) -> Budget:
+        """The most that the pipeline may spend."""
         executor = self.settings.executor
-        return executor.budget_usd if isinstance(executor, BatchServiceSettings) else None
+        return Budget(executor.budget_usd if isinstance(executor, BatchServiceSettings) else None)
 
     def summary_of(self, shard: str) -> PlanSummary:
         """What the shard's generation was planned from; each is read once."""

@@ -161,6 +161,7 @@ def enqueue(
         bytes=description.bytes,
         bound_usd=description.bound_usd,
         digest=description.digest,
+        outdated_fence=description.outdated_fence,
         why=why,
     )
     crash_point("job-queued")

@@ -1,19 +1,18 @@
 """Dollars: bounds reserved before anything is paid for, costs settled once, budgets never passed.
 
-Prices belong to the executors; when a cost is known, to `control/`. Amounts are kept to the
-billionth of a dollar, so that many small sums leave no remainder.
+Prices belong to the executors; when a cost is known, to `control/`; whether a job fits, to `budget.py`.
 """
 
 from typing import Any
 
 import sqlalchemy as sa
 
+from batch_assets.ledger.budget import Budget, rounded_usd
 from batch_assets.ledger.rows import Money
 from batch_assets.ledger.schema import breakers, jobs, pipelines
 from batch_assets.ledger.states import BreakerState
 from batch_assets.ledger.store import Store, repeatable
 
-_DIGITS = 9
 _FAILING = (
     sa.select(breakers.c.message)
     .where(breakers.c.pipeline == pipelines.c.name, breakers.c.state == BreakerState.OPEN)
@@ -46,7 +45,7 @@ class Accounts(Store):
             return True
 
     @repeatable
-    def reserve(self, pipeline: str, shard: str, fence: int, budget_usd: float | None) -> str | None:
+    def reserve(self, pipeline: str, shard: str, fence: int, budget: Budget) -> str | None:
         """Reserve an on-demand job's bound, once; why not, and the pipeline blocked, if it does not fit.
 
         None also for a job that is settled. LookupError for an unknown job.
@@ -58,7 +57,7 @@ class Accounts(Store):
                 raise LookupError(f"shard {shard} of {pipeline}: the ledger knows no job {fence}")
             if row.held_usd is not None or row.cost_usd is not None:
                 return None
-            if reason := check_budget(connection, pipeline, row.bound_usd, budget_usd):
+            if reason := check_budget(connection, pipeline, row.bound_usd, budget):
                 return reason
             connection.execute(sa.update(jobs).where(*job).values(held_usd=row.bound_usd))
             add_money(connection, pipeline, held=row.bound_usd)
@@ -95,11 +94,6 @@ class Accounts(Store):
             connection.execute(sa.update(pipelines).where(chosen).values(blocked=None, blocked_kind=None))
 
 
-def rounded_usd(usd: float) -> float:
-    """The amount as it is kept."""
-    return round(usd, _DIGITS)
-
-
 def add_money(connection: sa.Connection, pipeline: str, held: float = 0.0, spent: float = 0.0) -> None:
     """Add to what the pipeline holds and has spent. Writers wait for each other, so reading first is safe."""
     money = _money(connection, pipeline)
@@ -110,23 +104,17 @@ def add_money(connection: sa.Connection, pipeline: str, held: float = 0.0, spent
     )
 
 
-def check_budget(
-    connection: sa.Connection, pipeline: str, bound_usd: float, budget_usd: float | None
-) -> str | None:
+def check_budget(connection: sa.Connection, pipeline: str, bound_usd: float, budget: Budget) -> str | None:
     """None if `bound_usd` more fits the budget; else why not, and the pipeline is blocked for that.
 
     A pipeline that was blocked by its budget is so no longer when something fits.
     """
     money = _money(connection, pipeline)
-    if budget_usd is None or rounded_usd(money.spent_usd + money.held_usd + bound_usd) <= budget_usd:
+    text = budget.refusal(spent=money.spent_usd, held=money.held_usd, bound=bound_usd)
+    if text is None:
         if money.blocked_kind == "budget":
             set_blocked(connection, pipeline, None, None)
         return None
-    text = (
-        f"budget reached: {_shown(money.spent_usd)} USD are spent, {_shown(money.held_usd)} USD are reserved "
-        f"by jobs that run, the next needs up to {_shown(bound_usd)} USD, and budget_usd is "
-        f"{_shown(budget_usd)}; raise budget_usd to go on"
-    )
     # A refusal is the graver reason: it stays until a person has seen it.
     if money.blocked != text and money.refused is None:
         set_blocked(connection, pipeline, text, "budget")
@@ -147,8 +135,3 @@ def _money(connection: sa.Connection, pipeline: str) -> Money:
     if row is None:
         raise LookupError(f"pipeline {pipeline!r} is not attached to this ledger")
     return Money(**row)
-
-
-def _shown(usd: float) -> str:
-    """Cents, and more digits only where there would be none to see."""
-    return f"{usd:,.2f}" if usd == 0 or usd >= 0.01 else f"{usd:.9f}".rstrip("0")

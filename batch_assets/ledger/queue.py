@@ -8,10 +8,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from batch_assets.ledger.budget import rounded_usd
 from batch_assets.ledger.changing import change_shards
 from batch_assets.ledger.claims import HELD, NOBODY, held_by
 from batch_assets.ledger.leases import is_void
-from batch_assets.ledger.money import rounded_usd
 from batch_assets.ledger.rows import SHARD_COLUMNS, Claim, JobKind, ShardRow, shard_row
 from batch_assets.ledger.schema import breakers, jobs, pipelines, shards
 from batch_assets.ledger.states import State
@@ -58,19 +58,24 @@ class Queue(Store):
         bound_usd: float,
         digest: str = "",
         *,
+        outdated_fence: int = -1,
         why: tuple[str, str] | None = None,
     ) -> bool:
         """Put the claimed shard's next job in place, and give the claim back. False: the claim is lost.
 
         → QUEUED for a `batch` job, whose request files of `bytes` are uploaded; → READY for an
         `on_demand` one. `bound_usd` is the most that its `records` can cost. The job's fence is
-        the claim's. `why` there is another one: what became of the last one, and what was decided.
+        the claim's. A commit up to `outdated_fence` counts no longer. `why` there is another one: what became of
+        the last one, and what was decided.
         """
         if records < (kind == "batch") or bound_usd < 0:
             raise ValueError(f"a job of {records} records for at most {bound_usd} USD cannot be")
         with self._database.write() as connection:
             now = self._clock()
             values = {**waiting_for_job(kind, claim.fence, records, now), "error": None, **NOBODY}
+            if outdated_fence >= 0:
+                older = shards.c.outdated_fence < outdated_fence
+                values["outdated_fence"] = sa.case((older, outdated_fence), else_=shards.c.outdated_fence)
             condition = sa.and_(held_by(claim), shards.c.state.in_((State.PREPARED, *HELD)))
             reason, decision = why or ("", f"{records:,} records, {_KINDS[kind]}")
             told = Told(Event.QUEUED, reason, decision)

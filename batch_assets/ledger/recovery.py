@@ -10,9 +10,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from batch_assets.ledger.budget import rounded_usd
 from batch_assets.ledger.changing import change_shards
 from batch_assets.ledger.choosing import read_jobs
-from batch_assets.ledger.money import add_money, rounded_usd
+from batch_assets.ledger.money import add_money
 from batch_assets.ledger.queue import waiting_for_job
 from batch_assets.ledger.rows import JobKind, JobRow
 from batch_assets.ledger.schema import jobs, pipelines, shards

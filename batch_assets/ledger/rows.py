@@ -1,10 +1,11 @@
 """What the ledger hands out: frozen copies of its rows, as they were when read."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from batch_assets.ledger import schema
+from batch_assets.ledger.budget import Budget
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.states import BreakerState, State, SubmissionState
 
@@ -185,7 +186,8 @@ class JobRow:
 class SubmissionRow:
     """One call to the service that starts work, known by its token. Times are unix seconds.
 
-    `jobs` and `records` count; `bound_usd` is the most that all of it can cost.
+    `jobs` and `records` count; `bound_usd` is the most that all of it can cost. `settings` is the digest of the
+    pipeline's settings then, None for one that was found at the service.
     """
 
     token: str
@@ -201,13 +203,14 @@ class SubmissionRow:
     claimed_at: float
     submitted_at: float | None
     ended_at: float | None
+    settings: str | None
 
 
 @dataclass(frozen=True)
 class SubmissionRules:
     """What a pipeline's settings and the service's limits say of its submissions.
 
-    The highest priority goes first. `budget_usd`: spent and held may not pass it together. A job
+    The highest priority goes first. Spent and held together may not pass the `budget`. A job
     of fewer than `min_records` goes with others, of at most `max_records` together.
 
     Where a submission takes many jobs (`together` above 1), it takes all that are queued, as long
@@ -215,16 +218,20 @@ class SubmissionRules:
     has been quiet for `gather_seconds`, or the oldest has waited ten times as long.
 
     `place` is the output root where the jobs' requests are: none is taken once the pipeline has left it.
+
+    `settings` is the digest of the pipeline's settings: until a job does well that was submitted under them,
+    jobs that have ended count against the free slots until they are judged.
     """
 
     priority: int = 0
-    budget_usd: float | None = None
+    budget: Budget = field(default_factory=Budget)
     min_records: int = 0
     max_records: int | None = None
     together: int = 1
     alive: int | None = None
     gather_seconds: float = 0.0
     place: Place | None = None
+    settings: str | None = None
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from batch_assets.ledger.budget import rounded_usd
 from batch_assets.ledger.changing import change_shards
 from batch_assets.ledger.choosing import choose_jobs, read_jobs
-from batch_assets.ledger.money import add_money, rounded_usd, set_blocked
+from batch_assets.ledger.money import add_money, set_blocked
 from batch_assets.ledger.places import demand_place
 from batch_assets.ledger.rows import JobRow, SubmissionClaim, SubmissionRules, Waiting
 from batch_assets.ledger.schema import jobs, shards, submissions
@@ -61,9 +62,10 @@ class Submissions(Store):
                 raise LookupError(f"scope {scope!r} has no slots yet: say how many by set_scope")
             if shared.paused_until > now:
                 return Waiting("paused", shared.paused_until)
-            if _active(connection, scope) + shared.foreign_jobs >= shared.slots:
+            free = shared.slots - shared.foreign_jobs - _active(connection, scope)
+            if free <= 0:
                 return Waiting("full")
-            chosen = choose_jobs(connection, rules, now)
+            chosen = choose_jobs(connection, rules, free, now)
             if isinstance(chosen, Waiting):
                 return chosen
             token, name = make(chosen)
@@ -72,8 +74,9 @@ class Submissions(Store):
                 raise ValueError(f"token {token} is that of a submission that is {known.state}")
             pipeline = chosen[0].pipeline
             insert_submission(
-                connection, token, name, scope, chosen, state=SubmissionState.SUBMITTING, claimed_at=now
-            )
+                connection, token, name, scope, chosen,
+                state=SubmissionState.SUBMITTING, claimed_at=now, settings=rules[pipeline].settings,
+            )  # fmt: skip
             bound = sum(job.bound_usd for job in chosen)
             add_money(connection, pipeline, held=bound)
             values = {"state": State.SUBMITTING, "attempt": shards.c.attempt + 1}

@@ -238,7 +238,7 @@ def shorten(message: str) -> str:
 
 def gist(message: str) -> str:
     """Sixteen hex digits that two tellings of one error share, whatever shard, run or request they name."""
-    general = PARTICULARS.sub("#", shorten(message).lower())
+    general = PARTICULARS.sub("#", shorten(message).rstrip(".").lower())
     return hashlib.sha256(general.encode()).hexdigest()[:16]
 
 

@@ -243,7 +243,8 @@ def _from_store(uri: str, most_bytes: int) -> bytes:
 
 def _refuse_resting(host: str) -> None:
     if (reason := _hosts.rests(host)) is not None:
-        text = f"{host} failed many times in a row and is left alone for a while; the last time: {reason}"
+        # The reason first: it is what all of the host's records have in common.
+        text = f"{reason.rstrip('.')}. It failed many times in a row, and {host} is left alone for a while"
         raise NotFetched(FETCH_ERROR, text)
 
 

@@ -19,6 +19,8 @@ ROLE = "User: arn:aws:sts::123456789012:assumed-role/internal-batch/timeout"
         ("service_400", "ThrottlingException: Rate exceeded"),
         ("job_failed", "CapacityError: Unable to provision requested ML compute capacity"),
         ("job_failed", "InternalServerError: We encountered an internal error. Please try again."),
+        ("fetch_error", "images.example.com answers HTTP 503"),
+        ("fetch_timeout", "images.example.com does not deliver in time (5 s to connect, 60 s in all)"),
         ("missing_result", "the results have no line for this record"),
     ],
 )
@@ -40,3 +42,10 @@ def test_what_passes_counts_for_nothing(code: str, message: str) -> None:
 def test_what_all_jobs_share_counts(code: str, message: str) -> None:
     answer = same_answer({(code, message): 12}, 12)
     assert answer is not None and answer.message == message
+
+
+def test_a_host_that_is_left_alone_is_the_same_answer_as_its_failures() -> None:
+    refused = "s3://images: access denied"
+    resting = f"{refused}. It failed many times in a row, and s3://images is left alone for a while"
+    answer = same_answer({("fetch_error", refused): 24, ("fetch_error", resting): 76}, 100)
+    assert answer is not None

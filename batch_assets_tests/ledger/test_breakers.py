@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from batch_assets.ledger.budget import Budget
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import BreakerRow, WholeFailure
 from batch_assets.ledger.states import BreakerState
@@ -132,4 +133,4 @@ def test_a_budget_is_told_by_its_own_words_beside_an_open_breaker(ledger: Ledger
     for key in KEYS[:2]:
         fails(ledger, key, trip_at=1)
     assert ledger.money("texts").blocked == "no access"
-    assert str(ledger.reserve("texts", KEYS[0], 1, 0.5)).startswith("budget reached: ")
+    assert str(ledger.reserve("texts", KEYS[0], 1, Budget(0.5))).startswith("budget reached: ")

@@ -2,6 +2,7 @@
 
 import pytest
 
+from batch_assets.ledger.budget import Budget
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import State, SubmissionState
 from batch_assets_tests.ledger.conftest import Clock
@@ -120,10 +121,10 @@ def test_on_demand(ledger: Ledger) -> None:
     calling = ledger.claim("texts", KEY, ME)
     assert calling is not None
     assert (calling.before, calling.attempt, state(ledger)) == (State.READY, 2, State.RUNNING)
-    assert "budget reached" in str(ledger.reserve("texts", KEY, 2, 1.2))
+    assert "budget reached" in str(ledger.reserve("texts", KEY, 2, Budget(1.2)))
     assert ledger.money("texts").blocked_kind == "budget"
-    assert ledger.reserve("texts", KEY, 2, 1.25) is None
-    assert ledger.reserve("texts", KEY, 2, 1.25) is None, "reserved once"
+    assert ledger.reserve("texts", KEY, 2, Budget(1.25)) is None
+    assert ledger.reserve("texts", KEY, 2, Budget(1.25)) is None, "reserved once"
     assert ledger.money("texts").held_usd == 0.25
     assert ledger.money("texts").blocked is None
     assert ledger.release(calling)
@@ -137,7 +138,7 @@ def test_on_demand(ledger: Ledger) -> None:
     assert ledger.finish(calling, **DONE)
     assert ledger.money("texts").spent_usd == 1.125
     with pytest.raises(LookupError, match="no job 9"):
-        ledger.reserve("texts", KEY, 9, None)
+        ledger.reserve("texts", KEY, 9, Budget())
 
 
 def test_stop_and_start_again(ledger: Ledger) -> None:

@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
 
 from batch_assets.ledger import schema
+from batch_assets.ledger.budget import Budget
 from batch_assets.ledger.rows import Claim, JobRow, SubmissionClaim, SubmissionRules
 from batch_assets.ledger.states import ENDED, ENDED_SUBMISSION, LIVE_SUBMISSION, State, SubmissionState
 from batch_assets_tests.ledger.conftest import postgresql_database
 from batch_assets_tests.ledger.helpers import ELSEWHERE, ME, SCOPE, adopts, dead_process, holds, named
 from batch_assets_tests.ledger.job_invariants import BUDGET, KEYS, JobsInvariants
 
-RULES = {"texts": SubmissionRules(budget_usd=BUDGET, min_records=3, max_records=6)}
+RULES = {"texts": SubmissionRules(budget=Budget(BUDGET), min_records=3, max_records=6)}
 HOLDERS = st.sampled_from([ME, ELSEWHERE, dead_process()])
 
 keys = st.sampled_from(KEYS)
@@ -212,7 +213,7 @@ class AnyOrderOfJobs(JobsInvariants):
     def reserve(self, data: st.DataObject) -> None:
         jobs = [job for job in self.table(schema.jobs) if job.kind == "on_demand"]
         if job := self.some(data, jobs):
-            self.ledger.reserve("texts", job.shard, job.fence, BUDGET)
+            self.ledger.reserve("texts", job.shard, job.fence, Budget(BUDGET))
 
     # What people and crashes do
 

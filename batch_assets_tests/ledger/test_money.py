@@ -2,6 +2,7 @@
 
 import pytest
 
+from batch_assets.ledger.budget import Budget
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import SubmissionRules, Waiting
 from batch_assets.ledger.states import SubmissionState
@@ -22,7 +23,7 @@ S = SubmissionState
 
 
 def test_a_budget_is_never_passed(ledger: Ledger) -> None:
-    rules = {"texts": SubmissionRules(budget_usd=2.5)}
+    rules = {"texts": SubmissionRules(budget=Budget(2.5))}
     queue(ledger, KEYS)
     first = take(ledger, rules)
     take(ledger, rules)
@@ -43,8 +44,8 @@ def test_a_budget_is_never_passed(ledger: Ledger) -> None:
     money = ledger.money("texts")
     assert (money.held_usd, money.spent_usd, money.blocked) == (2.0, 0.5, None)
     assert ledger.refused(third.token, "no")
-    assert waits(ledger, {"texts": SubmissionRules(budget_usd=2.0)}) == "budget"
-    assert take(ledger, {"texts": SubmissionRules(budget_usd=99.0)}).token == third.token, "raised"
+    assert waits(ledger, {"texts": SubmissionRules(budget=Budget(2.0))}) == "budget"
+    assert take(ledger, {"texts": SubmissionRules(budget=Budget(99.0))}).token == third.token, "raised"
 
 
 def test_one_that_has_no_money_lets_others_pass(ledger: Ledger) -> None:
@@ -53,8 +54,8 @@ def test_one_that_has_no_money_lets_others_pass(ledger: Ledger) -> None:
     queue(ledger, KEYS[:1])
     queue(ledger, [KEY], pipeline="images", bound_usd=0.003)
     rules = {
-        "texts": SubmissionRules(priority=5, budget_usd=0.5),
-        "images": SubmissionRules(budget_usd=0.003),
+        "texts": SubmissionRules(priority=5, budget=Budget(0.5)),
+        "images": SubmissionRules(budget=Budget(0.003)),
     }
     assert take(ledger, rules).pipeline == "images"
     assert ledger.money("texts").blocked_kind == "budget"
@@ -66,14 +67,14 @@ def test_one_that_has_no_money_lets_others_pass(ledger: Ledger) -> None:
 def test_a_refusal_is_told_before_a_budget(ledger: Ledger) -> None:
     queue(ledger, KEYS[:2])
     claim = take(ledger)
-    ledger.reserve("texts", KEYS[1], 1, 9.0)
+    ledger.reserve("texts", KEYS[1], 1, Budget(9.0))
     ledger.refused(claim.token, "no", block="not entitled")
-    assert "budget reached" in str(ledger.reserve("texts", KEY, 1, 1.0))
+    assert "budget reached" in str(ledger.reserve("texts", KEY, 1, Budget(1.0)))
     assert ledger.money("texts").blocked == "not entitled"
 
 
 def test_many_small_amounts_leave_no_remainder(ledger: Ledger) -> None:
-    rules = {"texts": SubmissionRules(budget_usd=0.5)}
+    rules = {"texts": SubmissionRules(budget=Budget(0.5))}
     for round_ in range(3):
         queue(ledger, KEYS, bound_usd=0.1)
         for _ in KEYS:

@@ -7,6 +7,7 @@ from itertools import pairwise
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 
+from batch_assets.ledger.budget import Budget
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import SubmissionRules, Waiting
 from batch_assets.ledger.states import LIVE_SUBMISSION, State, SubmissionState
@@ -24,7 +25,7 @@ def submit(url: str, start: Barrier, answers: Connection) -> None:
     """Take slots as long as there is anything queued; every seventh submission is refused at first."""
     start.wait()
     ledger, number = Ledger.open(url), 0
-    rules = {"texts": SubmissionRules(budget_usd=45.0, min_records=100)}
+    rules = {"texts": SubmissionRules(budget=Budget(45.0), min_records=100)}
     said = "said" if ledger.notice_once("begun") else "unsaid"
     answers.send((said, ledger.reserve_calls("calls", 10, 60)))
     while True:

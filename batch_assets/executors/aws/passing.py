@@ -12,7 +12,8 @@ _NAMES = re.compile(r"s3://\S+|\barn:\S+|(?<!\w)'[^']*'(?!\w)|\"[^\"]*\"")
 # The service itself has not enough of something, or has failed.
 _LACKS = re.compile(
     r"capacity|unable to provision|throttl|too ?many ?requests|rate exceeded|slow ?down|unavailable"
-    r"|internal ?((server|service) ?)?(error|failure|exception)|internal ?server|try again later",
+    r"|internal ?((server|service) ?)?(error|failure|exception)|internal ?server|try again later"
+    r"|\bHTTP (408|429|5\d\d)\b",
     re.IGNORECASE,
 )
 # It took too long, now, with these records.
