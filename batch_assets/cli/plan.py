@@ -16,6 +16,7 @@ from batch_assets.components.declared import defs_folder
 from batch_assets.control.estimate import Estimate, called_singly, estimate, usd_per_record
 from batch_assets.control.preflight import check_configuration
 from batch_assets.control.preview import preview_plan
+from batch_assets.executors.base import PaidRunner
 from batch_assets.executors.registry import create_host
 from batch_assets.plain_text import plain_text
 from batch_assets.storage import open_storage
@@ -79,10 +80,15 @@ def plan(
         emit_json(asdict(found))
     else:
         by_time = settings.executor.paid_by_time
-        out.print(_table(found, settings.name, dry_run, in_place=executor.in_place, by_time=by_time))
+        table = _table(found, settings.name, in_place=executor.in_place, by_time=by_time)
+        if isinstance(executor, PaidRunner):
+            table.add_row("calls", f"{executor.calls(found.records):,}")
+            table.add_row("cost", _dollars(found.usd))
+        table.add_row("written", "nothing (--dry-run)" if dry_run else "the plan")
+        out.print(table)
 
 
-def _table(found: Estimate, name: str, dry_run: bool, *, in_place: bool, by_time: bool) -> Table:
+def _table(found: Estimate, name: str, *, in_place: bool, by_time: bool) -> Table:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_row("pipeline", name)
     table.add_row("shards", f"{found.shards:,}")
@@ -96,7 +102,6 @@ def _table(found: Estimate, name: str, dry_run: bool, *, in_place: bool, by_time
     elif not in_place:
         table.add_row("cost", _dollars(found.usd))
         table.add_row("on demand", f"{_dollars(found.usd_on_demand)} for the same, record by record")
-    table.add_row("written", "nothing (--dry-run)" if dry_run else "the plan")
     return table
 
 

@@ -17,6 +17,7 @@ from batch_assets.control.leases import exclusive, giving_back
 from batch_assets.control.pipeline import Pipeline, adopt_marker, deferred, runner
 from batch_assets.control.retrying import recompute_shards
 from batch_assets.control.shard_result import Result, ShardResult, unclaimed_shard
+from batch_assets.control.spending import paying
 from batch_assets.control.together import Together, each
 from batch_assets.control.uploading import INTERRUPTED
 from batch_assets.control.worker_collection import AttemptsSpent, continue_shard, settle_worker
@@ -214,6 +215,9 @@ def _bring_on(
         else:
             ended = collect_job(pipeline, claimed)
     except (ResultsNotReady, Unanswered, BudgetReached) as error:
+        if pipeline.executor.in_place:  # others may be under way, and are paid for
+            ledger.release(claim, str(error))
+            return ShardResult(key, Result.NOT_READY, message=f"shard {key}: {error}")
         silent = None
         if isinstance(error, Unanswered):
             silent = f"{deferred(pipeline).quota_group}: results are asked for and no answer comes ({error})"
@@ -281,7 +285,7 @@ def _committed(
 def _run(pipeline: Pipeline, claimed: ClaimedShard, together: Together) -> ShardMarker:
     """Have a shard runner embed the shard now, and commit what comes of it."""
     executor, job = runner(pipeline), f"{claimed.shard.key}-{claimed.claim.fence}"
-    with together.running(executor, job):
+    with together.running(executor, job), paying(pipeline, claimed, job):
         run = executor.run(attempt_at(pipeline, claimed, job), pipeline.storage)
         return bring_to_commit(pipeline, claimed, run, _watching(pipeline, claimed.shard))
 

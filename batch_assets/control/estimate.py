@@ -14,7 +14,7 @@ import numpy as np
 from batch_assets.encoders.devices import processor_peak
 from batch_assets.encoders.patches import patches, read_config
 from batch_assets.encoders.weights import is_user_model, locate_model
-from batch_assets.executors.base import Executor
+from batch_assets.executors.base import Executor, PaidRunner
 from batch_assets.executors.service_jobs import BatchService, has_results
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.settings.in_place import GpuExecutorSettings
@@ -65,6 +65,8 @@ def estimate(
     images = settings.source.images
     if not records or not (sample or images):
         return Estimate(records, len(shards), 0, 0.0)
+    if isinstance(executor, PaidRunner):
+        return _by_calls(settings, executor, shards, sample, rate)
     if has_results(executor):
         return _at_service(settings, executor, shards, sample, rate, usd_per_record)
     counts = [patches(settings.model)] if images else _count_tokens(settings, sample)
@@ -79,6 +81,22 @@ def estimate(
     if operations is None or here is None or here.device.startswith("cuda"):
         return Estimate(records, len(shards), tokens, None)
     return Estimate(records, len(shards), tokens, round(tokens * operations / (peak * SHARE_OF_PEAK), 1))
+
+
+def _by_calls(
+    settings: PipelineSettings,
+    executor: PaidRunner,
+    shards: Sequence[int],
+    sample: Sequence[str],
+    rate: float | None,
+) -> Estimate:
+    """A server's tokenizer is not to be had: tokens go by characters; how fast it is, only earlier shards tell."""
+    records = sum(shards)
+    prompt = len(settings.model.prompt or "")
+    characters = float(np.mean([prompt + len(text) for text in sample])) if sample else 0.0
+    tokens = round(characters / CHARACTERS_PER_TOKEN * records)
+    usd = _cents(executor.expected_usd(tokens, records))
+    return Estimate(records, len(shards), tokens, round(records / rate, 1) if rate else None, usd, usd)
 
 
 def _at_service(

@@ -15,7 +15,7 @@ from batch_assets.control.pool_files import Member
 from batch_assets.crash_points import crash_point
 from batch_assets.embeddings.marker import ShardMarker, read_marker
 from batch_assets.errors import AccountingError
-from batch_assets.executors.base import Executor, ShardRunner
+from batch_assets.executors.base import Executor, PaidRunner, ShardRunner
 from batch_assets.executors.service_jobs import BatchService, ServiceJobs, WorkerService
 from batch_assets.ledger.budget import Budget
 from batch_assets.ledger.holder import Holder
@@ -23,7 +23,7 @@ from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import Adoption, PipelineRow, Place
 from batch_assets.ledger.states import State
 from batch_assets.plain_text import plain_logger
-from batch_assets.settings.executors import BatchServiceSettings, ServiceSettings
+from batch_assets.settings.executors import PaidSettings, ServiceSettings
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import PlanSummary, Shard
 from batch_assets.sharding.plan_files import generations, read_plan, read_shards, read_summary
@@ -78,7 +78,7 @@ class Pipeline:
     def budget(self) -> Budget:
         """The most that the pipeline may spend."""
         executor = self.settings.executor
-        return Budget(executor.budget_usd if isinstance(executor, BatchServiceSettings) else None)
+        return Budget(executor.budget_usd if isinstance(executor, PaidSettings) else None)
 
     def summary_of(self, shard: str) -> PlanSummary:
         """What the shard's generation was planned from; each is read once."""
@@ -232,9 +232,14 @@ def _catch_up(pipeline: Pipeline, attached: bool) -> None:
         collected = pipeline.ledger.shards(pipeline.name, states=[State.COLLECTED])
         listed = (info.path for info in pipeline.storage.list("shards") if info.path.endswith("/shard.json"))
         keys = (path.split("/")[1] for path in listed)
-        found = map_in_order(lambda key: _marker_of(pipeline, key), keys, threads_for(pipeline.storage))
+        found = list(map_in_order(lambda key: _marker_of(pipeline, key), keys, threads_for(pipeline.storage)))
         adoptions = [_adoption_of(marker) for marker in found if marker is not None]
         pipeline.ledger.adopt_all(pipeline.name, adoptions, pipeline.place)
+        if isinstance(pipeline.executor, PaidRunner):
+            # A lost ledger has forgotten it; of a service's jobs `recovery.py` tells.
+            known = pipeline.ledger.money(pipeline.name).spent_usd
+            told = sum(marker.spent_usd for marker in found if marker is not None)
+            pipeline.ledger.set_spent(pipeline.name, max(known, told))
         gone = {row.key for row in collected} - {adoption.key for adoption in adoptions}
         why = "its commit marker is gone"
         pipeline.ledger.recompute(pipeline.name, sorted(gone), why=why, place=pipeline.place)

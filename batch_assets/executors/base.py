@@ -7,9 +7,11 @@ Those whose work goes on at a service (Bedrock, SageMaker, AWS Batch), are in `s
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from batch_assets.embeddings.schema import Task
+from batch_assets.sharding.manifest import InputManifest
+from batch_assets.sharding.plan import Shard
 from batch_assets.storage import Storage
 from batch_assets.worker.attempt import Attempt, ShardRun
 
@@ -107,4 +109,25 @@ class ShardRunner(Executor, Protocol):
 
         Nothing is to be done where all work is in `run`, and ends with whoever iterates over it.
         """
+        ...
+
+
+@runtime_checkable
+class PaidRunner(Protocol):
+    """A shard runner whose calls somebody takes money for."""
+
+    def calls(self, records: int) -> int:
+        """How many calls so many records take, each made once."""
+        ...
+
+    def expected_usd(self, tokens: int, records: int) -> float | None:
+        """What records of so many tokens in all cost, about; None where no price is known."""
+        ...
+
+    def bound_usd(self, shard: Shard, manifest: InputManifest) -> float:
+        """The most that a run of the shard costs, each call made once."""
+        ...
+
+    def spent_usd(self, job: str) -> float:
+        """What the job's run has cost, as far as is known; it has ended, well or not, and is asked about once."""
         ...

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from batch_assets.ledger.budget import Budget, rounded_usd
-from batch_assets.ledger.rows import Money
+from batch_assets.ledger.rows import Claim, Money
 from batch_assets.ledger.schema import breakers, jobs, pipelines
 from batch_assets.ledger.states import BreakerState
 from batch_assets.ledger.store import Store, repeatable
@@ -61,6 +61,35 @@ class Accounts(Store):
                 return reason
             connection.execute(sa.update(jobs).where(*job).values(held_usd=row.bound_usd))
             add_money(connection, pipeline, held=row.bound_usd)
+            return None
+
+    @repeatable
+    def reserve_run(self, claim: Claim, records: int, bound_usd: float, budget: Budget) -> str | None:
+        """Reserve what a run of the claimed shard costs at most; why not, and the pipeline blocked, if it does not fit.
+
+        What an earlier run of it had reserved and never settled counts as spent: it was killed, and nobody knows how
+        much of it was paid for.
+        """
+        shard = (jobs.c.pipeline == claim.pipeline, jobs.c.shard == claim.shard)
+        with self._database.write() as connection:
+            for killed in connection.execute(
+                sa.select(jobs).where(*shard, jobs.c.fence < claim.fence, jobs.c.held_usd.is_not(None))
+            ).all():
+                row = (*shard, jobs.c.fence == killed.fence)
+                connection.execute(
+                    sa.update(jobs).where(*row).values(cost_usd=killed.held_usd, held_usd=None)
+                )
+                add_money(connection, claim.pipeline, held=-killed.held_usd, spent=killed.held_usd)
+            bound = rounded_usd(bound_usd)
+            if reason := check_budget(connection, claim.pipeline, bound, budget):
+                return reason
+            connection.execute(
+                sa.insert(jobs).values(
+                    pipeline=claim.pipeline, shard=claim.shard, fence=claim.fence, kind="on_demand", records=records,
+                    bytes=0, bound_usd=bound, held_usd=bound, queued_at=self._clock(), digest="",
+                )
+            )  # fmt: skip
+            add_money(connection, claim.pipeline, held=bound)
             return None
 
     @repeatable

@@ -14,7 +14,7 @@ import dagster as dg
 
 from batch_assets.control.leases import giving_back
 from batch_assets.control.pipeline import note_fingerprint
-from batch_assets.errors import StorageError
+from batch_assets.errors import BudgetReached, StorageError
 from batch_assets.executors.registry import ExecutorHost
 from batch_assets.executors.service_jobs import Unanswered
 from batch_assets.ledger.ledger import Ledger
@@ -123,6 +123,9 @@ class Driver:
                 time.sleep(HELD_SECONDS)
                 continue
             failed = self.materialize_shards(ASSETS, free)
+            money = self.ledger.money(self.settings.name)
+            if money.blocked_kind == "budget" and money.blocked:
+                raise BudgetReached(f"pipeline {self.settings.name}: {money.blocked}")
             # Judged by what is left now: what was left before the pass says nothing about it.
             still = self.unfinished()
             is_done = bool({row.key for row in left} - {row.key for row in still})

@@ -25,6 +25,8 @@ BatchServiceSettings = BedrockExecutorSettings | SageMakerExecutorSettings
 """Of executors whose service reads request files and writes result files."""
 ServiceSettings = BatchServiceSettings | AwsBatchExecutorSettings
 """Of executors at a service: their jobs outlive a run."""
+PaidSettings = BatchServiceSettings | GatewayExecutorSettings
+"""Of executors that take a budget."""
 WorkerSettings = GpuExecutorSettings | RayExecutorSettings | AwsBatchExecutorSettings
 """Of executors whose work our worker does, here or in a service's containers."""
 

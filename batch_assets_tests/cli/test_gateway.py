@@ -1,5 +1,6 @@
 """`batch-assets run` with a model server, as people start it; the run and the server are killed."""
 
+import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +28,8 @@ def machine(tmp_path: Path) -> Machine:
 
 def pipeline(folder: Path, server: RunningServer, **executor: Any) -> Path:
     """A pipeline's YAML, whose records the server embeds four at a time."""
-    write_records(folder / "in.jsonl", [{"id": key, "text": text} for key, text in TEXTS.items()])
+    if not (folder / "in.jsonl").exists():
+        write_records(folder / "in.jsonl", [{"id": key, "text": text} for key, text in TEXTS.items()])
     attributes = {
         "source": {"uri": str(folder / "in.jsonl"), "id_column": "id"},
         "model": {"id": "test-model"},
@@ -117,6 +119,73 @@ def test_a_server_that_takes_no_call_is_refused_before_anything_is_written(
     assert told in ended.stderr
     assert "secret key" not in ended.stdout + ended.stderr
     assert not (tmp_path / "out").exists()
+
+
+PRICES = {"input": 1000.0}
+"""A text of five words costs half a cent, and is bounded by its bytes: about three cents."""
+
+
+def money(machine: Machine, folder: Path) -> dict[str, Any]:
+    told = json.loads(machine.run("status", folder / "out", "--json").stdout)
+    return {name: told[name] for name in ("cost_usd", "records")}
+
+
+def test_a_budget_is_not_passed_and_a_raised_one_goes_on(machine: Machine, tmp_path: Path) -> None:
+    with model_server(tmp_path) as server:
+        ended = machine.run("run", "-f", pipeline(tmp_path, server, prices=PRICES, budget_usd=8.0))
+        computed, spent = sum(server.computed().values()), money(machine, tmp_path)
+        assert ended.returncode == 4, ended.stderr
+        assert "budget reached" in ended.stderr and "budget_usd is 8.00" in ended.stderr
+        # What was computed is committed and counted: no shard is cut off in the middle.
+        embedded = spent["records"]["embedded"]
+        assert 0 < embedded < RECORDS and embedded % PER_SHARD == 0
+        assert computed == embedded + 1  # and the small call before
+        assert spent["cost_usd"] == pytest.approx(embedded * 5 / 1000)
+        ended = machine.run("run", "-f", pipeline(tmp_path, server, prices=PRICES, budget_usd=20.0))
+    assert ended.returncode == 0, ended.stderr
+    check_published(tmp_path)
+    assert money(machine, tmp_path)["cost_usd"] == pytest.approx(RECORDS * 5 / 1000)
+
+
+def test_what_a_killed_run_may_have_paid_counts_against_the_budget(machine: Machine, tmp_path: Path) -> None:
+    stalls = Scenario(faults=[Fault(kind="stall", calls=(20, 1_000_000))])
+    with model_server(tmp_path, stalls) as server:
+        file = pipeline(tmp_path, server, prices=PRICES, budget_usd=100.0)
+        run = machine.start("run", "-f", file)
+        wait_until(when_computed(server, 10), "nothing is computed")
+        run.send_signal(signal.SIGKILL)
+        run.communicate()
+        server.restart(Scenario())
+        ended = machine.run("run", "-f", file)
+    assert ended.returncode == 0, ended.stderr
+    check_published(tmp_path)
+    # One shard or two were at hand, each with some three dollars reserved.
+    assert 2 < money(machine, tmp_path)["cost_usd"] - RECORDS * 5 / 1000 < 2 * 5
+
+
+def test_the_dry_run_tells_calls_tokens_and_dollars(machine: Machine, tmp_path: Path) -> None:
+    with model_server(tmp_path) as server:
+        file = pipeline(tmp_path, server, prices=PRICES)
+        told = machine.run("plan", "-f", file, "--dry-run")
+        counted = json.loads(machine.run("plan", "-f", file, "--dry-run", "--json").stdout)
+        assert server.computed() == {}
+    assert told.returncode == 0, told.stderr
+    assert "calls     150" in told.stdout
+    characters = sum(map(len, TEXTS.values()))
+    assert counted["tokens"] == pytest.approx(characters / 4, rel=0.05)
+    assert counted["usd"] == pytest.approx(counted["tokens"] / 1000)
+    assert counted["seconds"] is None
+
+
+def test_a_budget_for_answers_needs_a_bound_of_each(machine: Machine, tmp_path: Path) -> None:
+    with model_server(tmp_path) as server:
+        file = pipeline(tmp_path, server, prices=PRICES, budget_usd=8.0)
+        content = yaml.safe_load(file.read_text())
+        content["attributes"]["task"] = "generate"
+        file.write_text(yaml.safe_dump(content))
+        ended = machine.run("run", "-f", file)
+    assert ended.returncode == 2
+    assert "put max_tokens" in ended.stderr
 
 
 def test_an_interrupted_run_ends_soon_and_the_same_command_goes_on(machine: Machine, tmp_path: Path) -> None:

@@ -23,10 +23,12 @@ from batch_assets.executors.gateway.answers import AnswerCalls
 from batch_assets.executors.gateway.embeddings import EmbeddingCalls
 from batch_assets.executors.gateway.images import Images
 from batch_assets.executors.gateway.probing import served_model, try_out
-from batch_assets.executors.gateway.requests import Requests
+from batch_assets.executors.gateway.requests import Requests, token_bound
 from batch_assets.executors.gateway.streaming import streamed
 from batch_assets.gateway.delivery import Server
 from batch_assets.settings.pipeline import PipelineSettings
+from batch_assets.sharding.manifest import InputManifest
+from batch_assets.sharding.plan import Shard
 from batch_assets.storage import Storage
 from batch_assets.worker.attempt import Attempt, ShardRun
 from batch_assets.worker.fetching import Fetching
@@ -63,6 +65,7 @@ class GatewayExecutor:
     in_place: bool = True
     limits: Limits = field(default_factory=Limits)
     _cancelled: set[str] = field(default_factory=set)
+    _facts: dict[str, JobFacts] = field(default_factory=dict)
 
     def exclusive_device(self) -> str | None:
         """The server: what it takes at a time, and per minute, is found and kept by one process."""
@@ -78,6 +81,15 @@ class GatewayExecutor:
             raise ConfigurationError(
                 "task: executor gateway embeds texts, and the source has images; set task: generate, which shows them "
                 "to a model that answers, or name another executor.type"
+            )
+        if self.requests.options.budget_usd is not None and self.requests.most_output_tokens is None:
+            raise ConfigurationError(
+                "executor.budget_usd: nothing limits how long an answer is, so nothing is known of what one costs; put "
+                "max_tokens (or max_completion_tokens) into executor.body"
+            )
+        if self.requests.options.budget_usd is not None and source.images:
+            raise ConfigurationError(
+                "executor.budget_usd: how many tokens an image takes only the server knows; leave budget_usd out"
             )
         return self.settings.task or EMBED
 
@@ -126,12 +138,38 @@ class GatewayExecutor:
             is_cancelled=lambda: attempt.job in self._cancelled,
             progress=self.servers.progress,
         )
-        facts = JobFacts(self.settings.model.id, dtype=NOT_KNOWN, device=requests.options.base_url)
+        facts = self._facts[attempt.job] = JobFacts(
+            self.settings.model.id, dtype=NOT_KNOWN, device=requests.options.base_url
+        )
         try:
             return (yield from run_shard(attempt, storage, compute, facts))
         finally:
             if images is not None:
                 images.stop()
+
+    def calls(self, records: int) -> int:
+        return -(-records // self.requests.inputs_per_call)
+
+    def expected_usd(self, tokens: int, records: int) -> float | None:
+        """With answers as long as they may be; None also where nothing limits them."""
+        longest = self.requests.most_output_tokens
+        return None if longest is None else self.requests.cost(tokens, longest * records)
+
+    def bound_usd(self, shard: Shard, manifest: InputManifest) -> float:
+        """By the bytes of what is sent: a token has at least one. Records that are sent again come on top."""
+        requests = self.requests
+        records, size = manifest.valid, manifest.bytes
+        if requests.columns_needed:
+            size += shard.bytes  # of which the text may be the least
+        around = sum(
+            map(token_bound, (self.settings.model.prompt or "", requests.options.system_prompt or ""))
+        )
+        return requests.cost(size + records * around, records * (requests.most_output_tokens or 0)) or 0.0
+
+    def spent_usd(self, job: str) -> float:
+        """By the tokens that the server has told; calls without an answer are not known of."""
+        facts = self._facts.pop(job, None)
+        return (facts.cost_usd or 0.0) if facts is not None else 0.0
 
     def embed_query(self, text: str) -> npt.NDArray[np.float32]:
         """The vector (dimensions,) of a text to be looked for, with `query_prompt` before it. Raises ModelError."""

@@ -99,7 +99,7 @@ class Requests:
         return orjson.dumps({**body, "messages": messages})
 
     @cached_property
-    def _fields(self) -> list[str]:
+    def columns_needed(self) -> list[str]:
         """The columns that the prompt names, the text's own among them; empty where it is put before the text."""
         try:
             parts = list(string.Formatter().parse(self.settings.model.prompt or ""))
@@ -115,7 +115,7 @@ class Requests:
         Raises ConfigurationError for a column that the output does not have.
         """
         template, source = self.settings.model.prompt or "", self.settings.source
-        if not self._fields:
+        if not self.columns_needed:
             return [template + text for text in records.texts]
         values: dict[str, Sequence[Any]] = {}
         text_names = {"text", *(() if source.text_template is not None else source.text_columns)}
@@ -123,7 +123,7 @@ class Requests:
         if source.id_column is not None:
             own[source.id_column] = records.record_ids
         known = sorted({*own, *records.columns.schema.names})
-        for name in self._fields:
+        for name in self.columns_needed:
             if name in records.columns.schema.names:
                 values[name] = [
                     "" if value is None else value for value in records.columns.column(name).to_pylist()
