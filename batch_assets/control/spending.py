@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from batch_assets.control.committing import ClaimedShard
 from batch_assets.control.leases import giving_back
 from batch_assets.control.pipeline import Pipeline
-from batch_assets.crash_points import crash_point
 from batch_assets.errors import BudgetReached, NotReady
 from batch_assets.executors.base import PaidRunner
 from batch_assets.sharding.manifest import read_input_manifest
@@ -28,7 +27,6 @@ def paying(pipeline: Pipeline, claimed: ClaimedShard, job: str) -> Iterator[None
     bound = executor.bound_usd(claimed.shard, manifest)
     if reached := ledger.reserve_run(claim, manifest.valid, bound, pipeline.budget):
         raise BudgetReached(reached)
-    crash_point("run-reserved")
     try:
         yield
     except BaseException as error:
