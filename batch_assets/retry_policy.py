@@ -88,7 +88,7 @@ LOSSES_IN_A_ROW = 3
 """So often Ray may be lost before a worker has ended a shard: then it will be lost each time."""
 LEAVE_SECONDS = 30.0
 END_SECONDS = 5.0
-"""So long a worker may take to give its shard up before it is killed."""
+"""So long a worker may take to give its shard up before it is killed, and calls to end before the process does."""
 CLUSTER_PAUSE_SECONDS = 5.0
 CLUSTER_RETURN_SECONDS = 300.0
 """So long a cluster that is gone may take to come back: a head is started again in that time."""

@@ -23,6 +23,7 @@ PRINTED = {
     "text_cpu": (*COMPARED, "lowest cosine"),
     "images": (*COMPARED, "lowest cosine", "memory"),
     "ray_workers": COMPARED,
+    "gateway": (*COMPARED, "window found", "memory"),
     "scale": ("plan and register", "tick job_completion", "growth", "target"),
     "merge": ("cat", "merge", "ratio", "limit", "target", "memory"),
     "bedrock_collection": (*COMPARED, "at the peak"),

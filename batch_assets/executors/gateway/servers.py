@@ -23,7 +23,7 @@ from batch_assets.gateway.delivery import Server
 from batch_assets.gateway.rates import Governor
 from batch_assets.gateway.window import Window
 from batch_assets.patience import is_ended
-from batch_assets.retry_policy import LOOK_SECONDS
+from batch_assets.retry_policy import END_SECONDS, LOOK_SECONDS
 from batch_assets.settings.gateway import GatewayExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings
 
@@ -91,9 +91,10 @@ class ModelServers:
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._loop.run_forever, name="model-servers", daemon=True).start()
+            thread = threading.Thread(target=self._loop.run_forever, name="model-servers", daemon=True)
+            thread.start()
             # Connections are closed when nobody has the servers any more, or the process ends.
-            weakref.finalize(self, _close, self._loop, self._servers)
+            weakref.finalize(self, _close, self._loop, thread, self._servers)
         return self._loop
 
     @staticmethod
@@ -125,10 +126,16 @@ async def _open(options: GatewayExecutorSettings, headers: dict[str, str]) -> Se
     return Server(client, window, None if limits == (None, None) else Governor(*limits))
 
 
-def _close(loop: asyncio.AbstractEventLoop, servers: dict[str, Server]) -> None:
+def _close(loop: asyncio.AbstractEventLoop, thread: threading.Thread, servers: dict[str, Server]) -> None:
     async def close() -> None:
+        calls = asyncio.all_tasks() - {asyncio.current_task()}
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
         for server in servers.values():
             await server.client.close()
         loop.stop()
 
     asyncio.run_coroutine_threadsafe(close(), loop)
+    if thread is not threading.current_thread():
+        thread.join(END_SECONDS)  # else the process would end in the middle of it
