@@ -29,8 +29,10 @@ from batch_assets.retry_policy import (
 
 logger = plain_logger(__name__)
 Read = TypeVar("Read")
-_OF_THE_ENDPOINT = frozenset({401, 402, 403, 404, 405})
-"""Of an account, a key, a path, a model: what any other call would be answered, too."""
+_OF_THE_ACCOUNT = frozenset({401, 402})
+"""A key that is refused, or money that is used up: what any other call would be answered, too."""
+_OF_THE_ENDPOINT = frozenset({301, 302, 307, 308, 403, 404, 405})
+"""The same of a server that has not delivered anything yet: a wrong address, path or model."""
 _NO_MONEY = "insufficient_quota"
 """OpenAI's code of a 429 that no waiting ends."""
 
@@ -176,7 +178,8 @@ class Server:
             self._trouble(f"{self.client.base_url} has no room: {judgement.text}", REFUSING_SECONDS)
             return judgement
         self.window.ended(flight)
-        if judgement.status in _OF_THE_ENDPOINT or judgement.code == _NO_MONEY:
+        of_all = _OF_THE_ACCOUNT if self.delivered else _OF_THE_ACCOUNT | _OF_THE_ENDPOINT
+        if judgement.status in of_all or judgement.code == _NO_MONEY:
             raise ServerRefuses(
                 f"{self.client.base_url}{call.path} answers {judgement.text}; look at executor.base_url and path, "
                 "model.id, and the key in executor.api_key_env"

@@ -65,8 +65,8 @@ class Requests:
         """Tokens of an answer, at most; None where nothing limits them."""
         if self.task == EMBED:
             return 0
-        found = [self.options.body[name] for name in OUTPUT_TOKENS if name in self.options.body]
-        return int(found[0]) if found else None
+        found: list[Any] = [self.options.body.get(name) for name in OUTPUT_TOKENS]
+        return next((tokens for tokens in found if type(tokens) is int and tokens > 0), None)
 
     def cost(self, input_tokens: int, output_tokens: int) -> float | None:
         """USD for so many tokens; None where no price is known."""

@@ -29,6 +29,14 @@ from batch_assets.settings.pipeline import PipelineSettings
 
 Made = TypeVar("Made")
 OBJECTIVE = "x-gateway-inference-objective"
+_OF_THE_SERVER = {
+    "base_url",
+    "concurrency",
+    "max_concurrency",
+    "timeout_seconds",
+    "requests_per_minute",
+    "tokens_per_minute",
+}
 
 
 @dataclass
@@ -62,13 +70,15 @@ class ModelServers:
         headers = dict(options.headers)
         if options.inference_objective is not None:
             headers[OBJECTIVE] = options.inference_objective
-        if options.api_key_env is not None:
-            headers["Authorization"] = f"Bearer {api_key(options.api_key_env)}"
-        of_calls = {"body", "system_prompt", "too_long", "prices", "budget_usd", "reference_model", "path"}
-        key = f"{options.model_dump_json(exclude=of_calls)} {headers.get('Authorization')}"
+        secret = api_key(options.api_key_env) if options.api_key_env is not None else None
+        if secret is not None:
+            headers["Authorization"] = f"Bearer {secret}"
+        key = f"{options.model_dump_json(include=_OF_THE_SERVER)} {sorted(headers.items())}"
         with self._lock:
             if key not in self._servers:
-                self._servers[key] = self._run_in(self._running_loop(), _open(options, headers)).result()
+                self._servers[key] = self._run_in(
+                    self._running_loop(), _open(options, headers, secret)
+                ).result()
             return self._servers[key]
 
     def start(self, coroutine: Coroutine[Any, Any, Made]) -> "concurrent.futures.Future[Made]":
@@ -118,8 +128,8 @@ def api_key(variable: str) -> str:
     return key
 
 
-async def _open(options: GatewayExecutorSettings, headers: dict[str, str]) -> Server:
-    client = Client(options.base_url, headers=headers, timeout_seconds=options.timeout_seconds)
+async def _open(options: GatewayExecutorSettings, headers: dict[str, str], secret: str | None) -> Server:
+    client = Client(options.base_url, headers=headers, timeout_seconds=options.timeout_seconds, secret=secret)
     fixed = None if options.concurrency == "auto" else options.concurrency
     window = Window(most=options.max_concurrency, fixed=fixed)
     limits = (options.requests_per_minute, options.tokens_per_minute)
