@@ -144,7 +144,7 @@ def _judge(
     asked = np.fromiter(job.asked(), dtype=np.int64)
     reasons = rows.reasons_of(asked)
     if sum(reasons.values()) < len(asked):
-        pipeline.ledger.did_well(pipeline.name, submission.settings if submission is not None else None)
+        pipeline.ledger.close_breaker(pipeline.name)
         return None
     if others_did_well:
         return None

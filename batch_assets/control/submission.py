@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from batch_assets import paths
-from batch_assets.control.changed_settings import follow_settings, settings_digest
+from batch_assets.control.changed_settings import follow_settings
 from batch_assets.control.descriptions import describe_all
 from batch_assets.control.pipeline import Pipeline, deferred, with_workers
 from batch_assets.control.pool_files import Member, read_pool, write_pool
@@ -214,11 +214,7 @@ def _rules(pipeline: Pipeline, gather: bool) -> SubmissionRules:
         workers = with_workers(pipeline)
         seconds = min(GATHER_SECONDS, pipeline.poll_seconds) if gather else 0.0
         return SubmissionRules(
-            together=workers.array_jobs,
-            alive=workers.alive,
-            gather_seconds=seconds,
-            place=pipeline.place,
-            settings=settings_digest(pipeline),
+            together=workers.array_jobs, alive=workers.alive, gather_seconds=seconds, place=pipeline.place
         )
     limits, settings = pipeline.executor.limits, pipeline.settings.executor
     assert isinstance(settings, BatchServiceSettings), settings.type
@@ -228,5 +224,4 @@ def _rules(pipeline: Pipeline, gather: bool) -> SubmissionRules:
         min_records=limits.min_records,
         max_records=limits.records,
         place=pipeline.place,
-        settings=settings_digest(pipeline),
     )

@@ -103,14 +103,11 @@ def _what_came_of_it(pipeline: Pipeline, job: JobRow, *, judges_commit: bool) ->
 
 def settle_worker(pipeline: Pipeline, marker: ShardMarker) -> None:
     """Count what a committed shard's worker has cost, and that it did well."""
-    ledger, name = pipeline.ledger, pipeline.name
-    row = ledger.shard(name, marker.shard)
-    job = ledger.job(name, marker.shard, row.job) if row is not None and row.job is not None else None
-    if job is not None:
-        ledger.settle(name, marker.shard, job.fence, marker.cost_usd or 0.0)
     if marker.counts["embedded"]:
-        submission = ledger.submission(job.submission) if job is not None and job.submission else None
-        ledger.did_well(name, submission.settings if submission is not None else None)
+        pipeline.ledger.close_breaker(pipeline.name)
+    row = pipeline.ledger.shard(pipeline.name, marker.shard)
+    if row is not None and row.job is not None:
+        pipeline.ledger.settle(pipeline.name, marker.shard, row.job, marker.cost_usd or 0.0)
 
 
 def worker_end(pipeline: Pipeline, job: JobRow) -> tuple[str, float]:

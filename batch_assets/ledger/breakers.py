@@ -46,23 +46,8 @@ class Breakers(Store):
             return row
 
     @repeatable
-    def did_well(self, pipeline: str, settings: str | None) -> None:
-        """A job did well, if in part, that was submitted under these settings (their digest, None: not known).
-
-        From now on jobs are submitted as ever.
-        """
-        self.close_breaker(pipeline)
-        here = pipelines.c.name == pipeline
-        with self._database.read() as connection:
-            proven = connection.scalar(sa.select(pipelines.c.proven_settings).where(here))
-        if settings is None or settings == proven:
-            return  # the normal case writes nothing
-        with self._database.write() as connection:
-            connection.execute(sa.update(pipelines).where(here).values(proven_settings=settings))
-
-    @repeatable
     def close_breaker(self, pipeline: str) -> None:
-        """Nothing is held back any more: jobs are submitted as ever."""
+        """A job did well, if in part, or nothing is held back any more: jobs are submitted as ever."""
         if self.breaker(pipeline) is None:
             return  # the normal case writes nothing
         with self._database.write() as connection:

@@ -22,17 +22,16 @@ _JOB_COLUMNS = tuple(jobs.c[name] for name in JobRow.__dataclass_fields__)
 
 
 def choose_jobs(
-    connection: sa.Connection, rules: Mapping[str, SubmissionRules], free: int, now: float
+    connection: sa.Connection, rules: Mapping[str, SubmissionRules], now: float
 ) -> list[JobRow] | Waiting:
-    """The jobs of the next submission into one of `free` slots, all of one pipeline; or why there is none.
+    """The jobs of the next submission, all of one pipeline; or why there is none.
 
     Pipelines that are to stop, or that the service refused, are passed over; so are those whose breaker
     is open. While one is probing, as few jobs are taken as one submission needs, and none before all earlier ones are
-    judged. As long as no job shows that a pipeline's settings work, those that have ended keep their slots until they
-    are judged. One whose next job does not fit its budget is blocked for that.
+    judged. One whose next job does not fit its budget is blocked for that.
     """
     rules, waiting = _heeding_breakers(
-        connection, {name: rules[name] for name in _startable(connection, rules)}, free
+        connection, {name: rules[name] for name in _startable(connection, rules)}
     )
     blocked: list[str] = []
     by_priority = sorted(rules, key=lambda name: -rules[name].priority)
@@ -71,33 +70,23 @@ def _startable(connection: sa.Connection, rules: Mapping[str, SubmissionRules]) 
 
 
 def _heeding_breakers(
-    connection: sa.Connection, rules: Mapping[str, SubmissionRules], free: int
+    connection: sa.Connection, rules: Mapping[str, SubmissionRules]
 ) -> tuple[dict[str, SubmissionRules], Waiting | None]:
     """The pipelines of which something may be submitted, and why another has to wait."""
-    query = (
-        sa.select(pipelines.c.name, breakers.c.state, pipelines.c.proven_settings)
-        .outerjoin_from(pipelines, breakers, breakers.c.pipeline == pipelines.c.name)
-        .where(pipelines.c.name.in_(list(rules)))
-    )
+    query = sa.select(breakers.c.pipeline, breakers.c.state).where(breakers.c.pipeline.in_(list(rules)))
+    states = {name: BreakerState(state) for name, state in connection.execute(query)}
     found, waiting = dict(rules), None
-    for name, state, proven in connection.execute(query).all():
-        if state == BreakerState.OPEN:
-            del found[name]
+    for name, state in states.items():
+        if state is BreakerState.COUNTING:
             continue
-        text, probes = None, state == BreakerState.PROBING
-        unproven = state == BreakerState.COUNTING or proven != rules[name].settings
-        if probes:
+        probes = state is BreakerState.PROBING
+        if probes and not _any_not_judged(connection, name):
             found[name] = replace(rules[name], together=1)
-        if probes and _any_not_judged(connection, name):
-            text = "jobs failed as a whole; how those end that are under way decides whether others follow"
-        # What a service fails at once frees its slot long before anybody has looked at it.
-        elif not probes and unproven and _ended_not_judged(connection, name) >= free:
-            text = (
-                "no job has done well yet; what came of those that have ended decides whether others follow"
-            )
-        if text is not None:
-            del found[name]
-            waiting = Waiting("probing", message=f"{name}: {text}")
+            continue
+        del found[name]
+        if probes:
+            text = f"{name}: jobs failed as a whole; how those end that are under way decides whether others follow"
+            waiting = Waiting("probing", message=text)
     return found, waiting
 
 
@@ -105,26 +94,6 @@ def _any_not_judged(connection: sa.Connection, pipeline: str) -> bool:
     """Whether the pipeline has a job at the service, or one of which nobody has looked at what came of it."""
     named = (tallies.c.pipeline == pipeline, tallies.c.state.in_(_NOT_JUDGED), tallies.c.shards > 0)
     return connection.scalar(sa.select(tallies.c.state).where(*named).limit(1)) is not None
-
-
-def _ended_not_judged(connection: sa.Connection, pipeline: str) -> int:
-    """How many of the pipeline's submissions have ended with a job of which nobody has looked at what came of it."""
-    newest = sa.and_(
-        jobs.c.pipeline == shards.c.pipeline, jobs.c.shard == shards.c.key, jobs.c.fence == shards.c.job
-    )
-    query = (
-        sa.select(sa.func.count(sa.distinct(submissions.c.token)))
-        .select_from(shards)
-        .join(jobs, newest)
-        .join(submissions, submissions.c.token == jobs.c.submission)
-        .where(
-            shards.c.pipeline == pipeline,
-            shards.c.superseded == sa.false(),
-            shards.c.state.in_(_NOT_JUDGED - AT_SERVICE),
-            submissions.c.state.not_in(LIVE_SUBMISSION),
-        )
-    )
-    return connection.scalar(query) or 0
 
 
 def _next_of(

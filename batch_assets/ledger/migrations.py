@@ -249,13 +249,3 @@ def m010_breaker(connection: sa.Connection) -> None:
             message {text} NOT NULL, since DOUBLE PRECISION NOT NULL, settings {text} NOT NULL,
             renewed_at DOUBLE PRECISION NOT NULL DEFAULT 0, insisted BOOLEAN NOT NULL DEFAULT FALSE)""",
     )
-
-
-@migration
-def m011_proven_settings(connection: sa.Connection) -> None:
-    """Under which settings a job was submitted, and under which one has done well."""
-    _execute(
-        connection,
-        "ALTER TABLE ledger_submissions ADD COLUMN settings {text}",
-        "ALTER TABLE ledger_pipelines ADD COLUMN proven_settings {text}",
-    )

@@ -95,7 +95,7 @@ class Planning(Store):
                 forgotten = {"fingerprint": None, "generation": 0, "stop_requested": False,
                              "merged_revision": None, "held_usd": 0.0, "spent_usd": 0.0,
                              "blocked": None, "blocked_kind": None, "recovered": False,
-                             "did_well_at": None, "proven_settings": None}  # fmt: skip
+                             "did_well_at": None}  # fmt: skip
                 if known.root != root:
                     forgotten["configuration"] = None
                 update = sa.update(pipelines).where(pipelines.c.name == name)

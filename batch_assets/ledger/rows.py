@@ -186,8 +186,7 @@ class JobRow:
 class SubmissionRow:
     """One call to the service that starts work, known by its token. Times are unix seconds.
 
-    `jobs` and `records` count; `bound_usd` is the most that all of it can cost. `settings` is the digest of the
-    pipeline's settings then, None for one that was found at the service.
+    `jobs` and `records` count; `bound_usd` is the most that all of it can cost.
     """
 
     token: str
@@ -203,7 +202,6 @@ class SubmissionRow:
     claimed_at: float
     submitted_at: float | None
     ended_at: float | None
-    settings: str | None
 
 
 @dataclass(frozen=True)
@@ -218,9 +216,6 @@ class SubmissionRules:
     has been quiet for `gather_seconds`, or the oldest has waited ten times as long.
 
     `place` is the output root where the jobs' requests are: none is taken once the pipeline has left it.
-
-    `settings` is the digest of the pipeline's settings: until a job does well that was submitted under them,
-    jobs that have ended count against the free slots until they are judged.
     """
 
     priority: int = 0
@@ -231,7 +226,6 @@ class SubmissionRules:
     alive: int | None = None
     gather_seconds: float = 0.0
     place: Place | None = None
-    settings: str | None = None
 
 
 @dataclass(frozen=True)

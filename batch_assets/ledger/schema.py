@@ -41,8 +41,6 @@ pipelines = sa.Table(
     sa.Column("deployment", _text),
     # When a shard was committed last of which any record did well; what an earlier ledger has seen does not count.
     sa.Column("did_well_at", sa.Double),
-    # The digest of the settings under which the job was submitted that did well last, if in part.
-    sa.Column("proven_settings", _text),
 )
 
 shards = sa.Table(
@@ -148,8 +146,6 @@ submissions = sa.Table(
     sa.Column("claimed_at", sa.Double, nullable=False),
     sa.Column("submitted_at", sa.Double),
     sa.Column("ended_at", sa.Double),
-    # The digest of the pipeline's settings when it was submitted; null for one that was found at the service.
-    sa.Column("settings", _text),
 )
 
 scopes = sa.Table(

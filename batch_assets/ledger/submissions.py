@@ -62,10 +62,9 @@ class Submissions(Store):
                 raise LookupError(f"scope {scope!r} has no slots yet: say how many by set_scope")
             if shared.paused_until > now:
                 return Waiting("paused", shared.paused_until)
-            free = shared.slots - shared.foreign_jobs - _active(connection, scope)
-            if free <= 0:
+            if _active(connection, scope) + shared.foreign_jobs >= shared.slots:
                 return Waiting("full")
-            chosen = choose_jobs(connection, rules, free, now)
+            chosen = choose_jobs(connection, rules, now)
             if isinstance(chosen, Waiting):
                 return chosen
             token, name = make(chosen)
@@ -74,9 +73,8 @@ class Submissions(Store):
                 raise ValueError(f"token {token} is that of a submission that is {known.state}")
             pipeline = chosen[0].pipeline
             insert_submission(
-                connection, token, name, scope, chosen,
-                state=SubmissionState.SUBMITTING, claimed_at=now, settings=rules[pipeline].settings,
-            )  # fmt: skip
+                connection, token, name, scope, chosen, state=SubmissionState.SUBMITTING, claimed_at=now
+            )
             bound = sum(job.bound_usd for job in chosen)
             add_money(connection, pipeline, held=bound)
             values = {"state": State.SUBMITTING, "attempt": shards.c.attempt + 1}

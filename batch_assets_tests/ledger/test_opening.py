@@ -96,7 +96,7 @@ def test_an_old_ledger_that_cannot_be_written_is_refused_in_a_sentence(
     with pytest.raises(
         ConfigurationError,
         match=r"^ledger sqlite.*ledger.db: attempt to write a readonly database; it lacks what this version of "
-        r"Batch Assets adds \(m002_.*, m011_proven_settings\): run `batch-assets status` once where it can be written",
+        r"Batch Assets adds \(m002_.*, m010_breaker\): run `batch-assets status` once where it can be written",
     ):
         Ledger.look(f"sqlite:///{tmp_path}/ledger.db")
 
