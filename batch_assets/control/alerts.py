@@ -11,7 +11,7 @@ from batch_assets.errors import AllRejected, BatchAssetsError
 from batch_assets.executors.service_jobs import Unanswered
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import JobRow, SubmissionRow
-from batch_assets.ledger.states import ENDED, BreakerState, State, SubmissionState
+from batch_assets.ledger.states import BreakerState, SubmissionState
 from batch_assets.merge.base import Manifest
 from batch_assets.notifications.base import Notification, Notifier
 from batch_assets.notifications.delivery import notify
@@ -28,9 +28,7 @@ from batch_assets.notifications.events import (
 )
 from batch_assets.plain_text import plain_logger
 
-TOLD_FOR_SECONDS = 3_600.0
-"""A job that failed longer ago is not told of any more: whether to tell of it shows when it is collected."""
-NOT_COLLECTED = (*ENDED, State.COLLECTING)
+TOLD_FOR_SECONDS = 600.0
 BAD_ENDS = (SubmissionState.FAILED, SubmissionState.EXPIRED, SubmissionState.STOPPED)
 logger = plain_logger(__name__)
 
@@ -41,12 +39,20 @@ def alerts_of(pipeline: Pipeline, turn: Turn) -> Iterator[Notification]:
     Of jobs that fail as a whole one after the other, that nothing more is submitted: not each of them.
     """
     breaker = pipeline.ledger.breaker(pipeline.name)
-    if breaker is None:
-        yield from _failures(pipeline)
-    elif breaker.state is BreakerState.OPEN:
-        for submission in _not_told(pipeline):
-            pipeline.ledger.notice_once(job_key(pipeline.name, submission.name))  # this tells of all of them:
+    tripped = breaker is not None and breaker.state is not BreakerState.COUNTING
+    if breaker is not None and breaker.state is BreakerState.OPEN:
         yield jobs_fail_alike(pipeline.name, breaker.since, breaker.message)
+    # By the ledger, not by `turn.ended`: a run's own turn may have seen the end, and tells nobody.
+    since = pipeline.ledger.now() - TOLD_FOR_SECONDS
+    states = (*BAD_ENDS, SubmissionState.PARTIAL)
+    ended = pipeline.ledger.submissions(pipeline=pipeline.name, states=states, ended_since=since)
+    for submission in ended:
+        # Looked up first: an array has thousands of jobs, and turns come every other second.
+        told = pipeline.ledger.is_noticed(job_key(pipeline.name, submission.name))
+        if submission.message == BY_ORDER or told or tripped:
+            continue
+        if failed := _failed_jobs(pipeline, submission):
+            yield _failed(pipeline, submission, failed)
     row = pipeline.ledger.pipeline(pipeline.name)
     if pipeline.name in turn.refused and not (row is not None and row.blocked_kind == "failing"):
         of_output = row is not None and row.blocked_kind == "output"
@@ -57,36 +63,6 @@ def alerts_of(pipeline: Pipeline, turn: Turn) -> Iterator[Notification]:
     blocked = row is not None and row.blocked_kind == "budget" and not row.held_usd
     if limit is not None and row is not None and blocked and row.blocked:
         yield budget_reached(pipeline.name, limit, row.blocked)
-
-
-def _failures(pipeline: Pipeline) -> Iterator[Notification]:
-    """Of each job that failed by itself: others did well meanwhile, or it did not fail as a whole."""
-    for submission in _not_told(pipeline):
-        failed = _failed_jobs(pipeline, submission)
-        others_did_well = pipeline.ledger.did_well_since(pipeline.name, submission.claimed_at)
-        if failed and (others_did_well or _are_judged(pipeline, failed)):
-            yield _failed(pipeline, submission, failed)
-
-
-def _not_told(pipeline: Pipeline) -> list[SubmissionRow]:
-    """Submissions that ended badly a while ago at most, by nobody's order, and were not told of."""
-    ledger, name = pipeline.ledger, pipeline.name
-    # By the ledger, not by `turn.ended`: a run's own turn may have seen the end, and tells nobody.
-    ended = ledger.submissions(
-        pipeline=name,
-        states=(*BAD_ENDS, SubmissionState.PARTIAL),
-        ended_since=ledger.now() - TOLD_FOR_SECONDS,
-    )
-    # Before anything else of them is read: an array has thousands of jobs, and turns come every other second.
-    told = ledger.noticed([job_key(name, submission.name) for submission in ended])
-    return [each for each in ended if each.message != BY_ORDER and job_key(name, each.name) not in told]
-
-
-def _are_judged(pipeline: Pipeline, failed: list[JobRow]) -> bool:
-    """Whether these jobs were collected, which tells of each whether it failed as a whole."""
-    fences = {job.shard: job.fence for job in failed}
-    rows = pipeline.ledger.shards(pipeline.name, keys=list(fences))
-    return not any(row.job == fences[row.key] and row.state in NOT_COLLECTED for row in rows)
 
 
 def _failed_jobs(pipeline: Pipeline, submission: SubmissionRow) -> list[JobRow]:

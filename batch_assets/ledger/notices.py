@@ -3,12 +3,10 @@
 How a notice reaches a person belongs to the layers above.
 """
 
-from collections.abc import Sequence
-
 import sqlalchemy as sa
 
 from batch_assets.ledger.schema import notices
-from batch_assets.ledger.store import Store, batches, repeatable
+from batch_assets.ledger.store import Store, repeatable
 
 
 class Notices(Store):
@@ -26,13 +24,8 @@ class Notices(Store):
             connection.execute(sa.insert(notices).values(key=key, at=self._clock()))
             return True
 
+    @repeatable
     def is_noticed(self, key: str) -> bool:
         """Whether `notice_once` was called with this key before."""
-        return key in self.noticed([key])
-
-    @repeatable
-    def noticed(self, keys: Sequence[str]) -> set[str]:
-        """Those of `keys` with which `notice_once` was called before."""
         with self._database.read() as connection:
-            queries = [sa.select(notices.c.key).where(notices.c.key.in_(some)) for some in batches(keys)]
-            return {key for query in queries for key in connection.scalars(query)}
+            return connection.scalar(sa.select(notices.c.key).where(notices.c.key == key)) is not None
