@@ -101,7 +101,7 @@ class ModelServers:
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            thread = threading.Thread(target=self._loop.run_forever, name="model-servers", daemon=True)
+            thread = threading.Thread(target=self._loop.run_forever, name="calls", daemon=True)
             thread.start()
             # Connections are closed when nobody has the servers any more, or the process ends.
             weakref.finalize(self, _close, self._loop, thread, self._servers)
