@@ -11,6 +11,8 @@ from collections.abc import Callable
 BURST_SECONDS = 3.0
 """So much of a minute's allowance may go out at once after a rest: providers count by shorter spans than minutes."""
 MINUTE = 60.0
+MOMENT_SECONDS = 1e-6
+"""A shorter wait is none: after it, a clock may tell the same time as before."""
 
 
 class _Account:
@@ -52,7 +54,7 @@ class Governor:
         if self._requests is None and self._tokens is None:
             return
         async with self._line:
-            while (wait := self._wait(tokens)) > 0:
+            while (wait := self._wait(tokens)) > MOMENT_SECONDS:
                 await asyncio.sleep(wait)
             if self._requests:
                 self._requests.take(1)
