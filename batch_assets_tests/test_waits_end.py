@@ -63,7 +63,8 @@ def test_ctrl_c_does_not_wait_for_what_threads_wait_for(act: Act) -> None:
     with pytest.raises(KeyboardInterrupt):
         list(act(waiters.wait))
     thread.join(PATIENCE_SECONDS)
-    assert waiters.ended == 2
+    # Whoever is interrupted while starting a thread does not wait for that one; it ends soon after all the same.
+    wait_until(lambda: waiters.ended == 2)
 
 
 def test_the_first_error_ends_what_other_threads_wait_for() -> None:
