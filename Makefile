@@ -10,7 +10,7 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 PORT ?= 3000
 EXECUTOR ?= bedrock
-BENCHMARKS ?= text_cpu images ray_workers gateway scale merge bedrock_collection bedrock_rehearsal array_pipelining
+BENCHMARKS ?= text_cpu images ray_workers gateway dispatch queue_kills scale merge bedrock_collection bedrock_rehearsal array_pipelining
 
 # A worker more than cores: some tests wait for processes.
 PYTEST := env -u DAGSTER_HOME $(BIN)/python -m pytest -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist loadscope
@@ -20,10 +20,10 @@ export DAGSTER_HOME := $(CURDIR)/.dagster
 # PostgreSQL only: events are written in batches, which more than halves the time of wide runs.
 export DAGSTER_EVENT_BATCH_SIZE := 500
 
-.PHONY: help demo demo-images demo-gateway rehearsal ui test test-quick lint format bench clean
+.PHONY: help demo demo-images demo-gateway demo-dispatch rehearsal ui test test-quick lint format bench clean
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.installed-demo .dagster/dagster.yaml ## Embed 8,000 docstrings of this Python, offline, and search them
 	@$(BIN)/python examples/make_docstrings.py .dagster/demo/docstrings
@@ -57,6 +57,10 @@ demo-gateway: .venv/.installed-demo .dagster/dagster.yaml ## Embed the same docs
 	  printf '\nbatch-assets search .dagster/demo/served_embeddings "%s"\n' "$$query"; \
 	  $(BIN)/batch-assets search .dagster/demo/served_embeddings "$$query"; \
 	done
+
+demo-dispatch: .venv/.installed-demo .dagster/dagster.yaml ## Send 1,000 messages of a queue to a model server on this machine, and kill the worker once
+	@$(BIN)/python examples/make_docstrings.py .dagster/demo/docstrings
+	@$(BIN)/python examples/dispatch/demo.py .dagster/demo/docstrings
 
 # Workers of AWS Batch run on this machine, and need a model.
 WORKERS := $(filter aws_batch,$(EXECUTOR))

@@ -45,3 +45,11 @@ def ledger_url() -> str:
     if url := os.environ.get("BATCH_ASSETS_LEDGER_URL"):
         return url
     return f"sqlite:///{dagster_home() / 'batch_assets' / 'ledger.db'}"
+
+
+def requests_url() -> str:
+    """Where single requests and queued messages are: beside a ledger on PostgreSQL, else a SQLite file of their own."""
+    ledger = ledger_url()
+    if ledger.startswith("postgres"):
+        return ledger
+    return f"sqlite:///{dagster_home() / 'batch_assets' / 'requests.db'}"

@@ -97,6 +97,14 @@ CLUSTER_RETURN_SECONDS = 300.0
 REFUSING_SECONDS = 3600.0
 """So long a server may have no room for any call of ours: its other traffic has its peaks."""
 
+# Messages of a queue, as llm-d's worker tries them again.
+MESSAGE_FIRST_PAUSE_SECONDS, MESSAGE_LONGEST_PAUSE_SECONDS = 2.0, 60.0
+MESSAGE_TRIES = 20
+"""Of a message without a deadline: a quarter of an hour and more. One that has a deadline is tried until then."""
+CALLS_FAILED_IN_A_ROW = 16
+"""So many failed calls without an answer between them, or the calls in flight where those are more: the server is ill,
+and a message at a time asks whether it is well again."""
+
 # Single records.
 CALL_TRIES = 7
 """At a model that is called record by record."""
@@ -195,6 +203,24 @@ def after_job(attempt: int, max_attempts: int, end: JobEnd) -> Decision:
     if end is JobEnd.NARROWED:
         return Decision(True, False, "it comes closer to what is wrong, which costs no attempt; tried again")
     return _counted(attempt, max_attempts, Cause.FAILED)
+
+
+def message_pause(
+    attempts: int, retry_after: float | None, left: float | None, chance: float
+) -> float | None:
+    """Seconds until a message is tried again after `attempts` tries, None where it is given up.
+
+    `left` seconds remain until its deadline, `chance` is a random number from 0 to 1. Half of the pause is of random
+    length, as in llm-d; a server's Retry-After counts where it is longer, but takes no more than half of what is left.
+    """
+    if left is None and attempts >= MESSAGE_TRIES:
+        return None
+    longest = min(MESSAGE_FIRST_PAUSE_SECONDS * 2 ** min(attempts, 30), MESSAGE_LONGEST_PAUSE_SECONDS)
+    pause = longest * (0.5 + 0.5 * chance)
+    asked = min(retry_after or 0.0, AWAY_SECONDS if left is None else left / 2)
+    if asked > pause:
+        pause = asked * (1 + 0.25 * chance)
+    return pause if left is None else min(pause, max(left, 0.0))
 
 
 def after_deaths(attempt: int, max_attempts: int) -> Decision:

@@ -83,7 +83,7 @@ def test_verbs_and_flags_exist(page: Path) -> None:
     wrong: list[str] = []
     for line in commands(page):
         if match := re.match(r"(?:[A-Z_]+=\S+ )*(?:\S*/)?batch-assets ([a-z]+)\b(.*)", line):
-            flags = re.findall(r"(?<!\S)--?[a-z][a-z_-]*", match[2].split(" #")[0])
+            flags = re.findall(r"(?<!\S)--?[a-z][a-z_.-]*", match[2].split(" #")[0])
             named = {flag.replace("_", "-") for flag in flags}
             if match[1] not in known or named - known[match[1]]:
                 wrong.append(line)

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from batch_assets.cli import exit_codes
 from batch_assets.cli.cleanup import cleanup
 from batch_assets.cli.console import errors
+from batch_assets.cli.dispatch import dispatch
 from batch_assets.cli.plan import plan
 from batch_assets.cli.rehearse import rehearse
 from batch_assets.cli.retry import retry
@@ -33,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (run, plan, status, verify, retry, stop, search, rehearse, serve, cleanup):
+for verb in (run, plan, status, verify, retry, stop, search, rehearse, serve, dispatch, cleanup):
     app.command()(verb)
 
 
@@ -49,7 +50,7 @@ def run_command() -> int:
     errors.print(f"home: {home}  ledger: {ledger}", markup=False, soft_wrap=True)
     try:
         code: Any = app(
-            args=[_dashed(argument) for argument in sys.argv[1:]],
+            args=_with_get_number([_dashed(argument) for argument in sys.argv[1:]]),
             prog_name="batch-assets",
             standalone_mode=False,
         )
@@ -90,6 +91,16 @@ def _say(error: str, code: int) -> int:
 class _OneLine(PlainFormatter):
     def formatException(self, ei: Any) -> str:  # noqa: N802
         return plain_text(f"{ei[0].__name__}: {ei[1]}")
+
+
+def _with_get_number(arguments: list[str]) -> list[str]:
+    """`--get` with its number: 0, without end, where none stands behind it."""
+    found: list[str] = []
+    for argument, after in zip(arguments, [*arguments[1:], ""], strict=True):
+        found.append(argument)
+        if argument == "--get" and not after.isdigit():
+            found.append("0")
+    return found
 
 
 def _dashed(argument: str) -> str:

@@ -213,8 +213,11 @@ def parse_pipeline(values: Mapping[str, Any], name: str, where: str) -> Pipeline
         raise ConfigurationError(f"{where}: " + describe_errors(error)) from None
 
 
-def describe_errors(error: pydantic.ValidationError) -> str:
-    """Put a validation error in words: `field: 'value': what would be right`, joined by `; `."""
+def describe_errors(error: pydantic.ValidationError, model: type[pydantic.BaseModel] | None = None) -> str:
+    """Put a validation error in words: `field: 'value': what would be right`, joined by `; `.
+
+    `model` is whose fields are named where one is unknown, a pipeline's by default.
+    """
     lines: list[str] = []
     for item in error.errors(include_url=False):
         # What follows these two is a kind, by which pydantic tells them apart: no field of the YAML.
@@ -223,7 +226,7 @@ def describe_errors(error: pydantic.ValidationError) -> str:
             location = location[:1] + location[2:]
         field = ".".join(str(part) for part in location) or "attributes"
         if item["type"] == "extra_forbidden":
-            known = ", ".join(_siblings(item["loc"]))
+            known = ", ".join(_siblings(item["loc"], model or PipelineSettings))
             lines.append(f"{field}: there is no such field{'; known: ' if known else ' here'}{known}")
         elif item["type"] == "missing":
             lines.append(f"{field}: this field is required")
@@ -236,9 +239,8 @@ def describe_errors(error: pydantic.ValidationError) -> str:
     return "; ".join(dict.fromkeys(lines))
 
 
-def _siblings(location: tuple[int | str, ...]) -> list[str]:
+def _siblings(location: tuple[int | str, ...], model: Any) -> list[str]:
     """Names of the fields that may stand beside `location`'s last part."""
-    model: Any = PipelineSettings
     for part in location[:-1]:
         field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
         if field is None:

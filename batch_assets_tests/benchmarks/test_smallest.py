@@ -23,6 +23,8 @@ PRINTED = {
     "text_cpu": (*COMPARED, "lowest cosine"),
     "images": (*COMPARED, "lowest cosine", "memory"),
     "ray_workers": COMPARED,
+    "dispatch": (*COMPARED, "memory", "idle"),
+    "queue_kills": ("lost", "doubled", "made again", "target"),
     "gateway": (*COMPARED, "window found", "memory"),
     "scale": ("plan and register", "tick job_completion", "growth", "target"),
     "merge": ("cat", "merge", "ratio", "limit", "target", "memory"),

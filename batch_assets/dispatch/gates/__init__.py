@@ -1,0 +1,1 @@
+"""What lets messages pass to the server, or holds them back, one kind a file; `base.py` has the protocol."""

@@ -1,0 +1,108 @@
+"""Gates that let a share of the window pass: a fixed one, or what a reading leaves. And one that counts messages."""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+
+from batch_assets.dispatch.gates.base import Held
+from batch_assets.dispatch.messages import Message
+from batch_assets.dispatch.metrics import Metrics
+from batch_assets.plain_text import plain_logger
+
+logger = plain_logger(__name__)
+
+
+class _Counting:
+    """Counts what has passed and not come back."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._passed = 0
+
+    def admit(self, message: Message) -> Held | None:
+        self._passed += 1
+        return None
+
+    def release(self, message: Message) -> None:
+        self._passed -= 1
+
+    async def watch(self) -> None:
+        await asyncio.Event().wait()  # there is nothing to read
+
+
+class ConcurrencyGate(_Counting):
+    """At most `limit` messages at a time, of this worker."""
+
+    def __init__(self, name: str, limit: int) -> None:
+        super().__init__(name)
+        self._limit = limit
+
+    def room(self) -> float:
+        return max(0, self._limit - self._passed)
+
+
+class ShareGate(_Counting):
+    """At most `share` of the window's size, from 0 to 1; a share above 0 is one message at least."""
+
+    def __init__(self, name: str, share: float, window: Callable[[], int]) -> None:
+        super().__init__(name)
+        self._share = share
+        self._window = window
+
+    def room(self) -> float:
+        if self._share >= 1:
+            return math.inf
+        return max(0, math.ceil(self._share * self._window()) - self._passed)
+
+
+class ReadingGate(ShareGate):
+    """The share is what `read` returns, again and again. What cannot be read closes the gate, and is said aloud."""
+
+    def __init__(
+        self,
+        name: str,
+        read: Callable[[], Awaitable[float]],
+        window: Callable[[], int],
+        metrics: Metrics,
+        changed: Callable[[], object],
+        *,
+        every_seconds: float,
+    ) -> None:
+        super().__init__(name, 0.0, window)
+        self._read = read
+        self._every_seconds = every_seconds
+        self._changed = changed
+        self._is_readable = True
+        self._readable = metrics.readable.labels(name)
+        self._verdicts = {
+            each: metrics.verdicts.labels(name, each) for each in ("pass", "closed", "unreadable")
+        }
+
+    async def watch(self) -> None:
+        while True:
+            await self.look()
+            await asyncio.sleep(self._every_seconds)
+
+    async def look(self) -> None:
+        """Read once."""
+        try:
+            self._share = min(1.0, max(0.0, await self._read()))
+        except Unreadable as error:
+            self._share = 0.0
+            self._verdicts["unreadable"].inc()
+            if self._is_readable:
+                logger.warning(
+                    "gate %s is closed: %s; it opens when that can be read again", self.name, error
+                )
+            self._is_readable = False
+        else:
+            self._verdicts["pass" if self._share > 0 else "closed"].inc()
+            if not self._is_readable:
+                logger.warning("gate %s can be read again", self.name)
+            self._is_readable = True
+        self._readable.set(int(self._is_readable))
+        self._changed()
+
+
+class Unreadable(Exception):
+    """A reading that cannot be had, and why."""

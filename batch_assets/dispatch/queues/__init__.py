@@ -1,0 +1,1 @@
+"""The kinds of queues, all by the protocol in `base.py`."""

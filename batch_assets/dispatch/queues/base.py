@@ -1,0 +1,125 @@
+"""What every kind of queue does for the worker. A message is claimed for a time, never taken out.
+
+A claim that is not renewed runs out, and the message is delivered again. Whoever finishes a message first has finished
+it: its token is remembered, and no second result is stored for it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from batch_assets.errors import BatchAssetsError
+
+REMEMBERED_SECONDS = 86_400.0
+"""So long the tokens of finished messages are known: what is delivered again by then is not asked again."""
+CANCELLED_SECONDS = 7 * 86_400.0
+"""So long an id stays cancelled, as in llm-d."""
+
+
+class QueueAway(BatchAssetsError):
+    """The queue's server does not answer, or cannot take what it is told, now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A message as its producer wrote it. `claim` is how the queue knows this claim; `attempts` went before it."""
+
+    body: bytes
+    claim: str
+    attempts: int = 0
+    arrived: float | None = None
+    """Unix seconds of the queue's clock, where the queue knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of a message: its result, if it has an id, and whether it also goes to the dead letters."""
+
+    message: Claimed
+    token: str
+    result: bytes | None
+    is_dead: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """A message that is to be delivered again, after `pause` seconds; `attempts` counts the tries so far."""
+
+    message: Claimed
+    attempts: int
+    pause: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """By what a message is looked up."""
+
+    id: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Of messages that were looked up: the ids that somebody has cancelled, the tokens that are finished."""
+
+    cancelled: frozenset[Named]
+    finished: frozenset[Named]
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How much there is. `oldest` and `first_deadline` are Unix seconds, None where the queue cannot tell."""
+
+    waiting: int
+    claimed: int
+    results: int
+    oldest: float | None = None
+    first_deadline: float | None = None
+
+
+class Queue(Protocol):
+    """One queue, with the queue of its results. All calls raise QueueAway where the server is away."""
+
+    name: str
+    is_ordered: bool
+    """Whether messages come in the order of their deadlines."""
+    clock_ahead: float
+    """Seconds by which the queue's clock is ahead of this machine's, as heard last."""
+
+    async def open(self) -> None:
+        """Connect. Raises ConfigurationError where the queue can never be used."""
+        ...
+
+    async def close(self) -> None: ...
+
+    async def put(self, bodies: Sequence[bytes]) -> None:
+        """Add messages, in this order."""
+        ...
+
+    async def claim(self, most: int, lease_seconds: float, *, expired_only: bool = False) -> list[Claimed]:
+        """The next messages, at most `most`; `expired_only` those past their deadline, where the queue can tell."""
+        ...
+
+    async def extend(self, messages: Sequence[Claimed], lease_seconds: float) -> None:
+        """Hold the claims for `lease_seconds` from now. One that has passed to somebody else stays theirs."""
+        ...
+
+    async def look_up(self, names: Sequence[Named]) -> Known: ...
+
+    async def finish(self, ended: Sequence[Finished]) -> None:
+        """Store results and take the messages out, in one step where the queue has one; the first result counts."""
+        ...
+
+    async def give_back(self, returned: Sequence[Returned]) -> None:
+        """Have the messages delivered again; nothing happens to those claimed by somebody else since."""
+        ...
+
+    async def cancel(self, message_id: str) -> None:
+        """Have whoever deals with messages of this id answer CANCELLED."""
+        ...
+
+    async def take_results(self, most: int) -> list[bytes]:
+        """Take results out, oldest first."""
+        ...
+
+    async def depth(self) -> Depth: ...

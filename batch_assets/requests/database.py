@@ -1,0 +1,111 @@
+"""The database of requests and messages: SQLite or PostgreSQL, its tables and how they came to their shape.
+
+It is apart from the ledger, so that traffic never stalls a shard's claim. Writers here take no lock beyond SQLite's
+own and PostgreSQL's row locks. What is read and written belongs to whoever uses it (`dispatch/queues/local.py`).
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from batch_assets.errors import BatchAssetsError, ConfigurationError
+from batch_assets.ledger.engines import make_engine
+from batch_assets.ledger.urls import parse_url, shown
+
+_STEPS: tuple[tuple[str, ...], ...] = (
+    (
+        """CREATE TABLE requests_messages (
+            number {serial}, queue {text} NOT NULL, id {text}, token {text} NOT NULL, body {bytes} NOT NULL,
+            deadline DOUBLE PRECISION NOT NULL, arrived DOUBLE PRECISION NOT NULL,
+            held_until DOUBLE PRECISION, claim {text} NOT NULL DEFAULT '', attempts BIGINT NOT NULL DEFAULT 0)""",
+        "CREATE UNIQUE INDEX requests_messages_by_token ON requests_messages (queue, token)",
+        """CREATE INDEX requests_messages_waiting ON requests_messages (queue, deadline, number)
+            WHERE held_until IS NULL""",
+        """CREATE INDEX requests_messages_held ON requests_messages (queue, held_until)
+            WHERE held_until IS NOT NULL""",
+        "CREATE TABLE requests_results (number {serial}, queue {text} NOT NULL, body {bytes} NOT NULL)",
+        "CREATE INDEX requests_results_by_queue ON requests_results (queue, number)",
+        """CREATE TABLE requests_dead (
+            number {serial}, queue {text} NOT NULL, body {bytes} NOT NULL, at DOUBLE PRECISION NOT NULL)""",
+        """CREATE TABLE requests_finished (
+            queue {text} NOT NULL, token {text} NOT NULL, at DOUBLE PRECISION NOT NULL,
+            PRIMARY KEY (queue, token))""",
+        "CREATE INDEX requests_finished_by_time ON requests_finished (at)",
+        """CREATE TABLE requests_cancelled (
+            queue {text} NOT NULL, id {text} NOT NULL, at DOUBLE PRECISION NOT NULL, PRIMARY KEY (queue, id))""",
+    ),
+)
+"""One tuple of statements for each version of the tables; a released one is never changed."""
+
+
+class DatabaseAway(BatchAssetsError):
+    """The database cannot be used now."""
+
+
+class RequestsDatabase:
+    """One database by URL; threads may share it. Raises ConfigurationError for a URL that can never work."""
+
+    def __init__(self, url: str) -> None:
+        parsed = parse_url(url)
+        self.shown = shown(parsed)
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        self._engine = make_engine(parsed, read_only=False)
+        self._writer = self._engine.execution_options(ledger_write=True)
+
+    def prepare(self) -> None:
+        """Bring the tables to this version's shape; safe when several processes do at once."""
+        with self.write() as connection:
+            if not self.is_sqlite:
+                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('requests_versions'))")
+            connection.exec_driver_sql(
+                "CREATE TABLE IF NOT EXISTS requests_versions (version BIGINT PRIMARY KEY)"
+            )
+            done = connection.scalar(sa.text("SELECT max(version) FROM requests_versions")) or 0
+            if done > len(_STEPS):
+                raise ConfigurationError(
+                    f"database {self.shown}: written by a newer version of Batch Assets; upgrade this one"
+                )
+            for number, statements in enumerate(_STEPS[done:], done + 1):
+                for statement in statements:
+                    connection.exec_driver_sql(statement.format(**self._types()))
+                connection.execute(
+                    sa.text("INSERT INTO requests_versions VALUES (:version)"), {"version": number}
+                )
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A transaction that only reads. Raises DatabaseAway."""
+        with self._transaction(self._engine) as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """A transaction that is committed at the end. Raises DatabaseAway."""
+        with self._transaction(self._writer) as connection:
+            yield connection
+
+    @contextmanager
+    def _transaction(self, engine: sa.Engine) -> Iterator[sa.Connection]:
+        try:
+            with engine.begin() as connection:
+                yield connection
+        except DBAPIError as error:
+            raise DatabaseAway(f"database {self.shown}: {' '.join(str(error.orig).split())}") from error
+
+    def now(self, connection: sa.Connection) -> float:
+        """Unix seconds by the database's clock."""
+        if self.is_sqlite:
+            return time.time()
+        return float(connection.scalar(sa.text("SELECT extract(epoch FROM clock_timestamp())::float8")) or 0)
+
+    def dispose(self) -> None:
+        """Close every connection that is not in use."""
+        self._engine.dispose()
+
+    def _types(self) -> dict[str, str]:
+        if self.is_sqlite:
+            return {"serial": "INTEGER PRIMARY KEY AUTOINCREMENT", "text": "TEXT", "bytes": "BLOB"}
+        return {"serial": "BIGSERIAL PRIMARY KEY", "text": 'TEXT COLLATE "C"', "bytes": "BYTEA"}

@@ -1,0 +1,125 @@
+"""Gates of the queue worker: what lets messages pass to the server, or holds them back."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import pydantic
+from pydantic import Field
+
+from batch_assets.settings.base import Settings
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def a_page(url: str) -> str:
+    """The URL, if it is one of HTTP. Raises ValueError."""
+    try:
+        parts = urlsplit(url)
+        is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, a bracket that is not closed
+        is_one = False
+    if not is_one or not re.fullmatch(r"[^\s#]+", url):
+        raise ValueError("write http://host:port or https://host")
+    return url
+
+
+Page = Annotated[str, pydantic.AfterValidator(a_page)]
+
+
+class ControllerGateSettings(Settings):
+    """What the server takes, found by what it delivers and refuses. It is always there, named or not."""
+
+    type: Literal["controller"]
+
+
+class ConstantGateSettings(Settings):
+    """A fixed share of that."""
+
+    type: Literal["constant"]
+    share: Share = Field(default=1.0, description="From 0, nothing passes, to 1, all that the server takes.")
+
+
+class ConcurrencyGateSettings(Settings):
+    """So many messages at a time, of this worker."""
+
+    type: Literal["concurrency"]
+    limit: int = Field(ge=1, description="Messages under way, at most.")
+
+
+class SaturationGateSettings(Settings):
+    """How full the server is, by its own metrics."""
+
+    type: Literal["saturation"]
+    url: Page | None = Field(
+        default=None, description="Where the metrics are; by default /metrics of the endpoint."
+    )
+    metric: str | None = Field(
+        default=None, description="Name of a metric; by default those of vLLM and SGLang are looked for."
+    )
+    labels: dict[str, str] = Field(default_factory=dict, description="Labels that its samples must have.")
+    maximum: float | None = Field(
+        default=None, gt=0, description="A value at which the server is full; by default 1."
+    )
+    threshold: float = Field(default=0.8, gt=0, le=1, description="Nothing passes from this share of it on.")
+    every_seconds: float = Field(default=1.0, gt=0, description="Between two readings.")
+
+
+class PrometheusGateSettings(Settings):
+    """What a query to a Prometheus returns is the share that passes."""
+
+    type: Literal["prometheus-query"]
+    url: Page = Field(description="The Prometheus server, such as http://prometheus:9090.")
+    query: str = Field(description="PromQL with one value from 0 to 1.")
+    every_seconds: float = Field(default=5.0, gt=0, description="Between two queries.")
+
+
+class QuotaGateSettings(Settings):
+    """No tenant has more than so many messages under way, or per window, of one worker."""
+
+    type: Literal["quota"]
+    limit: float = Field(
+        gt=0,
+        description="Messages at a time; with window_seconds a burst, and what refills in each window.",
+    )
+    field: str = Field(
+        default="metadata.userid",
+        pattern=r"^metadata\.[^.]+$",
+        description="By what tenants are told apart. A message without it belongs to none, and passes.",
+    )
+    window_seconds: float | None = Field(
+        default=None, gt=0, description="With it the limit is a rate; without it a number at a time."
+    )
+
+
+GATES: dict[str, type[Settings]] = {
+    "controller": ControllerGateSettings,
+    "constant": ConstantGateSettings,
+    "concurrency": ConcurrencyGateSettings,
+    "saturation": SaturationGateSettings,
+    "prometheus-query": PrometheusGateSettings,
+    "quota": QuotaGateSettings,
+}
+
+
+def _gate_type(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return value.get("type")  # pyright: ignore
+    return next((kind for kind, model in GATES.items() if isinstance(value, model)), None)
+
+
+GateSettings = Annotated[
+    Annotated[ControllerGateSettings, pydantic.Tag("controller")]
+    | Annotated[ConstantGateSettings, pydantic.Tag("constant")]
+    | Annotated[ConcurrencyGateSettings, pydantic.Tag("concurrency")]
+    | Annotated[SaturationGateSettings, pydantic.Tag("saturation")]
+    | Annotated[PrometheusGateSettings, pydantic.Tag("prometheus-query")]
+    | Annotated[QuotaGateSettings, pydantic.Tag("quota")],
+    pydantic.Discriminator(
+        _gate_type,
+        custom_error_type="gate_type",
+        custom_error_message=f"type should be one of {', '.join(GATES)}",
+    ),
+]
+"""An unknown type is refused: a gate that is always open would let everything pass."""
