@@ -102,8 +102,10 @@ class Pool:
         window = self._caller.window
         if window.pause:
             return 0
-        # As many again as may be in flight: the next ones are there as soon as there is room for them.
-        room = 2 * window.size - len(self._in_hand)
+        # As many again as may be in flight: the next ones are there as soon as there is room for them. A queue that
+        # stores slowly holds the worker up: what is answered and not stored is called again after a kill.
+        unstored = sum(source.feed.unstored for source in self._sources)
+        room = 2 * window.size - len(self._in_hand) - max(0, unstored - window.size)
         gates = min((gate.room() for gate in self._pool_gates), default=math.inf)
         return min(room, gates, self._availability.room(len(self._in_hand)))
 
