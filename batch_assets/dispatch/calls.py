@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from batch_assets.dispatch.admission import Admission
 from batch_assets.dispatch.messages import Message
 from batch_assets.errors import ConfigurationError
 from batch_assets.gateway.client import Answer, Client, NoAnswer, NotReached, TimedOut
@@ -44,13 +45,14 @@ class Caller:
 
     def __init__(self, client: Client, window: Window, headers: Mapping[str, str]) -> None:
         self.window = window
+        self._admission = Admission(window)
         self._client = client
         self._headers = dict(headers)
         self._taken = frozenset(name.lower() for name in headers)
 
     async def call(self, message: Message, sent: Callable[[], object]) -> CallEnd:
         """Wait for room, tell `sent`, send the message, judge the answer."""
-        flight = await self.window.enter()
+        flight = await self._admission.enter()
         try:
             sent()
             headers = {
@@ -59,9 +61,9 @@ class Caller:
             answer = await self._client.post(message.path, message.payload, headers | self._headers)
             end = _judged(answer)
             if end.end is End.ANSWERED:
-                self.window.delivered(flight)
+                self._admission.delivered(flight)
             elif end.end is End.REFUSED:
-                self.window.refused(flight, end.pause)
+                self._admission.refused(flight, end.pause)
             return end
         except NotReached as error:
             return CallEnd(End.NOT_REACHED, reason=str(error))
@@ -73,7 +75,7 @@ class Caller:
         except ConfigurationError as error:
             return CallEnd(End.INVALID, reason=str(error))
         finally:
-            self.window.ended(flight)
+            self._admission.ended(flight)
 
 
 def _judged(answer: Answer) -> CallEnd:

@@ -18,7 +18,7 @@ from batch_assets.dispatch.merging import Policy
 from batch_assets.dispatch.metrics import Metrics
 from batch_assets.dispatch.results import ErrorCode
 from batch_assets.plain_text import plain_logger
-from batch_assets.retry_policy import message_pause
+from batch_assets.retry_policy import MESSAGE_LONGEST_PAUSE_SECONDS, message_pause
 
 logger = plain_logger(__name__)
 EXPIRY_SECONDS = 1.0
@@ -222,6 +222,8 @@ class Pool:
             feed.give_back(delivery, attempts)
             return
         pause = message_pause(attempts + 1, end.pause, delivery.left, random.random())
+        if pause is None and end.end is End.REFUSED:
+            pause = MESSAGE_LONGEST_PAUSE_SECONDS  # it is no fault of the message's that there is no room
         if pause is None:
             feed.fail(
                 delivery, ErrorCode.INFERENCE_ERROR,

@@ -47,8 +47,11 @@ class Window:
     ) -> None:
         self.in_flight = 0
         self.refusals = 0
+        self.floor = 0
+        """So many calls may be in flight whatever the search says: the server itself tells when it is full."""
         self._clock = clock
         self._fixed = fixed
+        self._most = most
         self._search = SizeSearch(most)
         self._waiting: deque[asyncio.Future[Call]] = deque()
         self._decreases = 0
@@ -63,7 +66,7 @@ class Window:
     @property
     def size(self) -> int:
         """So many calls may be in flight now."""
-        return self._fixed or self._search.size
+        return self._fixed or min(max(self._search.size, self.floor), self._most)
 
     @property
     def pause(self) -> float:

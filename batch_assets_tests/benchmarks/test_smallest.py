@@ -24,6 +24,7 @@ PRINTED = {
     "images": (*COMPARED, "lowest cosine", "memory"),
     "ray_workers": COMPARED,
     "dispatch": (*COMPARED, "memory", "idle"),
+    "in_the_cracks": ("ours", "AIMD", "live p99", "ratio", "limit", "target"),
     "queue_kills": ("lost", "doubled", "made again", "target"),
     "gateway": (*COMPARED, "window found", "memory"),
     "scale": ("plan and register", "tick job_completion", "growth", "target"),

@@ -1,6 +1,8 @@
 """`batch-assets dispatch` as people start it: real queues, a model server, kills."""
 
+import itertools
 import json
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from batch_assets import crash_points
+from batch_assets.cli.app import run_command
 from batch_assets_tests.command import Machine, make_machine
 from batch_assets_tests.dispatch.valkey import Valkey, running_valkey
 from batch_assets_tests.forking import CommandProcess
@@ -129,6 +133,32 @@ def test_a_killed_workers_messages_are_delivered_again(machine: Machine, tmp_pat
         assert {result["status_code"] for result in results.values()} == {200}
         # What was held: in flight, or answered and not stored yet.
         assert sum(server.computed().values()) <= 200 + 3 * 8
+
+
+def run_until_death() -> object:
+    """Run the command, which dies when it comes to the point in the environment for the third time."""
+    times = itertools.count(1)
+
+    def die(reached: str) -> None:
+        if reached == os.environ["DIES_AT"] and next(times) == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    crash_points.watchers.append(die)
+    return run_command()
+
+
+@pytest.mark.parametrize("point", ["message-claimed", "message-ended", "result-stored"])
+def test_a_worker_that_dies_between_two_steps_loses_nothing(
+    machine: Machine, tmp_path: Path, queue: str, point: str
+) -> None:
+    with model_server(tmp_path, SLOW) as server:
+        put(machine, queue, [message(number) for number in range(60)])
+        flags = ["dispatch", "--queue", queue, "--endpoint", server.url, "--concurrency", "4", *LEASE]
+        worker = CommandProcess(flags, {**machine.environment, "DIES_AT": point}, run_until_death)
+        assert end(worker) == -signal.SIGKILL
+        work(machine, queue, server, *LEASE)
+        results = get(machine, queue, 60)
+        assert {result["status_code"] for result in results.values()} == {200}
 
 
 def test_sigterm_gives_back_what_is_not_in_flight(machine: Machine, tmp_path: Path, queue: str) -> None:
