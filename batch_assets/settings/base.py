@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import pydantic
@@ -42,3 +43,21 @@ class Settings(pydantic.BaseModel):
             if isinstance(text, str) and "\0" in text:
                 raise ValueError("no text may hold a NUL character; remove it")
         return value
+
+
+def by_type(models: Mapping[str, type[Settings]], default: str | None = None) -> pydantic.Discriminator:
+    """How `type` tells kinds of settings apart, each tagged with its own; `default` where nothing is said.
+
+    Pydantic's own discriminator takes no validator of all fields, which Settings have.
+    """
+
+    def type_of(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return value.get("type", default)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        return next((kind for kind, model in models.items() if isinstance(value, model)), None)
+
+    return pydantic.Discriminator(
+        type_of,
+        custom_error_type="unknown_type",
+        custom_error_message=f"type should be one of {', '.join(models)}",
+    )

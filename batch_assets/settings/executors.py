@@ -1,11 +1,11 @@
 """Which executors there are, and how `type` tells them apart in YAML."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import pydantic
 
 from batch_assets.settings.aws_batch import AwsBatchExecutorSettings
+from batch_assets.settings.base import by_type
 from batch_assets.settings.bedrock import BedrockExecutorSettings
 from batch_assets.settings.executor_base import ExecutorSettings
 from batch_assets.settings.gateway import GatewayExecutorSettings
@@ -31,13 +31,6 @@ WorkerSettings = GpuExecutorSettings | RayExecutorSettings | AwsBatchExecutorSet
 """Of executors whose work our worker does, here or in a service's containers."""
 
 
-def _executor_type(value: Any) -> Any:
-    """Which executor is meant: gpu where nothing is said."""
-    if isinstance(value, Mapping):
-        return value.get("type", "gpu")
-    return next((kind for kind, model in EXECUTOR_SETTINGS.items() if isinstance(value, model)), None)
-
-
 # Each executor adds its settings class here; `type` tells them apart.
 AnyExecutorSettings = Annotated[
     Annotated[GpuExecutorSettings, pydantic.Tag("gpu")]
@@ -46,9 +39,5 @@ AnyExecutorSettings = Annotated[
     | Annotated[BedrockExecutorSettings, pydantic.Tag("bedrock")]
     | Annotated[SageMakerExecutorSettings, pydantic.Tag("sagemaker")]
     | Annotated[AwsBatchExecutorSettings, pydantic.Tag("aws_batch")],
-    pydantic.Discriminator(
-        _executor_type,
-        custom_error_type="executor_type",
-        custom_error_message=f"type should be one of {', '.join(EXECUTOR_SETTINGS)}",
-    ),
+    by_type(EXECUTOR_SETTINGS, default="gpu"),
 ]

@@ -1,14 +1,13 @@
 """Gates of the queue worker: what lets messages pass to the server, or holds them back."""
 
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import pydantic
 from pydantic import Field
 
-from batch_assets.settings.base import Settings
+from batch_assets.settings.base import Settings, by_type
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -103,12 +102,6 @@ GATES: dict[str, type[Settings]] = {
 }
 
 
-def _gate_type(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return value.get("type")  # pyright: ignore
-    return next((kind for kind, model in GATES.items() if isinstance(value, model)), None)
-
-
 GateSettings = Annotated[
     Annotated[ControllerGateSettings, pydantic.Tag("controller")]
     | Annotated[ConstantGateSettings, pydantic.Tag("constant")]
@@ -116,10 +109,6 @@ GateSettings = Annotated[
     | Annotated[SaturationGateSettings, pydantic.Tag("saturation")]
     | Annotated[PrometheusGateSettings, pydantic.Tag("prometheus-query")]
     | Annotated[QuotaGateSettings, pydantic.Tag("quota")],
-    pydantic.Discriminator(
-        _gate_type,
-        custom_error_type="gate_type",
-        custom_error_message=f"type should be one of {', '.join(GATES)}",
-    ),
+    by_type(GATES),
 ]
 """An unknown type is refused: a gate that is always open would let everything pass."""
