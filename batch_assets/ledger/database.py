@@ -56,11 +56,6 @@ class Database:
             self._engine = make_engine(parsed, read_only=read_only)
         except OSError as error:
             raise self._unusable(error) from None
-        except ModuleNotFoundError:
-            raise ConfigurationError(
-                f"ledger {self.url_shown}: PostgreSQL needs psycopg2; "
-                "install it with pip install 'batch-assets[postgres]'"
-            ) from None
         # The same pool; the option tells the begin event which BEGIN to send.
         self._writer = self._engine.execution_options(ledger_write=True)
         self._pid = os.getpid()

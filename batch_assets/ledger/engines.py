@@ -17,6 +17,7 @@ from sqlalchemy import event
 
 from batch_assets.errors import ConfigurationError
 from batch_assets.ledger.patience import LOCAL, is_busy
+from batch_assets.ledger.urls import shown
 from batch_assets.retry_policy import BUSY_SECONDS
 
 # A server that has vanished with its machine is found out in about a minute, not in hours.
@@ -87,13 +88,19 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 
 
 def _postgresql_engine(url: sa.URL) -> sa.Engine:
-    engine = sa.create_engine(
-        url,
-        # Each statement sees what was committed before it, so what follows the lock is fresh.
-        isolation_level="READ COMMITTED",
-        pool_pre_ping=True,
-        connect_args={"connect_timeout": 10, "application_name": "batch-assets", **_KEPT_ALIVE},
-    )
+    try:
+        engine = sa.create_engine(
+            url,
+            # Each statement sees what was committed before it, so what follows the lock is fresh.
+            isolation_level="READ COMMITTED",
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": 10, "application_name": "batch-assets", **_KEPT_ALIVE},
+        )
+    except ModuleNotFoundError:
+        raise ConfigurationError(
+            f"ledger {shown(url)}: PostgreSQL needs psycopg2; "
+            "install it with pip install 'batch-assets[postgres]'"
+        ) from None
     event.listen(engine, "connect", _prepare_postgresql)
     return engine
 
