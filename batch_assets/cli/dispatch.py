@@ -5,8 +5,10 @@ What the worker does is in `batch_assets/dispatch`; here its flags become its se
 
 import asyncio
 import contextlib
+import os
 import re
 import signal
+import stat
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -32,6 +34,7 @@ from batch_assets.settings.pipeline import describe_errors
 PUBSUB = "redis-pubsub"
 PUT_AT_ONCE = 500
 RESULTS_AT_ONCE = 500
+"""Taken at a time where they go into a file, which takes them at once; a pipe may stand still or break."""
 POLL_SECONDS = 0.2
 
 
@@ -174,7 +177,7 @@ async def _work(settings: DispatchSettings, *, until_empty: bool) -> bool:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)
-    names = ", ".join(feed.name for feed in worker.feeds)
+    names = ", ".join(consumer.name for consumer in worker.consumers)
 
     def started() -> None:
         errors.print(
@@ -235,8 +238,9 @@ def _messages(lines: Any) -> Iterator[bytes]:
 
 async def _get(queue: Queue, most: int) -> None:
     got = 0
+    at_once = RESULTS_AT_ONCE if stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode) else 1
     while most == 0 or got < most:
-        results = await queue.take_results(min(most - got, RESULTS_AT_ONCE) if most else RESULTS_AT_ONCE)
+        results = await queue.take_results(min(most - got, at_once) if most else at_once)
         for result in results:
             # A line break stands only between the parts of a JSON text: within strings it is escaped.
             sys.stdout.buffer.write(result.replace(b"\n", b" ").replace(b"\r", b" ") + b"\n")
