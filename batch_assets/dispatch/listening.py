@@ -6,7 +6,7 @@ from typing import Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from batch_assets.dispatch.feed import Feed
+from batch_assets.dispatch.consumer import Consumer
 from batch_assets.dispatch.metrics import Metrics
 from batch_assets.errors import ConfigurationError
 
@@ -16,14 +16,17 @@ class Shown(Protocol):
 
     metrics: Metrics
     is_ready: bool
-    feeds: list[Feed]
+    consumers: list[Consumer]
 
 
 @contextlib.asynccontextmanager
-async def listening(address: str | None, shown: Shown) -> AsyncIterator[None]:
-    """Serve the pages at HOST:PORT while the block runs; at None serve nothing."""
+async def listening(address: str | None, shown: Shown) -> AsyncIterator[str]:
+    """Serve the pages at HOST:PORT while the block runs, where port 0 is any that is free; at None serve nothing.
+
+    Returns the address.
+    """
     if address is None:
-        yield
+        yield ""
         return
     from aiohttp import web  # not above: few processes serve anything
 
@@ -36,7 +39,7 @@ async def listening(address: str | None, shown: Shown) -> AsyncIterator[None]:
         return web.Response(text="ok\n")
 
     async def ready(_: web.Request) -> web.Response:
-        away = [feed.name for feed in shown.feeds if feed.is_away]
+        away = [each.name for each in shown.consumers if each.connection.is_away]
         if shown.is_ready and not away:
             return web.Response(text="ok\n")
         told = f"away: {', '.join(away)}" if away else "not working yet, or ending"
@@ -54,6 +57,6 @@ async def listening(address: str | None, shown: Shown) -> AsyncIterator[None]:
             await web.TCPSite(runner, host.strip("[]") or "0.0.0.0", int(port)).start()
         except (OSError, OverflowError) as error:
             raise ConfigurationError(f"listen {address}: {error}; name another address") from error
-        yield
+        yield f"{host}:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()

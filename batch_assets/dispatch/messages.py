@@ -109,6 +109,14 @@ def parse(body: bytes) -> Message:
         raise InvalidMessage(str(error), shape) from None
 
 
+def read_if_valid(body: bytes) -> Message | None:
+    """The message, None where there is none in these bytes: whoever sends it on says why."""
+    try:
+        return parse(body)
+    except InvalidMessage:
+        return None
+
+
 def token_of(message_id: str, request_token: str, body: bytes) -> str:
     """By what redeliveries are known: the id with the envelope's token, or with all bytes where it has none."""
     digest = hashlib.sha256(request_token.encode() or body)

@@ -10,10 +10,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from batch_assets.dispatch.queues.base import Depth
 
 PREFIX = "batch_assets_dispatch"
-ENDS = ("completed", "failed", "expired", "cancelled", "dropped", "invalid", "repeated")
+ENDS = ("completed", "failed", "expired", "cancelled", "invalid", "repeated")
 """What becomes of messages; `repeated`: delivered again after their result was stored."""
 RETRIES = ("refused", "broken", "not_reached")
-VERDICTS = ("pass", "closed", "over_quota", "dropped", "unreadable")
+VERDICTS = ("pass", "held", "open", "closed", "unreadable")
+"""Of messages, that they pass or go back; of readings, that they leave room or none, or cannot be had."""
 _SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 100_000)
 
 
@@ -59,11 +60,19 @@ class Metrics:
         self.in_flight.labels(name)
         self.window.labels(name)
 
-    def add_gate(self, name: str) -> None:
-        """Have a gate's series from the start."""
-        for verdict in VERDICTS:
-            self.verdicts.labels(name, verdict)
-        self.readable.labels(name).set(1)
+    def of_gate(self, name: str) -> "GateMetrics":
+        """The series of one gate."""
+        return GateMetrics(self, name)
+
+
+class GateMetrics:
+    """Series of one gate, looked up once."""
+
+    def __init__(self, metrics: Metrics, gate: str) -> None:
+        self.passed, self.held, self.open, self.closed, self.unreadable = (
+            metrics.verdicts.labels(gate, verdict) for verdict in VERDICTS
+        )
+        self.readable = metrics.readable.labels(gate)
 
 
 class QueueMetrics:

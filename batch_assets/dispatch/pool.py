@@ -1,19 +1,18 @@
 """Messages of one or more queues through one server: taken as there is room, sent, answered or given back.
 
-What a call's end means is in `calls.py`, how messages are claimed and their ends stored in `feed.py`.
+What a call's end means is in `calls.py`, how messages are taken and their ends stored in `consumer.py`.
 """
 
 import asyncio
-import math
+import itertools
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from batch_assets.dispatch.availability import Availability
 from batch_assets.dispatch.calls import CallEnd, Caller, End
-from batch_assets.dispatch.feed import Delivery, Feed
-from batch_assets.dispatch.gates.base import Gate, admit_all
+from batch_assets.dispatch.consumer import Consumer, Delivery
+from batch_assets.dispatch.gates.base import Gate, admit_all, room_of
 from batch_assets.dispatch.merging import Policy
 from batch_assets.dispatch.metrics import Metrics
 from batch_assets.dispatch.results import ErrorCode
@@ -27,22 +26,14 @@ LOOK_SECONDS = 0.5
 _RETRIES = {End.REFUSED: "refused", End.BROKEN: "broken", End.NOT_REACHED: "not_reached"}
 
 
-@dataclass(frozen=True)
-class Source:
-    """A queue with the gates before it."""
-
-    feed: Feed
-    gates: Sequence[Gate] = ()
-
-
 class Pool:
-    """The messages of `sources` to the server of `caller`, through `gates`."""
+    """The messages of `consumers` to the server of `caller`, through `gates`."""
 
     def __init__(
         self,
         name: str,
         caller: Caller,
-        sources: Sequence[Source],
+        consumers: Sequence[Consumer],
         policy: Policy,
         metrics: Metrics,
         changed: asyncio.Event,
@@ -51,14 +42,12 @@ class Pool:
         self.name = name
         self.in_flight = self.answered = 0
         self._caller = caller
-        self._sources = sources
-        self._gates = {source.feed: [*gates, *source.gates] for source in sources}
-        self._pool_gates = gates
+        self._consumers = consumers
+        self._gates = gates
         self._policy = policy
-        self._metrics = metrics
-        self._of_queue = {source.feed: metrics.of_queue(source.feed.name) for source in sources}
+        self._of_queue = {consumer: metrics.of_queue(consumer.name) for consumer in consumers}
         self._verdicts = {
-            gate: metrics.verdicts.labels(gate.name, "over_quota") for gate in self._all_gates()
+            gate: metrics.of_gate(gate.name) for each in consumers for gate in (*gates, *each.gates)
         }
         self._changed = changed
         self._in_hand: set[Delivery] = set()
@@ -67,9 +56,6 @@ class Pool:
         metrics.add_pool(name)
         metrics.window.labels(name).set_function(lambda: caller.window.size)
         metrics.in_flight.labels(name).set_function(lambda: self.in_flight)
-
-    def _all_gates(self) -> set[Gate]:
-        return {gate for gates in self._gates.values() for gate in gates}
 
     @property
     def in_hand(self) -> int:
@@ -82,21 +68,25 @@ class Pool:
         while not self._stopping:
             self._changed.clear()
             room = self._room()
-            feeds = self._open_feeds() if room >= 1 else []
-            if feeds:
-                await self._take(feeds, int(min(room, 1_000)))
+            consumers = [each for each in self._consumers if room >= 1 and each.may_claim()]
+            if consumers:
+                await self._take(consumers, int(min(room, 1_000)))
                 expired_at = time.monotonic()
                 continue
-            if time.monotonic() - expired_at >= EXPIRY_SECONDS and self._is_held_up():
+            if time.monotonic() - expired_at >= EXPIRY_SECONDS:
                 expired_at = time.monotonic()
-                await asyncio.gather(
-                    *(source.feed.end_expired() for source in self._sources if not source.feed.is_full)
-                )
+                await self._end_expired()
             await self._wait_for_change()
 
-    def _is_held_up(self) -> bool:
-        """Whether nothing is sent though there may be something: gates, the server, a long pause."""
-        return any(source.feed.wait <= 0 for source in self._sources)
+    async def _end_expired(self) -> None:
+        """Of queues from which nothing is taken though there may be something: for gates, the server, a long pause."""
+        await asyncio.gather(
+            *(
+                consumer.end_expired()
+                for consumer in self._consumers
+                if consumer.connection.wait <= 0 and not consumer.is_full
+            )
+        )
 
     def _room(self) -> float:
         window = self._caller.window
@@ -104,54 +94,47 @@ class Pool:
             return 0
         # As many again as may be in flight: the next ones are there as soon as there is room for them. A queue that
         # stores slowly holds the worker up: what is answered and not stored is called again after a kill.
-        unstored = sum(source.feed.unstored for source in self._sources)
+        unstored = sum(consumer.claims.unstored for consumer in self._consumers)
         room = 2 * window.size - len(self._in_hand) - max(0, unstored - window.size)
-        gates = min((gate.room() for gate in self._pool_gates), default=math.inf)
-        return min(room, gates, self._availability.room(len(self._in_hand)))
-
-    def _open_feeds(self) -> list[Feed]:
-        return [
-            source.feed
-            for source in self._sources
-            if source.feed.may_claim() and self._gate_room(source) >= 1
-        ]
-
-    @staticmethod
-    def _gate_room(source: Source) -> float:
-        return min((gate.room() for gate in source.gates), default=math.inf)
+        return min(room, room_of(self._gates), self._availability.room(len(self._in_hand)))
 
     async def _wait_for_change(self) -> None:
-        waits = [source.feed.wait for source in self._sources if source.feed.wait > 0]
+        waits = [each.connection.wait for each in self._consumers if each.connection.wait > 0]
         try:
             async with asyncio.timeout(min([LOOK_SECONDS, *waits])):
                 await self._changed.wait()
         except TimeoutError:
             pass
 
-    async def _take(self, feeds: Sequence[Feed], room: int) -> None:
-        rooms = {source.feed: self._gate_room(source) for source in self._sources}
-        shares = [(feed, int(min(count, rooms[feed]))) for feed, count in self._policy(feeds, room)]
-        taken = await asyncio.gather(*(feed.claim(count) for feed, count in shares if count >= 1))
-        for delivery in (each for deliveries in taken for each in deliveries):
+    async def _take(self, consumers: Sequence[Consumer], room: int) -> None:
+        shares = [(each, int(min(count, each.room()))) for each, count in self._policy(consumers, room)]
+        taken = await asyncio.gather(*(consumer.claim(count) for consumer, count in shares if count >= 1))
+        for delivery in itertools.chain.from_iterable(taken):
             if self._stopping:
-                delivery.feed.give_back(delivery, delivery.claimed.attempts)
+                delivery.consumer.give_back(delivery, delivery.claimed.attempts)
             else:
                 self._begin(delivery)
 
+    def _gates_of(self, delivery: Delivery) -> Sequence[Gate]:
+        return (*self._gates, *delivery.consumer.gates)
+
     def _begin(self, delivery: Delivery) -> None:
-        refused = admit_all(self._gates[delivery.feed], delivery.message)
+        gates = self._gates_of(delivery)
+        refused = admit_all(gates, delivery.message)
         if refused is not None:
             gate, held = refused
-            self._verdicts[gate].inc()
+            self._verdicts[gate].held.inc()
             left = delivery.left
             pause = held.seconds if left is None else min(held.seconds, max(left, 0.001))
-            delivery.feed.give_back(delivery, delivery.claimed.attempts, pause)
+            delivery.consumer.give_back(delivery, delivery.claimed.attempts, pause)
             return
+        for gate in gates:
+            self._verdicts[gate].passed.inc()
         self._in_hand.add(delivery)
         delivery.task = asyncio.create_task(self._deal_with(delivery))
 
     async def _deal_with(self, delivery: Delivery) -> None:
-        feed = delivery.feed
+        consumer = delivery.consumer
         deadline = asyncio.timeout(delivery.left)
         try:
             async with deadline:
@@ -161,31 +144,31 @@ class Pool:
         except TimeoutError:
             if not deadline.expired():
                 raise
-            feed.expire(delivery, "while its call was in flight" if delivery.in_flight else "")
+            consumer.expire(delivery, "while its call was in flight" if delivery.in_flight else "")
         except asyncio.CancelledError:
-            if delivery.ended_by == "cancel":
+            if delivery.is_cancelled:
                 sent = (
                     "its call was in flight and was broken off"
                     if delivery.in_flight
                     else "before it was sent"
                 )
-                feed.fail(delivery, ErrorCode.CANCELLED, f"cancelled: {sent}")
+                consumer.fail(delivery, ErrorCode.CANCELLED, f"cancelled: {sent}")
             else:
-                feed.give_back(delivery, delivery.claimed.attempts)
+                consumer.give_back(delivery, delivery.claimed.attempts)
         except Exception:
             # A fault of ours: the message is not lost, and does not end the worker.
             logger.exception("pool %s: message %s is given back", self.name, delivery.message.id)
-            feed.give_back(delivery, delivery.claimed.attempts + 1, pause=60.0)
+            consumer.give_back(delivery, delivery.claimed.attempts + 1, pause=60.0)
         finally:
             self._landed(delivery)
             self._in_hand.discard(delivery)
-            for gate in self._gates[feed]:
+            for gate in self._gates_of(delivery):
                 gate.release(delivery.message)
             self._changed.set()
 
     def _sent(self, delivery: Delivery) -> None:
         delivery.in_flight = True
-        delivery.taken_at = time.monotonic()
+        delivery.sent_at = time.monotonic()
         self.in_flight += 1
 
     def _landed(self, delivery: Delivery) -> None:
@@ -194,23 +177,23 @@ class Pool:
             self.in_flight -= 1
 
     def _end(self, delivery: Delivery, end: CallEnd) -> None:
-        feed, metrics = delivery.feed, self._of_queue[delivery.feed]
+        consumer, metrics = delivery.consumer, self._of_queue[delivery.consumer]
         if end.end in (End.ANSWERED, End.FAILED) and self._availability.answered():
             logger.warning("pool %s: the server answers again", self.name)
         if end.end is End.ANSWERED:
             self.answered += 1
-            metrics.called(time.monotonic() - delivery.taken_at)
-            feed.complete(delivery, end.status or 200, end.body)
+            metrics.called(time.monotonic() - delivery.sent_at)
+            consumer.complete(delivery, end.status or 200, end.body)
         elif end.end is End.FAILED:
-            feed.fail(delivery, ErrorCode.INFERENCE_ERROR, end.reason, end.status, end.body)
+            consumer.fail(delivery, ErrorCode.INFERENCE_ERROR, end.reason, end.status, end.body)
         elif end.end is End.INVALID:
-            feed.fail(delivery, ErrorCode.INVALID_REQUEST, end.reason)
+            consumer.fail(delivery, ErrorCode.INVALID_REQUEST, end.reason)
         else:
             metrics.retried(_RETRIES[end.end])
             self._try_again(delivery, end)
 
     def _try_again(self, delivery: Delivery, end: CallEnd) -> None:
-        feed, attempts = delivery.feed, delivery.claimed.attempts
+        consumer, attempts = delivery.consumer, delivery.claimed.attempts
         if end.end is not End.REFUSED:
             reached = end.end is not End.NOT_REACHED
             if self._availability.failed(self.in_flight + 1, reached=reached):
@@ -219,18 +202,18 @@ class Pool:
                 )
         if end.end is End.NOT_REACHED:
             # Nobody has heard of it: it keeps its place, and costs nothing.
-            feed.give_back(delivery, attempts)
+            consumer.give_back(delivery, attempts)
             return
         pause = message_pause(attempts + 1, end.pause, delivery.left, random.random())
         if pause is None and end.end is End.REFUSED:
             pause = MESSAGE_LONGEST_PAUSE_SECONDS  # it is no fault of the message's that there is no room
         if pause is None:
-            feed.fail(
+            consumer.fail(
                 delivery, ErrorCode.INFERENCE_ERROR,
                 f"{end.reason}, after {attempts + 1} tries", end.status, end.body,
             )  # fmt: skip
         else:
-            feed.give_back(delivery, attempts + 1, pause)
+            consumer.give_back(delivery, attempts + 1, pause)
 
     async def stop(self, drain_seconds: float) -> None:
         """Take nothing more; give back what is not in flight, let the rest end for so long, then give it back too."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from batch_assets.dispatch.calls import OBJECTIVE, Caller
-from batch_assets.dispatch.feed import Feed, FeedSettings
+from batch_assets.dispatch.consumer import Consumer
 from batch_assets.dispatch.gates.base import Gate
 from batch_assets.dispatch.gates.quota import QuotaGate
 from batch_assets.dispatch.gates.readings import PrometheusQuery, Saturation, split_url
@@ -15,7 +15,7 @@ from batch_assets.dispatch.gates.shares import ConcurrencyGate, ReadingGate, Sha
 from batch_assets.dispatch.listening import listening
 from batch_assets.dispatch.merging import POLICIES
 from batch_assets.dispatch.metrics import Metrics
-from batch_assets.dispatch.pool import Pool, Source
+from batch_assets.dispatch.pool import Pool
 from batch_assets.dispatch.queues.base import QueueAway
 from batch_assets.dispatch.queues.urls import OpenDatabase, queue_of
 from batch_assets.errors import ConfigurationError
@@ -50,7 +50,7 @@ class Worker:
         self._changed: dict[str, asyncio.Event] = {pool.name: asyncio.Event() for pool in settings.pools}
         self._gates: list[Gate] = []
         self._clients: list[Client] = []
-        self.feeds: list[Feed] = []
+        self.consumers: list[Consumer] = []
         self.pools = [self._pool(pool, open_database) for pool in settings.pools]
 
     def _pool(self, settings: PoolSettings, open_database: OpenDatabase) -> Pool:
@@ -73,20 +73,27 @@ class Worker:
             return [gate for gate in made if gate is not None]
 
         first = worker.pools[0].name
-        sources: list[Source] = []
+        consumers: list[Consumer] = []
         for queue in worker.queues:
             if (queue.pool or first) == settings.name:
-                feed_settings = FeedSettings(
-                    worker.lease_seconds, worker.results_max, queue.weight, queue.tier
-                )
                 found = queue_of(queue.url, queue.results or worker.results, open_database)
-                feed = Feed(found, feed_settings, self.metrics, changed.set)
-                self.feeds.append(feed)
-                sources.append(Source(feed, gates(feed.name, queue.gates)))
+                consumers.append(
+                    Consumer(
+                        found,
+                        self.metrics,
+                        changed.set,
+                        lease_seconds=worker.lease_seconds,
+                        results_max=worker.results_max,
+                        gates=gates(found.name, queue.gates),
+                        weight=queue.weight,
+                        tier=queue.tier,
+                    )
+                )
+        self.consumers += consumers
         return Pool(
             settings.name,
             Caller(client, window, headers),
-            sources,
+            consumers,
             POLICIES[worker.request_merge_policy],
             self.metrics,
             changed,
@@ -133,7 +140,7 @@ class Worker:
                 changed.set,
                 every_seconds=settings.every_seconds,
             )
-        self.metrics.add_gate(name)
+        self.metrics.of_gate(name).readable.set(1)
         self._gates.append(gate)
         return gate
 
@@ -155,18 +162,18 @@ class Worker:
             finally:
                 for client in self._clients:
                     await client.close()
-                for feed in self.feeds:
-                    await feed.queue.close()
+                for consumer in self.consumers:
+                    await consumer.queue.close()
 
     async def _open(self) -> None:
-        for feed in self.feeds:
+        for consumer in self.consumers:
             pause = FIRST_PAUSE_SECONDS
             while not self._stop.is_set():
                 try:
-                    await feed.queue.open()
+                    await consumer.queue.open()
                     break
                 except QueueAway as error:
-                    logger.warning("queue %s is away: %s; waiting for it", feed.name, error)
+                    logger.warning("queue %s is away: %s; waiting for it", consumer.name, error)
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._stop.wait(), pause)
                     pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
@@ -176,8 +183,13 @@ class Worker:
             return True
         self.is_ready = True
         beside = [asyncio.create_task(gate.watch()) for gate in self._gates]
-        for feed in self.feeds:
-            steps = (feed.store_ends(), feed.hold(), feed.hear_cancellations(), feed.watch_depth())
+        for consumer in self.consumers:
+            steps = (
+                consumer.claims.store_ends(),
+                consumer.claims.hold(),
+                consumer.hear_cancellations(),
+                consumer.watch_depth(),
+            )
             beside += [asyncio.create_task(step) for step in steps]
         runs = [asyncio.create_task(pool.run()) for pool in self.pools]
         try:
@@ -200,25 +212,27 @@ class Worker:
     async def _all_stored(self) -> bool:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STORE_SECONDS):
-                while any(feed.unstored for feed in self.feeds):
+                while any(consumer.claims.unstored for consumer in self.consumers):
                     await asyncio.sleep(0.02)
-        for feed in self.feeds:
-            if feed.unstored:
+        for consumer in self.consumers:
+            if consumer.claims.unstored:
                 logger.warning(
                     "queue %s: %d ends of messages could not be stored; they are delivered again in %g s",
-                    feed.name, feed.unstored, self.settings.lease_seconds,
+                    consumer.name, consumer.claims.unstored, self.settings.lease_seconds,
                 )  # fmt: skip
-        return not any(feed.unstored for feed in self.feeds)
+        return not any(consumer.claims.unstored for consumer in self.consumers)
 
     async def _until_empty(self) -> None:
         """Twice in a row, for some queues' numbers lag behind."""
         empty = 0
         while empty < 2:
             await asyncio.sleep(EMPTY_SECONDS)
-            if any(pool.in_hand for pool in self.pools) or any(feed.unstored for feed in self.feeds):
+            if any(pool.in_hand for pool in self.pools) or any(
+                consumer.claims.unstored for consumer in self.consumers
+            ):
                 empty = 0
                 continue
-            depths = [await feed.look_at_depth() for feed in self.feeds]
+            depths = [await consumer.look_at_depth() for consumer in self.consumers]
             is_empty = all(depth is not None and depth.waiting + depth.claimed == 0 for depth in depths)
             empty = empty + 1 if is_empty else 0
 

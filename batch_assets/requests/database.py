@@ -52,7 +52,14 @@ class RequestsDatabase:
         parsed = parse_url(url)
         self.shown = shown(parsed)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
-        self._engine = make_engine(parsed, read_only=False)
+        self.skip_locked = "" if self.is_sqlite else " FOR UPDATE SKIP LOCKED"
+        """What a query ends with that takes rows: those that another transaction has are left to it."""
+        try:
+            self._engine = make_engine(parsed, read_only=False)
+        except OSError as error:
+            raise ConfigurationError(
+                f"database {self.shown}: cannot be opened: {error}; set DAGSTER_HOME to a folder that can be written"
+            ) from None
         self._writer = self._engine.execution_options(ledger_write=True)
 
     def prepare(self) -> None:

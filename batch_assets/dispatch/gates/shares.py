@@ -73,10 +73,7 @@ class ReadingGate(ShareGate):
         self._every_seconds = every_seconds
         self._changed = changed
         self._is_readable = True
-        self._readable = metrics.readable.labels(name)
-        self._verdicts = {
-            each: metrics.verdicts.labels(name, each) for each in ("pass", "closed", "unreadable")
-        }
+        self._metrics = metrics.of_gate(name)
 
     async def watch(self) -> None:
         while True:
@@ -89,18 +86,18 @@ class ReadingGate(ShareGate):
             self._share = min(1.0, max(0.0, await self._read()))
         except Unreadable as error:
             self._share = 0.0
-            self._verdicts["unreadable"].inc()
+            self._metrics.unreadable.inc()
             if self._is_readable:
                 logger.warning(
                     "gate %s is closed: %s; it opens when that can be read again", self.name, error
                 )
             self._is_readable = False
         else:
-            self._verdicts["pass" if self._share > 0 else "closed"].inc()
+            (self._metrics.open if self._share > 0 else self._metrics.closed).inc()
             if not self._is_readable:
                 logger.warning("gate %s can be read again", self.name)
             self._is_readable = True
-        self._readable.set(int(self._is_readable))
+        self._metrics.readable.set(int(self._is_readable))
         self._changed()
 
 

@@ -12,6 +12,8 @@ from batch_assets.errors import BatchAssetsError
 
 REMEMBERED_SECONDS = 86_400.0
 """So long the tokens of finished messages are known: what is delivered again by then is not asked again."""
+NO_DEADLINE = 2.0**53
+"""Where a message without a deadline stands in an order by deadlines: after all that have one."""
 CANCELLED_SECONDS = 7 * 86_400.0
 """So long an id stays cancelled, as in llm-d."""
 
@@ -83,8 +85,11 @@ class Queue(Protocol):
     name: str
     is_ordered: bool
     """Whether messages come in the order of their deadlines."""
-    clock_ahead: float
-    """Seconds by which the queue's clock is ahead of this machine's, as heard last."""
+
+    @property
+    def clock_ahead(self) -> float:
+        """Seconds by which the queue's clock is ahead of this machine's, as heard last."""
+        ...
 
     async def open(self) -> None:
         """Connect. Raises ConfigurationError where the queue can never be used."""

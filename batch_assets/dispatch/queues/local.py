@@ -13,10 +13,9 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from batch_assets.dispatch.messages import InvalidMessage, parse, token_of
+from batch_assets.dispatch.messages import Message, read_if_valid, token_of
 from batch_assets.dispatch.queues.base import (
-    CANCELLED_SECONDS,
-    REMEMBERED_SECONDS,
+    NO_DEADLINE,
     Claimed,
     Depth,
     Finished,
@@ -25,12 +24,10 @@ from batch_assets.dispatch.queues.base import (
     QueueAway,
     Returned,
 )
-from batch_assets.dispatch.queues.remembered import first_finished
+from batch_assets.dispatch.queues.remembered import Remembered, first_ends
 from batch_assets.requests.database import DatabaseAway, RequestsDatabase
 
 Made = TypeVar("Made")
-NO_DEADLINE = 2.0**53
-_MOST_FORGOTTEN = 1_000
 _DEPTH = (
     "SELECT count(*) FROM requests_messages WHERE queue = :queue AND held_until IS NULL",
     "SELECT count(*) FROM requests_messages WHERE queue = :queue AND held_until IS NOT NULL",
@@ -49,6 +46,7 @@ class LocalQueue:
         self.name = name
         self.clock_ahead = 0.0
         self._database = database
+        self._remembered = Remembered(database, name)
         self._results = results or f"{name}-results"
         # One thread: SQLite has one writer, and steps stay in their order.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"queue-{name}")
@@ -61,31 +59,26 @@ class LocalQueue:
         self._thread.shutdown(wait=False)
 
     async def put(self, bodies: Sequence[bytes]) -> None:
+        read = [(body, read_if_valid(body)) for body in bodies]
+
         def add() -> None:
+            self._remembered.ask_anew({message.id for _, message in read if message is not None})
             with self._database.write() as connection:
                 now = self._database.now(connection)
-                rows = [self._row(body, now) for body in bodies]
                 connection.execute(
                     sa.text(
                         "INSERT INTO requests_messages (queue, id, token, body, deadline, arrived) "
                         "VALUES (:queue, :id, :token, :body, :deadline, :arrived) ON CONFLICT DO NOTHING"
                     ),
-                    rows,
-                )
-                # Who asks anew for an id does not mean the cancellation of before.
-                connection.execute(
-                    sa.text("DELETE FROM requests_cancelled WHERE queue = :queue AND id = :id"),
-                    [{"queue": self.name, "id": row["id"]} for row in rows],
+                    [self._row(body, message, now) for body, message in read],
                 )
 
         if bodies:
             await self._do(add)
 
-    def _row(self, body: bytes, now: float) -> dict[str, Any]:
+    def _row(self, body: bytes, message: Message | None, now: float) -> dict[str, Any]:
         row: dict[str, Any] = {"queue": self.name, "body": body, "arrived": now}
-        try:
-            message = parse(body)
-        except InvalidMessage:  # the worker says so
+        if message is None:
             return row | {"id": None, "token": token_of("", "", body), "deadline": NO_DEADLINE}
         deadline = NO_DEADLINE if message.deadline is None else message.deadline
         return row | {"id": message.id, "token": message.token, "deadline": deadline}
@@ -103,13 +96,12 @@ class LocalQueue:
                     ),
                     {"queue": self.name, "now": now},
                 )
-                skip = "" if self._database.is_sqlite else " FOR UPDATE SKIP LOCKED"
                 expired = " AND deadline <= :now" if expired_only else ""
                 rows = connection.execute(
                     sa.text(
                         "SELECT number, body, attempts, arrived FROM requests_messages "
                         f"WHERE queue = :queue AND held_until IS NULL{expired} "
-                        f"ORDER BY deadline, number LIMIT :most{skip}"
+                        f"ORDER BY deadline, number LIMIT :most{self._database.skip_locked}"
                     ),
                     {"queue": self.name, "now": now, "most": most},
                 ).all()
@@ -150,49 +142,19 @@ class LocalQueue:
             await self._do(hold)
 
     async def look_up(self, names: Sequence[Named]) -> Known:
-        def look() -> Known:
-            with self._database.read() as connection:
-                cancelled = self._which(connection, "requests_cancelled", "id", {name.id for name in names})
-                finished = self._which(
-                    connection, "requests_finished", "token", {name.token for name in names}
-                )
-            return Known(
-                frozenset(name for name in names if name.id in cancelled),
-                frozenset(name for name in names if name.token in finished),
-            )
-
-        return await self._do(look) if names else Known(frozenset(), frozenset())
-
-    def _which(self, connection: sa.Connection, table: str, column: str, values: set[str]) -> set[str]:
-        query = sa.text(
-            f"SELECT {column} FROM {table} WHERE queue = :queue AND {column} IN :values"
-        ).bindparams(sa.bindparam("values", expanding=True))
-        found: set[str] = set()
-        listed = list(values)
-        for start in range(0, len(listed), 500):
-            found |= set(
-                connection.scalars(query, {"queue": self.name, "values": listed[start : start + 500]})
-            )
-        return found
+        return await self._do(lambda: self._remembered.look_up(names))
 
     async def finish(self, ended: Sequence[Finished]) -> None:
         def store() -> None:
             with self._database.write() as connection:
                 now = self._database.now(connection)
-                self._forget(connection, now)
-                # The row of the token is the proof: whoever adds it stores the result.
-                # In one order everywhere: two who finish the same messages would else wait for each other.
-                tokens = sorted({end.token for end in ended})
-                first = first_finished(self._database, connection, self.name, tokens, now)
-                results: list[dict[str, Any]] = []
-                dead: list[dict[str, Any]] = []
-                for end in ended:
-                    if end.token in first:
-                        first.discard(end.token)
-                        if end.result is not None:
-                            results.append({"queue": self._results, "body": end.result})
-                        if end.is_dead:
-                            dead.append({"queue": self.name, "body": end.message.body, "at": now})
+                ends = first_ends(self._database, connection, self.name, ended, now)
+                results = [
+                    {"queue": self._results, "body": end.result} for end in ends if end.result is not None
+                ]
+                dead = [
+                    {"queue": self.name, "body": end.message.body, "at": now} for end in ends if end.is_dead
+                ]
                 if results:
                     connection.execute(
                         sa.text("INSERT INTO requests_results (queue, body) VALUES (:queue, :body)"), results
@@ -204,6 +166,7 @@ class LocalQueue:
                     )
                 connection.execute(
                     sa.text("DELETE FROM requests_messages WHERE number = :number"),
+                    # In one order, as with the tokens.
                     [
                         {"number": number}
                         for number in sorted(_row_of(end.message)["number"] for end in ended)
@@ -212,18 +175,6 @@ class LocalQueue:
 
         if ended:
             await self._do(store)
-
-    def _forget(self, connection: sa.Connection, now: float) -> None:
-        connection.execute(
-            sa.text("DELETE FROM requests_cancelled WHERE at < :before"), {"before": now - CANCELLED_SECONDS}
-        )
-        connection.execute(
-            sa.text(
-                "DELETE FROM requests_finished WHERE (queue, token) IN (SELECT queue, token FROM requests_finished "
-                "WHERE at < :before ORDER BY at LIMIT :most)"
-            ),
-            {"before": now - REMEMBERED_SECONDS, "most": _MOST_FORGOTTEN},
-        )
 
     async def give_back(self, returned: Sequence[Returned]) -> None:
         def release() -> None:
@@ -245,26 +196,15 @@ class LocalQueue:
             await self._do(release)
 
     async def cancel(self, message_id: str) -> None:
-        def mark() -> None:
-            with self._database.write() as connection:
-                connection.execute(
-                    sa.text(
-                        "INSERT INTO requests_cancelled (queue, id, at) VALUES (:queue, :id, :now) "
-                        "ON CONFLICT DO NOTHING"
-                    ),
-                    {"queue": self.name, "id": message_id, "now": self._database.now(connection)},
-                )
-
-        await self._do(mark)
+        await self._do(lambda: self._remembered.cancel(message_id))
 
     async def take_results(self, most: int) -> list[bytes]:
         def take() -> list[bytes]:
             with self._database.write() as connection:
-                skip = "" if self._database.is_sqlite else " FOR UPDATE SKIP LOCKED"
                 rows = connection.execute(
                     sa.text(
                         "SELECT number, body FROM requests_results WHERE queue = :queue "
-                        f"ORDER BY number LIMIT :most{skip}"
+                        f"ORDER BY number LIMIT :most{self._database.skip_locked}"
                     ),
                     {"queue": self._results, "most": most},
                 ).all()

@@ -8,10 +8,11 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from batch_assets.dispatch.messages import InvalidMessage, Message, parse
+from batch_assets.dispatch.messages import Message, read_if_valid
 from batch_assets.dispatch.queues import redis_scripts
 from batch_assets.dispatch.queues.base import (
     CANCELLED_SECONDS,
+    NO_DEADLINE,
     REMEMBERED_SECONDS,
     Claimed,
     Depth,
@@ -22,9 +23,6 @@ from batch_assets.dispatch.queues.base import (
 )
 from batch_assets.dispatch.queues.redis_server import RedisServer, RedisURL
 from batch_assets.errors import ConfigurationError
-
-NO_DEADLINE = 2.0**53
-"""The score of a message that has none: after all that have one."""
 
 
 class RedisQueue:
@@ -64,7 +62,8 @@ class RedisQueue:
         now = time.time() + self.clock_ahead
         commands: list[tuple[Any, ...]] = []
         for body in bodies:
-            message, score = _parsed(body), score_of(body)
+            message = read_if_valid(body)
+            score = _score_of(message)
             if message is not None:
                 seconds = max(1, int(min(score - now, CANCELLED_SECONDS)))
                 commands.append(("DEL", f"request-cancel:{message.id}"))
@@ -135,15 +134,11 @@ class RedisQueue:
 
 def score_of(body: bytes) -> float:
     """Where a message stands in the sorted set: its deadline; the worker says what is wrong with it."""
-    message = _parsed(body)
+    return _score_of(read_if_valid(body))
+
+
+def _score_of(message: Message | None) -> float:
     return NO_DEADLINE if message is None or message.deadline is None else message.deadline
-
-
-def _parsed(body: bytes) -> Message | None:
-    try:
-        return parse(body)
-    except InvalidMessage:
-        return None
 
 
 def _score(found: list[Any]) -> float | None:

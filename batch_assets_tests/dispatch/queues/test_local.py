@@ -10,11 +10,12 @@ import sqlalchemy as sa
 from batch_assets.dispatch.queues.base import Queue, QueueAway
 from batch_assets.dispatch.queues.local import LocalQueue
 from batch_assets.requests.database import RequestsDatabase
-from batch_assets_tests.dispatch.queues.contract import (
+from batch_assets_tests.dispatch.queues.claiming_contract import ClaimingContract
+from batch_assets_tests.dispatch.queues.ending_contract import EndingContract
+from batch_assets_tests.dispatch.queues.in_queue import (
     FAR,
     LONG,
     MakeQueue,
-    QueueContract,
     bodies,
     claim_one,
     ended,
@@ -58,7 +59,7 @@ def databases(database_url: str) -> Iterator[Callable[[], RequestsDatabase]]:
         database.dispose()
 
 
-class TestLocalQueue(QueueContract):
+class TestLocalQueue(ClaimingContract, EndingContract):
     """The contract, and what the embedded queue does beyond it."""
 
     @pytest.fixture

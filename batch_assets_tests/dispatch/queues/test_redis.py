@@ -1,9 +1,9 @@
 """Queues on a real Valkey: the contract, what others do with its keys, and a server that is killed."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable, Iterator
-from time import monotonic
 
 import pytest
 import redis
@@ -13,12 +13,13 @@ from batch_assets.dispatch.queues.redis import RedisQueue
 from batch_assets.dispatch.queues.redis_channel import RedisChannel
 from batch_assets.dispatch.queues.redis_server import RedisURL
 from batch_assets.errors import ConfigurationError
-from batch_assets_tests.dispatch.queues.contract import (
+from batch_assets_tests.dispatch.queues.claiming_contract import ClaimingContract
+from batch_assets_tests.dispatch.queues.ending_contract import EndingContract
+from batch_assets_tests.dispatch.queues.in_queue import (
     FAR,
     LONG,
     SHORT,
     MakeQueue,
-    QueueContract,
     bodies,
     claim_again,
     claim_one,
@@ -27,8 +28,8 @@ from batch_assets_tests.dispatch.queues.contract import (
     message,
     named,
 )
-from batch_assets_tests.dispatch.valkey import Valkey, new_name, running_valkey
-from batch_assets_tests.waiting import PATIENCE_SECONDS
+from batch_assets_tests.dispatch.valkey import Valkey, new_name, running_valkey, subscribed
+from batch_assets_tests.waiting import PATIENCE_SECONDS, until
 
 
 @pytest.fixture(scope="module")
@@ -55,16 +56,18 @@ def url_of(server: Valkey) -> RedisURL:
 
 async def until_answered(queue: Queue) -> list[Claimed]:
     """Claims as soon as the server is back."""
-    deadline = monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
-            return await queue.claim(10, LONG)
-        except QueueAway:
-            assert monotonic() < deadline, "waited in vain for the server"
-            await asyncio.sleep(0.02)
+    answers: list[list[Claimed]] = []
+
+    async def answered() -> bool:
+        with contextlib.suppress(QueueAway):
+            answers.append(await queue.claim(10, LONG))
+        return bool(answers)
+
+    await until(answered, "the server does not come back")
+    return answers[0]
 
 
-class TestRedisQueue(QueueContract):
+class TestRedisQueue(ClaimingContract, EndingContract):
     """The contract, and what is Redis's own."""
 
     @pytest.fixture
@@ -149,9 +152,7 @@ class TestRedisChannel:
     def test_what_is_published_is_claimed_and_its_result_published(
         self, make: MakeQueue, client: redis.Redis, name: str
     ) -> None:
-        heard = client.pubsub(ignore_subscribe_messages=True)
-        heard.subscribe(f"{name}-results")
-        heard.get_message(timeout=60)  # of the subscription
+        results = subscribed(client, f"{name}-results")
 
         async def steps(queue: Queue) -> None:
             await queue.put([message("b", FAR + 1)])
@@ -165,9 +166,7 @@ class TestRedisChannel:
             await queue.finish([ended(each, named(each.body).id.encode()) for each in found])
 
         in_queue(make, steps)
-        told = [heard.get_message(timeout=60) for _ in range(2)]
-        assert {each and each["data"] for each in told} == {b"a", b"b"}
-        heard.close()
+        assert {next(results), next(results)} == {b"a", b"b"}
 
     def test_what_one_worker_has_heard_is_done_by_another(self, make: MakeQueue) -> None:
         async def first(queue: Queue) -> None:
