@@ -7,17 +7,8 @@ import pydantic
 from pydantic import Field
 
 from batch_assets.settings.base import Settings
-from batch_assets.settings.gates import GateSettings, a_page
-
-
-def _a_server(url: str) -> str:
-    if not re.fullmatch(r"https?://[^/?#@\s]+(/[^?#\s]*)?", url):
-        raise ValueError("write http://host:port or https://host, without user, password and query")
-    a_page(url)
-    return url.rstrip("/").removesuffix("/v1")
-
-
-Endpoint = Annotated[str, pydantic.AfterValidator(_a_server)]
+from batch_assets.settings.gates import GateSettings
+from batch_assets.settings.http_urls import ServerURL
 
 
 class QueueSettings(Settings):
@@ -39,7 +30,7 @@ class PoolSettings(Settings):
     """One model server, and what may go to it."""
 
     name: str = Field(default="default", pattern=r"^[a-z][a-z0-9_-]{0,62}$", description="As queues name it.")
-    endpoint: Endpoint | None = Field(default=None, description="Base URL; by default that of the worker.")
+    endpoint: ServerURL | None = Field(default=None, description="Base URL; by default that of the worker.")
     concurrency: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
         default=None, description="Calls in flight; by default that of the worker."
     )
@@ -50,7 +41,7 @@ class PoolSettings(Settings):
 class DispatchSettings(Settings):
     """A worker: `endpoint` and `queues`, the rest has defaults. The flags of the command have the same names."""
 
-    endpoint: Endpoint | None = Field(default=None, description="Base URL of the model server.")
+    endpoint: ServerURL | None = Field(default=None, description="Base URL of the model server.")
     queues: list[QueueSettings] = Field(
         default_factory=lambda: [QueueSettings(url="local:requests")],
         min_length=1,

@@ -1,30 +1,14 @@
 """Gates of the queue worker: what lets messages pass to the server, or holds them back."""
 
-import re
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 import pydantic
 from pydantic import Field
 
 from batch_assets.settings.base import Settings, by_type
+from batch_assets.settings.http_urls import PageURL
 
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
-def a_page(url: str) -> str:
-    """The URL, if it is one of HTTP. Raises ValueError."""
-    try:
-        parts = urlsplit(url)
-        is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, a bracket that is not closed
-        is_one = False
-    if not is_one or not re.fullmatch(r"[^\s#]+", url):
-        raise ValueError("write http://host:port or https://host")
-    return url
-
-
-Page = Annotated[str, pydantic.AfterValidator(a_page)]
 
 
 class ControllerGateSettings(Settings):
@@ -51,7 +35,7 @@ class SaturationGateSettings(Settings):
     """How full the server is, by its own metrics."""
 
     type: Literal["saturation"]
-    url: Page | None = Field(
+    url: PageURL | None = Field(
         default=None, description="Where the metrics are; by default /metrics of the endpoint."
     )
     metric: str | None = Field(
@@ -69,7 +53,7 @@ class PrometheusGateSettings(Settings):
     """What a query to a Prometheus returns is the share that passes."""
 
     type: Literal["prometheus-query"]
-    url: Page = Field(description="The Prometheus server, such as http://prometheus:9090.")
+    url: PageURL = Field(description="The Prometheus server, such as http://prometheus:9090.")
     query: str = Field(description="PromQL with one value from 0 to 1.")
     every_seconds: float = Field(default=5.0, gt=0, description="Between two queries.")
 

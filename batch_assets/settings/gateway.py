@@ -7,6 +7,7 @@ import pydantic
 from pydantic import Field
 
 from batch_assets.settings.executor_base import ExecutorSettings
+from batch_assets.settings.http_urls import ServerURL
 from batch_assets.settings.prices import TokenPrices
 
 MAX_ATTEMPTS = 5
@@ -22,7 +23,7 @@ class GatewayExecutorSettings(ExecutorSettings):
     type: Literal["gateway"] = Field(
         description="What computes: gateway, a server that answers like OpenAI's API."
     )
-    base_url: str = Field(description="The server, such as http://127.0.0.1:8000, with or without /v1.")
+    base_url: ServerURL = Field(description="The server, such as http://127.0.0.1:8000, with or without /v1.")
     path: str | None = Field(
         default=None,
         description="Path of the calls; by default /v1/embeddings, or /v1/chat/completions for task generate. "
@@ -91,13 +92,6 @@ class GatewayExecutorSettings(ExecutorSettings):
         description="The served model as it is to be had here, a model id of the Hugging Face hub or a local "
         "directory: then parity compares a sample with it.",
     )
-
-    @pydantic.field_validator("base_url")
-    @classmethod
-    def _a_server(cls, url: str) -> str:
-        if not re.fullmatch(r"https?://[^/?#@\s]+(/[^?#\s]*)?", url):
-            raise ValueError("write http://host:port or https://host, without user, password and query")
-        return url.rstrip("/").removesuffix("/v1")
 
     @pydantic.field_validator("path")
     @classmethod

@@ -5,7 +5,6 @@ What is asked of them is the pipelines' business: `executor.py`.
 
 import asyncio
 import concurrent.futures
-import os
 import threading
 import weakref
 from collections.abc import Coroutine
@@ -20,6 +19,7 @@ from batch_assets.executors.base import Progress
 from batch_assets.executors.gateway.executor import GatewayExecutor
 from batch_assets.gateway.client import Client
 from batch_assets.gateway.delivery import Server
+from batch_assets.gateway.identity import identify
 from batch_assets.gateway.rates import Governor
 from batch_assets.gateway.window import Window
 from batch_assets.patience import is_ended
@@ -28,7 +28,6 @@ from batch_assets.settings.gateway import GatewayExecutorSettings
 from batch_assets.settings.pipeline import PipelineSettings
 
 Made = TypeVar("Made")
-OBJECTIVE = "x-gateway-inference-objective"
 _OF_THE_SERVER = {
     "base_url",
     "concurrency",
@@ -67,12 +66,8 @@ class ModelServers:
         """
         options = settings.executor
         assert isinstance(options, GatewayExecutorSettings), options.type
-        headers = dict(options.headers)
-        if options.inference_objective is not None:
-            headers[OBJECTIVE] = options.inference_objective
-        secret = api_key(options.api_key_env) if options.api_key_env is not None else None
-        if secret is not None:
-            headers["Authorization"] = f"Bearer {secret}"
+        own, secret = identify(options.inference_objective, options.api_key_env, "executor.api_key_env")
+        headers = {**options.headers, **own}
         key = f"{options.model_dump_json(include=_OF_THE_SERVER)} {sorted(headers.items())}"
         with self._lock:
             if key not in self._servers:
@@ -112,20 +107,6 @@ class ModelServers:
         loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Made]
     ) -> "concurrent.futures.Future[Made]":
         return asyncio.run_coroutine_threadsafe(coroutine, loop)
-
-
-def api_key(variable: str) -> str:
-    """The key in an environment variable. Raises ConfigurationError where there is none."""
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise ConfigurationError(
-            f"executor.api_key_env: {variable} is not set, or empty; put the server's API key there"
-        )
-    if not key.isascii() or not key.isprintable():
-        raise ConfigurationError(
-            f"executor.api_key_env: {variable} holds characters that no header takes; look at how it is set"
-        )
-    return key
 
 
 async def _open(options: GatewayExecutorSettings, headers: dict[str, str], secret: str | None) -> Server:
