@@ -14,9 +14,6 @@ from batch_assets.gateway.client import Answer, Client, NoAnswer, NotReached, Ti
 from batch_assets.gateway.verdicts import Verdict, judge
 from batch_assets.gateway.window import Window
 
-OBJECTIVE = "x-gateway-inference-objective"
-"""By this header llm-d's gateway tells calls that can wait from others."""
-
 
 class End(Enum):
     """What a call's end means."""

@@ -4,6 +4,7 @@ What a call's end means is in `calls.py`, how messages are taken and their ends 
 """
 
 import asyncio
+import contextlib
 import itertools
 import random
 import time
@@ -53,6 +54,7 @@ class Pool:
         self._in_hand: set[Delivery] = set()
         self._availability = Availability()
         self._stopping = False
+        self._takes_no_more = asyncio.Event()
         metrics.add_pool(name)
         metrics.window.labels(name).set_function(lambda: caller.window.size)
         metrics.in_flight.labels(name).set_function(lambda: self.in_flight)
@@ -64,6 +66,12 @@ class Pool:
 
     async def run(self) -> None:
         """Take messages until `stop` is called."""
+        try:
+            await self._run()
+        finally:
+            self._takes_no_more.set()
+
+    async def _run(self) -> None:
         expired_at = time.monotonic()
         while not self._stopping:
             self._changed.clear()
@@ -219,12 +227,15 @@ class Pool:
         """Take nothing more; give back what is not in flight, let the rest end for so long, then give it back too."""
         self._stopping = True
         self._changed.set()
+        ends_at = time.monotonic() + drain_seconds
         for delivery in list(self._in_hand):
             if not delivery.in_flight and delivery.task is not None:
                 delivery.task.cancel()
+        with contextlib.suppress(TimeoutError):  # of a claim under way: its messages are given back
+            await asyncio.wait_for(self._takes_no_more.wait(), drain_seconds)
         tasks = [delivery.task for delivery in self._in_hand if delivery.task is not None]
         if tasks:
-            _, unfinished = await asyncio.wait(tasks, timeout=drain_seconds)
+            _, unfinished = await asyncio.wait(tasks, timeout=max(0.0, ends_at - time.monotonic()))
             for task in unfinished:
                 task.cancel()
             await asyncio.gather(*unfinished, return_exceptions=True)
