@@ -14,8 +14,8 @@ from batch_assets.dispatch.claims import MOST_STORED, Claims, key_of
 from batch_assets.dispatch.connection import Connection
 from batch_assets.dispatch.gates.base import Gate, room_of
 from batch_assets.dispatch.messages import InvalidMessage, Message, parse, token_of
-from batch_assets.dispatch.metrics import Metrics
-from batch_assets.dispatch.queues.base import Claimed, Depth, Finished, Named, Queue, Returned
+from batch_assets.dispatch.metrics import REPEATED, Metrics
+from batch_assets.dispatch.queues.base import Claimed, Depth, Ending, Finished, Named, Queue, Returned
 from batch_assets.dispatch.results import ErrorCode
 from batch_assets.plain_text import plain_logger
 
@@ -23,13 +23,12 @@ logger = plain_logger(__name__)
 CANCEL_SECONDS = 1.0
 """Between two looks whether somebody has cancelled what is held."""
 DEPTH_SECONDS = 5.0
-_ENDS = {
-    ErrorCode.DEADLINE_EXCEEDED: "expired",
-    ErrorCode.CANCELLED: "cancelled",
-    ErrorCode.INFERENCE_ERROR: "failed",
-    ErrorCode.INVALID_REQUEST: "invalid",
+_ENDINGS = {
+    ErrorCode.DEADLINE_EXCEEDED: Ending.EXPIRED,
+    ErrorCode.CANCELLED: Ending.CANCELLED,
+    ErrorCode.INFERENCE_ERROR: Ending.FAILED,
+    ErrorCode.INVALID_REQUEST: Ending.INVALID,
 }
-"""As the metrics have it."""
 
 
 @dataclass(eq=False, slots=True)
@@ -125,7 +124,7 @@ class Consumer:
         for delivery in deliveries:
             name = _named(delivery.message)
             if name in known.finished:
-                self._end(delivery, Finished(delivery.claimed, name.token, None), "repeated")
+                self._end(delivery, None, None)
             elif name in known.cancelled:
                 self.fail(delivery, ErrorCode.CANCELLED, "cancelled before it was sent")
             elif delivery.left is not None and delivery.left <= 0:
@@ -162,33 +161,32 @@ class Consumer:
         logger.warning("queue %s: a message goes to the dead letters: %s", self.name, error)
         result = error.shape.error(ErrorCode.INVALID_REQUEST, str(error)) if error.shape else None
         message_id = error.shape.id_text if error.shape else ""
-        self.claims.finish(Finished(claimed, token_of(message_id, "", claimed.body), result, is_dead=True))
-        self._metrics.ended("invalid", claimed.arrived, self.now())
+        self.claims.finish(Finished(claimed, token_of(message_id, "", claimed.body), result, Ending.INVALID))
+        self._metrics.ended(Ending.INVALID, claimed.arrived, self.now())
 
     # Ending.
 
     def complete(self, delivery: Delivery, status: int, body: bytes) -> None:
         """The message is answered."""
         result = delivery.message.shape.answer(status, body)
-        self._end(delivery, Finished(delivery.claimed, delivery.message.token, result), "completed")
+        self._end(delivery, result, Ending.COMPLETED)
 
     def fail(
         self, delivery: Delivery, code: ErrorCode, reason: str, status: int | None = None, body: bytes = b""
     ) -> None:
         """The message has come to nothing, and is told so."""
         result = delivery.message.shape.error(code, reason, status, body)
-        is_dead = code is ErrorCode.INVALID_REQUEST
-        self._end(delivery, Finished(delivery.claimed, delivery.message.token, result, is_dead), _ENDS[code])
+        self._end(delivery, result, _ENDINGS[code])
 
     def expire(self, delivery: Delivery, reason: str = "") -> None:
         """Its deadline has passed."""
         told = f"its deadline has passed{': ' if reason else ''}{reason}"
         self.fail(delivery, ErrorCode.DEADLINE_EXCEEDED, told)
 
-    def _end(self, delivery: Delivery, finished: Finished, end: str) -> None:
+    def _end(self, delivery: Delivery, result: bytes | None, ending: Ending | None) -> None:
         self._deliveries.pop(key_of(delivery.claimed), None)
-        self.claims.finish(finished)
-        self._metrics.ended(end, _arrival(delivery), self.now())
+        self.claims.finish(Finished(delivery.claimed, delivery.message.token, result, ending))
+        self._metrics.ended(ending or REPEATED, _arrival(delivery), self.now())
 
     def give_back(self, delivery: Delivery, attempts: int, pause: float = 0.0) -> None:
         """Have it delivered again after `pause` seconds."""

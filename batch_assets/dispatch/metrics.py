@@ -7,11 +7,12 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from batch_assets.dispatch.queues.base import Depth
+from batch_assets.dispatch.queues.base import Depth, Ending
 
 PREFIX = "batch_assets_dispatch"
-ENDS = ("completed", "failed", "expired", "cancelled", "invalid", "repeated")
-"""What becomes of messages; `repeated`: delivered again after their result was stored."""
+REPEATED = "repeated"
+ENDS = (*(ending.value for ending in Ending), REPEATED)
+"""What becomes of messages; repeated: delivered again after their result was stored."""
 RETRIES = ("refused", "broken", "not_reached")
 VERDICTS = ("pass", "held", "open", "closed", "unreadable")
 """Of messages, that they pass or go back; of readings, that they leave room or none, or cannot be had."""

@@ -37,6 +37,10 @@ _STEPS: tuple[tuple[str, ...], ...] = (
         """CREATE TABLE requests_cancelled (
             queue {text} NOT NULL, id {text} NOT NULL, at DOUBLE PRECISION NOT NULL, PRIMARY KEY (queue, id))""",
     ),
+    (
+        """CREATE TABLE requests_endings (
+            queue {text} NOT NULL, ending {text} NOT NULL, messages BIGINT NOT NULL, PRIMARY KEY (queue, ending))""",
+    ),
 )
 """One tuple of statements for each version of the tables; a released one is never changed."""
 

@@ -4,8 +4,9 @@ A claim that is not renewed runs out, and the message is delivered again. Whoeve
 it: its token is remembered, and no second result is stored for it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from batch_assets.errors import BatchAssetsError
@@ -33,14 +34,29 @@ class Claimed:
     """Unix seconds of the queue's clock, where the queue knows."""
 
 
+class Ending(StrEnum):
+    """What has become of a message that has ended."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    INVALID = "invalid"
+
+
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The end of a message: its result, if it has an id, and whether it also goes to the dead letters."""
+    """The end of a message, with its result, if it has an id. `ending` is None where its end is stored already."""
 
     message: Claimed
     token: str
     result: bytes | None
-    is_dead: bool = False
+    ending: Ending | None
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether the message also goes to the dead letters."""
+        return self.ending is Ending.INVALID
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,3 +144,7 @@ class Queue(Protocol):
         ...
 
     async def depth(self) -> Depth: ...
+
+    async def endings(self) -> Mapping[Ending, int]:
+        """How many messages have ended so, each counted once, since the queue was made."""
+        ...

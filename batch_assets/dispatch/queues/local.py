@@ -7,7 +7,7 @@ together goes into one transaction.
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -18,22 +18,27 @@ from batch_assets.dispatch.queues.base import (
     NO_DEADLINE,
     Claimed,
     Depth,
+    Ending,
     Finished,
     Known,
     Named,
     QueueAway,
     Returned,
 )
-from batch_assets.dispatch.queues.remembered import Remembered, first_ends
+from batch_assets.dispatch.queues.remembered import Remembered, count_endings, first_ends
 from batch_assets.requests.database import DatabaseAway, RequestsDatabase
 
 Made = TypeVar("Made")
+_WAITING = "FROM requests_messages WHERE queue = :queue AND held_until IS NULL"
+# What is held no longer waits, though nobody has claimed it yet.
+_LAPSED = "FROM requests_messages WHERE queue = :queue AND held_until <= :now"
 _DEPTH = (
-    "SELECT count(*) FROM requests_messages WHERE queue = :queue AND held_until IS NULL",
-    "SELECT count(*) FROM requests_messages WHERE queue = :queue AND held_until IS NOT NULL",
+    f"SELECT (SELECT count(*) {_WAITING}) + (SELECT count(*) {_LAPSED})",
+    "SELECT count(*) FROM requests_messages WHERE queue = :queue AND held_until > :now",
     "SELECT count(*) FROM requests_results WHERE queue = :results",
     "SELECT arrived FROM requests_messages WHERE queue = :queue ORDER BY number LIMIT 1",
-    "SELECT min(deadline) FROM requests_messages WHERE queue = :queue AND held_until IS NULL",
+    f"SELECT min(first) FROM (SELECT min(deadline) AS first {_WAITING} UNION ALL SELECT min(deadline) {_LAPSED}) AS "
+    "firsts",
 )
 
 
@@ -172,6 +177,7 @@ class LocalQueue:
                         for number in sorted(_row_of(end.message)["number"] for end in ended)
                     ],
                 )
+                count_endings(connection, self.name, ends)
 
         if ended:
             await self._do(store)
@@ -220,15 +226,24 @@ class LocalQueue:
     async def depth(self) -> Depth:
         def count() -> Depth:
             with self._database.read() as connection:
-                asked = {"queue": self.name, "results": self._results}
+                now = self._database.now(connection)
+                self.clock_ahead = now - time.time()
+                asked = {"queue": self.name, "results": self._results, "now": now}
                 waiting, held, results, oldest, first = (
                     connection.scalar(sa.text(query), asked) for query in _DEPTH
                 )
             return Depth(
-                waiting or 0, held or 0, results or 0, oldest, None if first == NO_DEADLINE else first
+                waiting or 0,
+                held or 0,
+                results or 0,
+                oldest,
+                None if first is None or first >= NO_DEADLINE else first,
             )
 
         return await self._do(count)
+
+    async def endings(self) -> Mapping[Ending, int]:
+        return await self._do(self._remembered.endings)
 
     async def _do(self, step: Callable[[], Made]) -> Made:
         try:

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from batch_assets.dispatch.queues.base import NO_DEADLINE, Finished
-from batch_assets.dispatch.queues.remembered import first_ends
+from batch_assets.dispatch.queues.remembered import count_endings, first_ends
 from batch_assets.requests.database import RequestsDatabase
 
 HELD_SECONDS = 120.0
@@ -42,7 +42,8 @@ class Outbox:
         with self._database.write() as connection:
             now = self._database.now(connection)
             rows: list[dict[str, Any]] = []
-            for end in first_ends(self._database, connection, self._key, ended, now):
+            ends = first_ends(self._database, connection, self._key, ended, now)
+            for end in ends:
                 row = {"token": end.token, "at": now, "until": now + HELD_SECONDS, "sender": sender}
                 if end.result is not None:
                     rows.append(row | {"queue": self._results, "body": end.result})
@@ -58,6 +59,7 @@ class Outbox:
                     ),
                     rows,
                 )
+            count_endings(connection, self._key, ends)
 
     def take(self, sender: str) -> list[Unsent]:
         """What `sender` holds or nobody holds any more, oldest first; it is held for `sender` from now."""

@@ -5,7 +5,7 @@ What the server does in one step is in `redis_scripts.py`; channels, as first pu
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from batch_assets.dispatch.messages import Message, read_if_valid
@@ -16,6 +16,7 @@ from batch_assets.dispatch.queues.base import (
     REMEMBERED_SECONDS,
     Claimed,
     Depth,
+    Ending,
     Finished,
     Known,
     Named,
@@ -36,7 +37,7 @@ class RedisQueue:
         self._server = RedisServer(url)
         self._results = results or f"{name}-results"
         self._keys = [name, *(f"{name}-{kind}" for kind in ("claimed", "state", "finished"))]
-        self._keys += [self._results, f"{name}-dead"]
+        self._keys += [self._results, f"{name}-dead", f"{name}-endings"]
         self._results_are = "list"
 
     async def open(self) -> None:
@@ -46,7 +47,7 @@ class RedisQueue:
                 "name others"
             )
         kinds = await self._server.ask("TYPE", [[key] for key in self._keys])
-        wanted = ["zset", "zset", "hash", "zset", "list", "list"]
+        wanted = ["zset", "zset", "hash", "zset", "list", "list", "hash"]
         for key, kind, right in zip(self._keys, kinds, wanted, strict=True):
             if kind.decode() not in (right, "none"):
                 raise ConfigurationError(
@@ -101,7 +102,7 @@ class RedisQueue:
     async def finish(self, ended: Sequence[Finished]) -> None:
         arguments: list[Any] = [self._results_are, REMEMBERED_SECONDS]
         for end in ended:
-            arguments += [end.message.body, end.token, end.result or b"", "1" if end.is_dead else ""]
+            arguments += [end.message.body, end.token, end.result or b"", end.ending or ""]
         await self._server.run(redis_scripts.FINISH, self._keys, arguments)
 
     async def give_back(self, returned: Sequence[Returned]) -> None:
@@ -120,16 +121,14 @@ class RedisQueue:
         return (await self._server.send([("RPOP", self._results, most)]))[0] or []
 
     async def depth(self) -> Depth:
-        waiting, claimed, results, first = await self._server.send(
-            [
-                ("ZCARD", self._keys[0]),
-                ("ZCARD", self._keys[1]),
-                ("LLEN", self._results),
-                ("ZRANGE", self._keys[0], 0, 0, "WITHSCORES"),
-            ]
-        )
-        deadline = _score(first)
-        return Depth(waiting, claimed, results, first_deadline=None if deadline == NO_DEADLINE else deadline)
+        waiting, claimed, results, first, now = await self._server.run(redis_scripts.DEPTH, self._keys, ())
+        self.clock_ahead = float(now) - time.time()
+        deadline = float(first) if first else NO_DEADLINE
+        return Depth(waiting, claimed, results, first_deadline=deadline if deadline < NO_DEADLINE else None)
+
+    async def endings(self) -> Mapping[Ending, int]:
+        counts: dict[bytes, bytes] = (await self._server.send([("HGETALL", self._keys[6])]))[0]
+        return {ending: int(counts.get(ending.encode(), 0)) for ending in Ending}
 
 
 def score_of(body: bytes) -> float:
@@ -139,10 +138,3 @@ def score_of(body: bytes) -> float:
 
 def _score_of(message: Message | None) -> float:
     return NO_DEADLINE if message is None or message.deadline is None else message.deadline
-
-
-def _score(found: list[Any]) -> float | None:
-    if not found:
-        return None
-    pair = found[0] if isinstance(found[0], list | tuple) else found  # by the version of the protocol
-    return float(pair[1])

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any
 
-from batch_assets.dispatch.queues.base import Depth, QueueAway
+from batch_assets.dispatch.queues.base import QueueAway
 from batch_assets.dispatch.queues.redis import RedisQueue, score_of
 from batch_assets.dispatch.queues.redis_server import ANSWER_SECONDS, RedisURL
 from batch_assets.errors import ConfigurationError
@@ -49,10 +49,6 @@ class RedisChannel(RedisQueue):
             f"{self._server.shown}: results on the channel {self._results} are heard by who has subscribed to it: "
             f"redis-cli SUBSCRIBE {self._results}"
         )
-
-    async def depth(self) -> Depth:
-        waiting, claimed = await self._server.send([("ZCARD", key) for key in self._keys[:2]])
-        return Depth(waiting, claimed, 0)
 
     async def _listen(self, heard: asyncio.Event) -> None:
         pause = FIRST_PAUSE_SECONDS

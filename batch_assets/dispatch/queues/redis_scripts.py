@@ -8,6 +8,7 @@ Time is the server's, so that a worker whose clock is wrong takes nobody's claim
     4 NAME-finished   sorted set: tokens of finished messages by the time they were finished
     5 NAME-results    list (a channel's results are published)
     6 NAME-dead       list
+    7 NAME-endings    hash: how many messages have ended so
 """
 
 _NOW = """
@@ -98,7 +99,7 @@ end
 FINISH = (
     _NOW
     + """
--- ARGV: 'list' or 'channel', seconds to remember tokens, then message, token, result, '1' for a dead letter, ...
+-- ARGV: 'list' or 'channel', seconds to remember tokens, then message, token, result, ending, ...
 redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now - ARGV[2])
 for i = 3, #ARGV, 4 do
   -- The result first: where there is no memory for it, the message stays.
@@ -110,12 +111,31 @@ for i = 3, #ARGV, 4 do
         redis.call('PUBLISH', KEYS[5], ARGV[i + 2])
       end
     end
-    if ARGV[i + 3] == '1' then redis.call('LPUSH', KEYS[6], ARGV[i]) end
+    if ARGV[i + 3] == 'invalid' then redis.call('LPUSH', KEYS[6], ARGV[i]) end
     redis.call('ZADD', KEYS[4], now, ARGV[i + 1])
+    if ARGV[i + 3] ~= '' then redis.call('HINCRBY', KEYS[7], ARGV[i + 3], 1) end
   end
   redis.call('ZREM', KEYS[2], ARGV[i])
   redis.call('ZREM', KEYS[1], ARGV[i])
   redis.call('HDEL', KEYS[3], redis.sha1hex(ARGV[i]))
 end
+"""
+)
+
+DEPTH = (
+    _NOW
+    + _STATE
+    + """
+-- What is held no longer waits, though nobody has claimed it yet.
+local lapsed = redis.call('ZCOUNT', KEYS[2], '-inf', now)
+local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
+for _, message in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 100)) do
+  local _, score = state(message)
+  if score and (not first or tonumber(score) < tonumber(first)) then first = score end
+end
+return {
+  redis.call('ZCARD', KEYS[1]) + lapsed, redis.call('ZCARD', KEYS[2]) - lapsed,
+  redis.call('TYPE', KEYS[5]).ok == 'list' and redis.call('LLEN', KEYS[5]) or 0, first or '', string.format('%.6f', now)
+}
 """
 )

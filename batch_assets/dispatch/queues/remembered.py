@@ -1,11 +1,19 @@
-"""What the database of requests remembers of messages: which are finished, and which ids somebody has cancelled."""
+"""What the database of requests remembers of messages: which are finished and how, and which ids are cancelled."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 import sqlalchemy as sa
 
-from batch_assets.dispatch.queues.base import CANCELLED_SECONDS, REMEMBERED_SECONDS, Finished, Known, Named
+from batch_assets.dispatch.queues.base import (
+    CANCELLED_SECONDS,
+    REMEMBERED_SECONDS,
+    Ending,
+    Finished,
+    Known,
+    Named,
+)
 from batch_assets.requests.database import RequestsDatabase
 
 _MOST_FORGOTTEN = 1_000
@@ -42,6 +50,19 @@ def first_ends(
     return ends
 
 
+def count_endings(connection: sa.Connection, queue: str, ends: Sequence[Finished]) -> None:
+    """Count the ends that `first_ends` has let through: last in the transaction, as all workers count in these rows."""
+    counted = Counter(end.ending.value for end in ends if end.ending is not None)
+    if counted:
+        connection.execute(
+            sa.text(
+                "INSERT INTO requests_endings (queue, ending, messages) VALUES (:queue, :ending, :messages) "
+                "ON CONFLICT (queue, ending) DO UPDATE SET messages = requests_endings.messages + :messages"
+            ),
+            [{"queue": queue, "ending": ending, "messages": counted[ending]} for ending in sorted(counted)],
+        )
+
+
 class Remembered:
     """The memory of the queue `key`; threads may share it. Its methods raise DatabaseAway."""
 
@@ -71,6 +92,16 @@ class Remembered:
             asked = {"queue": self._key, "values": listed[start : start + 500]}
             found |= set(connection.scalars(query, asked))
         return found
+
+    def endings(self) -> Mapping[Ending, int]:
+        """How many messages have ended so."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                sa.text("SELECT ending, messages FROM requests_endings WHERE queue = :queue"),
+                {"queue": self._key},
+            ).all()
+        counts = {row.ending: row.messages for row in rows}
+        return {ending: counts.get(ending.value, 0) for ending in Ending}
 
     def cancel(self, message_id: str) -> None:
         """Keep that this id is cancelled."""

@@ -20,12 +20,21 @@ holds a message for twelve hours at most, and orders by no deadline.
 
 import asyncio
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from batch_assets.dispatch.messages import read_if_valid, token_of
-from batch_assets.dispatch.queues.base import Claimed, Depth, Finished, Known, Named, QueueAway, Returned
+from batch_assets.dispatch.queues.base import (
+    Claimed,
+    Depth,
+    Ending,
+    Finished,
+    Known,
+    Named,
+    QueueAway,
+    Returned,
+)
 from batch_assets.dispatch.queues.outbox import Outbox
 from batch_assets.dispatch.queues.remembered import Remembered
 from batch_assets.dispatch.queues.sqs_results import SqsResults, beside
@@ -207,6 +216,9 @@ class SqsQueue:
             self._do(lambda: self._service.count(self._results.url), self._service.calls),
         )
         return Depth(waiting, held, results)
+
+    async def endings(self) -> Mapping[Ending, int]:
+        return await self._do(self._remembered.endings, self._service.calls)
 
     async def _do(self, step: Callable[[], Made], threads: ThreadPoolExecutor) -> Made:
         try:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from batch_assets.dispatch.queues.base import Claimed, Finished, Known, Queue, Returned
+from batch_assets.dispatch.queues.base import Claimed, Ending, Finished, Known, Queue, Returned
 from batch_assets_tests.dispatch.queues.in_queue import (
     FAR,
     LONG,
@@ -19,6 +19,7 @@ from batch_assets_tests.dispatch.queues.in_queue import (
     named,
     passed_on,
 )
+from batch_assets_tests.waiting import until
 
 
 class ClaimingContract:
@@ -148,9 +149,23 @@ class ClaimingContract:
 
         in_queue(make, steps)
 
+    def test_what_a_dead_worker_held_waits_though_nobody_has_claimed_it(self, make: MakeQueue) -> None:
+        async def steps(queue: Queue) -> None:
+            await queue.put([message("a", FAR + 1), message("b", FAR + 2)])
+            await queue.claim(1, SHORT)
+
+            async def waiting() -> bool:
+                return (await queue.depth()).waiting == 2
+
+            await until(waiting, "what is held no longer is not told as waiting")
+            depth = await queue.depth()
+            assert (depth.claimed, depth.first_deadline) == (0, FAR + 1)
+
+        in_queue(make, steps)
+
     def test_a_deadline_that_nobody_set_is_none(self, make: MakeQueue) -> None:
         async def steps(queue: Queue) -> None:
-            await queue.put([message("a", None), b"no message"])
+            await queue.put([message("a", None), b"no message", message("b", 1e300)])
             assert (await queue.depth()).first_deadline is None
 
         in_queue(make, steps)
@@ -200,7 +215,7 @@ class ClaimingContract:
             await queue.put([body])
             claimed = await claim_one(queue)
             assert claimed.body == body
-            await queue.finish([Finished(claimed, "token", None, is_dead=True)])
+            await queue.finish([Finished(claimed, "token", None, Ending.INVALID)])
             assert await queue.claim(10, LONG) == []
 
         in_queue(make, steps)

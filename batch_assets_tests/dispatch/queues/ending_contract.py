@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from batch_assets.dispatch.queues.base import Finished, Known, Queue, Returned
+from batch_assets.dispatch.queues.base import Ending, Finished, Known, Queue, Returned
 from batch_assets_tests.dispatch.queues.in_queue import (
     FAR,
     LONG,
@@ -110,7 +110,7 @@ class EndingContract:
                     claimed,
                     str(number),
                     None if b"JSON" in claimed.body else b"1",
-                    b'"b"' not in claimed.body,
+                    Ending.COMPLETED if b'"b"' in claimed.body else Ending.INVALID,
                 )
                 for number, claimed in enumerate(await queue.claim(10, LONG))
             ]
@@ -121,6 +121,23 @@ class EndingContract:
 
         in_queue(make, steps)
         assert sorted(dead()) == [b'no "JSON" at all\xff', message("a")]
+
+    def test_each_end_is_counted_once(self, make: MakeQueue) -> None:
+        async def steps(first: Queue, second: Queue) -> None:
+            assert set((await first.endings()).values()) == {0}
+            stale, held = await passed_on(first, second)
+            await first.finish([ended(stale, b"1", Ending.EXPIRED)])
+            await second.finish([ended(held, b"2", Ending.COMPLETED)])
+            await first.put([message(each) for each in "bcd"])
+            claimed = await first.claim(3, LONG)
+            known, *others = claimed
+            ends = [ended(each, b"3") for each in others]
+            await first.finish(ends)
+            await second.finish([*ends, Finished(known, named(known.body).token, None, None)])
+            counts = {ending.value: count for ending, count in (await second.endings()).items() if count}
+            assert counts == {"expired": 1, "completed": 2}
+
+        in_queue(make, steps, 2)
 
     def test_a_cancelled_id_is_known_until_it_is_put_again(self, make: MakeQueue) -> None:
         async def steps(first: Queue, second: Queue) -> None:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 
 from batch_assets.dispatch.messages import parse
-from batch_assets.dispatch.queues.base import Claimed, Finished, Named, Queue
+from batch_assets.dispatch.queues.base import Claimed, Ending, Finished, Named, Queue
 from batch_assets_tests.waiting import until
 
 MakeQueue = Callable[[], Queue]
@@ -26,8 +26,8 @@ def named(body: bytes) -> Named:
     return Named(read.id, read.token)
 
 
-def ended(claimed: Claimed, result: bytes | None, *, is_dead: bool = False) -> Finished:
-    return Finished(claimed, named(claimed.body).token, result, is_dead)
+def ended(claimed: Claimed, result: bytes | None, ending: Ending = Ending.COMPLETED) -> Finished:
+    return Finished(claimed, named(claimed.body).token, result, ending)
 
 
 def in_queue(make: MakeQueue, steps: Callable[..., Awaitable[None]], workers: int = 1) -> None:

@@ -95,7 +95,7 @@ class TestRedisQueue(ClaimingContract, EndingContract):
             (f"{name}-results".encode(), b"later"),
         ]
 
-    def test_a_finished_message_leaves_no_more_than_its_token(
+    def test_a_finished_message_leaves_no_more_than_its_token_and_is_counted(
         self, make: MakeQueue, client: redis.Redis, name: str
     ) -> None:
         async def steps(queue: Queue) -> None:
@@ -104,7 +104,7 @@ class TestRedisQueue(ClaimingContract, EndingContract):
             await queue.take_results(10)
 
         in_queue(make, steps)
-        assert [key.decode() for key in client.keys(f"{name}*")] == [f"{name}-finished"]
+        assert {key.decode() for key in client.keys(f"{name}*")} == {f"{name}-finished", f"{name}-endings"}
 
     def test_more_run_out_than_one_claim_looks_at(self, make: MakeQueue) -> None:
         async def steps(first: Queue, second: Queue) -> None:

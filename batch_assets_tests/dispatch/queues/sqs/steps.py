@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from batch_assets.dispatch.messages import parse
-from batch_assets.dispatch.queues.base import Claimed, Finished
+from batch_assets.dispatch.queues.base import Claimed, Ending, Finished
 from batch_assets.dispatch.queues.sqs import SqsQueue
 from batch_assets.requests.database import RequestsDatabase
 from batch_assets_tests.waiting import wait_until
@@ -38,9 +38,9 @@ def message(message_id: str) -> bytes:
     return json.dumps({"id": message_id, "payload": {"messages": []}}).encode()
 
 
-def finished(claimed: Claimed, result: bytes | None = None, *, is_dead: bool = False) -> Finished:
+def finished(claimed: Claimed, result: bytes | None = None, ending: Ending = Ending.COMPLETED) -> Finished:
     read = parse(claimed.body)
-    return Finished(claimed, read.token, result or read.shape.answer(200, b"{}"), is_dead)
+    return Finished(claimed, read.token, result or read.shape.answer(200, b"{}"), ending)
 
 
 def claim(queue: SqsQueue, most: int = 10, lease: float = LONG) -> list[Claimed]:

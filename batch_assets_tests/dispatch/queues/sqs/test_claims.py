@@ -5,7 +5,7 @@ import time
 import pytest
 
 from batch_assets.dispatch.messages import parse
-from batch_assets.dispatch.queues.base import Depth, Finished, Named, Returned
+from batch_assets.dispatch.queues.base import Depth, Ending, Finished, Named, Returned
 from batch_assets.dispatch.queues.sqs import SqsQueue
 from batch_assets.dispatch.queues.sqs_service import MOST_BYTES
 from batch_assets.errors import BatchAssetsError, ConfigurationError
@@ -35,6 +35,18 @@ def test_a_message_ends_with_one_result_and_is_gone(queue: SqsQueue) -> None:
     assert results_of(queue) == [{"id": "a", "payload": {}, "status_code": 200}]
     assert run(queue.depth()) == Depth(0, 0, 0)
     assert results_of(queue) == []
+
+
+def test_each_end_is_counted_once(queue: SqsQueue) -> None:
+    put(queue, "a", "b", "c")
+    done, failed, known = claim(queue)
+    ends = [finished(done), finished(failed, ending=Ending.FAILED)]
+    run(queue.finish(ends))
+    run(queue.finish([*ends, Finished(known, parse(known.body).token, None, None)]))
+    assert {ending.value: count for ending, count in run(queue.endings()).items() if count} == {
+        "completed": 1,
+        "failed": 1,
+    }
 
 
 def test_many_at_once(queue: SqsQueue) -> None:
@@ -70,7 +82,7 @@ def test_a_message_that_is_put_again_after_its_end_is_known(queue: SqsQueue) -> 
     (taken,) = claim(queue)
     wanted, other = Named("a", parse(taken.body).token), Named("b", "another")
     assert run(queue.look_up([wanted, other])).finished == {wanted}
-    run(queue.finish([Finished(taken, wanted.token, None)]))
+    run(queue.finish([Finished(taken, wanted.token, None, None)]))
     assert run(queue.depth()) == Depth(0, 0, 1)
 
 

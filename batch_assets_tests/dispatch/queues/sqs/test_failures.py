@@ -73,7 +73,7 @@ def test_what_a_process_that_died_has_not_sent_is_sent_by_the_next(
         again = claimed_again(next_one)
         named = Named("a", parse(again.body).token)
         assert run(next_one.look_up([named])).finished == {named}
-        run(next_one.finish([Finished(again, named.token, None)]))
+        run(next_one.finish([Finished(again, named.token, None, None)]))
         assert run(next_one.depth()) == Depth(0, 0, 0)
 
 

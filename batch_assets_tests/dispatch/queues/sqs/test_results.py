@@ -4,7 +4,7 @@ import json
 import uuid
 
 from batch_assets.dispatch.messages import parse
-from batch_assets.dispatch.queues.base import Depth
+from batch_assets.dispatch.queues.base import Depth, Ending
 from batch_assets.dispatch.queues.sqs import SqsQueue
 from batch_assets.dispatch.queues.sqs_results import beside
 from batch_assets.dispatch.queues.sqs_service import MOST_BYTES
@@ -109,7 +109,7 @@ def test_characters_that_sqs_does_not_take_are_escaped(queue: SqsQueue) -> None:
 
 def test_a_dead_letter_is_kept_beside_its_result(queue: SqsQueue, name: str) -> None:
     put(queue, "a")
-    run(queue.finish([finished(each, is_dead=True) for each in claim(queue)]))
+    run(queue.finish([finished(each, ending=Ending.INVALID) for each in claim(queue)]))
     consumer = client()
     url = consumer.get_queue_url(QueueName=f"{name}-dead")["QueueUrl"]
     assert [each["Body"].encode() for each in consumer.receive_message(QueueUrl=url)["Messages"]] == [
@@ -126,7 +126,7 @@ def test_fifo_queues(database: RequestsDatabase) -> None:
         put(queue, "a", "b")
         taken = claim(queue)
         assert len(taken) == 2
-        run(queue.finish([finished(each, is_dead=True) for each in taken]))
+        run(queue.finish([finished(each, ending=Ending.INVALID) for each in taken]))
         assert {result["id"] for result in results_of(queue)} == {"a", "b"}
         assert run(queue.depth()) == Depth(0, 0, 0)
 
