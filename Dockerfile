@@ -19,7 +19,7 @@ WORKDIR /opt/batch-assets
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 RUN mkdir batch_assets \
     && touch batch_assets/__init__.py \
-    && pip install --constraint constraints.txt ".[postgres]" \
+    && pip install --constraint constraints.txt ".[postgres,redis]" \
     && pip uninstall --yes batch-assets
 
 # Editable: Dagster finds the project, and with it the defs folder, by the pyproject.toml above the package.

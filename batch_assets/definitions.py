@@ -41,7 +41,7 @@ def defs() -> dg.Definitions:
         logger.warning("%s", sentence)
     # Most runs have one step, and a run is a process of its own already.
     executor = dg.Definitions(executor=dg.in_process_executor)
-    found = (_of_own_folder(declared) if folder == DEFAULT_DEFS else None) or _alone(declared)
+    found = (_of_own_folder(declared) if folder == DEFAULT_DEFS else None) or _alone(declared, folder)
     return dg.Definitions.merge(executor, found)
 
 
@@ -74,8 +74,9 @@ def _of_own_folder(declared: "Declared") -> dg.Definitions | None:
     return found
 
 
-def _alone(declared: "Declared") -> dg.Definitions:
-    """The pipelines and nothing else, each built by itself."""
+def _alone(declared: "Declared", folder: Path) -> dg.Definitions:
+    """The pipelines and queues and nothing else, each built by itself."""
+    from batch_assets.components.declared_queues import load_queues, queue_definitions
     from batch_assets.components.embedding_pipeline import loaded_or_broken
     from batch_assets.orchestration.broken import build_broken_definitions, shown_beside
     from batch_assets.orchestration.shared import build_shared_definitions
@@ -87,5 +88,7 @@ def _alone(declared: "Declared") -> dg.Definitions:
         # Another one may have the name of which this one's is a guess.
         reasons.setdefault(shown_beside(one.name, declared.pipelines), []).append(one.reason)
     found += [build_broken_definitions(name, why) for name, why in reasons.items()]
+    queues = [*load_queues(folder)]
+    found += [queue_definitions(queue, queues) for queue in queues]
     project = {key for settings in declared.pipelines.values() for key in settings.resources}
     return dg.Definitions.merge(build_shared_definitions(project), *found)

@@ -25,6 +25,7 @@ from batch_assets.storage import normalize_uri
 
 PACKAGE = "batch_assets."
 COMPONENT_TYPE = PACKAGE + "components.EmbeddingPipeline"
+QUEUE_TYPE = PACKAGE + "components.RequestQueue"
 
 
 def parse_attributes(
@@ -194,7 +195,9 @@ def declarations(file: Path) -> list[Any]:
     kinds = [document.get("type") if isinstance(document, Mapping) else None for document in documents]
     for kind in kinds or [None]:
         # Of another component its own package knows; what is none at all nobody would ever miss.
-        if not isinstance(kind, str) or (kind.startswith(PACKAGE) and kind != COMPONENT_TYPE):
+        if not isinstance(kind, str) or (
+            kind.startswith(PACKAGE) and kind not in (COMPONENT_TYPE, QUEUE_TYPE)
+        ):
             raise ConfigurationError(f"{file}: type: {quoted(kind)}: for a pipeline write {COMPONENT_TYPE}")
     return [
         document.get("attributes")

@@ -15,6 +15,7 @@ from dagster.components.core.component_tree import TestComponentTree
 
 from batch_assets.components.attributes import parse_attributes
 from batch_assets.components.declared import BrokenPipeline, broken_pipeline, compare_declarations, validating
+from batch_assets.components.json_schema import allow_templates
 from batch_assets.components.scaffolding import PipelineScaffolder
 from batch_assets.errors import ConfigurationError
 from batch_assets.orchestration.broken import build_broken_definitions, shown_beside
@@ -70,7 +71,7 @@ class EmbeddingPipelineAttributes(pydantic.BaseModel):
 
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        return _allow_templates(PipelineSettings.model_json_schema(*args, **kwargs))
+        return allow_templates(PipelineSettings.model_json_schema(*args, **kwargs))
 
 
 @dg.scaffold_with(PipelineScaffolder)
@@ -158,20 +159,3 @@ class _BrokenPipeline(EmbeddingPipeline):
         self.found = broken
         # What the pipeline leaves to the project would else be there twice.
         self.resources = [key for key in RESOURCE_KEYS if isinstance(resources, Mapping) and key in resources]
-
-
-def _allow_templates(schema: Any) -> Any:
-    """Let a `{{ template }}` stand for any number, boolean or choice of the schema."""
-    if isinstance(schema, list):
-        return [_allow_templates(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    changed = {key: _allow_templates(value) for key, value in schema.items()}
-    scalar = (
-        changed.get("type") in ("integer", "number", "boolean") or "enum" in changed or "const" in changed
-    )
-    if not scalar:
-        return changed
-    kept = {key: changed.pop(key) for key in ("title", "description", "default") if key in changed}
-    # Not anyOf: of that, a checker can only say that the value fits neither.
-    return kept | {"if": {"type": "string", "pattern": r"\{\{.*\}\}"}, "then": {}, "else": changed}

@@ -71,6 +71,14 @@ CONTACT_SHEET = "contact_sheet"
 LOWEST_COSINE = "lowest_cosine"
 THRESHOLD = "threshold"
 STORY = "story"
+BACKLOG = "backlog"
+HELD = "held"
+OLDEST_SECONDS = "oldest_seconds"
+OVERDUE_SECONDS = "overdue_seconds"
+FIRST_DEADLINE = "first_deadline"
+MESSAGES_PER_SECOND = "messages_per_second"
+FAILURES = "failures"
+UNREAD_RESULTS = "unread_results"
 _STORY_ENTRIES, _STORY_CHARACTERS = 20, 200
 
 # On an asset's definition rather than on an event:
@@ -246,6 +254,14 @@ def _cut(text: str) -> str:
 def bullets(lines: Sequence[str]) -> dg.MetadataValue:
     """Sentences as a list; `none` where there is nothing to say."""
     return dg.MetadataValue.md(markdown_list(lines))
+
+
+def moment(seconds: float) -> dg.MetadataValue:
+    """A time in Unix seconds; as text where it is none of a calendar's."""
+    try:
+        return dg.MetadataValue.timestamp(datetime.fromtimestamp(seconds, UTC))
+    except (OverflowError, ValueError, OSError):
+        return dg.MetadataValue.text(f"{seconds:g}")
 
 
 def sentence(text: str) -> dg.MetadataValue:

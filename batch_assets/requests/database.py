@@ -64,10 +64,13 @@ class RequestsDatabase:
             raise ConfigurationError(
                 f"database {self.shown}: cannot be opened: {error}; set DAGSTER_HOME to a folder that can be written"
             ) from None
+        self._is_prepared = False
         self._writer = self._engine.execution_options(ledger_write=True)
 
     def prepare(self) -> None:
-        """Bring the tables to this version's shape; safe when several processes do at once."""
+        """Bring the tables to this version's shape, once; safe when several processes do at once."""
+        if self._is_prepared:
+            return
         with self.write() as connection:
             if not self.is_sqlite:
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('requests_versions'))")
@@ -85,6 +88,7 @@ class RequestsDatabase:
                 connection.execute(
                     sa.text("INSERT INTO requests_versions VALUES (:version)"), {"version": number}
                 )
+        self._is_prepared = True
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:

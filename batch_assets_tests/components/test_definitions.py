@@ -18,6 +18,8 @@ from batch_assets_tests.components.test_embedding_pipeline import declare
 REPOSITORY = Path(__file__).parents[2]
 HEAVY = [
     "aiohttp",
+    "pandas",
+    "redis",
     "torch",
     "transformers",
     "sentence_transformers",

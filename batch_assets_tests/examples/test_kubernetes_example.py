@@ -10,8 +10,12 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
+from prometheus_client import generate_latest
 
 from batch_assets.components.attributes import COMPONENT_TYPE
+from batch_assets.dispatch.metrics import Metrics
+from batch_assets.dispatch.worker import STORE_SECONDS
+from batch_assets.settings.dispatch import DispatchSettings
 from batch_assets.settings.in_place import RayExecutorSettings
 from batch_assets.settings.pipeline import parse_pipeline
 from batch_assets_tests.module_imports import REPOSITORY
@@ -124,6 +128,35 @@ def test_the_values_are_those_of_dagsters_chart() -> None:
     addresses = {each["name"]: each["value"] for each in location["env"]}
     [cluster] = documents("raycluster.yaml")
     assert addresses["RAY_ADDRESS"] == f"ray://{cluster['metadata']['name']}-head-svc:10001"
+
+
+def test_the_queue_worker_is_scaled_by_what_it_tells() -> None:
+    for document in documents("dispatch.yaml"):
+        kubernetes_validate.validate(document, KUBERNETES, strict=True)
+    settings_map, deployment, scaler = documents("dispatch.yaml")
+    settings = DispatchSettings.model_validate(yaml.safe_load(settings_map["data"]["dispatch.yaml"]))
+    pod = deployment["spec"]["template"]
+    [container] = pod["spec"]["containers"]
+    [mount] = container["volumeMounts"]
+    verb, *arguments = container["command"][1:]
+    assert verb == "dispatch"
+    assert arguments == ["-f", f"{mount['mountPath']}/dispatch.yaml", "--queue", "$(QUEUE_URL)"]
+    assert [each["name"] for each in container["env"]] == ["QUEUE_URL"]
+    assert pod["spec"]["terminationGracePeriodSeconds"] >= settings.drain_timeout + STORE_SECONDS
+    port = str(container["ports"][0]["containerPort"])
+    assert settings.listen == f"0.0.0.0:{port}"
+    assert pod["metadata"]["annotations"]["prometheus.io/port"] == port
+    assert pod["metadata"]["labels"] == deployment["spec"]["selector"]["matchLabels"]
+    # The series by which it is scaled is one of the worker's.
+    [metric] = scaler["spec"]["metrics"]
+    queue = metric["external"]["metric"]["selector"]["matchLabels"]["queue"]
+    told = Metrics()
+    told.of_queue(queue)
+    assert (
+        f'{metric["external"]["metric"]["name"]}{{queue="{queue}"}}'
+        in generate_latest(told.registry).decode()
+    )
+    assert scaler["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
 
 
 def test_a_wrong_field_would_be_found() -> None:

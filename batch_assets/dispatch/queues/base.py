@@ -143,6 +143,8 @@ class Queue(Protocol):
         """Take results out, oldest first."""
         ...
 
+    # These two change nothing, and need no `open`.
+
     async def depth(self) -> Depth: ...
 
     async def endings(self) -> Mapping[Ending, int]:

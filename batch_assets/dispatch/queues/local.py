@@ -25,21 +25,11 @@ from batch_assets.dispatch.queues.base import (
     QueueAway,
     Returned,
 )
+from batch_assets.dispatch.queues.local_depth import depth_of
 from batch_assets.dispatch.queues.remembered import Remembered, count_endings, first_ends
 from batch_assets.requests.database import DatabaseAway, RequestsDatabase
 
 Made = TypeVar("Made")
-_WAITING = "FROM requests_messages WHERE queue = :queue AND held_until IS NULL"
-# What is held no longer waits, though nobody has claimed it yet.
-_LAPSED = "FROM requests_messages WHERE queue = :queue AND held_until <= :now"
-_DEPTH = (
-    f"SELECT (SELECT count(*) {_WAITING}) + (SELECT count(*) {_LAPSED})",
-    "SELECT count(*) FROM requests_messages WHERE queue = :queue AND held_until > :now",
-    "SELECT count(*) FROM requests_results WHERE queue = :results",
-    "SELECT arrived FROM requests_messages WHERE queue = :queue ORDER BY number LIMIT 1",
-    f"SELECT min(first) FROM (SELECT min(deadline) AS first {_WAITING} UNION ALL SELECT min(deadline) {_LAPSED}) AS "
-    "firsts",
-)
 
 
 class LocalQueue:
@@ -225,25 +215,20 @@ class LocalQueue:
 
     async def depth(self) -> Depth:
         def count() -> Depth:
+            self._database.prepare()
             with self._database.read() as connection:
                 now = self._database.now(connection)
                 self.clock_ahead = now - time.time()
-                asked = {"queue": self.name, "results": self._results, "now": now}
-                waiting, held, results, oldest, first = (
-                    connection.scalar(sa.text(query), asked) for query in _DEPTH
-                )
-            return Depth(
-                waiting or 0,
-                held or 0,
-                results or 0,
-                oldest,
-                None if first is None or first >= NO_DEADLINE else first,
-            )
+                return depth_of(connection, self.name, self._results, now)
 
         return await self._do(count)
 
     async def endings(self) -> Mapping[Ending, int]:
-        return await self._do(self._remembered.endings)
+        def count() -> Mapping[Ending, int]:
+            self._database.prepare()
+            return self._remembered.endings()
+
+        return await self._do(count)
 
     async def _do(self, step: Callable[[], Made]) -> Made:
         try:

@@ -86,13 +86,16 @@ class SqsQueue:
         self._service.connect()
         url = self._service.url_of(self.name)
         if url is None:
-            raise ConfigurationError(
-                f"queue {self.name}: there is no such queue on SQS in the region {self._region}; create it, "
-                "or name another queue or region"
-            )
+            raise self._missing()
         self._url = url
         self._results.open()
         self._results.send_unsent()
+
+    def _missing(self) -> ConfigurationError:
+        return ConfigurationError(
+            f"queue {self.name}: there is no such queue on SQS in the region {self._region}; create it, or name "
+            "another queue or region"
+        )
 
     async def close(self) -> None:
         self._ends.submit(self._database.dispose)
@@ -211,14 +214,27 @@ class SqsQueue:
         return [message["Body"].encode() for message in found if message["ReceiptHandle"] not in failed]
 
     async def depth(self) -> Depth:
+        def count(url: str, name: str) -> tuple[int, int]:
+            found = url or self._service.url_of(name)
+            if found is None and name == self.name:
+                raise self._missing()
+            return self._service.count(found) if found else (0, 0)
+
+        await self._do(self._service.connect, self._service.calls)
         (waiting, held), (results, _) = await asyncio.gather(
-            self._do(lambda: self._service.count(self._url), self._service.calls),
-            self._do(lambda: self._service.count(self._results.url), self._service.calls),
+            *(
+                self._do(functools.partial(count, url, name), self._service.calls)
+                for url, name in ((self._url, self.name), (self._results.url, self._results.name))
+            )
         )
         return Depth(waiting, held, results)
 
     async def endings(self) -> Mapping[Ending, int]:
-        return await self._do(self._remembered.endings, self._service.calls)
+        def count() -> Mapping[Ending, int]:
+            self._database.prepare()
+            return self._remembered.endings()
+
+        return await self._do(count, self._service.calls)
 
     async def _do(self, step: Callable[[], Made], threads: ThreadPoolExecutor) -> Made:
         try:

@@ -25,32 +25,46 @@ def queue_of(url: str, results: str | None, open_database: OpenDatabase) -> Queu
 
     Results are of the queue's own kind, and on its server: storing one and taking its message out are one step there.
     """
-    kind = _kind(url)
-    if results is not None and (_kind(results) != kind or _server(results) != _server(url)):
+    return _maker(url, results)(open_database)
+
+
+def check_urls(url: str, results: str | None) -> None:
+    """Raise ConfigurationError where `queue_of` would; nothing is made."""
+    _maker(url, results)
+
+
+def _maker(url: str, results: str | None) -> Callable[[OpenDatabase], Queue]:
+    kind = kind_of(url)
+    if results is not None and (kind_of(results) != kind or _server(results) != _server(url)):
         raise ConfigurationError(
-            f"results {_shown(results)}: they must be on the server of the queue {_shown(url)}, and of its kind, so "
+            f"results {shown(results)}: they must be on the server of the queue {shown(url)}, and of its kind, so "
             "that a result is stored in the step that takes its message out"
         )
     if kind == "local":
-        return LocalQueue(open_database(), _name(url, "local"), _name(results, "local") or None)
+        name, results_name = _name(url, "local"), _name(results, "local") or None
+        return lambda open_database: LocalQueue(open_database(), name, results_name)
     if kind in ("redis", "rediss"):
-        return RedisQueue(_redis_url(url), _name(url, "queue"), _name(results, "queue") or None)
+        server, key, results_key = _redis_url(url), _name(url, "queue"), _name(results, "queue") or None
+        return lambda _: RedisQueue(server, key, results_key)
     if kind in ("redis+pubsub", "rediss+pubsub"):
-        channel = _name(url, "channel")
+        server, channel = _redis_url(url), _name(url, "channel")
         retry = _parameters(url).get("retry", f"{channel}-retry")
-        return RedisChannel(_redis_url(url), channel, retry, _name(results, "channel") or None)
-    region, name = _sqs(url)
-    return SqsQueue(region, name, open_database(), _sqs(results)[1] if results else None)
+        results_channel = _name(results, "channel") or None
+        return lambda _: RedisChannel(server, channel, retry, results_channel)
+    region, sqs_name = _sqs(url)
+    results_queue = _sqs(results)[1] if results else None
+    return lambda open_database: SqsQueue(region, sqs_name, open_database(), results_queue)
 
 
-def _kind(url: str) -> str:
+def kind_of(url: str) -> str:
+    """What stands before the colon. Raises ConfigurationError for what is no kind of queue."""
     kind = url.partition(":")[0]
     if kind not in ("local", "redis", "rediss", "redis+pubsub", "rediss+pubsub", "sqs"):
-        raise ConfigurationError(f"queue {_shown(url)}: no such kind of queue; {HOW}")
+        raise ConfigurationError(f"queue {shown(url)}: no such kind of queue; {HOW}")
     try:
         urlsplit(url)
     except ValueError:  # such as a bracket that is not closed
-        raise ConfigurationError(f"queue {_shown(url)}: that is no URL; {HOW}") from None
+        raise ConfigurationError(f"queue {shown(url)}: that is no URL; {HOW}") from None
     return kind
 
 
@@ -70,7 +84,7 @@ def _name(url: str | None, parameter: str) -> str:
     name = url.partition(":")[2] if parameter == "local" else _parameters(url).get(parameter, "")
     if not name or not name.isprintable():
         where = "behind local:" if parameter == "local" else f"in the parameter {parameter}"
-        raise ConfigurationError(f"queue {_shown(url)}: its name is missing {where}; {HOW}")
+        raise ConfigurationError(f"queue {shown(url)}: its name is missing {where}; {HOW}")
     return name
 
 
@@ -83,9 +97,9 @@ def _redis_url(url: str) -> RedisURL:
     try:
         port = parts.port or 6379
     except ValueError:
-        raise ConfigurationError(f"queue {_shown(url)}: its port is no number; {HOW}") from None
+        raise ConfigurationError(f"queue {shown(url)}: its port is no number; {HOW}") from None
     if not parts.hostname or not re.fullmatch(r"/?|/\d+", parts.path):
-        raise ConfigurationError(f"queue {_shown(url)}: it needs a host and the number of a database; {HOW}")
+        raise ConfigurationError(f"queue {shown(url)}: it needs a host and the number of a database; {HOW}")
     plain = urlunsplit((parts.scheme.removesuffix("+pubsub"), parts.netloc, parts.path, "", ""))
     return RedisURL(plain, f"redis {parts.hostname}:{port}{parts.path}")
 
@@ -96,10 +110,20 @@ def _sqs(url: str) -> tuple[str, str]:
     if not re.fullmatch(r"[a-z0-9-]+", parts.netloc) or not re.fullmatch(
         r"[A-Za-z0-9_-]{1,80}(\.fifo)?", name
     ):
-        raise ConfigurationError(f"queue {_shown(url)}: region or name is none of SQS; {HOW}")
+        raise ConfigurationError(f"queue {shown(url)}: region or name is none of SQS; {HOW}")
     return parts.netloc, name
 
 
-def _shown(url: str) -> str:
-    """Without a password, which may hold any character."""
+def knows_deadlines(url: str) -> bool:
+    """Whether the queue can tell the first deadline of what waits: SQS orders by none."""
+    return kind_of(url) != "sqs"
+
+
+def knows_arrivals(url: str) -> bool:
+    """Whether the queue can tell when its oldest message came: producers add to Redis without saying."""
+    return kind_of(url) == "local"
+
+
+def shown(url: str) -> str:
+    """The URL without a password, which may hold any character."""
     return re.sub(r"//.*@", "//…@", url, flags=re.DOTALL)

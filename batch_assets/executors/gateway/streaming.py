@@ -4,6 +4,7 @@ Calls live in the event loop of a thread of its own; whoever iterates over the o
 """
 
 import concurrent.futures
+import functools
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import Any, Protocol
@@ -73,7 +74,7 @@ def streamed(
             while not concurrent.futures.wait([future], LOOK_SECONDS).done:
                 if is_cancelled():
                     raise Cancelled
-                yield _NOTHING
+                yield _nothing()
             outcomes = future.result()
         finally:
             future.cancel()
@@ -84,10 +85,15 @@ def streamed(
     return compute
 
 
-_NOTHING = Outcomes(
-    Records([], [], [], [], [], empty_columns(0)),
-    np.empty(0, dtype=np.int64),
-    np.empty((0, 0), dtype=np.float32),
-    np.empty(0, dtype=np.int32),
-)
-"""No record, so that whoever follows the run looks whether it is to go on."""
+@functools.cache
+def _nothing() -> Outcomes:
+    """No record, so that whoever follows the run looks whether it is to go on.
+
+    Made when it is needed first: with an array of Arrow's comes pandas, for which no code location should wait.
+    """
+    return Outcomes(
+        Records([], [], [], [], [], empty_columns(0)),
+        np.empty(0, dtype=np.int64),
+        np.empty((0, 0), dtype=np.float32),
+        np.empty(0, dtype=np.int32),
+    )
