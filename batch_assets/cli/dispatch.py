@@ -1,16 +1,11 @@
-"""`batch-assets dispatch`: the queue worker, and putting into, reading from and cancelling in its queues by hand.
+"""`batch-assets dispatch`: the queue worker; here its flags become its settings.
 
-What the worker does is in `batch_assets/dispatch`; here its flags become its settings.
+What the worker does is in `batch_assets/dispatch`, what people do to its queues by hand in `dispatch_by_hand.py`.
 """
 
 import asyncio
-import contextlib
-import os
 import re
 import signal
-import stat
-import sys
-from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
@@ -20,10 +15,10 @@ import typer
 import yaml
 
 from batch_assets.cli import exit_codes
-from batch_assets.cli.console import emit, errors
+from batch_assets.cli.console import errors
+from batch_assets.cli.dispatch_by_hand import by_hand
 from batch_assets.cli.dispatch_logs import log_lines
-from batch_assets.dispatch.queues.base import Queue, QueueAway
-from batch_assets.dispatch.queues.urls import queue_of
+from batch_assets.cli.dispatch_status import status_shown
 from batch_assets.dispatch.worker import Worker
 from batch_assets.errors import ConfigurationError
 from batch_assets.home import requests_url
@@ -32,10 +27,6 @@ from batch_assets.settings.dispatch import DispatchSettings
 from batch_assets.settings.pipeline import describe_errors
 
 PUBSUB = "redis-pubsub"
-PUT_AT_ONCE = 500
-RESULTS_AT_ONCE = 500
-"""Taken at a time where they go into a file, which takes them at once; a pipe may stand still or break."""
-POLL_SECONDS = 0.2
 
 
 def dispatch(
@@ -110,12 +101,12 @@ def dispatch(
         "request_merge_policy": request_merge_policy, "inference_objective": inference_objective,
         "api_key_env": api_key_env,
     }  # fmt: skip
-    by_hand = [each is not None for each in (put, get, cancel)]
-    if sum(by_hand) > 1:
+    acts = [each is not None for each in (put, get, cancel)]
+    if sum(acts) > 1:
         raise ConfigurationError("--put, --get and --cancel do one thing each; name one of them")
-    settings = _settings(file, given, needs_endpoint=not any(by_hand))
-    if any(by_hand):
-        _by_hand(settings, put, get, cancel)
+    settings = _settings(file, given, needs_endpoint=not any(acts))
+    if any(acts):
+        by_hand(settings, open_database, put, get, cancel)
         return
     with log_lines():
         stored = asyncio.run(_work(settings, until_empty=until_empty))
@@ -184,67 +175,5 @@ async def _work(settings: DispatchSettings, *, until_empty: bool) -> bool:
             f"dispatching {names} to {settings.endpoint or settings.pools[0].endpoint}", soft_wrap=True
         )
 
-    return await worker.run(until_empty=until_empty, started=started)
-
-
-def _by_hand(settings: DispatchSettings, put: Path | None, get: int | None, cancel: str | None) -> None:
-    first = settings.queues[0]
-    if len(settings.queues) > 1:
-        raise ConfigurationError("--put, --get and --cancel need one queue; name one by --queue")
-
-    async def act(step: Callable[[Queue], Awaitable[None]]) -> None:
-        queue = queue_of(first.url, first.results or settings.results, open_database)
-        await queue.open()
-        try:
-            await step(queue)
-        finally:
-            await queue.close()
-
-    if put is not None:
-        asyncio.run(act(lambda queue: _put(queue, put)))
-    elif cancel is not None:
-        asyncio.run(act(lambda queue: queue.cancel(cancel)))
-    elif get is not None:
-        asyncio.run(act(lambda queue: _get(queue, get)))
-
-
-async def _put(queue: Queue, file: Path) -> None:
-    number = 0
-    batch: list[bytes] = []
-    try:
-        with contextlib.ExitStack() as stack:
-            lines = sys.stdin.buffer if str(file) == "-" else stack.enter_context(file.open("rb"))
-            for line in _messages(lines):
-                batch.append(line)
-                if len(batch) >= PUT_AT_ONCE:
-                    await queue.put(batch)
-                    number, batch = number + len(batch), []
-        if batch:
-            await queue.put(batch)
-            number += len(batch)
-    except OSError as error:
-        raise ConfigurationError(f"{file}: {error.strerror or error}; {number} messages were put") from error
-    except QueueAway as error:
-        raise QueueAway(f"{error}; {number} messages were put: put the others again") from error
-    emit(f"put {number} messages into {queue.name}")
-
-
-def _messages(lines: Any) -> Iterator[bytes]:
-    for line in lines:
-        message = line.rstrip(b"\r\n")
-        if message.strip():
-            yield message
-
-
-async def _get(queue: Queue, most: int) -> None:
-    got = 0
-    at_once = RESULTS_AT_ONCE if stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode) else 1
-    while most == 0 or got < most:
-        results = await queue.take_results(min(most - got, at_once) if most else at_once)
-        for result in results:
-            # A line break stands only between the parts of a JSON text: within strings it is escaped.
-            sys.stdout.buffer.write(result.replace(b"\n", b" ").replace(b"\r", b" ") + b"\n")
-        sys.stdout.buffer.flush()
-        got += len(results)
-        if not results:
-            await asyncio.sleep(POLL_SECONDS)
+    with status_shown(worker):
+        return await worker.run(until_empty=until_empty, started=started)

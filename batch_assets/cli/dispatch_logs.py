@@ -4,9 +4,9 @@ import contextlib
 import datetime
 import json
 import logging
-import sys
 from collections.abc import Iterator
 
+from batch_assets.cli.console import errors
 from batch_assets.plain_text import PlainFormatter
 
 
@@ -25,13 +25,20 @@ class _JsonLines(logging.Formatter):
         return json.dumps(told)
 
 
+class _Terminal(logging.Handler):
+    """Lines above whatever else is shown there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        errors.print(self.format(record), soft_wrap=True)
+
+
 @contextlib.contextmanager
 def log_lines() -> Iterator[None]:
     """Have the block's log on stderr: for people in a terminal, for machines elsewhere."""
     root = logging.getLogger()
     before = root.handlers[:]
-    handler = logging.StreamHandler()
-    handler.setFormatter(PlainFormatter("%(message)s") if sys.stderr.isatty() else _JsonLines())
+    handler = _Terminal() if errors.is_terminal else logging.StreamHandler()
+    handler.setFormatter(PlainFormatter("%(message)s") if errors.is_terminal else _JsonLines())
     root.handlers[:] = [handler]
     try:
         yield

@@ -60,6 +60,16 @@ class Pool:
         metrics.in_flight.labels(name).set_function(lambda: self.in_flight)
 
     @property
+    def window_size(self) -> int:
+        """Calls that may be in flight."""
+        return self._caller.window.size
+
+    @property
+    def gates(self) -> list[Gate]:
+        """The gates before this pool and before its queues, each once."""
+        return list(self._verdicts)
+
+    @property
     def in_hand(self) -> int:
         """Messages that are held and have not ended."""
         return len(self._in_hand)
