@@ -75,7 +75,7 @@ class Status:
 def _line(pool: Pool) -> str:
     closed = [gate.name for gate in pool.gates if gate.room() < 1]
     held_back = f"; closed: {', '.join(closed)}" if closed else ""
-    return f"{pool.name}: {pool.in_flight} calls in flight, {pool.window_size} may be{held_back}"
+    return f"{pool.name}: {pool.in_flight} calls in flight, {pool.caller.window.size} may be{held_back}"
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ An end that cannot be stored waits in memory, and its message stays claimed mean
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from batch_assets.crash_points import crash_point
@@ -14,6 +15,10 @@ from batch_assets.retry_policy import FIRST_PAUSE_SECONDS
 
 MOST_STORED = 512
 """So many ends go into one step at the queue."""
+
+
+class ClaimLapsed(Exception):
+    """A message is not held any more when its turn comes."""
 
 
 class Claims:
@@ -31,6 +36,7 @@ class Claims:
         self._lease_seconds = lease_seconds
         self._stored = stored
         self._held: dict[str, Claimed] = {}
+        self._held_until: dict[str, float] = {}
         self._finished: list[Finished] = []
         self._returned: list[Returned] = []
         self._ended = 0
@@ -41,9 +47,14 @@ class Claims:
         """Ends that the queue does not know yet."""
         return self._ended
 
-    def add(self, claimed: Claimed) -> None:
-        """Hold a message."""
+    def add(self, claimed: Claimed, asked_at: float) -> None:
+        """Hold a message, which was asked for at this time of the monotonic clock."""
         self._held[key_of(claimed)] = claimed
+        self._held_until[key_of(claimed)] = asked_at + self._lease_seconds
+
+    def has_lapsed(self, claimed: Claimed) -> bool:
+        """Whether the message was not held for a time, so that somebody else may be at it."""
+        return time.monotonic() > self._held_until.get(key_of(claimed), 0.0)
 
     def finish(self, finished: Finished) -> None:
         """The message has ended; to be stored."""
@@ -89,6 +100,7 @@ class Claims:
         self._ended -= len(group)
         for end in group:
             self._held.pop(key_of(end.message), None)
+            self._held_until.pop(key_of(end.message), None)
 
     async def hold(self) -> None:
         """Renew the claims of what is held; runs until it is cancelled."""
@@ -96,7 +108,17 @@ class Claims:
             await asyncio.sleep(self._lease_seconds / 3)
             held = list(self._held.values())
             if held:
-                await self._connection.tried(lambda held=held: self._queue.extend(held, self._lease_seconds))
+                await self._connection.tried(lambda held=held: self._extend(held))
+
+    async def _extend(self, held: Sequence[Claimed]) -> bool:
+        asked_at = time.monotonic()
+        # One that has lapsed may be held again by this, or not: the queue does not say.
+        renewed = [key_of(each) for each in held if not self.has_lapsed(each)]
+        await self._queue.extend(held, self._lease_seconds)
+        for key in renewed:
+            if key in self._held_until:
+                self._held_until[key] = asked_at + self._lease_seconds
+        return True
 
 
 def key_of(claimed: Claimed) -> str:

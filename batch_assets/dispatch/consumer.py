@@ -104,6 +104,7 @@ class Consumer:
 
     async def claim(self, most: int, *, expired_only: bool = False) -> list[Delivery]:
         """The next messages that a call can be made of; the others are answered here."""
+        asked_at = time.monotonic()
         taken = await self.connection.tried(
             lambda: self.queue.claim(most, self._lease_seconds, expired_only=expired_only)
         )
@@ -112,7 +113,7 @@ class Consumer:
         crash_point("message-claimed")
         if not expired_only:
             self.connection.claimed(len(taken), most)
-        deliveries = self._read(taken)
+        deliveries = self._read(taken, asked_at)
         known = await self.connection.tried(
             lambda: self.queue.look_up([_named(each.message) for each in deliveries])
         )
@@ -140,10 +141,10 @@ class Consumer:
             # Its producer has put it into the order by another deadline than its own.
             self.give_back(delivery, delivery.claimed.attempts)
 
-    def _read(self, taken: Sequence[Claimed]) -> list[Delivery]:
+    def _read(self, taken: Sequence[Claimed], asked_at: float) -> list[Delivery]:
         deliveries: list[Delivery] = []
         for claimed in taken:
-            self.claims.add(claimed)
+            self.claims.add(claimed, asked_at)
             try:
                 delivery = Delivery(self, claimed, parse(claimed.body))
             except InvalidMessage as error:
@@ -200,7 +201,7 @@ class Consumer:
     # What goes on beside that.
 
     async def hear_cancellations(self) -> None:
-        """End what somebody has cancelled; runs until it is cancelled itself."""
+        """End what somebody has cancelled, or finished meanwhile; runs until it is cancelled itself."""
         while True:
             await asyncio.sleep(CANCEL_SECONDS)
             under_way = list(self._deliveries.values())
@@ -208,10 +209,11 @@ class Consumer:
                 continue
             names = [_named(each.message) for each in under_way]
             known = await self.connection.tried(lambda names=names: self.queue.look_up(names))
-            cancelled = known.cancelled if known is not None else ()
+            if known is None:
+                continue
             for delivery, name in zip(under_way, names, strict=True):
-                if name in cancelled and delivery.task is not None:
-                    delivery.is_cancelled = True
+                if delivery.task is not None and (name in known.cancelled or name in known.finished):
+                    delivery.is_cancelled = name not in known.finished
                     delivery.task.cancel()
 
     async def watch_depth(self) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from batch_assets.dispatch.availability import Availability
 from batch_assets.dispatch.calls import CallEnd, Caller, End
+from batch_assets.dispatch.claims import ClaimLapsed
 from batch_assets.dispatch.consumer import Consumer, Delivery
 from batch_assets.dispatch.gates.base import Gate, admit_all, room_of
 from batch_assets.dispatch.merging import Policy
@@ -42,7 +43,7 @@ class Pool:
     ) -> None:
         self.name = name
         self.in_flight = self.answered = 0
-        self._caller = caller
+        self.caller = caller
         self._consumers = consumers
         self._gates = gates
         self._policy = policy
@@ -58,11 +59,6 @@ class Pool:
         metrics.add_pool(name)
         metrics.window.labels(name).set_function(lambda: caller.window.size)
         metrics.in_flight.labels(name).set_function(lambda: self.in_flight)
-
-    @property
-    def window_size(self) -> int:
-        """Calls that may be in flight."""
-        return self._caller.window.size
 
     @property
     def gates(self) -> list[Gate]:
@@ -107,7 +103,7 @@ class Pool:
         )
 
     def _room(self) -> float:
-        window = self._caller.window
+        window = self.caller.window
         if window.pause:
             return 0
         # As many again as may be in flight: the next ones are there as soon as there is room for them. A queue that
@@ -156,9 +152,12 @@ class Pool:
         deadline = asyncio.timeout(delivery.left)
         try:
             async with deadline:
-                end = await self._caller.call(delivery.message, lambda: self._sent(delivery))
+                end = await self.caller.call(delivery.message, lambda: self._sent(delivery))
                 self._landed(delivery)
                 self._end(delivery, end)
+        except ClaimLapsed:
+            # This process, or the queue, has stood still: no second call is made beside that of another worker.
+            consumer.give_back(delivery, delivery.claimed.attempts)
         except TimeoutError:
             if not deadline.expired():
                 raise
@@ -185,6 +184,8 @@ class Pool:
             self._changed.set()
 
     def _sent(self, delivery: Delivery) -> None:
+        if delivery.consumer.claims.has_lapsed(delivery.claimed):
+            raise ClaimLapsed
         delivery.in_flight = True
         delivery.sent_at = time.monotonic()
         self.in_flight += 1

@@ -1,4 +1,4 @@
-"""How a pool ends: what it has taken and not sent goes back at once."""
+"""What a pool does not send: what it has taken when it ends, and what it has not held for a time."""
 
 import asyncio
 from pathlib import Path
@@ -13,7 +13,7 @@ from batch_assets.dispatch.queues.local import LocalQueue
 from batch_assets.gateway.client import Client
 from batch_assets.gateway.window import Window
 from batch_assets.requests.database import RequestsDatabase
-from batch_assets_tests.dispatch.queues.in_queue import message
+from batch_assets_tests.dispatch.queues.in_queue import LONG, SHORT, message
 from batch_assets_tests.waiting import until
 
 
@@ -56,6 +56,39 @@ def test_what_a_claim_brings_after_the_order_to_end_goes_back_at_once(tmp_path: 
         storing.cancel()
         depth = await queue.depth()
         assert (depth.waiting, depth.claimed) == (2, 0)
+        await client.close()
+        await queue.close()
+
+    asyncio.run(main())
+
+
+def test_what_was_not_held_for_a_time_is_given_back_and_not_called(tmp_path: Path) -> None:
+    """After this process has stood still, somebody else may be at it. Nothing listens: a call would be told."""
+
+    async def main() -> None:
+        queue = LocalQueue(RequestsDatabase(f"sqlite:///{tmp_path}/requests.db"), "q")
+        await queue.open()
+        await queue.put([message("a")])
+        changed, client, metrics = asyncio.Event(), Client("http://127.0.0.1:9"), Metrics()
+        consumer = Consumer(queue, metrics, changed.set, lease_seconds=SHORT, results_max=10)
+        storing = asyncio.create_task(consumer.claims.store_ends())
+        pool = Pool("p", Caller(client, Window(), {}), [consumer], POLICIES["random-robin"], metrics, changed)
+        (delivery,) = await consumer.claim(1)
+        await asyncio.sleep(2 * SHORT)
+        assert consumer.claims.has_lapsed(delivery.claimed)
+        await pool._deal_with(delivery)
+
+        async def stored() -> bool:
+            return not consumer.claims.unstored
+
+        await until(stored, "it is not given back")
+        storing.cancel()
+        (again,) = await queue.claim(1, LONG)
+        assert again.attempts == 0
+        tried = metrics.registry.get_sample_value(
+            "batch_assets_dispatch_retries_total", {"queue": "q", "reason": "not_reached"}
+        )
+        assert tried == 0
         await client.close()
         await queue.close()
 

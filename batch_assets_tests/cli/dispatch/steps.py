@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from batch_assets.dispatch.queues.base import Depth
 from batch_assets_tests.command import Machine
 from batch_assets_tests.forking import CommandProcess
 from batch_assets_tests.gateway.model_servers import RunningServer
@@ -55,6 +56,12 @@ def end(process: CommandProcess) -> int | None:
 
 def results_are(machine: Machine, queue: str) -> Callable[[], int]:
     """How many results are unread, asked of the worker's own queue."""
+    look = depth_of(machine, queue)
+    return lambda: look().results
+
+
+def depth_of(machine: Machine, queue: str) -> Callable[[], Depth]:
+    """How much there is, asked of the worker's own queue."""
     import asyncio
 
     from batch_assets.dispatch.queues.urls import queue_of
@@ -62,11 +69,11 @@ def results_are(machine: Machine, queue: str) -> Callable[[], int]:
 
     database = RequestsDatabase(f"sqlite:///{machine.home}/batch_assets/requests.db")
 
-    async def count() -> int:
+    async def count() -> Depth:
         asked = queue_of(queue, None, lambda: database)
         await asked.open()
         try:
-            return (await asked.depth()).results
+            return await asked.depth()
         finally:
             await asked.close()
 
