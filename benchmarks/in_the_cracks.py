@@ -5,7 +5,8 @@
 Simulated time, so that hours take seconds and every run is the same: a server with continuous batching (`SLOTS`
 requests at a time, all of them slower the more there are), live traffic at 80% of its capacity with bursts to 110%, and
 a backlog without end. How the worker lets calls out (`batch_assets/dispatch/admission.py`) is held beside fixed numbers
-of calls and beside llm-d's AIMD gate, at a server that sheds the backlog's calls first, and at one that does not.
+of calls and beside llm-d's AIMD gate, at a server that sheds the backlog's calls first, and at one that does not; there
+with the gate `saturation`, too.
 """
 
 import asyncio
@@ -18,6 +19,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from batch_assets.dispatch.admission import Admission
+from batch_assets.dispatch.gates.readings import free_share
+from batch_assets.dispatch.gates.shares import ReadingGate
+from batch_assets.dispatch.messages import parse
+from batch_assets.dispatch.metrics import Metrics
 from batch_assets.gateway.window import Window
 from batch_assets_tests.gateway.simulated_server import simulate
 from benchmarks.arguments import Size, make_parser
@@ -43,10 +48,49 @@ class Limit(Protocol):
     def refused(self, call: Any) -> None: ...
 
 
-def ours() -> "Limit":
+def ours(_: "Server") -> "Limit":
     """The worker's: nothing set."""
     clock = asyncio.get_running_loop().time
     return Admission(Window(clock=clock), clock)
+
+
+class Gated:
+    """The worker's behind its gate `saturation`, which reads once a second how many slots are in use."""
+
+    def __init__(self, server: "Server", threshold: float) -> None:
+        clock = asyncio.get_running_loop().time
+        self._server, self._threshold = server, threshold
+        self._admission = Admission(Window(clock=clock), clock)
+        self._changed = asyncio.Event()
+        self._message = parse(b'{"id": "a", "payload": {"prompt": ""}}')
+
+        def size() -> int:
+            return self._admission.window.size
+
+        self._gate = ReadingGate("gate", self._read, size, Metrics(), self._changed.set, every_seconds=1.0)
+        self._watching = asyncio.ensure_future(self._gate.watch())
+
+    async def _read(self) -> float:
+        return free_share(1.0 if self._server.waiting else self._server.active / SLOTS, self._threshold)
+
+    async def enter(self) -> Any:
+        while self._gate.room() < 1:
+            self._changed.clear()
+            await self._changed.wait()
+        self._gate.admit(self._message)
+        return await self._admission.enter()
+
+    def delivered(self, call: Any) -> None:
+        self._admission.delivered(call)
+        self._release()
+
+    def refused(self, call: Any) -> None:
+        self._admission.refused(call)
+        self._release()
+
+    def _release(self) -> None:
+        self._gate.release(self._message)
+        self._changed.set()
 
 
 class Fixed:
@@ -149,7 +193,7 @@ class Measured:
     refusals: float
 
 
-async def measure(seconds: float, make: Callable[[], Limit] | None, *, sheds: bool) -> Measured:
+async def measure(seconds: float, make: Callable[["Server"], Limit] | None, *, sheds: bool) -> Measured:
     """Live traffic for so long, with a backlog let through by what `make` returns; none with None."""
     loop = asyncio.get_running_loop()
     server = Server(sheds, random.Random(2))
@@ -189,7 +233,7 @@ async def measure(seconds: float, make: Callable[[], Limit] | None, *, sheds: bo
 
     runs = [asyncio.ensure_future(traffic())]
     if make is not None:
-        runs.append(asyncio.ensure_future(backlog(make())))
+        runs.append(asyncio.ensure_future(backlog(make(server))))
     await asyncio.sleep(seconds)
     server.count()
     for task in (*runs, *tasks):
@@ -208,11 +252,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print how each does; the exit code, 1 where the worker misses a target."""
     size: Size = make_parser(__doc__).parse_args(arguments).size
     seconds = SECONDS[size]
-    kinds: dict[str, Callable[[], Limit]] = {
+    kinds: dict[str, Callable[[Server], Limit]] = {
         "ours, nothing set": ours,
-        "fixed at 8": lambda: Fixed(8),
-        "fixed at 64": lambda: Fixed(64),
-        "llm-d's AIMD": Aimd,
+        "ours, gate at 0.95": lambda server: Gated(server, 0.95),
+        "ours, gate at 0.8": lambda server: Gated(server, 0.8),
+        "fixed at 8": lambda _: Fixed(8),
+        "fixed at 64": lambda _: Fixed(64),
+        "llm-d's AIMD": lambda _: Aimd(),
     }
     missed: list[str] = []
     for sheds in (True, False):

@@ -75,7 +75,12 @@ class Saturation:
                     "name one in metric"
                 )
             saturation = 1.0 if waiting else saturation or 0.0
-        return 0.0 if saturation >= self.threshold else 1.0 - saturation / self.threshold
+        return free_share(saturation, self.threshold)
+
+
+def free_share(saturation: float, threshold: float) -> float:
+    """What is left of a server: 1 where it is empty, 0 from `threshold` on."""
+    return max(0.0, 1.0 - saturation / threshold)
 
 
 @dataclass(frozen=True)
