@@ -20,7 +20,7 @@ import numpy as np
 
 from batch_assets.dispatch.admission import Admission
 from batch_assets.dispatch.gates.readings import free_share
-from batch_assets.dispatch.gates.shares import ReadingGate
+from batch_assets.dispatch.gates.shares import SaturationGate
 from batch_assets.dispatch.messages import parse
 from batch_assets.dispatch.metrics import Metrics
 from batch_assets.gateway.window import Window
@@ -67,7 +67,7 @@ class Gated:
         def size() -> int:
             return self._admission.window.size
 
-        self._gate = ReadingGate("gate", self._read, size, Metrics(), self._changed.set, every_seconds=1.0)
+        self._gate = SaturationGate("gate", self._read, size, Metrics(), self._changed.set, every_seconds=1.0)
         self._watching = asyncio.ensure_future(self._gate.watch())
 
     async def _read(self) -> float:

@@ -9,7 +9,7 @@ from batch_assets.dispatch.consumer import Consumer
 from batch_assets.dispatch.gates.base import Gate
 from batch_assets.dispatch.gates.quota import QuotaGate
 from batch_assets.dispatch.gates.readings import PrometheusQuery, Saturation, split_url
-from batch_assets.dispatch.gates.shares import ConcurrencyGate, ReadingGate, ShareGate
+from batch_assets.dispatch.gates.shares import ConcurrencyGate, ReadingGate, SaturationGate, ShareGate
 from batch_assets.dispatch.merging import POLICIES
 from batch_assets.dispatch.metrics import Metrics
 from batch_assets.dispatch.pool import Pool
@@ -135,8 +135,9 @@ class Parts:
                 settings.maximum,
                 settings.threshold,
             )
+        make = SaturationGate if isinstance(reading, Saturation) else ReadingGate
         every = settings.every_seconds
-        return ReadingGate(name, reading, window, self.metrics, server.changed, every_seconds=every)
+        return make(name, reading, window, self.metrics, server.changed, every_seconds=every)
 
 
 def assemble(settings: DispatchSettings, metrics: Metrics, open_database: OpenDatabase) -> Parts:

@@ -101,5 +101,24 @@ class ReadingGate(ShareGate):
         self._changed()
 
 
+class SaturationGate(ReadingGate):
+    """What is read is how much of the server is free, this worker's own calls being a part of what is not.
+
+    So it says nothing of how many calls more there is room for: what is under way grows by that share of itself from
+    one reading to the next, by one at least, until a reading says that nothing is free.
+    """
+
+    _allowed = 0
+
+    def room(self) -> float:
+        if self._share >= 1:
+            return math.inf
+        return max(0, self._allowed - self._passed) if self._share > 0 else 0
+
+    async def look(self) -> None:
+        await super().look()
+        self._allowed = self._passed + max(1, math.floor(self._share * self._passed))
+
+
 class Unreadable(Exception):
     """A reading that cannot be had, and why."""

@@ -1,12 +1,15 @@
 """What gates let pass by share and by number, and several of them one behind the other."""
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
 
 from batch_assets.dispatch.gates.base import Gate, Held, admit_all
 from batch_assets.dispatch.gates.quota import QuotaGate
-from batch_assets.dispatch.gates.shares import ConcurrencyGate, ShareGate
+from batch_assets.dispatch.gates.shares import ConcurrencyGate, SaturationGate, ShareGate
+from batch_assets.dispatch.messages import Message
+from batch_assets.dispatch.metrics import Metrics
 from batch_assets_tests.dispatch.gates.given import INFINITE, message
 
 
@@ -32,6 +35,41 @@ def test_a_share_follows_the_window_and_what_is_under_way() -> None:
     for each in under_way:
         gate.release(each)
     assert gate.room() == 50
+
+
+def test_what_is_under_way_grows_while_something_of_the_server_is_free() -> None:
+    share = 0.5
+
+    async def read() -> float:
+        return share
+
+    async def look_and_fill() -> int:
+        await gate.look()
+        room = gate.room()
+        while gate.room() >= 1:
+            under_way.append(message())
+            gate.admit(under_way[-1])
+        return int(room)
+
+    def never() -> int:
+        raise AssertionError("the window is not this gate's matter")
+
+    gate = SaturationGate("g", read, never, Metrics(), lambda: None, every_seconds=1)
+    under_way: list[Message] = []
+    assert gate.room() == 0, "closed until something was read"
+    assert [asyncio.run(look_and_fill()) for _ in range(6)] == [1, 1, 1, 1, 2, 3]
+    gate.release(under_way.pop())
+    assert gate.room() == 1, "what has ended makes room for another"
+    share = 0.01
+    assert asyncio.run(look_and_fill()) == 1
+    share = 0.0
+    gate.release(under_way.pop())
+    assert asyncio.run(look_and_fill()) == 0, "nothing while the server is full"
+    gate.release(under_way.pop())
+    assert gate.room() == 0
+    share = 1.0
+    asyncio.run(gate.look())
+    assert gate.room() == INFINITE, "an empty server is the window's matter alone"
 
 
 def test_so_many_at_a_time() -> None:
