@@ -15,8 +15,8 @@ from dagster.components.core.component_tree import TestComponentTree
 
 from batch_assets.components.attributes import parse_attributes
 from batch_assets.components.declared import BrokenPipeline, broken_pipeline, compare_declarations, validating
-from batch_assets.components.json_schema import allow_templates
 from batch_assets.components.scaffolding import PipelineScaffolder
+from batch_assets.components.written_attributes import WrittenAttributes
 from batch_assets.errors import ConfigurationError
 from batch_assets.orchestration.broken import build_broken_definitions, shown_beside
 from batch_assets.orchestration.pipeline import build_pipeline_definitions
@@ -60,18 +60,10 @@ _OF_TREE: "weakref.WeakKeyDictionary[Any, _PipelinesOfTree]" = weakref.WeakKeyDi
 """Of each component tree, by its state."""
 
 
-class EmbeddingPipelineAttributes(pydantic.BaseModel):
-    """A `defs.yaml`'s attributes as written, before `{{ env.X }}` is filled in.
+class EmbeddingPipelineAttributes(WrittenAttributes):
+    """A pipeline's (`settings.parse_pipeline`)."""
 
-    Takes anything, so that wrong fields are refused in one place and in our words
-    (`settings.parse_pipeline`); its JSON schema is the settings', for editors and `dg check yaml`.
-    """
-
-    model_config = pydantic.ConfigDict(extra="allow")
-
-    @classmethod
-    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        return allow_templates(PipelineSettings.model_json_schema(*args, **kwargs))
+    settings_model = PipelineSettings
 
 
 @dg.scaffold_with(PipelineScaffolder)

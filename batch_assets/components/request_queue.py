@@ -13,19 +13,15 @@ import pydantic
 from dagster.components.core.component_tree import TestComponentTree
 
 from batch_assets.components.declared_queues import DeclaredQueue, queue_definitions, read_queue
-from batch_assets.components.json_schema import allow_templates
 from batch_assets.components.scaffolding import QueueScaffolder
+from batch_assets.components.written_attributes import WrittenAttributes
 from batch_assets.settings.request_queue import RequestQueueSettings
 
 
-class RequestQueueAttributes(pydantic.BaseModel):
-    """A `defs.yaml`'s attributes as written. Takes anything, so that what is wrong is refused in our words."""
+class RequestQueueAttributes(WrittenAttributes):
+    """A queue's."""
 
-    model_config = pydantic.ConfigDict(extra="allow")
-
-    @classmethod
-    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        return allow_templates(RequestQueueSettings.model_json_schema(*args, **kwargs))
+    settings_model = RequestQueueSettings
 
 
 @dg.scaffold_with(QueueScaffolder)

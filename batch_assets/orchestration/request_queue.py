@@ -34,13 +34,12 @@ def build_queue_definitions(settings: RequestQueueSettings) -> dg.Definitions:
     """Both assets, the sensor that observes them and, where the queue knows deadlines, the check of them."""
     requests, results = queue_keys(settings.name)
     queue_shown = markdown_text(shown(settings.url))
-    kinds = {"queue", *({"sqs"} if settings.url.startswith("sqs:") else ())}
-    kinds |= {"redis"} if settings.url.startswith("redis") else set()
+    kinds = {"queue", *(kind for kind in ("redis", "sqs") if settings.url.startswith(kind))}
     told: Mapping[str, Any] = {metadata.URI: shown(settings.url)}
     specs = [
         dg.AssetSpec(
             requests,
-            deps=[dg.AssetKey(dep.split("/")) for dep in settings.deps],
+            deps=[dg.AssetKey.from_user_string(dep) for dep in settings.deps],
             group_name=settings.name,
             kinds=kinds,
             metadata=told,

@@ -21,6 +21,16 @@ from batch_assets.settings.source import SourceSettings
 from batch_assets.settings.timing import MergeWhen, Schedule
 
 PIPELINE_NAME = re.compile(r"[a-z][a-z0-9_]{0,23}")
+
+
+def _check_name(name: str) -> str:
+    if name and not PIPELINE_NAME.fullmatch(name):
+        raise ValueError("use 1 to 24 of a-z, 0-9 and _, beginning with a letter")
+    return name
+
+
+Name = Annotated[str, pydantic.AfterValidator(_check_name)]
+"""What opens the keys of assets: a pipeline's name, or a queue's; empty where the folder's is meant."""
 FOLDER = "folder"
 """The `merge_by` that means the source's folders, not a column."""
 
@@ -59,7 +69,7 @@ class OutputSettings(Settings):
 class PipelineSettings(Settings):
     """One dataset × one model × one executor, as one `defs.yaml` declares it."""
 
-    name: str = Field(
+    name: Name = Field(
         default="", description="The pipeline's name; by default the folder's. [a-z][a-z0-9_]{0,23}"
     )
     task: Literal["embed", "generate"] | None = Field(
@@ -190,13 +200,6 @@ class PipelineSettings(Settings):
         # OSError: of a folder of zones, and of too long a name
         except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
             raise ValueError("there is no such time zone; write one such as Europe/Berlin") from None
-        return name
-
-    @pydantic.field_validator("name")
-    @classmethod
-    def _legal_name(cls, name: str) -> str:
-        if name and not PIPELINE_NAME.fullmatch(name):
-            raise ValueError("use 1 to 24 of a-z, 0-9 and _, beginning with a letter")
         return name
 
 

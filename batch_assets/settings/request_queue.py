@@ -4,14 +4,14 @@ import pydantic
 from pydantic import Field
 
 from batch_assets.settings.base import Settings
-from batch_assets.settings.pipeline import PIPELINE_NAME
+from batch_assets.settings.pipeline import Name
 from batch_assets.settings.project import AssetName
 
 
 class RequestQueueSettings(Settings):
     """One queue and the queue of its results, as one `defs.yaml` declares them."""
 
-    name: str = Field(
+    name: Name = Field(
         default="", description="Opens the keys of its assets; by default the folder's. [a-z][a-z0-9_]{0,23}"
     )
     url: str = Field(
@@ -28,9 +28,12 @@ class RequestQueueSettings(Settings):
         description="Keys of the assets that put messages into it, such as raw/questions.",
     )
 
-    @pydantic.field_validator("name")
+    @pydantic.field_validator("deps")
     @classmethod
-    def _fits_dagster(cls, name: str) -> str:
-        if name and not PIPELINE_NAME.fullmatch(name):
-            raise ValueError("use 1 to 24 of a-z, 0-9 and _, beginning with a letter")
-        return name
+    def _others_assets(cls, deps: list[str], info: pydantic.ValidationInfo) -> list[str]:
+        # Dagster takes no circle, and would load nothing of the whole code location.
+        name = info.data.get("name")
+        for dep in deps:
+            if dep in (f"{name}/requests", f"{name}/results"):
+                raise ValueError(f"{dep} is this queue's own; name the assets that put messages into it")
+        return deps

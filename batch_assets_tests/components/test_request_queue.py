@@ -210,6 +210,7 @@ def test_no_password_is_shown(sandbox: DefsFolderSandbox) -> None:
         ({"url": "local:a", "result": "local:b"}, "result: there is no such field; known: .*results"),
         ({"url": "local:a", "results": "sqs://us-east-1/b"}, "must be on the server of the queue"),
         ({"url": "local:a", "name": "Nightly!"}, "'Nightly!' cannot be used: use 1 to 24 of a-z"),
+        ({"url": "local:a", "deps": ["raw/x", "bad/results"]}, "bad/results is this queue's own"),
         ({"url": "{{ env.NOT_SET }}"}, "NOT_SET is not set"),
         ({"url": "redis://:geheim@h"}, "redis://…@h: its name is missing"),
     ],

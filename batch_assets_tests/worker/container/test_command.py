@@ -14,7 +14,7 @@ from batch_assets import paths
 from batch_assets.embeddings.accounting import account_shard
 from batch_assets.encoders.fingerprint import fingerprint
 from batch_assets_tests.builders import make_light_model
-from batch_assets_tests.waiting import PATIENCE_SECONDS, wait_until
+from batch_assets_tests.waiting import wait_until
 from batch_assets_tests.worker.container.submission import PER_SHARD, Submission
 
 
@@ -129,11 +129,11 @@ def test_killed_in_the_middle_and_started_again(submission: Submission, tmp_path
         model.read_text().replace(
             "    def encode(self, items):",
             "    def encode(self, items):\n"
-            "        import pathlib, time\n"
+            "        import pathlib, threading\n"
             f"        gate = pathlib.Path({str(gate)!r})\n"
             "        if len(items) > 8 and not gate.exists():\n"
             "            gate.touch()\n"
-            f"            time.sleep({10 * PATIENCE_SECONDS})",
+            "            threading.Event().wait()",  # until it is killed
         )
     )
     submission.fingerprint = fingerprint(submission.settings)
