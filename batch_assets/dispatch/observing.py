@@ -52,4 +52,5 @@ def look_at(url: str, results: str | None, open_database: OpenDatabase) -> Look:
 
 
 def _since(moment: float | None, now: float) -> float:
-    return 0.0 if moment is None else max(0.0, now - moment)
+    # A producer may have put a message into Redis before all time; what is told stays a number.
+    return 0.0 if moment is None else max(0.0, now - max(moment, 0.0))

@@ -74,7 +74,10 @@ def _build_check(settings: RequestQueueSettings) -> dg.AssetChecksDefinition:
         "where the server does not take its messages in time.",
     )
     def check_deadlines() -> dg.AssetCheckResult:
-        passed, told, found = _verdict(_look(settings))
+        try:
+            passed, told, found = _verdict(_look(settings))
+        except BatchAssetsError as error:
+            passed, told, found = False, plain_text(str(error)), {}
         return dg.AssetCheckResult(passed=passed, description=told, metadata=found)
 
     return check_deadlines

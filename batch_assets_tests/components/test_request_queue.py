@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 import jsonschema
 import pytest
+import redis
 import yaml
 from dagster.components.scaffold.scaffold import get_scaffolder
 from dagster.components.testing import DefsFolderSandbox, create_defs_folder_sandbox
@@ -187,6 +188,23 @@ def test_redis_is_observed_and_its_absence_is_told(
         evaluation = latest.event.asset_check_evaluation
         assert evaluation is not None and not evaluation.passed, "what was true a minute ago does not stand"
         assert f"127.0.0.1:{server.port}" in (evaluation.description or "")
+        job = found.resolve_implicit_global_asset_job_def()
+        [by_hand] = job.execute_in_process(instance=instance).get_asset_check_evaluations()
+        assert not by_hand.passed
+        assert f"127.0.0.1:{server.port}" in (by_hand.description or "")
+
+
+@pytest.mark.parametrize("score", ["-inf", "-1e300", "1e300", "inf"])
+def test_a_message_at_the_end_of_all_time_is_told_in_numbers(
+    sandbox: DefsFolderSandbox, instance: dg.DagsterInstance, score: str
+) -> None:
+    with running_valkey() as server, redis.Redis(port=server.port) as client:
+        name = new_name()
+        client.zadd(name, {"a": float(score)})
+        observed, [checked], _ = tick(definitions_of(sandbox, server.url(queue=name)), instance)
+        assert observed[REQUESTS]["backlog"] == 1
+        assert 0 <= observed[REQUESTS]["overdue_seconds"] <= time.time() + 1
+        assert checked.passed == (float(score) > 0)
 
 
 def test_a_queue_that_knows_no_deadlines_has_no_check_of_them(sandbox: DefsFolderSandbox) -> None:
