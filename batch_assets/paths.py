@@ -4,6 +4,7 @@ All paths are relative to the pipeline's output root and use `/`. What is in the
 to the modules that write them.
 """
 
+import datetime
 import hashlib
 import re
 
@@ -15,7 +16,9 @@ RESULTS_MANIFEST = "manifest.json.out"
 """What Bedrock counts of a job's results, in a file beside them."""
 UNREADABLE = "plan/unreadable.json"
 """The source files that no plan could read."""
-FOLDERS = ("requests", "plan", SPOOLS, "jobs", "shards", "merged")
+WINDOWS = "requests"
+"""The folder of sealed windows: the source of a pipeline whose records are requests."""
+FOLDERS = (WINDOWS, "plan", SPOOLS, "jobs", "shards", "merged")
 """The folders of an output root that are the pipeline's own."""
 # Where `output.single_file` says so: copies for readers of one file.
 SINGLE_FILE = "embeddings.parquet"
@@ -79,6 +82,28 @@ def plan_generation(path: str) -> int | None:
 def spool(digest: str) -> str:
     """Normalized copy of a source file that allows no random access."""
     return f"{SPOOLS}/{digest}.parquet"
+
+
+def window_name(opened: datetime.datetime, digits: str) -> str:
+    """The name of a window by the time at which it was opened (UTC), and 12 hexadecimal digits."""
+    return f"{opened:%Y%m%dT%H%M}-{digits}"
+
+
+def window_file(name: str) -> str:
+    """The file of a window, relative to the folder of windows: by the minute in its name."""
+    found = _WINDOW.fullmatch(name)
+    if found is None:
+        raise ValueError(f"no window is called {name!r}")
+    return f"{'/'.join(found.groups())}/{name}.jsonl"
+
+
+def window_of(path: str) -> str | None:
+    """The name of the window whose file, relative to the folder of windows, this is; None for any other file."""
+    name = path.rpartition("/")[2].removesuffix(".jsonl")
+    return name if _WINDOW.fullmatch(name) and window_file(name) == path else None
+
+
+_WINDOW = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})-[0-9a-f]{12}", re.ASCII)
 
 
 def shard_folder(shard: str) -> str:
@@ -207,6 +232,7 @@ _OWN = re.compile(
     "|".join(
         (
             r"spool/[0-9a-f]{16}\.parquet",
+            r"requests/[0-9]{4}(?:/[0-9]{2}){4}/[0-9]{8}T[0-9]{4}-[0-9a-f]{12}\.jsonl",
             rf"shards/{SHARD_KEY}/(?:input\.json|shard\.json|(?:embeddings|failures)-\d+(?:-\d+)?\.parquet)",
             rf"shards/{SHARD_KEY}/attempts/\d+/(?:rows\.parquet|attempt\.json|(?:run|error)-\d+\.json)",
             rf"jobs/{SHARD_KEY}/\d+/(?:job\.json|{_IN_JOB})",

@@ -135,6 +135,12 @@ NEW_INPUT_ASKED_AGAIN_SECONDS = 600.0
 SINGLE_FILE_TRIES = 5
 """So often may something else be published while the single file is written."""
 
+# The processes that compute single requests, and the hooks that are told of their ends.
+CHILD_FIRST_PAUSE_SECONDS, CHILD_LONGEST_PAUSE_SECONDS = 1.0, 60.0
+"""A process that has ended by itself is started again after a pause, which doubles."""
+CHILD_STEADY_SECONDS = 300.0
+"""One that has worked for so long begins with the shortest pause again."""
+
 # Steps that another process may come in between, done again.
 ATTACH_TRIES, MANIFEST_TRIES, MERGE_TRIES = 10, 5, 3
 SETTLE_SECONDS = 120.0

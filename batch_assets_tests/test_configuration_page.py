@@ -1,5 +1,6 @@
 """docs/configuration.md says of every field and flag what the code says."""
 
+import datetime
 import re
 from typing import Any
 
@@ -13,7 +14,8 @@ from batch_assets.settings.executors import EXECUTOR_SETTINGS
 from batch_assets.settings.model import ModelSettings
 from batch_assets.settings.pipeline import OutputSettings, PipelineSettings, ShardSettings
 from batch_assets.settings.prices import TokenPrices
-from batch_assets.settings.retention import RetentionSettings
+from batch_assets.settings.requests import RequestsSettings
+from batch_assets.settings.retention import RetentionSettings, write_age
 from batch_assets.settings.source import SourceSettings
 from batch_assets_tests.module_imports import REPOSITORY
 
@@ -27,6 +29,7 @@ SECTIONS: dict[str, type[Settings]] = {
     "## output": OutputSettings,
     "## The pipeline itself": PipelineSettings,
     "### retention": RetentionSettings,
+    "### source.requests": RequestsSettings,
     "#### executor.prices": TokenPrices,
     **{f"### executor: {name}": model for name, model in EXECUTOR_SETTINGS.items()},
     "#### executor.retry": RetrySettings,
@@ -47,6 +50,8 @@ def default_of(field: FieldInfo) -> str:
     default: Any = field.default
     if field.default_factory is not None or default in (None, ""):
         return ""
+    if isinstance(default, datetime.timedelta):
+        return f"`{write_age(default)}`"
     written = str(default).lower() if isinstance(default, bool) else default
     return f"`{written:g}`" if isinstance(written, float) else f"`{written}`"
 

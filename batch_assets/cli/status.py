@@ -36,7 +36,8 @@ def status(
     found = read_status(settings, ledger)
     if json:
         values = asdict(found)
-        emit_json({name: values[name] for name in JSON_FIELDS})
+        told = {name: values[name] for name in JSON_FIELDS}
+        emit_json(told if found.requests is None else told | {"requests": asdict(found.requests)})
     else:
         out.print(_table(found))
 
@@ -50,6 +51,8 @@ def _table(found: Status) -> Table:
     table.add_row("generation", str(found.generation))
     table.add_row("shards", shards)
     table.add_row("records", ", ".join(f"{count:,} {name}" for name, count in found.records.items()))
+    if found.requests is not None:
+        table.add_row("requests", found.requests.line().removeprefix("requests: "))
     if found.stale_shards:
         table.add_row("stale", f"{found.stale_shards:,} shards of another fingerprint, to be embedded again")
     table.add_row("running", f"{found.slots['used']} of {found.slots['limit']} slots")

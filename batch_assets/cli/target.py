@@ -20,7 +20,7 @@ from batch_assets.control.ownership import read_owner
 from batch_assets.errors import ConfigurationError
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.settings.permissions import Permissions, without_permissions
-from batch_assets.settings.pipeline import PIPELINE_NAME, PipelineSettings, parse_pipeline
+from batch_assets.settings.pipeline import PIPELINE_NAME, PipelineSettings, parse_pipeline, with_windows
 from batch_assets.storage import normalize_uri, open_storage, same_place
 
 NOTHING = Permissions()
@@ -181,4 +181,4 @@ def _of_root(
         )
     # Where it was asked for, not where it was made: a root may have been moved or copied.
     output = found.output.model_copy(update={"root": normalize_uri(root)})
-    return without_permissions(found).model_copy(update={"output": output})
+    return with_windows(without_permissions(found).model_copy(update={"output": output}))

@@ -18,7 +18,7 @@ from batch_assets.components.templates import REASON_CHARACTERS, render
 from batch_assets.errors import ConfigurationError
 from batch_assets.home import expand_user
 from batch_assets.plain_text import plain_text, quoted
-from batch_assets.settings.pipeline import PipelineSettings, parse_pipeline
+from batch_assets.settings.pipeline import PipelineSettings, parse_pipeline, with_windows
 from batch_assets.settings.source import SHARDS_SCHEME
 from batch_assets.sources.shards import RECORD_ID
 from batch_assets.storage import normalize_uri
@@ -67,7 +67,9 @@ def _checked(attributes: object, file: Path, context: ResolutionContext | None) 
     base = project_folder(file)
     source = settings.source
     if source.uri is not None and source.pipeline is not None:
-        raise ConfigurationError(f"{file}: source: name exactly one of uri and pipeline")
+        raise ConfigurationError(f"{file}: source: name exactly one of uri, pipeline and requests")
+    if source.uri is not None and source.requests is not None:
+        raise ConfigurationError(f"{file}: source: name exactly one of uri, pipeline and requests")
     if source.uri is not None:
         source = source.model_copy(update={"uri": _absolute(source.uri, base, f"{file}: source.uri")})
     model = settings.model
@@ -75,7 +77,7 @@ def _checked(attributes: object, file: Path, context: ResolutionContext | None) 
         model = model.model_copy(update={"id": _absolute(model.id, base, f"{file}: model.id")})
     root = _absolute(settings.output.root, base, f"{file}: output.root")
     output = settings.output.model_copy(update={"root": root})
-    return settings.model_copy(update={"source": source, "model": model, "output": output})
+    return with_windows(settings.model_copy(update={"source": source, "model": model, "output": output}))
 
 
 def _with_shards(settings: PipelineSettings, file: Path, defs: Path) -> PipelineSettings:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from batch_assets import paths
 from batch_assets.control.chaining import is_chained, known_upstream
+from batch_assets.control.request_planning import windows_due
 from batch_assets.control.upstream_changes import look_for_touched
 from batch_assets.embeddings.marker import ShardMarker, read_marker
 from batch_assets.ledger.ledger import Ledger
@@ -65,6 +66,8 @@ def read_source_news(settings: PipelineSettings, ledger: Ledger, after: str | No
     storage = open_storage(settings.output.root)
     if is_chained(settings):
         return _upstream_news(settings, ledger, storage, after)
+    if settings.source.requests is not None:
+        return SourceNews(False, windows_due(settings), [], [], None)
     try:
         summary = read_summary(storage, row.generation) if row is not None and row.generation else None
     except FileNotFoundError:

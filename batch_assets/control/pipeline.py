@@ -260,6 +260,16 @@ def register_plans(pipeline: Pipeline) -> list[str]:
     return [key for generation in new for key in _register_generation(pipeline, generation)]
 
 
+def register_next_plans(pipeline: Pipeline) -> list[str]:
+    """The same for the generations that follow the newest known one without a gap; looks at no older plan."""
+    row = pipeline.ledger.pipeline(pipeline.name)
+    generation, keys = row.generation if row is not None else 0, list[str]()
+    while pipeline.storage.info(paths.plan(generation + 1)) is not None:
+        generation += 1
+        keys += _register_generation(pipeline, generation)
+    return keys
+
+
 def _register_generation(pipeline: Pipeline, generation: int) -> list[str]:
     """Put one generation's shards and files into the ledger; repeatable. Returns the shard keys."""
     summary, shards = read_plan(pipeline.storage, generation)

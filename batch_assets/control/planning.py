@@ -22,14 +22,18 @@ from batch_assets.control.upstream_changes import begin_anew, find_touched
 from batch_assets.crash_points import crash_point
 from batch_assets.errors import ClaimLost, ConfigurationError, SourceError
 from batch_assets.executors.base import Executor
+from batch_assets.home import requests_url
 from batch_assets.merge.groups import check_merge_by
 from batch_assets.plain_text import plain_logger
+from batch_assets.requests.database import RequestsDatabase
+from batch_assets.requests.windows import Windows
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.chained import plan_chained
 from batch_assets.sharding.known import remember_known
 from batch_assets.sharding.plan import PlanResult
-from batch_assets.sharding.plan_files import write_plan
+from batch_assets.sharding.plan_files import generations, write_plan
 from batch_assets.sharding.planner import plan_generation
+from batch_assets.sharding.requested import plan_windows
 from batch_assets.sharding.unreadable import describe_unreadable, write_unreadable
 from batch_assets.sources.images import meta_name
 from batch_assets.sources.spool_files import Spools
@@ -38,6 +42,8 @@ from batch_assets.storage import Storage, is_local
 SPEAK_SECONDS = 10.0
 logger = plain_logger(__name__)
 NAMED_IN_NOTES = 5
+WINDOWS_AT_ONCE = 1_000
+"""Windows of requests in one generation, at most."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,8 @@ def new_generations(
     """What is to be planned now: of files one generation, which may be empty; of another pipeline what it has more."""
     if is_chained(settings):
         return plan_chained(settings, root, max_records=executor.limits.records)
+    if settings.source.requests is not None:
+        return [_windows_to_plan(settings, executor, root)]
     result = plan_generation(
         within_limits(settings, executor),
         root,
@@ -131,6 +139,23 @@ def new_generations(
     )
     check_sizes(executor, [shard.records for shard in result.shards])
     return [result]
+
+
+def _windows_to_plan(settings: PipelineSettings, executor: Executor, root: Storage) -> PlanResult:
+    """What a plan would make of the windows that wait for one, and how many requests are in none yet."""
+    windows = Windows(RequestsDatabase(requests_url()), settings, root)
+    waiting = windows.waiting(settings.source.requests.max_open if settings.source.requests else 0).requests
+    newest = (generations(root) or [0])[-1]
+    minimum = executor.limits.min_records
+    result = plan_windows(
+        within_limits(settings, executor),
+        root,
+        windows.unplanned(WINDOWS_AT_ONCE),
+        newest,
+        min_records=minimum,
+    )
+    note = f"{waiting:,} requests wait for their window to be sealed, and are not among these records"
+    return dataclasses.replace(result, notes=[note] if waiting else [])
 
 
 def _missing_folders(storage: Storage) -> list[Path]:

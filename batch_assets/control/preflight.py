@@ -33,7 +33,7 @@ def check_configuration(settings: PipelineSettings, executor: Executor, *, add_s
     refuse_remains(root)
     if is_chained(settings):
         plan_chained(settings, root, max_records=executor.limits.records)
-    else:
+    elif settings.source.requests is None:
         source = settings.source
         list_source(source_uri(settings), source.format, [settings.output.root], file_rules(settings))
     if settings.output.single_file:

@@ -10,10 +10,13 @@ from batch_assets.embeddings.accounting import Accounting
 from batch_assets.executors.base import Executor
 from batch_assets.executors.registry import create_host
 from batch_assets.executors.service_jobs import ServiceJobs, has_results
+from batch_assets.home import requests_url
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import AT_SERVICE, ENDED, LIVE_SUBMISSION, BreakerState, State
 from batch_assets.merge.parity import read_parity
 from batch_assets.merge.publishing import open_current
+from batch_assets.requests.account import RequestAccount, read_account
+from batch_assets.requests.database import RequestsDatabase
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.unreadable import describe_unreadable, read_unreadable
 from batch_assets.storage import open_storage
@@ -28,7 +31,8 @@ class Status:
 
     `blocked` says why nothing more is submitted, `parity` what that check found of the published
     version, None where it was not made; `unreadable`, which source files no plan could read, so that they are
-    left out. `records_per_second` is over the last shards; `eta_seconds` is None while no rate is known.
+    left out; `requests`, of a pipeline of requests, their account. `records_per_second` is over the last shards;
+    `eta_seconds` is None while no rate is known.
     """
 
     pipeline: str
@@ -46,6 +50,7 @@ class Status:
     blocked: str | None = None
     parity: str | None = None
     unreadable: str | None = None
+    requests: RequestAccount | None = None
 
     @property
     def finished_records(self) -> int:
@@ -90,6 +95,9 @@ def read_status(settings: PipelineSettings, ledger: Ledger) -> Status:
         blocked=_blocked(ledger, name) if row is not None else None,
         parity=parity.sentence if parity else None,
         unreadable=describe_unreadable(unreadable) if (unreadable := read_unreadable(storage)) else None,
+        requests=None
+        if settings.source.requests is None
+        else read_account(RequestsDatabase(requests_url()), ledger, name),
     )
 
 

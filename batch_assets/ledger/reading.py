@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from batch_assets.ledger.changing import BATCH, SUMMED
 from batch_assets.ledger.leases import is_void
-from batch_assets.ledger.rows import SHARD_COLUMNS, ShardRow, Totals, shard_row
+from batch_assets.ledger.rows import SHARD_COLUMNS, Ends, ShardRow, Totals, shard_row
 from batch_assets.ledger.schema import pipelines, shards, tallies
 from batch_assets.ledger.states import State
 from batch_assets.ledger.store import Store, repeatable
@@ -113,6 +113,22 @@ class Reading(Store):
             for state, number in connection.execute(query.where(tallies.c.shards > 0)):
                 counts[State(state)] += number
         return counts
+
+    @repeatable
+    def ends(self, pipeline: str) -> Ends:
+        """What has become of the planned records, by the shards' states."""
+        query = sa.select(tallies).where(tallies.c.pipeline == pipeline)
+        embedded = left_out = given_up = under_way = 0
+        with self._database.read() as connection:
+            for row in connection.execute(query):
+                if row.state == State.COLLECTED:
+                    embedded += row.embedded
+                    left_out += row.records - row.embedded
+                elif row.state == State.EXHAUSTED:
+                    given_up += row.records
+                else:
+                    under_way += row.records
+        return Ends(embedded, left_out + given_up, under_way)
 
     @repeatable
     def records_in(self, pipeline: str, state: State) -> int:

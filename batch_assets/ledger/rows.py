@@ -148,6 +148,15 @@ class Totals:
 
 
 @dataclass(frozen=True)
+class Ends:
+    """Planned records by what became of them: `failed` are rejected and failed ones, and those of shards given up."""
+
+    embedded: int
+    failed: int
+    under_way: int
+
+
+@dataclass(frozen=True)
 class FileRow:
     """A source file as it was when its shards were planned; `state` is planned, touched or removed."""
 

@@ -41,6 +41,32 @@ _STEPS: tuple[tuple[str, ...], ...] = (
         """CREATE TABLE requests_endings (
             queue {text} NOT NULL, ending {text} NOT NULL, messages BIGINT NOT NULL, PRIMARY KEY (queue, ending))""",
     ),
+    (
+        """CREATE TABLE requests_accepted (
+            number {serial}, id {text} NOT NULL, pipeline {text} NOT NULL, tenant {text} NOT NULL, key {text},
+            digest {bytes}, arrived DOUBLE PRECISION NOT NULL, size BIGINT NOT NULL, body {bytes},
+            cancelled_at DOUBLE PRECISION, window_name {text}, line BIGINT, webhook {text})""",
+        "CREATE UNIQUE INDEX requests_accepted_by_id ON requests_accepted (id)",
+        """CREATE UNIQUE INDEX requests_accepted_by_key ON requests_accepted (pipeline, tenant, key)
+            WHERE key IS NOT NULL""",
+        """CREATE INDEX requests_accepted_waiting ON requests_accepted (pipeline, tenant, number)
+            WHERE window_name IS NULL AND cancelled_at IS NULL""",
+        "CREATE INDEX requests_accepted_by_tenant ON requests_accepted (pipeline, tenant, number)",
+        """CREATE INDEX requests_accepted_by_window ON requests_accepted (pipeline, window_name, line)
+            WHERE window_name IS NOT NULL""",
+        """CREATE TABLE requests_windows (
+            pipeline {text} NOT NULL, name {text} NOT NULL, opened DOUBLE PRECISION NOT NULL,
+            records BIGINT NOT NULL, bytes BIGINT, sealed_at DOUBLE PRECISION, generation BIGINT,
+            PRIMARY KEY (pipeline, name))""",
+        """CREATE INDEX requests_windows_unplanned ON requests_windows (pipeline, name)
+            WHERE generation IS NULL""",
+        """CREATE TABLE requests_segments (
+            pipeline {text} NOT NULL, window_name {text} NOT NULL, first_row BIGINT NOT NULL,
+            last_row BIGINT NOT NULL, shard {text} NOT NULL, PRIMARY KEY (pipeline, window_name, first_row))""",
+        """CREATE TABLE requests_totals (
+            pipeline {text} NOT NULL, what {text} NOT NULL, requests BIGINT NOT NULL,
+            PRIMARY KEY (pipeline, what))""",
+    ),
 )
 """One tuple of statements for each version of the tables; a released one is never changed."""
 

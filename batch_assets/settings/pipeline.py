@@ -9,6 +9,7 @@ import pydantic
 from pydantic import Field
 
 from batch_assets.errors import ConfigurationError
+from batch_assets.paths import WINDOWS
 from batch_assets.plain_text import quoted
 from batch_assets.settings.base import Bytes, Settings
 from batch_assets.settings.executors import EXECUTOR_SETTINGS, AnyExecutorSettings
@@ -17,7 +18,7 @@ from batch_assets.settings.in_place import GpuExecutorSettings
 from batch_assets.settings.model import ModelSettings
 from batch_assets.settings.project import AssetName, ResourceKey
 from batch_assets.settings.retention import RetentionSettings
-from batch_assets.settings.source import SourceSettings
+from batch_assets.settings.source import JOB_ID, SourceSettings
 from batch_assets.settings.timing import MergeWhen, Schedule
 
 PIPELINE_NAME = re.compile(r"[a-z][a-z0-9_]{0,23}")
@@ -214,6 +215,14 @@ def parse_pipeline(values: Mapping[str, Any], name: str, where: str) -> Pipeline
         return PipelineSettings.model_validate({**values, "name": name if written in (None, "") else written})
     except pydantic.ValidationError as error:
         raise ConfigurationError(f"{where}: " + describe_errors(error)) from None
+
+
+def with_windows(settings: PipelineSettings) -> PipelineSettings:
+    """The settings with the source that requests have: the windows sealed under the output root."""
+    if settings.source.requests is None:
+        return settings
+    found = {"uri": f"{settings.output.root.rstrip('/')}/{WINDOWS}", "id_column": JOB_ID, "format": "jsonl"}
+    return settings.model_copy(update={"source": settings.source.model_copy(update=found)})
 
 
 def describe_errors(error: pydantic.ValidationError, model: type[pydantic.BaseModel] | None = None) -> str:

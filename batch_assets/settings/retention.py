@@ -32,7 +32,7 @@ def _parse_age(value: Any) -> Any:
     return age
 
 
-def _write_age(age: datetime.timedelta) -> str:
+def write_age(age: datetime.timedelta) -> str:
     """As a person would write it, so that it is read back: pipelines are handed on as JSON."""
     unit = next(unit for unit, length in _UNITS.items() if age % length == datetime.timedelta())
     return f"{age // _UNITS[unit]}{unit}"
@@ -41,7 +41,7 @@ def _write_age(age: datetime.timedelta) -> str:
 Age = Annotated[
     datetime.timedelta,
     pydantic.BeforeValidator(_parse_age, json_schema_input_type=str),
-    pydantic.PlainSerializer(_write_age, return_type=str),
+    pydantic.PlainSerializer(write_age, return_type=str),
 ]
 
 

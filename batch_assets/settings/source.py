@@ -6,12 +6,15 @@ import pydantic
 from pydantic import Field
 
 from batch_assets.settings.base import Settings
+from batch_assets.settings.requests import RequestsSettings
 
 # Before an output root: the shards of the pipeline that it belongs to.
 SHARDS_SCHEME = "shards:"
 IMAGE_FORMATS = ("img2dataset", "webdataset", "imagefolder")
 Format = Literal["jsonl", "csv", "parquet", "img2dataset", "webdataset", "imagefolder", "delta", "iceberg"]
 UNIQUE = "unique"
+JOB_ID = "job_id"
+"""The column of a sealed window that holds a request's job id."""
 Ids = Literal["any", "unique"]
 
 
@@ -27,6 +30,11 @@ class SourceSettings(Settings):
         description="Instead of uri: another pipeline of the same defs folder, whose shards this one takes over one "
         "for one, each as soon as it is collected there: their embedded records with their columns and, as id_column, "
         "their record_id.",
+    )
+    requests: RequestsSettings | None = Field(
+        default=None,
+        description="Instead of uri: single records, as `batch-assets serve` takes them over HTTP. Each is a JSON "
+        "object of columns; its record_id is its job id.",
     )
     format: Format | None = Field(
         default=None,
@@ -83,12 +91,15 @@ class SourceSettings(Settings):
 
     @pydantic.model_validator(mode="after")
     def _one_source_one_text(self) -> "SourceSettings":
+        if self.requests is not None:
+            self._fits_requests()
+            return self
         # Once resolved, a pipeline stands beside the URI of its shards.
         resolved = self.uri is not None and self.uri.startswith(SHARDS_SCHEME)
         if resolved and self.pipeline is None:
             raise ValueError(f"{self.uri} means another pipeline's shards; name that one in source.pipeline")
         if not resolved and (self.uri is None) == (self.pipeline is None):
-            raise ValueError("name exactly one of uri and pipeline")
+            raise ValueError("name exactly one of uri, pipeline and requests")
         if self.pipeline is not None and self.format not in (None, "parquet"):
             raise ValueError(f"a pipeline's shards are parquet, not {self.format}; leave format out")
         if self.text_column is not None and self.text_template is not None:
@@ -98,6 +109,30 @@ class SourceSettings(Settings):
         if self.ids == UNIQUE and self.id_column is None and self.pipeline is None:
             raise ValueError("ids: unique needs id_column; without one each record is named by its place")
         return self
+
+    def _fits_requests(self) -> None:
+        """Refuse what says how files are to be read. The URI is that of the sealed windows, once it is resolved."""
+        if self.pipeline is not None:
+            raise ValueError("name exactly one of uri, pipeline and requests")
+        if self.text_column is not None and self.text_template is not None:
+            raise ValueError("name text_column or text_template, not both")
+        unfit = {
+            "format": None if self.format == "jsonl" else self.format,
+            "limit": self.limit,
+            "exclude": self.exclude,
+            "always_include": self.always_include,
+            "ids": None if self.ids == "any" else self.ids,
+        }
+        for name, value in unfit.items():
+            if value:
+                raise ValueError(
+                    f"{name}: {value!r}: is for files, and requests come one by one; leave it out"
+                )
+        if self.id_column not in (None, JOB_ID):
+            raise ValueError(
+                f"id_column: {self.id_column!r}: a request is named by its job id; leave id_column out, and name the "
+                "column in columns if it is to pass through"
+            )
 
     @property
     def images(self) -> bool:

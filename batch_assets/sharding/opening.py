@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from batch_assets.settings.pipeline import PipelineSettings
-from batch_assets.settings.source import IMAGE_FORMATS
+from batch_assets.settings.source import IMAGE_FORMATS, JOB_ID
 from batch_assets.sources.column_kinds import Column
 from batch_assets.sources.columns import ColumnScan
 from batch_assets.sources.foreign import FileRules
@@ -65,6 +65,7 @@ def column_scan(settings: PipelineSettings, format: str, earlier: Sequence[Colum
         _implied_columns(settings),
         meta_name if format in IMAGE_FORMATS else str,
         source.id_column,
+        tolerant=source.requests is not None,
     )
 
 
@@ -93,5 +94,7 @@ def _required_columns(settings: PipelineSettings, format: str) -> dict[str, str]
 
 def _implied_columns(settings: PipelineSettings) -> frozenset[str]:
     """Columns of the source that are there again in the output without being passed through."""
+    if settings.source.requests is not None:
+        return frozenset({JOB_ID})
     carried = settings.source.pipeline is not None and settings.source.id_column == RECORD_ID
     return frozenset({RECORD_ID}) if carried else frozenset()

@@ -16,6 +16,7 @@ from batch_assets.sources.column_kinds import Column, Kinds
 from batch_assets.sources.stored_names import stored_names
 
 MOST_COLUMNS = 1_000
+MOST_TOLERATED = 200
 _SHOWN = 30  # names of columns in a message
 
 
@@ -27,7 +28,9 @@ class ColumnScan:
     earlier generation has fixed. Records that lack one of `text_columns`, or have something else
     than a string as their `text_column`, will be rejected: their values do not count. `implied`
     columns pass through only where `wanted` names them. `rename` makes the output's name of a column,
-    another one for each. `id_column` is the one whose values are to be counted.
+    another one for each. `id_column` is the one whose values are to be counted. A `tolerant` scan is of records that
+    nobody looked over before: none of them can have the rest refused, so a column may be missing, and columns
+    beyond `MOST_TOLERATED` do not pass through.
     """
 
     def __init__(
@@ -40,8 +43,11 @@ class ColumnScan:
         implied: frozenset[str] = frozenset(),
         rename: Callable[[str], str] = str,
         id_column: str | None = None,
+        *,
+        tolerant: bool = False,
     ) -> None:
         self.id_column = id_column
+        self._tolerant = tolerant
         self.unnamed_files: set[str] = set()
         """Columns of whole files that would pass through if they were named."""
         self._wanted = None if wanted is None else list(dict.fromkeys(wanted))
@@ -132,6 +138,8 @@ class ColumnScan:
         if name in self._implied if self._wanted is None else name not in self._wanted:
             return None
         if name not in self._kinds:
+            if self._tolerant and self._wanted is None and self._is_beyond(name):
+                return None
             if len(self._kinds) >= MOST_COLUMNS:
                 raise ConfigurationError(
                     f"source.columns: the records have more than {MOST_COLUMNS:,} different columns, among "
@@ -139,6 +147,10 @@ class ColumnScan:
                 )
             self._kinds[name] = Kinds()
         return self._kinds[name]
+
+    def _is_beyond(self, name: str) -> bool:
+        earlier = [column.source for column in self._earlier or ()]
+        return name not in earlier and len({*earlier, *self._kinds}) >= MOST_TOLERATED
 
     def columns(self) -> tuple[Column, ...]:
         """The columns, in order of appearance, earlier generations' first; one that is asked for no more is left out.
@@ -150,7 +162,7 @@ class ColumnScan:
         known = ", ".join(map(repr, islice(self._names, _SHOWN))) + (
             ", …" if len(self._names) > _SHOWN else ""
         )
-        if self._objects:
+        if self._objects and not self._tolerant:
             for name, field in self._required.items():
                 if name not in self._names:
                     raise ConfigurationError(

@@ -16,8 +16,8 @@ from batch_assets.settings.source import SourceSettings
 # run, private addresses reached or another machine's orders followed, and `without_permissions` takes it away.
 DATA: dict[type[Settings], set[str]] = {
     SourceSettings: {
-        "uri", "pipeline", "format", "id_column", "text_column", "image_column", "max_image_pixels", "text_template",
-        "columns", "limit", "ids", "exclude", "always_include",
+        "uri", "pipeline", "requests", "format", "id_column", "text_column", "image_column", "max_image_pixels",
+        "text_template", "columns", "limit", "ids", "exclude", "always_include",
     },
     # A directory as `id` holds data, too: safetensors and JSON, as long as its code is not trusted.
     ModelSettings: {

@@ -1,0 +1,202 @@
+"""Accepted requests in the database: taken in groups, found by their id, cancelled, listed, counted.
+
+How they are sealed into windows is in `windows.py`; what became of a sealed one, in `results.py`.
+"""
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from batch_assets.requests.database import RequestsDatabase
+
+ACCEPTED, CANCELLED = "accepted", "cancelled"
+REMOVED_COMPLETED, REMOVED_FAILED = "removed_completed", "removed_failed"
+"""What was counted as ended by shards that are not kept any longer."""
+_COLUMNS = "number, id, pipeline, tenant, arrived, cancelled_at, window_name, line"
+
+
+@dataclass(frozen=True, slots=True)
+class NewRequest:
+    """A request that is to be accepted. `body` is one line of JSON, `digest` that of what the client sent."""
+
+    id: str
+    pipeline: str
+    tenant: str
+    body: bytes
+    digest: bytes
+    key: str | None = None
+    webhook: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """How a request was taken: under which id. `same_key`: it was known, and had the same body or another one."""
+
+    id: str
+    is_new: bool = True
+    same_body: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An accepted request. `window` and `line` (0-based) say where its record is once it is sealed."""
+
+    number: int
+    id: str
+    pipeline: str
+    tenant: str
+    arrived: float
+    cancelled_at: float | None
+    window: str | None
+    line: int | None
+
+
+def new_id() -> str:
+    """An id that nobody can guess, and that grows with time: a UUID of version 7 (RFC 9562)."""
+    value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+    value = value & ~(0xF000 << 64) | 0x7000 << 64
+    value = value & ~(0xC000 << 48) | 0x8000 << 48
+    digits = f"{value:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+class RequestStore:
+    """The requests of all pipelines in one database."""
+
+    def __init__(self, database: RequestsDatabase) -> None:
+        self.database = database
+
+    def accept(self, requests: Sequence[NewRequest]) -> list[Accepted]:
+        """Make requests durable, all in one transaction. One whose key is known already makes nothing."""
+        self.database.prepare()
+        with self.database.write() as connection:
+            now = self.database.now(connection)
+            keyless = [_row(one, now) for one in requests if one.key is None]
+            keyed = [_row(one, now) for one in requests if one.key is not None]
+            if keyless:
+                connection.execute(_INSERT, keyless)
+            known = _insert_keyed(connection, keyed) if keyed else {}
+            made = [_accepted(one, known) for one in requests]
+            counts: dict[str, int] = {}
+            for one, how in zip(requests, made, strict=True):
+                counts[one.pipeline] = counts.get(one.pipeline, 0) + how.is_new
+            for pipeline in sorted(counts):
+                add_to_total(connection, pipeline, ACCEPTED, counts[pipeline])
+            return made
+
+    def find(self, request_id: str) -> Request | None:
+        """The request with this id; None where there is none."""
+        self.database.prepare()
+        query = sa.text(f"SELECT {_COLUMNS} FROM requests_accepted WHERE id = :id")
+        with self.database.read() as connection:
+            row = connection.execute(query, {"id": request_id}).one_or_none()
+        return None if row is None else Request(*row)
+
+    def cancel(self, request: Request) -> bool:
+        """Cancel it, unless it is sealed; whether it is cancelled now."""
+        with self.database.write() as connection:
+            cancelled = connection.execute(
+                sa.text(
+                    "UPDATE requests_accepted SET cancelled_at = :now, body = NULL "
+                    "WHERE number = :number AND window_name IS NULL AND cancelled_at IS NULL"
+                ),
+                {"number": request.number, "now": self.database.now(connection)},
+            ).rowcount
+            if cancelled:
+                add_to_total(connection, request.pipeline, CANCELLED, 1)
+                return True
+            found = connection.scalar(
+                sa.text("SELECT cancelled_at FROM requests_accepted WHERE number = :number"),
+                {"number": request.number},
+            )
+        return found is not None
+
+    def newest(self, pipeline: str, tenant: str | None, before: int | None, most: int) -> list[Request]:
+        """Requests, newest first: of one tenant or of all, those taken before the one with the number `before`."""
+        self.database.prepare()
+        where = "" if tenant is None else " AND tenant = :tenant"
+        where += "" if before is None else " AND number < :before"
+        query = sa.text(
+            f"SELECT {_COLUMNS} FROM requests_accepted WHERE pipeline = :pipeline{where} "
+            "ORDER BY number DESC LIMIT :most"
+        )
+        values = {"pipeline": pipeline, "tenant": tenant, "before": before, "most": most}
+        with self.database.read() as connection:
+            return [Request(*row) for row in connection.execute(query, values)]
+
+    def in_window(self, pipeline: str, window: str, tenant: str | None) -> list[Request]:
+        """The requests of a sealed window in their order: of one tenant or of all."""
+        self.database.prepare()
+        where = "" if tenant is None else " AND tenant = :tenant"
+        query = sa.text(
+            f"SELECT {_COLUMNS} FROM requests_accepted "
+            f"WHERE pipeline = :pipeline AND window_name = :window{where} ORDER BY line"
+        )
+        values = {"pipeline": pipeline, "window": window, "tenant": tenant}
+        with self.database.read() as connection:
+            return [Request(*row) for row in connection.execute(query, values)]
+
+    def totals(self, pipeline: str) -> dict[str, int]:
+        """How many requests were accepted in all, and cancelled."""
+        self.database.prepare()
+        query = sa.text("SELECT what, requests FROM requests_totals WHERE pipeline = :pipeline")
+        with self.database.read() as connection:
+            found = {row.what: row.requests for row in connection.execute(query, {"pipeline": pipeline})}
+        return dict.fromkeys((ACCEPTED, CANCELLED, REMOVED_COMPLETED, REMOVED_FAILED), 0) | found
+
+
+def add_to_total(connection: sa.Connection, pipeline: str, what: str, requests: int) -> None:
+    """Count requests, in the transaction that makes them so."""
+    if requests:
+        connection.execute(
+            sa.text(
+                "INSERT INTO requests_totals (pipeline, what, requests) VALUES (:pipeline, :what, :requests) "
+                "ON CONFLICT (pipeline, what) DO UPDATE SET requests = requests_totals.requests + excluded.requests"
+            ),
+            {"pipeline": pipeline, "what": what, "requests": requests},
+        )
+
+
+_FIELDS = "id, pipeline, tenant, key, digest, arrived, size, body, webhook"
+_VALUES = ", ".join(f":{name}" for name in _FIELDS.split(", "))
+_INSERT = sa.text(f"INSERT INTO requests_accepted ({_FIELDS}) VALUES ({_VALUES})")
+_INSERT_KEYED = sa.text(
+    f"INSERT INTO requests_accepted ({_FIELDS}) VALUES ({_VALUES}) "
+    "ON CONFLICT (pipeline, tenant, key) WHERE key IS NOT NULL DO NOTHING"
+)
+
+
+def _row(one: NewRequest, now: float) -> dict[str, Any]:
+    return {
+        "id": one.id, "pipeline": one.pipeline, "tenant": one.tenant, "key": one.key, "digest": one.digest,
+        "arrived": now, "size": len(one.body), "body": one.body, "webhook": one.webhook,
+    }  # fmt: skip
+
+
+def _insert_keyed(
+    connection: sa.Connection, rows: Sequence[dict[str, Any]]
+) -> dict[tuple[str, str, str], tuple[str, bytes]]:
+    """Insert those whose key is new; the id and digest that each key has now."""
+    # In one order, so that two servers with the same keys at hand do not wait for each other.
+    connection.execute(
+        _INSERT_KEYED, sorted(rows, key=lambda row: (row["pipeline"], row["tenant"], row["key"]))
+    )
+    query = sa.text(
+        "SELECT id, digest FROM requests_accepted WHERE pipeline = :pipeline AND tenant = :tenant AND key = :key"
+    )
+    known: dict[tuple[str, str, str], tuple[str, bytes]] = {}
+    for row in rows:
+        found = connection.execute(query, row).one()
+        known[row["pipeline"], row["tenant"], row["key"]] = (found.id, bytes(found.digest))
+    return known
+
+
+def _accepted(one: NewRequest, known: dict[tuple[str, str, str], tuple[str, bytes]]) -> Accepted:
+    if one.key is None:
+        return Accepted(one.id)
+    found, digest = known[one.pipeline, one.tenant, one.key]
+    return Accepted(found, is_new=found == one.id, same_body=digest == one.digest)

@@ -1,0 +1,35 @@
+"""A source of single requests: when they are sealed into a window, how many may be open, how long they are kept."""
+
+import datetime
+
+from pydantic import Field
+
+from batch_assets.settings.base import Bytes, Settings
+from batch_assets.settings.retention import Age
+
+MOST_SEALED = 100_000
+MOST_BODY_BYTES = 16 * 2**20
+
+
+class RequestsSettings(Settings):
+    """Records that come one by one over HTTP (`batch-assets serve`), gathered into windows."""
+
+    seal_records: int = Field(
+        default=1000, ge=1, le=MOST_SEALED, description="A window is sealed once it has so many requests."
+    )
+    seal_seconds: float = Field(
+        default=60, ge=0, le=86_400, description="And at the latest so long after its first request came."
+    )
+    max_body_bytes: Bytes = Field(
+        default=10**6, ge=1, le=MOST_BODY_BYTES, description="A request with a longer body is refused (413)."
+    )
+    max_open: int = Field(
+        default=1_000_000,
+        ge=1,
+        description="Requests that may wait for their result; one more is refused (429).",
+    )
+    keep: Age = Field(
+        default=datetime.timedelta(days=30),
+        description="How long a request, its window and its result are kept once it has ended, and how long an "
+        "Idempotency-Key is remembered.",
+    )
