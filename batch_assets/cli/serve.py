@@ -1,7 +1,7 @@
-"""`batch-assets serve`: start pipelines by an authenticated web hook."""
+"""`batch-assets serve`: takes requests over HTTP and computes them; starts pipelines by an authenticated web hook."""
 
+import contextlib
 import os
-import re
 import socket
 from typing import Annotated
 
@@ -12,11 +12,10 @@ from batch_assets.cli.console import emit, errors, open_ledger
 from batch_assets.cli.target import warn_of_others
 from batch_assets.components.declared import defs_folder, load_folder
 from batch_assets.errors import ConfigurationError
-from batch_assets.home import dagster_home
+from batch_assets.home import dagster_home, requests_url
 from batch_assets.notifications.registry import create_notifiers
-from batch_assets.server.child import TOKEN_VARIABLE
+from batch_assets.server.tokens import WEBHOOK_SECRET_VARIABLE, read_tokens
 
-TOKEN = re.compile(r"[\x21-\x7e]{16,}")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -24,45 +23,68 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0: any that is free.")] = 8300,
     defs: options.Defs = None,
+    allow_private_addresses: Annotated[
+        bool,
+        typer.Option("--allow-private-addresses", help="Web hooks of requests may be in private networks."),
+    ] = False,
 ) -> None:
-    """Start pipelines by POST /trigger/PIPELINE, with the token in $BATCH_ASSETS_TOKEN. Runs until Ctrl-C."""
+    """Take requests by POST /job, and start pipelines by POST /trigger/PIPELINE. Runs until Ctrl-C.
+
+    Tokens are in $BATCH_ASSETS_TOKEN (the operator's) and $BATCH_ASSETS_TOKENS (tenants', name:token,name:token).
+    """
+    from batch_assets.requests.database import RequestsDatabase
+    from batch_assets.requests.group_commit import GroupCommit
+    from batch_assets.requests.results import Results
+    from batch_assets.requests.store import RequestStore
+    from batch_assets.server.accepting import Accepting, add_accepting
     from batch_assets.server.application import create_application
+    from batch_assets.server.computing import Computing
     from batch_assets.server.connections import create_server
     from batch_assets.server.gate import Gate
+    from batch_assets.server.jobs import Jobs, add_jobs
     from batch_assets.server.limits import Limits
+    from batch_assets.server.metrics import add_metrics
+    from batch_assets.server.open_requests import OpenRequests
+    from batch_assets.server.pipelines import RequestPipelines
     from batch_assets.server.starter import Starter
+    from batch_assets.server.webhook_urls import WebhookUrls
 
-    token = _token()
+    tokens = read_tokens()
     folder = defs_folder(defs)
     warn_of_others(load_folder(folder))
     ledger, notifiers = open_ledger(), create_notifiers()
-    with _listening(host, port) as listening:
+    with _listening(host, port) as listening, contextlib.ExitStack() as running:
         address = listening.getsockname()
         if host not in LOOPBACK:
             errors.print(
-                f"note: {host} is reached from other machines, and the token goes there unencrypted; "
+                f"note: {host} is reached from other machines, and tokens go there unencrypted; "
                 "put a proxy with TLS before it",
                 soft_wrap=True,
                 markup=False,
             )
         runs = dagster_home() / "batch_assets" / "serve"
-        with Starter(ledger, notifiers, ["--defs", str(folder)], runs) as starter:
-            application = create_application(ledger, lambda: load_folder(folder), starter.ordered)
-            limits = Limits()
-            server = create_server(Gate(application, token, limits), limits)
-            shown = f"[{address[0]}]" if ":" in address[0] else address[0]
-            emit(f"serving http://{shown}:{address[1]}/trigger/PIPELINE for the pipelines in {folder}")
-            server.run(sockets=[listening])
-
-
-def _token() -> str:
-    token = os.environ.get(TOKEN_VARIABLE, "")
-    if not TOKEN.fullmatch(token):
-        what = "is not set" if not token else "is no token of 16 or more characters, without spaces"
-        raise ConfigurationError(
-            f"{TOKEN_VARIABLE} {what}; make one with: export {TOKEN_VARIABLE}=$(openssl rand -hex 32)"
-        )
-    return token
+        starter = running.enter_context(Starter(ledger, notifiers, ["--defs", str(folder)], runs))
+        application = create_application(ledger, lambda: load_folder(folder), starter.ordered)
+        database = RequestsDatabase(requests_url())
+        database.prepare()
+        store, pipelines = RequestStore(database), RequestPipelines(lambda: load_folder(folder))
+        taking = sorted(pipelines.all())
+        commits = running.enter_context(GroupCommit(store))
+        secret = os.environ.get(WEBHOOK_SECRET_VARIABLE, "")
+        hooks = WebhookUrls(has_secret=bool(secret), allow_private_addresses=allow_private_addresses)
+        opened = OpenRequests(database, ledger)
+        add_accepting(application, Accepting(pipelines, commits, opened, hooks))
+        add_jobs(application, Jobs(pipelines, store, Results(database, ledger)))
+        add_metrics(application, pipelines, database, ledger)
+        running.enter_context(Computing(pipelines, folder, runs))
+        limits = Limits()
+        gate = Gate(application, tokens, limits, pipelines.longest_body)
+        server = create_server(gate, limits, gate.body_limit)
+        shown = f"[{address[0]}]" if ":" in address[0] else address[0]
+        emit(f"serving http://{shown}:{address[1]}/trigger/PIPELINE for the pipelines in {folder}")
+        if taking:
+            emit(f"taking requests at http://{shown}:{address[1]}/job for {', '.join(taking)}")
+        server.run(sockets=[listening])
 
 
 def _listening(host: str, port: int) -> socket.socket:

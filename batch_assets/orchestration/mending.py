@@ -6,15 +6,21 @@ Who calls it when (a sensor's tick, a command's start) is theirs to say. Nothing
 from collections.abc import Sequence
 
 import dagster as dg
+import orjson
 
 from batch_assets.control.housekeeping import committed_marker
 from batch_assets.errors import AccountingError, ConfigurationError, StorageError
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import ShardRow
+from batch_assets.ledger.states import State
 from batch_assets.orchestration import metadata
 from batch_assets.orchestration.partitions import add_partitions
+from batch_assets.paths import shard_order
 from batch_assets.plain_text import plain_logger
 
+MOST_OF_REQUESTS = 5_000
+"""Partitions of a pipeline of requests; its results never depend on them."""
+FORGOTTEN_AT_ONCE = 100
 logger = plain_logger(__name__)
 
 
@@ -75,7 +81,43 @@ def know_partitions(instance: dg.DagsterInstance, ledger: Ledger, pipeline: str,
     else:
         known = set(keys) <= set(instance.get_dynamic_partitions(name))
     if not known:
-        add_partitions(instance, pipeline, [row.key for row in ledger.shards(pipeline, superseded=True)])
+        add_partitions(instance, pipeline, shown_keys(ledger, pipeline))
+
+
+def shown_keys(ledger: Ledger, pipeline: str) -> list[str]:
+    """The shards that are partitions: all of them, of a pipeline of requests the newest and what is not collected."""
+    rows = ledger.shards(pipeline, superseded=True)
+    if not takes_requests(ledger, pipeline):
+        return [row.key for row in rows]
+    return [
+        row.key
+        for place, row in enumerate(rows, start=1)
+        if place > len(rows) - MOST_OF_REQUESTS or row.state is not State.COLLECTED
+    ]
+
+
+def takes_requests(ledger: Ledger, pipeline: str) -> bool:
+    """Whether the pipeline's records are requests, by the settings with which it was opened last."""
+    written = ledger.configuration(pipeline)
+    return written is not None and orjson.loads(written)["source"].get("requests") is not None
+
+
+def forget_partitions(instance: dg.DagsterInstance, ledger: Ledger, pipeline: str) -> int:
+    """Take the oldest collected shards of a pipeline of requests out of its partitions, a bounded number; how many.
+
+    Their files, and what the ledger says of them, stay.
+    """
+    name = f"{pipeline}_shards"
+    known = instance.get_dynamic_partitions(name)
+    if len(known) <= MOST_OF_REQUESTS:
+        return 0
+    oldest = sorted(known, key=shard_order)[: min(len(known) - MOST_OF_REQUESTS, FORGOTTEN_AT_ONCE)]
+    gone = [
+        row.key for row in ledger.shards(pipeline, keys=oldest, states=[State.COLLECTED], superseded=True)
+    ]
+    for key in gone:
+        instance.delete_dynamic_partition(name, key)
+    return len(gone)
 
 
 def _is_shown(instance: dg.DagsterInstance, key: dg.AssetKey, row: ShardRow) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
+from dagster._utils.schedules import reverse_cron_string_iterator
 
 from batch_assets.orchestration.metadata import START_TAG
 from batch_assets.orchestration.under_way import assets_under_way
@@ -60,3 +61,11 @@ def _is_planning(context: dg.ScheduleEvaluationContext, name: str) -> bool:
     except dg.DagsterInvariantViolationError:
         return False  # evaluated by hand, where nothing runs
     return bool(assets_under_way(instance, {SCHEDULE_TAG: name}))
+
+
+def last_tick(settings: PipelineSettings, now: float) -> float | None:
+    """When the pipeline's schedule was due last before `now` (unix seconds); None where it has none."""
+    if settings.schedule is None:
+        return None
+    ticks = reverse_cron_string_iterator(now, cron_of(settings.schedule), settings.timezone)
+    return next(iter(ticks)).timestamp()

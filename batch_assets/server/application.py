@@ -4,22 +4,22 @@ Who may ask is the gate's business, carrying orders out the starter's.
 """
 
 import datetime
-import re
 import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from batch_assets.components.declared import Declared
+from batch_assets.errors import BatchAssetsError
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.triggers import TriggerRow
 from batch_assets.plain_text import plain_text
+from batch_assets.server.answers import Refused, away, refusal
+from batch_assets.server.keys import given_key
+from batch_assets.server.tokens import OPERATOR
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-
-KEY = re.compile(r"[\x20-\x7e]{1,255}")
-KEY_HEADER = "Idempotency-Key"
 
 
 def create_application(
@@ -32,8 +32,14 @@ def create_application(
     from fastapi import FastAPI, HTTPException, Request
     from fastapi.responses import JSONResponse
 
-    # No pages of documentation: they would be loaded from elsewhere, and there is little to say.
-    application = FastAPI(title="Batch Assets", docs_url=None, redoc_url=None, openapi_url=None)
+    # No pages of documentation, which would be loaded from elsewhere; the document itself is behind the token.
+    application = FastAPI(title="Batch Assets", docs_url=None, redoc_url=None)
+    application.add_exception_handler(Refused, refusal)
+    application.add_exception_handler(BatchAssetsError, away)
+
+    def demand_operator(request: Request) -> None:
+        if request.scope.get("state", {}).get("tenant", OPERATOR) != OPERATOR:
+            raise HTTPException(403, "pipelines are started by the operator's token alone")
 
     def shown(row: TriggerRow, request: Request) -> dict[str, Any]:
         path = f"trigger/{row.pipeline}/{quote(row.key, safe='')}"
@@ -52,10 +58,8 @@ def create_application(
     # A plain function: it runs in a thread, since the ledger's calls wait.
     @application.post("/trigger/{pipeline}")
     def start(pipeline: str, request: Request) -> JSONResponse:
-        keys = request.headers.getlist(KEY_HEADER)
-        key = keys[0] if keys else secrets.token_hex(16)
-        if len(keys) > 1 or not KEY.fullmatch(key):
-            raise HTTPException(400, f"{KEY_HEADER}: write one key of 1 to 255 printable ASCII characters")
+        demand_operator(request)
+        key = given_key(request) or secrets.token_hex(16)
         declared = pipelines()
         if (broken := declared.why_broken(pipeline)) is not None:
             raise HTTPException(503, plain_text(broken))
@@ -71,6 +75,7 @@ def create_application(
     # A key may hold slashes.
     @application.get("/trigger/{pipeline}/{key:path}")
     def state(pipeline: str, key: str, request: Request) -> dict[str, Any]:
+        demand_operator(request)
         row = ledger.trigger(pipeline, key)
         if row is None:
             raise HTTPException(404, f"pipeline {pipeline!r} has no order with the key {key!r}")

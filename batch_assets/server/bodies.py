@@ -1,10 +1,20 @@
-"""Which bodies the server waits for. No door needs one, so only a short one of an announced length is read at all."""
+"""Which bodies the server waits for: those of an announced length, at most as long as their door takes."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 BODY_BYTES = 64 * 1024
+"""Where no body is needed one is read all the same, so that another request can follow it."""
+MANY_BYTES = 16 * 2**20
+"""Of a body that holds many records."""
 
 Headers = Iterable[tuple[bytes, bytes]]
+BodyLimit = Callable[[bytes, bytes, Headers], int]
+"""The most bytes that a request may announce, by its method, its path without the query, and its headers."""
+
+
+def short_bodies(_method: bytes, _path: bytes, _headers: Headers) -> int:
+    """The limit where no door needs a body."""
+    return BODY_BYTES
 
 
 def is_encoded(headers: Headers) -> bool:

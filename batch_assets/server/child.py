@@ -11,10 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from batch_assets.interruptible import interruptible
+from batch_assets.server.tokens import SECRET_VARIABLES
 
 COMMAND = (sys.executable, "-c", "from batch_assets.cli import main; main()")
-TOKEN_VARIABLE = "BATCH_ASSETS_TOKEN"
 READ_BYTES = 64 * 1024
+
+
+def without_secrets() -> dict[str, str]:
+    """This process's environment without what is the server's alone."""
+    return {name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES}
 
 
 @dataclass
@@ -31,11 +36,10 @@ class Child:
         """Start it, in a session of its own: Ctrl-C at the server's terminal is for the server to pass on."""
         folder.mkdir(parents=True, exist_ok=True)
         log = folder / f"{pipeline}.log"
-        environment = {name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE}
         with log.open("wb") as writing, log.with_suffix(".out").open("wb") as results:
             process = subprocess.Popen(
                 interruptible([*COMMAND, "run", pipeline, *arguments]),
-                env=environment,
+                env=without_secrets(),
                 stdin=subprocess.DEVNULL,
                 stdout=results,
                 stderr=writing,
@@ -64,18 +68,19 @@ class Child:
 
     def last_line(self) -> str:
         """The last thing that it said."""
-        try:
-            with self.log.open("rb") as reading:
-                reading.seek(max(reading.seek(0, os.SEEK_END) - READ_BYTES, 0))
-                lines = deque((line for line in reading.read().splitlines() if line.strip()), maxlen=1)
-        except OSError as error:  # its orders are closed all the same
-            return f"what it said cannot be read: {error}"
-        return (
-            lines[0].decode("utf-8", "replace").strip().removeprefix("error: ")
-            if lines
-            else "it said nothing"
-        )
+        return last_line(self.log)
 
     def _signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
+
+
+def last_line(log: Path) -> str:
+    """The last line of what a process has said."""
+    try:
+        with log.open("rb") as reading:
+            reading.seek(max(reading.seek(0, os.SEEK_END) - READ_BYTES, 0))
+            lines = deque((line for line in reading.read().splitlines() if line.strip()), maxlen=1)
+    except OSError as error:  # what it was ordered is closed all the same
+        return f"what it said cannot be read: {error}"
+    return lines[0].decode("utf-8", "replace").strip().removeprefix("error: ") if lines else "it said nothing"

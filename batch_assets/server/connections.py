@@ -8,6 +8,7 @@ What comes after an answer that did not wait for it is thrown away unparsed, up 
 import asyncio
 from typing import TYPE_CHECKING
 
+from batch_assets.server.bodies import BodyLimit, short_bodies
 from batch_assets.server.limits import Limits
 
 if TYPE_CHECKING:
@@ -25,14 +26,16 @@ FULL = (
 )
 
 
-def create_server(application: "Application", limits: Limits) -> "uvicorn.Server":
-    """A server of `application` that keeps to `limits`; the body's deadline is kept by whoever reads it."""
+def create_server(
+    application: "Application", limits: Limits, body_limit: BodyLimit = short_bodies
+) -> "uvicorn.Server":
+    """A server of `application` that keeps to the limits; the body's deadline is kept by whoever reads it."""
     import uvicorn
 
     config = uvicorn.Config(
         application,
         # Its parser, unlike httptools, also limits how long a head may be (16 KiB).
-        http=_limited_protocol(limits),
+        http=_limited_protocol(limits, body_limit),
         ws="none",
         backlog=BACKLOG,
         log_config=None,
@@ -44,7 +47,7 @@ def create_server(application: "Application", limits: Limits) -> "uvicorn.Server
     return uvicorn.Server(config)
 
 
-def _limited_protocol(limits: Limits) -> type[asyncio.Protocol]:
+def _limited_protocol(limits: Limits, body_limit: BodyLimit) -> type[asyncio.Protocol]:
     import h11
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -61,6 +64,7 @@ def _limited_protocol(limits: Limits) -> type[asyncio.Protocol]:
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             self.conn = self._parser = Parser(h11.SERVER)
+            self._parser.limit = body_limit
             self._wait_for_head()
             if len(self.connections) > limits.connections:
                 _make_room(self)

@@ -6,21 +6,23 @@ is refused is refused before its body is read.
 
 import asyncio
 import contextlib
-import hmac
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from batch_assets.server.bodies import BODY_BYTES, announced, is_encoded
+from batch_assets.server.bodies import BODY_BYTES, MANY_BYTES, Headers, announced, is_encoded
 from batch_assets.server.limits import Limits
+from batch_assets.server.tokens import Tokens
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+ONE_DOOR, MANY_DOOR = b"/job", b"/jobs"
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,16 @@ class Refusal:
 
 
 class Gate:
-    """An ASGI application around another one."""
+    """An ASGI application around another one, which finds whose token was shown in `scope["state"]["tenant"]`."""
 
-    def __init__(self, application: Application, token: str, limits: Limits) -> None:
+    def __init__(
+        self, application: Application, tokens: Tokens, limits: Limits, longest: Callable[[], int] = lambda: 0
+    ) -> None:
+        """`longest` tells how long the body of one record may be, whatever pipeline it is for."""
         self._application = application
-        self._expected = f"Bearer {token}".encode()
+        self._tokens = tokens
         self._limits = limits
+        self._longest = longest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -48,37 +54,39 @@ class Gate:
         if refusal is not None:
             await self._refuse(receive, send, refusal)
             return
+        body = b""
         if not _is_health(scope):
             try:
-                # Whatever it says is not for us; but it is read, so that another request may follow it.
-                await asyncio.wait_for(_discard(receive), self._limits.body_seconds)
+                # Read even where it says nothing for us, so that another request may follow it.
+                body = await asyncio.wait_for(_read(receive), self._limits.body_seconds)
             except TimeoutError:
                 reason = f"the body did not come within {self._limits.body_seconds:g} s"
                 await _answer(send, Refusal(408, reason))
                 await send({"type": "http.response.body", "body": b""})
                 return
-        await self._application(scope, _nothing, send)
+        await self._application(scope, _once(body, receive), send)
+
+    def body_limit(self, method: bytes, path: bytes, headers: Headers) -> int:
+        """How many bytes of a body are kept: of a stranger's, a few."""
+        if method == b"POST" and path in (ONE_DOOR, MANY_DOOR) and self._tokens.owner(headers) is not None:
+            return MANY_BYTES if path == MANY_DOOR else max(self._longest(), BODY_BYTES)
+        return BODY_BYTES
 
     def _refusal(self, scope: Scope) -> Refusal | None:
         """What the head of a request is answered, if it is refused."""
         headers = scope["headers"]
         if is_encoded(headers):
-            return Refusal(411, "a body without Content-Length; none is needed")
-        if not _is_health(scope) and not self._is_allowed(scope):
-            reason = "send the server's token: Authorization: Bearer <token>"
-            return Refusal(401, reason, ((b"www-authenticate", b"Bearer"),))
-        if announced(headers) > BODY_BYTES:
-            return Refusal(413, f"a body of more than {BODY_BYTES} bytes; none is needed")
+            return Refusal(411, "a body without Content-Length; send it with its length")
+        if not _is_health(scope):
+            tenant = self._tokens.owner(headers)
+            if tenant is None:
+                reason = "send the server's token: Authorization: Bearer <token>"
+                return Refusal(401, reason, ((b"www-authenticate", b"Bearer"),))
+            scope.setdefault("state", {})["tenant"] = tenant
+        most = self.body_limit(scope["method"].encode(), scope["raw_path"], headers)
+        if announced(headers) > most:
+            return Refusal(413, f"a body of {announced(headers):,} bytes; here it may have {most:,}")
         return None
-
-    def _is_allowed(self, scope: Scope) -> bool:
-        given = [value for name, value in scope["headers"] if name == b"authorization"]
-        if len(given) != 1:
-            return False
-        scheme, _, token = given[0].partition(b" ")
-        # RFC 7235: the scheme's case means nothing. Compared in a time that does not tell how much is right.
-        shown = b"Bearer " + token.strip() if scheme.lower() == b"bearer" else b""
-        return hmac.compare_digest(shown, self._expected)
 
     async def _refuse(self, receive: Receive, send: Send, refusal: Refusal) -> None:
         await _answer(send, refusal)
@@ -115,5 +123,26 @@ async def _discard(receive: Receive) -> None:
         more = (await receive()).get("more_body", False)
 
 
-async def _nothing() -> Message:
-    return {"type": "http.request", "body": b"", "more_body": False}
+async def _read(receive: Receive) -> bytes:
+    """All of the body; what there is of it where the client has gone."""
+    parts: list[bytes] = []
+    more = True
+    while more:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    return b"".join(parts)
+
+
+def _once(body: bytes, receive: Receive) -> Receive:
+    """What gives the body that was read, then whatever else comes."""
+    given = False
+
+    async def next_message() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return next_message

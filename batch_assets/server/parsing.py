@@ -7,11 +7,13 @@ import math
 
 import h11
 
-from batch_assets.server.bodies import BODY_BYTES, announced, is_encoded
+from batch_assets.server.bodies import BodyLimit, announced, is_encoded, short_bodies
 
 
 class Parser(h11.Connection):
-    """Gives a short body as one event, once all of it is there; of any other body nothing, and keeps none of it."""
+    """Gives a body within its limit as one event, once all of it is there; of any other nothing, nor keeps it."""
+
+    limit: BodyLimit = staticmethod(short_bodies)
 
     is_dropping = False
     """Whether what comes now belongs to a body that is refused: such a connection has no further request."""
@@ -39,7 +41,8 @@ class Parser(h11.Connection):
         headers = [(bytes(name), bytes(value)) for name, value in request.headers]
         here = len(self.trailing_data[0])
         size = announced(headers)
-        if is_encoded(headers) or size > BODY_BYTES:
+        most = self.limit(bytes(request.method), bytes(request.target).partition(b"?")[0], headers)
+        if is_encoded(headers) or size > most:
             self.is_dropping = True
             self.dropped = here
             self.expected = math.inf if is_encoded(headers) else size

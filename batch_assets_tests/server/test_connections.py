@@ -17,6 +17,7 @@ from batch_assets.server.bodies import BODY_BYTES
 from batch_assets.server.connections import DROPPED_BYTES, create_server
 from batch_assets.server.gate import Gate, Message, Receive, Scope, Send
 from batch_assets.server.limits import Limits
+from batch_assets.server.tokens import OPERATOR, Tokens
 from batch_assets_tests.waiting import PATIENCE_SECONDS, wait_until
 
 TOKEN = "0123456789abcdef-0123456789"
@@ -40,7 +41,7 @@ class Server:
         self.calls = 0
         self._answer = answer
         self._listening = socket.create_server(("127.0.0.1", 0))
-        self._server = create_server(Gate(self._application, TOKEN, limits), limits)
+        self._server = create_server(Gate(self._application, Tokens({TOKEN: OPERATOR}), limits), limits)
         run = self._server.run
         self._thread = threading.Thread(target=lambda: run(sockets=[self._listening]), daemon=True)
 

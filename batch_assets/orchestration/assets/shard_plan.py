@@ -5,7 +5,9 @@ import time
 import dagster as dg
 
 from batch_assets.control.planning import plan_source
+from batch_assets.control.request_planning import plan_and_describe, windows_of
 from batch_assets.orchestration import metadata
+from batch_assets.orchestration.mending import shown_keys
 from batch_assets.orchestration.orders import starting
 from batch_assets.orchestration.partitions import add_partitions
 from batch_assets.orchestration.run import opened
@@ -21,6 +23,9 @@ def build_shard_plan(settings: PipelineSettings) -> dg.AssetsDefinition:
     what = f"Cuts `{settings.source.uri}` into shards: partitions of the assets that follow. New files get new shards"
     if upstream is not None:
         what = f"Takes over the shards of pipeline `{upstream}`, key for key: partitions of the assets that follow"
+
+    if settings.source.requests is not None:
+        what = "Seals the requests that wait and cuts their windows into shards: partitions of the assets that follow"
 
     @dg.asset(
         key=[settings.name, "shard_plan"],
@@ -38,8 +43,11 @@ def build_shard_plan(settings: PipelineSettings) -> dg.AssetsDefinition:
             # Whoever makes the source may have made its files anew.
             made = unseen_input(context.instance, settings) is not None
             replace = made or context.run.tags.get(metadata.REPLACE_TAG) == "true"
-            planned = plan_source(pipeline, replace=replace)
-            add_partitions(context.instance, settings.name, planned.all_keys)
+            if settings.source.requests is not None:
+                planned = plan_and_describe(pipeline, windows_of(pipeline))
+            else:
+                planned = plan_source(pipeline, replace=replace)
+            add_partitions(context.instance, settings.name, shown_keys(pipeline.ledger, settings.name))
             for note in planned.notes:
                 context.log.warning(plain_text(note))
             found = metadata.common(

@@ -13,6 +13,7 @@ import dagster as dg
 from batch_assets.control.alerts import alerts_of
 from batch_assets.control.loop import Turn, take_turn
 from batch_assets.control.pipeline import Pipeline, known_pipeline
+from batch_assets.control.request_planning import served_elsewhere
 from batch_assets.errors import BatchAssetsError
 from batch_assets.executors.registry import AWS_HOSTS, ExecutorHost
 from batch_assets.ledger.ledger import Ledger
@@ -21,7 +22,7 @@ from batch_assets.notifications.delivery import notify
 from batch_assets.orchestration import metadata
 from batch_assets.orchestration.catalog import OWN_ASSETS, located_pipelines
 from batch_assets.orchestration.collecting import collection_requests
-from batch_assets.orchestration.mending import missing_materializations, report_dead_runs
+from batch_assets.orchestration.mending import forget_partitions, missing_materializations, report_dead_runs
 from batch_assets.patience import in_a_tick
 from batch_assets.plain_text import plain_text
 from batch_assets.settings.project import LEDGER, NOTIFICATIONS, executor_key
@@ -62,6 +63,9 @@ def build_job_completion() -> dg.SensorDefinition:
         said = [plain_text(sentence) for sentence in (*said, *_told(turn), *problems)]
         for sentence in said:
             context.log.info(sentence)
+        for settings in located_pipelines(context):
+            if settings.source.requests is not None:
+                forget_partitions(context.instance, ledger, settings.name)
         if events or requests:
             return dg.SensorResult(run_requests=requests, asset_events=events)
         return dg.SkipReason(
@@ -78,7 +82,7 @@ def _at_work(
     found: list[Pipeline] = []
     problems: list[str] = []
     for settings in located_pipelines(context):
-        if settings.executor.type not in hosts:
+        if settings.executor.type not in hosts or served_elsewhere(settings, ledger):
             continue
         try:
             pipeline = known_pipeline(settings, ledger, hosts[settings.executor.type].executor(settings))

@@ -2,9 +2,9 @@
 
 Files are new where the source's listing shows them, or an asset that makes the source was materialized.
 
-Acts only for pipelines with `automation: true`, and for others while an order to start them is
-open: such an order is begun, and seen to its end. Looks at a bounded stretch of the source's
-listing in a tick and goes on from there in the next.
+Acts only for pipelines with `automation: true`, for those of requests while no server is at work for
+them, and for others while an order to start them is open: such an order is begun, and seen to its end. Looks at a
+bounded stretch of the source's listing in a tick and goes on from there in the next.
 """
 
 import time
@@ -16,6 +16,7 @@ import pydantic
 
 from batch_assets.control.chaining import is_chained, startable_shards
 from batch_assets.control.housekeeping import SourceNews, read_source_news
+from batch_assets.control.request_planning import served_elsewhere
 from batch_assets.control.triggers import forget_orders, settle_orders, unattended
 from batch_assets.errors import BatchAssetsError
 from batch_assets.ledger.ledger import Ledger
@@ -97,14 +98,18 @@ def build_new_input() -> dg.SensorDefinition:
         cursor = Cursor.model_validate_json(context.cursor or "{}")
         located = list(located_pipelines(context))
         orders = {row.pipeline: unattended(ledger, row.pipeline) for row in ledger.open_triggers()}
-        at_work = [settings for settings in located if settings.automation or orders.get(settings.name)]
+        at_work = [
+            settings
+            for settings in located
+            if (_by_itself(settings) or orders.get(settings.name)) and not served_elsewhere(settings, ledger)
+        ]
         busy = assets_under_way(context.instance) if at_work else set[dg.AssetKey]()
         tick = Tick(context.instance, ledger, busy)
         for settings in _from_behind(cursor.last, at_work):
             turn = cursor.turns.setdefault(settings.name, Turn())
             try:
                 _look_at_orders(settings, orders.get(settings.name, []), turn, tick)
-                if settings.automation:
+                if _by_itself(settings):
                     _look_at_source(settings, turn, tick)
                 _look_at_shards(settings, turn, tick)
                 under_way = any(key.path[0] == settings.name for key in busy)
@@ -126,6 +131,11 @@ def build_new_input() -> dg.SensorDefinition:
         )
 
     return new_input
+
+
+def _by_itself(settings: PipelineSettings) -> bool:
+    """Whether what is new is started without an order; requests have been ordered by whoever sent them."""
+    return settings.automation or settings.source.requests is not None
 
 
 def _from_behind(last: str, pipelines: Sequence[PipelineSettings]) -> list[PipelineSettings]:

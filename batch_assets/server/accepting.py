@@ -1,0 +1,184 @@
+"""`POST /job` and `POST /jobs`: records taken, each durable before it is answered."""
+
+from typing import TYPE_CHECKING, Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from batch_assets.requests.bodies import UnsupportedType, digest_of
+from batch_assets.requests.database import DatabaseAway
+from batch_assets.requests.group_commit import GroupCommit
+from batch_assets.requests.store import Accepted, NewRequest, new_id
+from batch_assets.server.answers import Refused, answer, job_url
+from batch_assets.server.keys import HEADER, MOST_CHARACTERS, given_key
+from batch_assets.server.open_requests import OpenRequests
+from batch_assets.server.pipelines import RequestPipeline, RequestPipelines, Unusable
+from batch_assets.server.webhook_urls import WebhookUrls
+from batch_assets.sources.base import Fault
+from batch_assets.sources.lines import BYTE_ORDER_MARK
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+RETRY_SECONDS = 5
+AWAY_SECONDS = 2
+JSON_LINES = ("application/x-ndjson", "application/jsonl", "application/json", "text/plain")
+RECORD = {"type": "object", "description": "The record's columns.", "additionalProperties": True}
+
+
+class Accepting:
+    """Takes records for the pipelines of one deployment."""
+
+    def __init__(
+        self, pipelines: RequestPipelines, commits: GroupCommit, opened: OpenRequests, webhooks: WebhookUrls
+    ) -> None:
+        self._pipelines = pipelines
+        self._commits = commits
+        self._opened = opened
+        self._webhooks = webhooks
+
+    async def one(self, request: Request) -> Response:
+        """A record is a JSON object of columns, or plain text."""
+        pipeline = await self._pipeline(request)
+        key, tenant = given_key(request), request.state.tenant
+        body, kind = await request.body(), request.headers.get("content-type")
+        if len(body) > pipeline.rules.max_body_bytes:
+            raise Refused(
+                413, f"a body of {len(body):,} bytes; max_body_bytes is {pipeline.rules.max_body_bytes:,}"
+            )
+        _refuse_encoded(request)
+        try:
+            line = pipeline.bodies.read(body, kind)
+        except UnsupportedType as error:
+            raise Refused(415, f"Content-Type {error}") from None
+        if isinstance(line, Fault):
+            raise Refused(422, f"{line.code}: {line.message}")
+        webhook = await self._webhooks.checked(request.headers.get("x-webhook-url"))
+        await self._make_room(pipeline, 1)
+        new = NewRequest(new_id(), pipeline.name, tenant, line, digest_of(body, kind), key, webhook)
+        [made] = await self._commit(pipeline, [new])
+        if not made.same_body:
+            raise Refused(422, f"{HEADER}: {key!r} came before with another body, as job {made.id}")
+        url = job_url(request, made.id)
+        told = {"job_id": made.id, "status": "queued", "url": url}
+        return answer(told, 202 if made.is_new else 200, {"Location": url})
+
+    async def many(self, request: Request) -> Response:
+        """JSON lines, a record each. A line that cannot be taken costs itself."""
+        pipeline = await self._pipeline(request)
+        key, tenant = given_key(request), request.state.tenant
+        kind = (request.headers.get("content-type") or JSON_LINES[0]).split(";")[0].strip().lower()
+        if kind not in (*JSON_LINES, "application/x-www-form-urlencoded"):
+            raise Refused(415, f"Content-Type {kind!r}: send {JSON_LINES[0]}, a JSON object a line")
+        _refuse_encoded(request)
+        told: list[dict[str, Any]] = []
+        new: list[NewRequest] = []
+        body = (await request.body()).removeprefix(BYTE_ORDER_MARK)
+        for number, line in enumerate(body.split(b"\n"), start=1):
+            if not line or line.isspace():
+                continue
+            found = self._line(pipeline, line)
+            if isinstance(found, Fault):
+                told.append({"line": number, "error": {"code": found.code, "message": found.message}})
+                continue
+            # A retry of all the lines makes none of them twice.
+            own = None if key is None else f"{key}:{number}"
+            new.append(NewRequest(new_id(), pipeline.name, tenant, found, digest_of(line, None), own))
+            told.append({"line": number})
+        if not told:
+            raise Refused(422, "empty: the body has no line; send a JSON object a line")
+        if new:
+            await self._make_room(pipeline, len(new))
+            made = iter(await self._commit(pipeline, new))
+            for one in told:
+                if "error" not in one:
+                    _tell(one, next(made))
+        return answer({"jobs": told}, 202)
+
+    def _line(self, pipeline: RequestPipeline, line: bytes) -> bytes | Fault:
+        if len(line) > pipeline.rules.max_body_bytes:
+            return Fault(
+                "too_large", f"{len(line):,} bytes; max_body_bytes is {pipeline.rules.max_body_bytes:,}"
+            )
+        return pipeline.bodies.read_object(line)
+
+    async def _pipeline(self, request: Request) -> RequestPipeline:
+        names = request.query_params.getlist("pipeline")
+        if len(names) > 1:
+            raise Refused(422, "pipeline: name it once")
+        try:
+            return self._pipelines.meant(names[0] if names else None)
+        except Unusable as error:
+            raise Refused(error.status, str(error)) from None
+
+    async def _make_room(self, pipeline: RequestPipeline, requests: int) -> None:
+        if requests > pipeline.rules.max_open:
+            raise Refused(
+                413, f"{requests:,} records; max_open is {pipeline.rules.max_open:,}, so send fewer at once"
+            )
+        if self._opened.is_due(pipeline) or not self._opened.has_room(pipeline, requests):
+            try:
+                await run_in_threadpool(self._opened.count, pipeline)
+            except DatabaseAway as error:
+                raise _away(error) from error
+        if not self._opened.has_room(pipeline, requests):
+            raise Refused(
+                429,
+                f"pipeline {pipeline.name} has max_open = {pipeline.rules.max_open:,} requests open; try again later",
+                {"Retry-After": str(RETRY_SECONDS)},
+            )
+
+    async def _commit(self, pipeline: RequestPipeline, new: list[NewRequest]) -> list[Accepted]:
+        # Counted before they are there: requests that come together do not all pass for the last one.
+        self._opened.accepted(pipeline, len(new))
+        made: list[Accepted] = []
+        try:
+            made = await self._commits.accept(new)
+        except DatabaseAway as error:
+            raise _away(error) from error
+        finally:
+            self._opened.accepted(pipeline, sum(one.is_new for one in made) - len(new))
+        return made
+
+
+def _away(error: DatabaseAway) -> Refused:
+    return Refused(503, f"nothing is accepted now: {error}", {"Retry-After": str(AWAY_SECONDS)})
+
+
+def _tell(one: dict[str, Any], made: Accepted) -> None:
+    if made.same_body:
+        one["job_id"] = made.id
+    else:
+        message = f"the key came before with another line, as job {made.id}"
+        one["error"] = {"code": "idempotency_key_reused", "message": message}
+
+
+def _refuse_encoded(request: Request) -> None:
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise Refused(415, "Content-Encoding: send the body as it is")
+
+
+def add_accepting(application: "FastAPI", accepting: Accepting) -> None:
+    """The two doors."""
+    name = {"name": "pipeline", "in": "query", "required": False, "schema": {"type": "string"}}
+    key = {
+        "name": HEADER,
+        "in": "header",
+        "required": False,
+        "schema": {"type": "string", "maxLength": MOST_CHARACTERS},
+    }
+    hook = {"name": "X-Webhook-Url", "in": "header", "required": False, "schema": {"type": "string"}}
+    one: dict[str, Any] = {
+        "application/json": {"schema": RECORD},
+        "text/plain": {"schema": {"type": "string"}},
+    }
+    many: dict[str, Any] = {JSON_LINES[0]: {"schema": {"type": "string"}}}
+    application.add_api_route(
+        "/job", accepting.one, methods=["POST"], status_code=202, response_class=Response,
+        openapi_extra={"parameters": [name, key, hook], "requestBody": {"required": True, "content": one}},
+    )  # fmt: skip
+    application.add_api_route(
+        "/jobs", accepting.many, methods=["POST"], status_code=202, response_class=Response,
+        openapi_extra={"parameters": [name, key], "requestBody": {"required": True, "content": many}},
+    )  # fmt: skip
