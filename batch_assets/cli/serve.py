@@ -1,7 +1,6 @@
 """`batch-assets serve`: takes requests over HTTP and computes them; starts pipelines by an authenticated web hook."""
 
 import contextlib
-import os
 import socket
 from typing import Annotated
 
@@ -14,7 +13,7 @@ from batch_assets.components.declared import defs_folder, load_folder
 from batch_assets.errors import ConfigurationError
 from batch_assets.home import dagster_home, requests_url
 from batch_assets.notifications.registry import create_notifiers
-from batch_assets.server.tokens import WEBHOOK_SECRET_VARIABLE, read_tokens
+from batch_assets.server.tokens import read_tokens
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -23,10 +22,6 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0: any that is free.")] = 8300,
     defs: options.Defs = None,
-    allow_private_addresses: Annotated[
-        bool,
-        typer.Option("--allow-private-addresses", help="Web hooks of requests may be in private networks."),
-    ] = False,
 ) -> None:
     """Take requests by POST /job, and start pipelines by POST /trigger/PIPELINE. Runs until Ctrl-C.
 
@@ -47,7 +42,6 @@ def serve(
     from batch_assets.server.open_requests import OpenRequests
     from batch_assets.server.pipelines import RequestPipelines
     from batch_assets.server.starter import Starter
-    from batch_assets.server.webhook_urls import WebhookUrls
 
     tokens = read_tokens()
     folder = defs_folder(defs)
@@ -70,10 +64,8 @@ def serve(
         store, pipelines = RequestStore(database), RequestPipelines(lambda: load_folder(folder))
         taking = sorted(pipelines.all())
         commits = running.enter_context(GroupCommit(store))
-        secret = os.environ.get(WEBHOOK_SECRET_VARIABLE, "")
-        hooks = WebhookUrls(has_secret=bool(secret), allow_private_addresses=allow_private_addresses)
         opened = OpenRequests(database, ledger)
-        add_accepting(application, Accepting(pipelines, commits, opened, hooks))
+        add_accepting(application, Accepting(pipelines, commits, opened))
         add_jobs(application, Jobs(pipelines, store, Results(database, ledger)))
         add_metrics(application, pipelines, database, ledger)
         running.enter_context(Computing(pipelines, folder, runs))

@@ -14,7 +14,6 @@ from batch_assets.server.answers import Refused, answer, job_url
 from batch_assets.server.keys import HEADER, MOST_CHARACTERS, given_key
 from batch_assets.server.open_requests import OpenRequests
 from batch_assets.server.pipelines import RequestPipeline, RequestPipelines, Unusable
-from batch_assets.server.webhook_urls import WebhookUrls
 from batch_assets.sources.base import Fault
 from batch_assets.sources.lines import BYTE_ORDER_MARK
 
@@ -30,13 +29,10 @@ RECORD = {"type": "object", "description": "The record's columns.", "additionalP
 class Accepting:
     """Takes records for the pipelines of one deployment."""
 
-    def __init__(
-        self, pipelines: RequestPipelines, commits: GroupCommit, opened: OpenRequests, webhooks: WebhookUrls
-    ) -> None:
+    def __init__(self, pipelines: RequestPipelines, commits: GroupCommit, opened: OpenRequests) -> None:
         self._pipelines = pipelines
         self._commits = commits
         self._opened = opened
-        self._webhooks = webhooks
 
     async def one(self, request: Request) -> Response:
         """A record is a JSON object of columns, or plain text."""
@@ -54,9 +50,12 @@ class Accepting:
             raise Refused(415, f"Content-Type {error}") from None
         if isinstance(line, Fault):
             raise Refused(422, f"{line.code}: {line.message}")
-        webhook = await self._webhooks.checked(request.headers.get("x-webhook-url"))
+        if "x-webhook-url" in request.headers:
+            raise Refused(
+                422, "X-Webhook-Url: nobody is told of an end in this version; ask at the job's url"
+            )
         await self._make_room(pipeline, 1)
-        new = NewRequest(new_id(), pipeline.name, tenant, line, digest_of(body, kind), key, webhook)
+        new = NewRequest(new_id(), pipeline.name, tenant, line, digest_of(body, kind), key)
         [made] = await self._commit(pipeline, [new])
         if not made.same_body:
             raise Refused(422, f"{HEADER}: {key!r} came before with another body, as job {made.id}")
@@ -168,7 +167,6 @@ def add_accepting(application: "FastAPI", accepting: Accepting) -> None:
         "required": False,
         "schema": {"type": "string", "maxLength": MOST_CHARACTERS},
     }
-    hook = {"name": "X-Webhook-Url", "in": "header", "required": False, "schema": {"type": "string"}}
     one: dict[str, Any] = {
         "application/json": {"schema": RECORD},
         "text/plain": {"schema": {"type": "string"}},
@@ -176,7 +174,7 @@ def add_accepting(application: "FastAPI", accepting: Accepting) -> None:
     many: dict[str, Any] = {JSON_LINES[0]: {"schema": {"type": "string"}}}
     application.add_api_route(
         "/job", accepting.one, methods=["POST"], status_code=202, response_class=Response,
-        openapi_extra={"parameters": [name, key, hook], "requestBody": {"required": True, "content": one}},
+        openapi_extra={"parameters": [name, key], "requestBody": {"required": True, "content": one}},
     )  # fmt: skip
     application.add_api_route(
         "/jobs", accepting.many, methods=["POST"], status_code=202, response_class=Response,

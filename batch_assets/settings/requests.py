@@ -30,6 +30,6 @@ class RequestsSettings(Settings):
     )
     keep: Age = Field(
         default=datetime.timedelta(days=30),
-        description="How long a request, its window and its result are kept once it has ended, and how long an "
-        "Idempotency-Key is remembered.",
+        description="How long a request, its window, its result and its Idempotency-Key are to be kept at least. "
+        "Nothing is removed by itself in this version.",
     )
