@@ -5,7 +5,6 @@ generation is due is for `control/` to say; the plan's files are `plan_files.py`
 pipeline over another one's shards is `chained.py`'s.
 """
 
-import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import replace as replace_fields
 
@@ -15,8 +14,8 @@ from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.settings.source import UNIQUE
 from batch_assets.sharding.known import KnownSource, read_known
 from batch_assets.sharding.opening import file_rules
-from batch_assets.sharding.plan import PlannedTable, PlanResult, PlanSummary, Shard
-from batch_assets.sharding.source_walk import Halfway, SourceWalk
+from batch_assets.sharding.plan import PlannedTable, PlanResult, Shard
+from batch_assets.sharding.source_walk import SourceWalk, walk_over
 from batch_assets.sharding.unique_ids import refuse_ids
 from batch_assets.sharding.unreadable import (
     Unreadable,
@@ -28,7 +27,6 @@ from batch_assets.sources.base import SourceFile
 from batch_assets.sources.columns import ColumnScan
 from batch_assets.sources.hive import HivePartitions, find_partitions
 from batch_assets.sources.listing import Listing, list_source
-from batch_assets.sources.shards import normalize_source
 from batch_assets.sources.spool_files import Spools
 from batch_assets.sources.tables.markers import NAMES, TABLE_FORMATS
 from batch_assets.sources.tables.snapshot import TableSnapshot, write_table_files
@@ -83,18 +81,14 @@ def plan_generation(
         # New rows beside old ones that the table has no more would be a version that never was.
         listing = replace_fields(listing, files=[info for info in listing.files if info.path in unchanged])
     partitions, told = _partitions(listing, known)
-    passed_over: dict[str, Unreadable] = {}
-    while True:
-        walk = SourceWalk(
+    walk = walk_over(
+        lambda passed_over: SourceWalk(
             settings, spools, listing, known, partitions,
             min_records=min_records, on_progress=on_progress, passed_over=passed_over,
-        )  # fmt: skip
-        try:
-            walk.plan(frozenset(touched if replace else ()), superseded)
-        except Halfway as error:
-            passed_over[error.file.path] = error.file
-            continue
-        break
+        ),
+        frozenset(touched if replace else ()),
+        superseded,
+    )  # fmt: skip
     shards = walk.cutter.finish()
     looked_at = {file.path for file in (*walk.files, *walk.unreadable)} | known.files.keys()
     # Behind a limit, and in a table's version that waits, files are not looked at, and as damaged as before.
@@ -110,24 +104,12 @@ def plan_generation(
             f"{uri}: its {len(listing.files):,} files hold no records; there is nothing to embed"
         )
     walk.alike.refuse_strangers(listing.location.storage.uri, source.always_include)
-    columns = walk.columns.columns()
-    planned = _planned_table(table, walk.files, shards, spools) if table is not None else None
-    summary = PlanSummary(
-        generation=known.generation + 1,
-        source_uri=normalize_source(uri),
-        base_uri=listing.location.storage.uri,
-        format=listing.format,
-        columns={column.stored: column.type for column in columns},
-        renamed={column.stored: column.source for column in columns if column.stored != column.source},
-        shards=len(shards),
-        records=sum(shard.records for shard in shards),
-        bytes=sum(shard.bytes for shard in shards),
-        files=walk.files,
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        max_record_bytes=settings.shards.max_record_bytes,
+    summary = walk.summary(
+        shards,
+        uri,
         left_out=[*listing.left_out, *([told] if told else []), *_left_out(walk.columns)],
         superseded=superseded,
-        table=planned,
+        table=_planned_table(table, walk.files, shards, spools) if table is not None else None,
         partitions=partitions.types,
     )
     ids = walk.ids.count()

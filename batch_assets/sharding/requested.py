@@ -4,18 +4,16 @@ Which windows are to be planned is told by the database of requests, so that not
 read: planning costs the same after a year as on the first day.
 """
 
-import datetime
 from collections.abc import Sequence
 
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.known import KnownSource
-from batch_assets.sharding.plan import PlanResult, PlanSummary
+from batch_assets.sharding.plan import PlanResult
 from batch_assets.sharding.plan_files import read_summary
 from batch_assets.sharding.planner import source_uri
-from batch_assets.sharding.source_walk import SourceWalk
+from batch_assets.sharding.source_walk import SourceWalk, walk_over
 from batch_assets.sources.hive import HivePartitions
 from batch_assets.sources.listing import Listing, Location
-from batch_assets.sources.shards import normalize_source
 from batch_assets.sources.spool_files import Spools
 from batch_assets.storage import FileInfo, Storage, open_storage
 
@@ -30,32 +28,20 @@ def plan_windows(
     *,
     min_records: int = 0,
 ) -> PlanResult:
-    """The generation behind `newest`, of these windows. Raises SourceError where one of them cannot be read."""
+    """The generation behind `newest`, of these windows; those that cannot be read are left out, and named."""
     uri = source_uri(settings)
     location = Location(open_storage(uri), None)
     known = KnownSource(location.storage.uri, generation=newest)
     if newest:
         known.columns = read_summary(root, newest).source_columns
     listing = Listing(location, FORMAT, windows, [])
-    walk = SourceWalk(
-        settings, Spools(root), listing, known, HivePartitions({}),
-        min_records=min_records, on_progress=None, passed_over={},
+    walk = walk_over(
+        lambda passed_over: SourceWalk(
+            settings, Spools(root), listing, known, HivePartitions({}),
+            min_records=min_records, on_progress=None, passed_over=passed_over,
+        )
     )  # fmt: skip
-    walk.plan(frozenset(), [])
     shards = walk.cutter.finish()
-    columns = walk.columns.columns()
-    summary = PlanSummary(
-        generation=newest + 1,
-        source_uri=normalize_source(uri),
-        base_uri=location.storage.uri,
-        format=FORMAT,
-        columns={column.stored: column.type for column in columns},
-        renamed={column.stored: column.source for column in columns if column.stored != column.source},
-        shards=len(shards),
-        records=sum(shard.records for shard in shards),
-        bytes=sum(shard.bytes for shard in shards),
-        files=walk.files,
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        max_record_bytes=settings.shards.max_record_bytes,
+    return PlanResult(
+        walk.summary(shards, uri), shards, merged=walk.columns.merged(), unreadable=walk.unreadable
     )
-    return PlanResult(summary, shards, merged=walk.columns.merged(), unreadable=walk.unreadable)

@@ -3,7 +3,9 @@
 Which files there are is told by the listing; what becomes of the result is in `planner.py`.
 """
 
+import datetime
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
@@ -14,11 +16,13 @@ from batch_assets.sharding.cutting import ShardCutter
 from batch_assets.sharding.files_alike import FilesAlike
 from batch_assets.sharding.known import KnownSource
 from batch_assets.sharding.opening import column_scan, open_sources, text_columns
+from batch_assets.sharding.plan import PlannedTable, PlanSummary, Shard
 from batch_assets.sharding.unreadable import Unreadable
 from batch_assets.sources.base import Segment, SourceFile, Stretch
 from batch_assets.sources.hive import HivePartitions
 from batch_assets.sources.listing import Listing
 from batch_assets.sources.record_ids import IdCounter
+from batch_assets.sources.shards import normalize_source
 from batch_assets.sources.spool_files import Spools
 from batch_assets.storage import FileInfo
 
@@ -29,6 +33,23 @@ class Halfway(Exception):
     def __init__(self, file: Unreadable) -> None:
         super().__init__(file.reason)
         self.file = file
+
+
+def walk_over(
+    make: Callable[[Mapping[str, Unreadable]], "SourceWalk"],
+    touched: frozenset[str] = frozenset(),
+    superseded: Sequence[str] = (),
+) -> "SourceWalk":
+    """A walk that came to its end; `make` gives one that passes over what others could read to some row only."""
+    passed_over: dict[str, Unreadable] = {}
+    while True:
+        walk = make(passed_over)
+        try:
+            walk.plan(touched, superseded)
+        except Halfway as error:
+            passed_over[error.file.path] = error.file
+            continue
+        return walk
 
 
 class SourceWalk:
@@ -50,6 +71,7 @@ class SourceWalk:
         passed_over: Mapping[str, Unreadable],
     ) -> None:
         shards = settings.shards
+        self._longest = shards.max_record_bytes
         self.files: list[SourceFile] = []
         self.columns = column_scan(settings, listing.format, known.columns)
         self.ids = IdCounter(exact=settings.source.ids == UNIQUE)
@@ -82,6 +104,37 @@ class SourceWalk:
 
     def _split(self, segment: Segment, records: int) -> tuple[Segment, Segment]:
         return self.sources.of(segment.path).split(segment, records)
+
+    def summary(
+        self,
+        shards: Sequence[Shard],
+        uri: str,
+        *,
+        left_out: Sequence[str] = (),
+        superseded: Sequence[str] = (),
+        table: PlannedTable | None = None,
+        partitions: Mapping[str, str] = MappingProxyType({}),
+    ) -> PlanSummary:
+        """The generation that the walk has cut into `shards`; `uri` is the source's as it is written."""
+        columns = self.columns.columns()
+        return PlanSummary(
+            generation=self._known.generation + 1,
+            source_uri=normalize_source(uri),
+            base_uri=self._listing.location.storage.uri,
+            format=self._listing.format,
+            columns={column.stored: column.type for column in columns},
+            renamed={column.stored: column.source for column in columns if column.stored != column.source},
+            shards=len(shards),
+            records=sum(shard.records for shard in shards),
+            bytes=sum(shard.bytes for shard in shards),
+            files=self.files,
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            max_record_bytes=self._longest,
+            left_out=left_out,
+            superseded=superseded,
+            table=table,
+            partitions=dict(partitions),
+        )
 
     def plan(self, touched: frozenset[str], superseded: Sequence[str]) -> None:
         """Walk over what is new, touched (if it is to be replaced) or left over, in the order of paths."""
