@@ -12,11 +12,10 @@ from batch_assets.cli.target import find_pipeline, refuse_namesake
 from batch_assets.control.request_planning import served_elsewhere
 from batch_assets.control.retrying import retry_shards
 from batch_assets.errors import ConfigurationError
-from batch_assets.home import requests_url
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import State
-from batch_assets.requests.database import RequestsDatabase
-from batch_assets.requests.windows import shards_between
+from batch_assets.requests.database import deployment_database
+from batch_assets.requests.planned import shards_between
 from batch_assets.settings.pipeline import PipelineSettings
 
 
@@ -79,7 +78,7 @@ def _shards_between(
         )
     if shards:
         raise ConfigurationError("name shards, or a stretch of time by --from and --to, not both")
-    found = shards_between(RequestsDatabase(requests_url()), settings.name, since, until)
+    found = shards_between(deployment_database(), settings.name, since, until)
     if not found:
         raise ConfigurationError(f"no window of {settings.name} was opened in that time and is planned")
     return found

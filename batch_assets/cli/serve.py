@@ -11,7 +11,7 @@ from batch_assets.cli.console import emit, errors, open_ledger
 from batch_assets.cli.target import warn_of_others
 from batch_assets.components.declared import defs_folder, load_folder
 from batch_assets.errors import ConfigurationError
-from batch_assets.home import dagster_home, requests_url
+from batch_assets.home import dagster_home
 from batch_assets.notifications.registry import create_notifiers
 from batch_assets.server.tokens import read_tokens
 
@@ -27,7 +27,7 @@ def serve(
 
     Tokens are in $BATCH_ASSETS_TOKEN (the operator's) and $BATCH_ASSETS_TOKENS (tenants', name:token,name:token).
     """
-    from batch_assets.requests.database import RequestsDatabase
+    from batch_assets.requests.database import deployment_database
     from batch_assets.requests.group_commit import GroupCommit
     from batch_assets.requests.results import Results
     from batch_assets.requests.store import RequestStore
@@ -59,7 +59,7 @@ def serve(
         runs = dagster_home() / "batch_assets" / "serve"
         starter = running.enter_context(Starter(ledger, notifiers, ["--defs", str(folder)], runs))
         application = create_application(ledger, lambda: load_folder(folder), starter.ordered)
-        database = RequestsDatabase(requests_url())
+        database = deployment_database()
         database.prepare()
         store, pipelines = RequestStore(database), RequestPipelines(lambda: load_folder(folder))
         taking = sorted(pipelines.all())

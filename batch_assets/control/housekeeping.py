@@ -67,7 +67,7 @@ def read_source_news(settings: PipelineSettings, ledger: Ledger, after: str | No
     if is_chained(settings):
         return _upstream_news(settings, ledger, storage, after)
     if settings.source.requests is not None:
-        return SourceNews(False, windows_due(settings), [], [], None)
+        return SourceNews(False, windows_due(settings, storage), [], [], None)
     try:
         summary = read_summary(storage, row.generation) if row is not None and row.generation else None
     except FileNotFoundError:

@@ -5,13 +5,12 @@ What a lease means is the ledger's business.
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 from batch_assets.ledger.database import LedgerAway
 from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.ledger import Ledger
-from batch_assets.patience import is_ended, waiting_shortly
+from batch_assets.patience import is_ended, pause, waiting_shortly
 from batch_assets.plain_text import plain_logger
 from batch_assets.retry_policy import HEARTBEAT_SECONDS, HELD_SECONDS
 
@@ -57,7 +56,7 @@ def exclusive(
         if found is not None and found != said:
             waiting(f"waiting for {name}, which {found} has")
             said = found
-        time.sleep(HELD_SECONDS)
+        pause(HELD_SECONDS)
     try:
         yield
     except BaseException as error:

@@ -22,10 +22,10 @@ from batch_assets.control.upstream_changes import begin_anew, find_touched
 from batch_assets.crash_points import crash_point
 from batch_assets.errors import ClaimLost, ConfigurationError, SourceError
 from batch_assets.executors.base import Executor
-from batch_assets.home import requests_url
 from batch_assets.merge.groups import check_merge_by
 from batch_assets.plain_text import plain_logger
-from batch_assets.requests.database import RequestsDatabase
+from batch_assets.requests.database import deployment_database
+from batch_assets.requests.planned import PlannedWindows, files_of
 from batch_assets.requests.windows import Windows
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.chained import plan_chained
@@ -103,6 +103,11 @@ def plan_source(pipeline: Pipeline, *, replace: bool = False) -> PlanningResult:
         notes = [*dict.fromkeys(notes), *_follow_upstream(pipeline, replace=replace)]
     else:
         _note_files(pipeline, results[0], replace=replace)
+    return planning_result(pipeline, new_keys, notes)
+
+
+def planning_result(pipeline: Pipeline, new_keys: list[str], notes: Sequence[str] = ()) -> PlanningResult:
+    """What stands now, by the ledger."""
     rows = pipeline.ledger.shards(pipeline.name, superseded=True)
     counted = [row for row in rows if not row.superseded]
     return PlanningResult(
@@ -111,7 +116,7 @@ def plan_source(pipeline: Pipeline, *, replace: bool = False) -> PlanningResult:
         all_keys=[row.key for row in rows],
         records=sum(row.records for row in counted),
         bytes=sum(row.bytes for row in counted),
-        notes=notes,
+        notes=list(notes),
     )
 
 
@@ -143,19 +148,16 @@ def new_generations(
 
 def _windows_to_plan(settings: PipelineSettings, executor: Executor, root: Storage) -> PlanResult:
     """What a plan would make of the windows that wait for one, and how many requests are in none yet."""
-    windows = Windows(RequestsDatabase(requests_url()), settings, root)
-    waiting = windows.waiting(settings.source.requests.max_open if settings.source.requests else 0).requests
-    newest = (generations(root) or [0])[-1]
-    minimum = executor.limits.min_records
+    assert settings.source.requests is not None, settings.name
+    database = deployment_database()
+    waiting = Windows(database, settings, root).waiting(settings.source.requests.max_open).requests
+    files, damaged = files_of(PlannedWindows(database, settings.name).unplanned(WINDOWS_AT_ONCE), root)
+    newest, limits = (generations(root) or [0])[-1], executor.limits
     result = plan_windows(
-        within_limits(settings, executor),
-        root,
-        windows.unplanned(WINDOWS_AT_ONCE),
-        newest,
-        min_records=minimum,
+        within_limits(settings, executor), root, files, newest, min_records=limits.min_records
     )
     note = f"{waiting:,} requests wait for their window to be sealed, and are not among these records"
-    return dataclasses.replace(result, notes=[note] if waiting else [])
+    return dataclasses.replace(result, notes=[*([note] if waiting else []), *damaged.values()])
 
 
 def _missing_folders(storage: Storage) -> list[Path]:

@@ -15,10 +15,16 @@ from batch_assets.control.leases import heartbeat
 from batch_assets.control.loop import take_turn
 from batch_assets.control.pipeline import Pipeline, open_pipeline
 from batch_assets.control.preparation import prepare_shards, queue_shards
-from batch_assets.control.request_planning import plan_requests, recover_windows, windows_of
+from batch_assets.control.request_planning import (
+    RequestSource,
+    plan_requests,
+    recover_windows,
+    request_source,
+)
 from batch_assets.control.shard_result import Result
 from batch_assets.errors import BatchAssetsError
 from batch_assets.executors.base import Executor
+from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import State
 from batch_assets.notifications.base import Notifier
@@ -53,29 +59,34 @@ class RequestWorker:
         self._notifiers = notifiers
         self._last_tick = last_tick
         self._planned = threading.Event()
-        self._said = ""
+        self._said: dict[str, str] = {}
         self.ending = threading.Event()
 
     def run(self) -> None:
         """Work until told to end. Raises ConfigurationError or ModelError where the pipeline cannot work at all."""
-        pipeline = open_pipeline(self._settings, self._ledger, self._executor)
-        windows = windows_of(pipeline)
-        recover_windows(pipeline, windows)
-        _ = pipeline.fingerprint
-        with heartbeat(self._ledger, pipeline.holder), self._planning():
-            while not self.ending.is_set():
-                worked = self._try("computing", lambda: self._compute(pipeline))
-                if not worked:
-                    self._planned.wait(self._pause(pipeline))
-                self._planned.clear()
+        with heartbeat(self._ledger, Holder.current()):
+            pipeline = open_pipeline(self._settings, self._ledger, self._executor)
+            source = request_source(self._settings, pipeline.storage)
+            recover_windows(pipeline, source)
+            _ = pipeline.fingerprint
+            with self._planning(pipeline, source):
+                while not self.ending.is_set():
+                    self._planned.clear()
+                    if not self._try("computing", lambda: self._compute(pipeline)):
+                        self._planned.wait(self._pause(pipeline))
 
     def _pause(self, pipeline: Pipeline) -> float:
         return AGAIN_SECONDS if pipeline.executor.in_place else min(max(pipeline.poll_seconds / 10, 0.1), 2.0)
 
     @contextlib.contextmanager
-    def _planning(self) -> Iterator[None]:
+    def _planning(self, pipeline: Pipeline, source: RequestSource) -> Iterator[None]:
+        def plan() -> None:
+            while not self.ending.wait(LOOK_SECONDS):
+                if self._try("planning", lambda: self._plan(pipeline, source)):
+                    self._planned.set()
+
         thread = threading.Thread(
-            target=context_until(self.ending).run, args=(self._plan,), name="windows", daemon=True
+            target=context_until(self.ending).run, args=(plan,), name="windows", daemon=True
         )
         thread.start()
         try:
@@ -84,28 +95,27 @@ class RequestWorker:
             self.ending.set()
             thread.join()
 
-    def _plan(self) -> None:
-        pipeline = open_pipeline(self._settings, self._ledger, self._executor)
-        windows = windows_of(pipeline)
-        while not self.ending.wait(LOOK_SECONDS):
-            if self._try(
-                "planning", lambda: plan_requests(pipeline, windows, sealed_before=self._last_tick())
-            ):
-                self._planned.set()
+    def _plan(self, pipeline: Pipeline, source: RequestSource) -> bool:
+        return bool(plan_requests(pipeline, source, sealed_before=self._last_tick()))
 
-    def _try(self, what: str, step: Callable[[], object]) -> bool:
+    def _try(self, what: str, step: Callable[[], bool]) -> bool:
         """Whether the step did anything; one that fails is told of once, and tried again in a while."""
         try:
-            done = bool(step())
-            if done:
-                self._said = ""
-            return done
+            done = step()
+        except KeyboardInterrupt:
+            if not self.ending.is_set():
+                raise
+            return False  # it waited for something, and is to wait no longer
         except BatchAssetsError as error:
-            if str(error) != self._said:
+            if str(error) != self._said.get(what):
                 logger.error("%s: %s: %s; trying again", self._settings.name, what, error)
-            self._said = str(error)
+            self._said[what] = str(error)
         except Exception:
             logger.exception("%s: %s; trying again", self._settings.name, what)
+        else:
+            if done:
+                self._said.pop(what, None)
+            return done
         self.ending.wait(AGAIN_SECONDS)
         return False
 

@@ -10,13 +10,12 @@ from batch_assets.embeddings.accounting import Accounting
 from batch_assets.executors.base import Executor
 from batch_assets.executors.registry import create_host
 from batch_assets.executors.service_jobs import ServiceJobs, has_results
-from batch_assets.home import requests_url
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import AT_SERVICE, ENDED, LIVE_SUBMISSION, BreakerState, State
 from batch_assets.merge.parity import read_parity
 from batch_assets.merge.publishing import open_current
 from batch_assets.requests.account import RequestAccount, read_account
-from batch_assets.requests.database import RequestsDatabase
+from batch_assets.requests.database import deployment_database
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.unreadable import describe_unreadable, read_unreadable
 from batch_assets.storage import open_storage
@@ -97,7 +96,7 @@ def read_status(settings: PipelineSettings, ledger: Ledger) -> Status:
         unreadable=describe_unreadable(unreadable) if (unreadable := read_unreadable(storage)) else None,
         requests=None
         if settings.source.requests is None
-        else read_account(RequestsDatabase(requests_url()), ledger, name),
+        else read_account(deployment_database(), ledger, name),
     )
 
 

@@ -4,6 +4,7 @@ It is apart from the ledger, so that traffic never stalls a shard's claim. Write
 own and PostgreSQL's row locks. What is read and written belongs to whoever uses it (`dispatch/queues/local.py`).
 """
 
+import functools
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from batch_assets.errors import BatchAssetsError, ConfigurationError
+from batch_assets.home import requests_url
 from batch_assets.ledger.engines import make_engine
 from batch_assets.ledger.urls import parse_url, shown
 
@@ -45,7 +47,7 @@ _STEPS: tuple[tuple[str, ...], ...] = (
         """CREATE TABLE requests_accepted (
             number {serial}, id {text} NOT NULL, pipeline {text} NOT NULL, tenant {text} NOT NULL, key {text},
             digest {bytes}, arrived DOUBLE PRECISION NOT NULL, size BIGINT NOT NULL, body {bytes},
-            cancelled_at DOUBLE PRECISION, window_name {text}, line BIGINT, webhook {text})""",
+            cancelled_at DOUBLE PRECISION, window_name {text}, line BIGINT)""",
         "CREATE UNIQUE INDEX requests_accepted_by_id ON requests_accepted (id)",
         """CREATE UNIQUE INDEX requests_accepted_by_key ON requests_accepted (pipeline, tenant, key)
             WHERE key IS NOT NULL""",
@@ -60,6 +62,7 @@ _STEPS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (pipeline, name))""",
         """CREATE INDEX requests_windows_unplanned ON requests_windows (pipeline, name)
             WHERE generation IS NULL""",
+        "CREATE INDEX requests_windows_by_generation ON requests_windows (pipeline, generation)",
         """CREATE TABLE requests_segments (
             pipeline {text} NOT NULL, window_name {text} NOT NULL, first_row BIGINT NOT NULL,
             last_row BIGINT NOT NULL, shard {text} NOT NULL, PRIMARY KEY (pipeline, window_name, first_row))""",
@@ -150,3 +153,13 @@ class RequestsDatabase:
         if self.is_sqlite:
             return {"serial": "INTEGER PRIMARY KEY AUTOINCREMENT", "text": "TEXT", "bytes": "BLOB"}
         return {"serial": "BIGSERIAL PRIMARY KEY", "text": 'TEXT COLLATE "C"', "bytes": "BYTEA"}
+
+
+def deployment_database() -> RequestsDatabase:
+    """The deployment's own, opened once a process: ticks and verbs ask again and again."""
+    return _opened(requests_url())
+
+
+@functools.lru_cache(maxsize=16)
+def _opened(url: str) -> RequestsDatabase:
+    return RequestsDatabase(url)

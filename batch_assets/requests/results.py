@@ -6,10 +6,12 @@ is learnt of it once, its footer, stays true.
 
 import functools
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batch_assets import paths
@@ -27,8 +29,9 @@ from batch_assets.errors import AccountingError
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import State
 from batch_assets.requests.database import RequestsDatabase
+from batch_assets.requests.planned import Shards
 from batch_assets.requests.store import Request
-from batch_assets.requests.windows import shard_of, utc
+from batch_assets.requests.windows import utc
 from batch_assets.storage import Storage, open_storage
 
 QUEUED, IN_PROGRESS, COMPLETED, FAILED, CANCELLED = (
@@ -39,7 +42,7 @@ QUEUED, IN_PROGRESS, COMPLETED, FAILED, CANCELLED = (
     "cancelled",
 )
 STATUSES = (QUEUED, IN_PROGRESS, COMPLETED, FAILED, CANCELLED, "expired")
-FOOTERS_KEPT = 512
+FOOTERS_KEPT, FAILURES_KEPT = 512, 8
 
 
 @dataclass(frozen=True)
@@ -62,167 +65,184 @@ class Results:
 
     def look_up(self, request: Request) -> Outcome:
         """What became of a request. Raises AccountingError where committed files are damaged."""
-        if request.cancelled_at is not None:
-            return Outcome(CANCELLED, utc(request.cancelled_at))
-        if request.window is None or request.line is None:
-            return Outcome(QUEUED)
-        shard = shard_of(self._database, request.pipeline, request.window, request.line)
-        row = None if shard is None else self._ledger.shard(request.pipeline, shard)
-        pipeline = self._ledger.pipeline(request.pipeline)
-        if row is None or pipeline is None:
-            return Outcome(IN_PROGRESS)
-        if row.state is State.COLLECTED:
-            storage = open_storage(pipeline.root)
-            found = read_marker(storage, row.key)
-            if found is not None:
-                return _committed(storage, found[0], request, row.attempt)
-        if row.state is State.EXHAUSTED:
-            told = {"code": "job_failed", "message": row.error or "its job failed, and attempts are spent"}
-            return Outcome(FAILED, utc(row.updated_at), row.attempt, error=told)
-        return Outcome(IN_PROGRESS, attempts=row.attempt)
+        [(_, outcome)] = self.in_order([request])
+        return outcome
 
     def statuses(self, requests: Sequence[Request]) -> dict[str, str]:
         """The status of each of them, by id, without their results."""
+        shards = self._shards(requests)
         found: dict[str, str] = {}
-        failed: dict[str, Mapping[str, str] | str] = {}
+        known: dict[tuple[str, str], _ShardState] = {}
         for one in requests:
-            if one.cancelled_at is not None or one.window is None or one.line is None:
-                found[one.id] = CANCELLED if one.cancelled_at is not None else QUEUED
+            place = shards(one)
+            if place is None:
+                found[one.id] = _unplanned(one).status
                 continue
-            shard = shard_of(self._database, one.pipeline, one.window, one.line)
-            if shard is None:
-                found[one.id] = IN_PROGRESS
-                continue
-            known = f"{one.pipeline}:{shard}"
-            if known not in failed:
-                failed[known] = self._of_shard(one.pipeline, shard)
-            told = failed[known]
-            found[one.id] = told if isinstance(told, str) else told.get(one.id, COMPLETED)
+            if place not in known:
+                known[place] = self._state(*place)
+            found[one.id] = known[place].status(one.id)
         return found
 
-    def _of_shard(self, pipeline: str, shard: str) -> Mapping[str, str] | str:
-        """The status that all of a shard's requests have, or, once it is committed, that of those that failed."""
-        row, at = self._ledger.shard(pipeline, shard), self._ledger.pipeline(pipeline)
-        if row is not None and row.state is State.EXHAUSTED:
-            return FAILED
-        if row is None or at is None or row.state is not State.COLLECTED:
-            return IN_PROGRESS
-        storage = open_storage(at.root)
-        found = read_marker(storage, shard)
-        if found is None:
-            return IN_PROGRESS
-        failures = found[0].failures
-        if not failures.rows:
-            return {}
-        with open_parquet(storage, failures.path, _footer(storage, failures.path)) as file:
-            return dict.fromkeys(file.read(columns=["record_id"]).column(0).to_pylist(), FAILED)
-
     def in_order(self, requests: Sequence[Request]) -> Iterator[tuple[Request, Outcome]]:
-        """What became of each of a window's requests, in their order; a row group is in memory at a time."""
-        for shard, some in itertools.groupby(requests, self._shard):
-            row = None if shard is None else self._ledger.shard(requests[0].pipeline, shard)
-            at = self._ledger.pipeline(requests[0].pipeline)
-            marker = None
-            if row is not None and at is not None and row.state is State.COLLECTED:
-                marker = read_marker(open_storage(at.root), row.key)
-            if row is None or at is None or marker is None:
-                yield from ((one, self.look_up(one)) for one in some)
+        """What became of each of them, in their order; of a window a row group is in memory at a time."""
+        for place, some in itertools.groupby(requests, self._shards(requests)):
+            if place is None:
+                yield from ((one, _unplanned(one)) for one in some)
+                continue
+            state = self._state(*place)
+            if state.storage is None or state.marker is None:
+                yield from ((one, state.unfinished) for one in some)
             else:
-                yield from _all_committed(open_storage(at.root), marker[0], list(some), row.attempt)
+                yield from _committed(state.storage, state.marker, list(some), state)
 
-    def _shard(self, request: Request) -> str | None:
-        if request.window is None or request.line is None:
-            return None
-        return shard_of(self._database, request.pipeline, request.window, request.line)
+    def _shards(self, requests: Sequence[Request]) -> Callable[[Request], tuple[str, str] | None]:
+        """What gives the (pipeline, shard) of each of them; None before it is planned."""
+        windows: dict[str, set[str]] = {}
+        for one in requests:
+            if one.window is not None and one.cancelled_at is None:
+                windows.setdefault(one.pipeline, set()).add(one.window)
+        found = {name: Shards(self._database, name, some) for name, some in windows.items()}
+
+        def place(one: Request) -> tuple[str, str] | None:
+            if one.window is None or one.line is None or one.pipeline not in found:
+                return None
+            shard = found[one.pipeline].of(one.window, one.line)
+            return None if shard is None else (one.pipeline, shard)
+
+        return place
+
+    def _state(self, pipeline: str, shard: str) -> "_ShardState":
+        """How a shard stands. While it is computed again, what was committed before stands, but for what had failed."""
+        row, at = self._ledger.shard(pipeline, shard), self._ledger.pipeline(pipeline)
+        if row is None or at is None:
+            return _ShardState(Outcome(IN_PROGRESS))
+        unfinished = Outcome(IN_PROGRESS, attempts=row.attempt)
+        if row.state is State.EXHAUSTED:
+            told = {
+                "code": "job_failed",
+                "message": row.error or "its job failed, and its attempts are spent",
+            }
+            unfinished = Outcome(FAILED, utc(row.updated_at), row.attempt, error=told)
+        storage = open_storage(at.root)
+        found = read_marker(storage, shard) if row.fingerprint is not None else None
+        if found is None:
+            return _ShardState(unfinished)
+        failures = found[0].failures
+        failed = _ids_in(storage.uri, failures.path) if failures.rows else frozenset[str]()
+        return _ShardState(unfinished, storage, found[0], failed, row.state is State.COLLECTED)
 
 
-def _all_committed(
-    storage: Storage, marker: ShardMarker, requests: Sequence[Request], attempts: int
+@dataclass(frozen=True)
+class _ShardState:
+    """How a shard's requests stand: what each of them is that has no result, and which have one.
+
+    Of a committed one all but those in `failed` do; unless that `is_final`, these are tried again.
+    """
+
+    unfinished: Outcome
+    storage: Storage | None = None
+    marker: ShardMarker | None = None
+    failed: frozenset[str] = frozenset()
+    is_final: bool = False
+
+    def status(self, request_id: str) -> str:
+        """Of one of the shard's requests."""
+        if self.marker is not None and request_id not in self.failed:
+            return COMPLETED
+        return FAILED if self.is_final else self.unfinished.status
+
+
+def _unplanned(request: Request) -> Outcome:
+    if request.cancelled_at is not None:
+        return Outcome(CANCELLED, utc(request.cancelled_at))
+    return Outcome(QUEUED if request.window is None else IN_PROGRESS)
+
+
+def _committed(
+    storage: Storage, marker: ShardMarker, requests: Sequence[Request], state: _ShardState
 ) -> Iterator[tuple[Request, Outcome]]:
-    """The outcomes of a window's requests in one shard; its rows are in the same order."""
-    assert requests[0].window is not None
-    window = paths.window_file(requests[0].window)
-    wanted = {one.id: one for one in requests}
-    failed: dict[str, Outcome] = {}
-    path = marker.failures.path
-    if marker.failures.rows:
-        with open_parquet(storage, path, _footer(storage, path)) as file:
-            for row in file.read(columns=_OF_FAILURES).to_pylist():
-                if row["record_id"] in wanted:
-                    failed[row["record_id"]] = _failed(marker, row)
-    left = iter(requests)
+    """The outcomes of requests of one shard, which stand in the order of its rows."""
+    wanted = [one for one in requests if one.id not in state.failed]
+    results = _results(storage, marker, wanted)
+    failures = _failures(storage, marker, requests, state) if len(wanted) < len(requests) else {}
+    for one in requests:
+        if one.id in failures:
+            yield one, failures[one.id]
+            continue
+        found = next(results, None)
+        if found is None or found[0] != one.id:
+            raise AccountingError(
+                f"request {one.id}: shard {marker.shard} is committed, and neither of its files has it where it "
+                f"should be; `batch-assets verify {marker.pipeline}` tells what is wrong"
+            )
+        yield one, Outcome(COMPLETED, marker.created, max(state.unfinished.attempts, 1), found[1])
+
+
+def _results(
+    storage: Storage, marker: ShardMarker, requests: Sequence[Request]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(id, result) of those of the requests that the embeddings file has, a row group at a time."""
+    if not requests:
+        return
+    columns = [RESPONSE, INPUT_TOKENS, OUTPUT_TOKENS] if marker.task == GENERATE else [EMBEDDING, TOKEN_COUNT]
+    ids = pa.array([one.id for one in requests], pa.string())
     path = marker.embeddings.path
     with open_parquet(storage, path, _footer(storage, path)) as file:
-        for group in _groups(file.metadata, window, None):
-            for row in file.read_row_group(group, columns=["record_id", *_of_result(marker)]).to_pylist():
-                name = row.pop("record_id")
-                if name not in wanted:
-                    continue
-                for one in left:
-                    if one.id == name:
-                        yield one, Outcome(COMPLETED, marker.created, max(attempts, 1), row)
-                        break
-                    yield one, failed.get(one.id) or _missing(marker, one)
-    for one in left:
-        yield one, failed.get(one.id) or _missing(marker, one)
-
-
-def _of_result(marker: ShardMarker) -> list[str]:
-    """The columns that are a request's result."""
-    return [RESPONSE, INPUT_TOKENS, OUTPUT_TOKENS] if marker.task == GENERATE else [EMBEDDING, TOKEN_COUNT]
-
-
-def _failed(marker: ShardMarker, row: Mapping[str, Any]) -> Outcome:
-    told = {"code": row["error_code"], "message": row["error_message"]}
-    return Outcome(FAILED, marker.created, max(row["attempts"], 1), error=told)
-
-
-def _missing(marker: ShardMarker, request: Request) -> Outcome:
-    raise AccountingError(
-        f"request {request.id}: shard {marker.shard} is committed, and neither of its files has it; "
-        f"`batch-assets verify {marker.pipeline}` tells what is wrong"
-    )
-
-
-def _committed(storage: Storage, marker: ShardMarker, request: Request, attempts: int) -> Outcome:
-    assert request.window is not None
-    window = paths.window_file(request.window)
-    path = marker.embeddings.path
-    with open_parquet(storage, path, _footer(storage, path)) as file:
-        for group in _groups(file.metadata, window, request.line):
+        for group in _groups(file.metadata, requests):
+            # Vectors are read only of a group that has any of them.
             names = file.read_row_group(group, columns=["record_id"]).column(0)
-            place = names.index(request.id).as_py()
-            if place >= 0:
-                rows = file.read_row_group(group, columns=_of_result(marker)).slice(place, 1)
-                return Outcome(COMPLETED, marker.created, max(attempts, 1), rows.to_pylist()[0])
+            places = pc.call_function("is_in", [names], pc.SetLookupOptions(ids))
+            rows = [place for place, is_wanted in enumerate(places.to_pylist()) if is_wanted]
+            if rows:
+                found = file.read_row_group(group, columns=columns).take(rows)
+                yield from zip(names.take(rows).to_pylist(), found.to_pylist(), strict=True)
+
+
+def _failures(
+    storage: Storage, marker: ShardMarker, requests: Sequence[Request], state: _ShardState
+) -> dict[str, Outcome]:
+    """The outcomes of the requests that are in the failures file, by id."""
+    wanted = {one.id for one in requests}
     path = marker.failures.path
+    found: dict[str, Outcome] = {}
     with open_parquet(storage, path, _footer(storage, path)) as file:
-        for group in _groups(file.metadata, window, request.line):
-            rows = file.read_row_group(group, columns=_OF_FAILURES)
-            place = rows.column(0).index(request.id).as_py()
-            if place >= 0:
-                return _failed(marker, rows.slice(place, 1).to_pylist()[0])
-    return _missing(marker, request)
+        for group in _groups(file.metadata, requests):
+            columns = ["record_id", "error_code", "error_message", "attempts"]
+            for row in file.read_row_group(group, columns=columns).to_pylist():
+                if row["record_id"] in wanted:
+                    told = {"code": row["error_code"], "message": row["error_message"]}
+                    final = Outcome(FAILED, marker.created, max(row["attempts"], 1), error=told)
+                    found[row["record_id"]] = final if state.is_final else state.unfinished
+    return found
 
 
-_OF_FAILURES = ["record_id", "error_code", "error_message", "attempts"]
-
-
-def _groups(footer: pq.FileMetaData, window: str, line: int | None) -> list[int]:
-    """The row groups that may have a line of a window (any line where it is None), by their statistics."""
+def _groups(footer: pq.FileMetaData, requests: Sequence[Request]) -> list[int]:
+    """The row groups that may have any of these requests, by their statistics."""
+    wanted = [
+        (paths.window_file(one.window), one.line) for one in requests if one.window and one.line is not None
+    ]
+    first, last = min(wanted)[0], max(wanted)[0]
+    lines = [line for _, line in wanted]
     names = {footer.schema.column(place).path: place for place in range(len(footer.schema))}
     by_file, by_row = names["source_file"], names["source_row"]
     found: list[int] = []
     for number in range(footer.num_row_groups):
         group = footer.row_group(number)
         files, rows = group.column(by_file).statistics, group.column(by_row).statistics
-        if files is not None and files.has_min_max and not files.min <= window <= files.max:
+        if files is not None and files.has_min_max and not (files.min <= last and first <= files.max):
             continue
         # A group with several windows has lines of all of them.
-        if line is not None and rows is not None and rows.has_min_max and not rows.min <= line <= rows.max:
+        if rows is not None and rows.has_min_max and not (rows.min <= max(lines) and min(lines) <= rows.max):
             continue
         found.append(number)
     return found
+
+
+@functools.lru_cache(maxsize=FAILURES_KEPT)
+def _ids_in(root: str, path: str) -> frozenset[str]:
+    storage = open_storage(root)
+    with open_parquet(storage, path, _footer(storage, path)) as file:
+        return frozenset(file.read(columns=["record_id"]).column(0).to_pylist())
 
 
 @functools.lru_cache(maxsize=FOOTERS_KEPT)

@@ -29,7 +29,6 @@ class NewRequest:
     body: bytes
     digest: bytes
     key: str | None = None
-    webhook: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +160,7 @@ def add_to_total(connection: sa.Connection, pipeline: str, what: str, requests: 
         )
 
 
-_FIELDS = "id, pipeline, tenant, key, digest, arrived, size, body, webhook"
+_FIELDS = "id, pipeline, tenant, key, digest, arrived, size, body"
 _VALUES = ", ".join(f":{name}" for name in _FIELDS.split(", "))
 _INSERT = sa.text(f"INSERT INTO requests_accepted ({_FIELDS}) VALUES ({_VALUES})")
 _INSERT_KEYED = sa.text(
@@ -173,7 +172,7 @@ _INSERT_KEYED = sa.text(
 def _row(one: NewRequest, now: float) -> dict[str, Any]:
     return {
         "id": one.id, "pipeline": one.pipeline, "tenant": one.tenant, "key": one.key, "digest": one.digest,
-        "arrived": now, "size": len(one.body), "body": one.body, "webhook": one.webhook,
+        "arrived": now, "size": len(one.body), "body": one.body,
     }  # fmt: skip
 
 

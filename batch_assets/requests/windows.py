@@ -7,21 +7,18 @@ into the next window, whatever its clock said. Whoever seals holds the pipeline'
 
 import datetime
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 
 from batch_assets import paths
 from batch_assets.crash_points import crash_point
 from batch_assets.errors import StorageError
-from batch_assets.requests.bodies import ARRIVAL, TENANT, window_line
+from batch_assets.requests.bodies import OWN_BYTES, window_line
 from batch_assets.requests.database import RequestsDatabase
-from batch_assets.requests.store import ACCEPTED, add_to_total
 from batch_assets.settings.pipeline import PipelineSettings
-from batch_assets.settings.source import JOB_ID
-from batch_assets.storage import FileInfo, Storage
+from batch_assets.storage import Storage
 
 MOST_WINDOW_BYTES = 64 * 2**20
 """A window's file is made in memory."""
@@ -34,16 +31,6 @@ class Waiting:
 
     requests: int
     since: float | None
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Rows of a window that are in a shard: from `first_row` up to `last_row`, exclusive."""
-
-    window: str
-    first_row: int
-    last_row: int
-    shard: str
 
 
 class Windows:
@@ -73,6 +60,10 @@ class Windows:
             if waiting.requests >= self._rules.seal_records:
                 return 0.0
             return max(waiting.since + self._rules.seal_seconds - self.database.now(connection), 0.0)
+
+    def is_due(self) -> bool:
+        """Whether a window is to be sealed, or was left half sealed."""
+        return self.seconds_until_due() == 0 or bool(self._unfinished())
 
     def seal(self, *, everything: bool = False) -> list[str]:
         """Seal what is due, or everything that waits; the names of the windows. Those left half sealed come first."""
@@ -159,7 +150,7 @@ class Windows:
                 if row is None:
                     queues.remove(queue)
                     continue
-                size += row.size + 512
+                size += row.size + OWN_BYTES
                 if chosen and (size > self._most_bytes or len(chosen) >= self._rules.seal_records):
                     return chosen
                 chosen.append((row.number, row.arrived, row.size))
@@ -215,131 +206,6 @@ class Windows:
         if any(row.body is None for row in rows):
             return None
         return [window_line(bytes(row.body), row.id, row.tenant, utc(row.arrived)) for row in rows]
-
-    def unplanned(self, most: int, sealed_before: float | None = None) -> list[FileInfo]:
-        """The files of sealed windows that no plan has as far as the database knows, oldest first, at most `most`.
-
-        Paths are relative to the folder of windows. `sealed_before`: unix seconds.
-        """
-        self.database.prepare()
-        until = "" if sealed_before is None else " AND sealed_at < :sealed_before"
-        query = sa.text(
-            "SELECT name FROM requests_windows WHERE pipeline = :pipeline AND generation IS NULL "
-            f"AND sealed_at IS NOT NULL{until} ORDER BY opened, name LIMIT :most"
-        )
-        values = {"pipeline": self._pipeline, "most": most, "sealed_before": sealed_before}
-        with self.database.read() as connection:
-            names = list(connection.scalars(query, values))
-        found = (self._storage.info(f"{paths.WINDOWS}/{paths.window_file(name)}") for name in names)
-        return [
-            FileInfo(paths.window_file(name), info.size, info.version)
-            for name, info in zip(names, found, strict=True)
-            if info is not None
-        ]
-
-    def newest_generation(self) -> int:
-        """The newest generation that windows are noted in; 0 before the first."""
-        query = sa.text("SELECT max(generation) FROM requests_windows WHERE pipeline = :pipeline")
-        with self.database.read() as connection:
-            return connection.scalar(query, {"pipeline": self._pipeline}) or 0
-
-    def note_planned(self, generation: int, segments: Sequence[Segment]) -> None:
-        """Remember in which shards the windows of a generation are; repeatable."""
-        names = sorted({segment.window for segment in segments})
-        if not names:
-            return
-        with self.database.write() as connection:
-            connection.execute(
-                sa.text(
-                    "INSERT INTO requests_segments (pipeline, window_name, first_row, last_row, shard) "
-                    "VALUES (:pipeline, :window, :first_row, :last_row, :shard) ON CONFLICT DO NOTHING"
-                ),
-                [{"pipeline": self._pipeline, **_values(segment)} for segment in segments],
-            )
-            connection.execute(
-                sa.text(
-                    "UPDATE requests_windows SET generation = :generation "
-                    "WHERE pipeline = :pipeline AND name = :name AND generation IS NULL"
-                ),
-                [{"pipeline": self._pipeline, "generation": generation, "name": name} for name in names],
-            )
-
-    def is_recovered(self) -> bool:
-        """Whether the database knows all windows of the pipeline."""
-        self.database.prepare()
-        query = sa.text("SELECT 1 FROM requests_totals WHERE pipeline = :pipeline AND what = 'recovered'")
-        with self.database.read() as connection:
-            return connection.scalar(query, {"pipeline": self._pipeline}) is not None
-
-    def set_recovered(self) -> None:
-        """The database knows all windows of the pipeline from now on."""
-        with self.database.write() as connection:
-            add_to_total(connection, self._pipeline, "recovered", 1)
-
-    def adopt(self, name: str, size: int, lines: Sequence[Mapping[str, Any]]) -> bool:
-        """Take over a sealed window that the database does not know, with its requests; False where it does."""
-        with self.database.write() as connection:
-            values = {"pipeline": self._pipeline, "name": name, "records": len(lines), "bytes": size}
-            opened = [datetime.datetime.fromisoformat(line[ARRIVAL]).timestamp() for line in lines]
-            now = self.database.now(connection)
-            made = connection.execute(
-                sa.text(
-                    "INSERT INTO requests_windows (pipeline, name, opened, records, bytes, sealed_at) "
-                    "VALUES (:pipeline, :name, :opened, :records, :bytes, :now) ON CONFLICT DO NOTHING"
-                ),
-                values | {"opened": min(opened, default=now), "now": now},
-            ).rowcount
-            if made and lines:
-                connection.execute(
-                    sa.text(
-                        "INSERT INTO requests_accepted (id, pipeline, tenant, arrived, size, window_name, line) "
-                        "VALUES (:id, :pipeline, :tenant, :arrived, 0, :name, :line) ON CONFLICT DO NOTHING"
-                    ),
-                    [
-                        {"id": line[JOB_ID], "pipeline": self._pipeline, "tenant": line[TENANT], "name": name,
-                         "arrived": arrived, "line": number}
-                        for number, (line, arrived) in enumerate(zip(lines, opened, strict=True))
-                    ],
-                )  # fmt: skip
-                add_to_total(connection, self._pipeline, ACCEPTED, len(lines))
-        return bool(made)
-
-
-def _values(segment: Segment) -> dict[str, str | int]:
-    return {
-        "window": segment.window,
-        "first_row": segment.first_row,
-        "last_row": segment.last_row,
-        "shard": segment.shard,
-    }
-
-
-def shard_of(database: RequestsDatabase, pipeline: str, window: str, row: int) -> str | None:
-    """The shard that has this row of a window; None before it is planned."""
-    query = sa.text(
-        "SELECT shard FROM requests_segments WHERE pipeline = :pipeline AND window_name = :window "
-        "AND first_row <= :row AND last_row > :row ORDER BY first_row DESC LIMIT 1"
-    )
-    with database.read() as connection:
-        return connection.scalar(query, {"pipeline": pipeline, "window": window, "row": row})
-
-
-def shards_between(
-    database: RequestsDatabase, pipeline: str, since: float | None, until: float | None
-) -> list[str]:
-    """The shards that hold windows opened from one time to before another (unix seconds), by key."""
-    database.prepare()
-    query = sa.text(
-        "SELECT DISTINCT shard FROM requests_segments JOIN requests_windows ON "
-        "requests_windows.pipeline = requests_segments.pipeline AND name = window_name "
-        "WHERE requests_segments.pipeline = :pipeline AND opened >= :since AND opened < :until ORDER BY shard"
-    )
-    span = {
-        "since": float("-inf") if since is None else since,
-        "until": float("inf") if until is None else until,
-    }
-    with database.read() as connection:
-        return list(connection.scalars(query, {"pipeline": pipeline, **span}))
 
 
 def utc(seconds: float) -> str:

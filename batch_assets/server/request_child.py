@@ -4,6 +4,7 @@ It has the model loaded and works until its standard input ends: it outlives nei
 death. A second one, of another server, waits until the first has gone.
 """
 
+import contextlib
 import logging
 import sys
 import threading
@@ -22,6 +23,7 @@ from batch_assets.ledger.holder import Holder
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.notifications.registry import create_notifiers
 from batch_assets.orchestration.schedules import last_tick
+from batch_assets.patience import context_until
 from batch_assets.plain_text import PlainFormatter, plain_text
 from batch_assets.settings.pipeline import PipelineSettings
 
@@ -55,8 +57,14 @@ def work(settings: PipelineSettings, ledger: Ledger) -> None:
         lambda: last_tick(settings, time.time()),
     )
     threading.Thread(target=_watch_input, args=(worker.ending,), name="server", daemon=True).start()
-    with exclusive(ledger, requests_lease(settings.name), Holder.current()):
-        worker.run()
+
+    def take_turn() -> None:
+        with exclusive(ledger, requests_lease(settings.name), Holder.current()):
+            worker.run()
+
+    # Whatever it waits for, it waits no longer once the server has ended.
+    with contextlib.suppress(KeyboardInterrupt):
+        context_until(worker.ending).run(take_turn)
 
 
 def _watch_input(ending: threading.Event) -> None:

@@ -1,21 +1,27 @@
 """Windows become shards, each once, whoever dies; a request's state follows from its shard's."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
-from batch_assets.control.request_planning import plan_requests, windows_of
+from batch_assets.control.collection import collect_shards
+from batch_assets.control.request_planning import plan_requests, request_source
+from batch_assets.control.request_worker import collectable_now, prepare_planned
 from batch_assets.control.retrying import retry_shards
+from batch_assets.errors import StorageError
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import State
 from batch_assets.merge.verification import verify
 from batch_assets.requests.account import read_account
+from batch_assets.requests.bodies import BodyRules
 from batch_assets.requests.database import RequestsDatabase
+from batch_assets.requests.planned import shards_between
 from batch_assets.requests.results import Outcome, Results
-from batch_assets.requests.store import RequestStore
-from batch_assets.requests.windows import shards_between
+from batch_assets.requests.store import NewRequest, RequestStore, new_id
 from batch_assets.sharding.plan import Shard
+from batch_assets.sources.base import Fault
 from batch_assets_tests.control.test_crashes import in_dying_child
 from batch_assets_tests.fakes import FakeHost, fake_vector
 from batch_assets_tests.requests.builders import (
@@ -40,7 +46,7 @@ def test_a_result_is_found_by_its_id(tmp_path: Path) -> None:
     pipeline = open_asks(tmp_path, settings)
     ids = send(database, settings, *(f"text {number}" for number in range(7)))
     assert outcome(database, pipeline.ledger, ids[0]).status == "queued"
-    plan_requests(pipeline, windows_of(pipeline, database))
+    plan_requests(pipeline, request_source(settings, pipeline.storage, database))
     assert outcome(database, pipeline.ledger, ids[0]).status == "in_progress"
     assert compute(pipeline, database) == []
     for number, job_id in enumerate(ids):
@@ -68,12 +74,12 @@ def test_windows_that_wait_together_share_a_shard_and_none_is_planned_twice(tmp_
 def test_a_window_waits_for_the_schedule(tmp_path: Path) -> None:
     settings, database = make_settings(tmp_path), open_requests(tmp_path)
     pipeline = open_asks(tmp_path, settings)
-    windows = windows_of(pipeline, database)
+    source = request_source(settings, pipeline.storage, database)
     send(database, settings, "a")
     long_ago, later = 1.0, pipeline.ledger.now() + 3600
-    assert plan_requests(pipeline, windows, sealed_before=long_ago) == []
-    assert len(windows.unplanned(10)) == 1, "it is sealed all the same"
-    assert plan_requests(pipeline, windows, sealed_before=later) == ["g0001-00000"]
+    assert plan_requests(pipeline, source, sealed_before=long_ago) == []
+    assert len(source.planned.unplanned(10)) == 1, "it is sealed all the same"
+    assert plan_requests(pipeline, source, sealed_before=later) == ["g0001-00000"]
 
 
 DEATHS = [
@@ -138,7 +144,7 @@ def test_a_lost_database_loses_what_was_not_sealed_and_nothing_else(tmp_path: Pa
     done = send(database, settings, "a", "b", tenant="t")
     compute(pipeline, database)
     sealed = send(database, settings, "c", tenant="t")
-    windows_of(pipeline, database).seal()
+    request_source(settings, pipeline.storage, database).windows.seal()
     lost = send(database, settings, "d")
     database.dispose()
     database = open_requests(tmp_path, "another")
@@ -167,10 +173,6 @@ def test_a_lost_ledger_computes_nothing_again(tmp_path: Path) -> None:
 
 def test_columns_of_strangers_block_nobody(tmp_path: Path) -> None:
     """More columns than a table can have, of any type, differing from one request to the next."""
-    import json
-
-    from batch_assets.requests.store import NewRequest, new_id
-
     settings, database = make_settings(tmp_path, {"seal_records": 1000}), open_requests(tmp_path)
     pipeline = open_asks(tmp_path, settings)
     values = [1, "x", None, {"a": [1]}, 2.5, True]
@@ -189,6 +191,70 @@ def test_columns_of_strangers_block_nobody(tmp_path: Path) -> None:
     assert statuses == ["completed"] * len(ids)
     send(database, settings, "and", "then")
     assert len(compute(pipeline, database)) == 1
+
+
+def test_windows_are_known_again_whatever_their_records_hold(tmp_path: Path) -> None:
+    settings, database = make_settings(tmp_path, {"seal_records": 10}), open_requests(tmp_path)
+    bodies = [
+        b'{"text": "a",\r\n "n": 1}',
+        b'{"text": "b", "n": NaN}',
+        b'{"text": "c\xe2\x80\xa8d", "n": 123456789012345678901234567890}',
+        b'{"text": "\\u0000 e", "n": 1e999}',
+    ]
+    rules = BodyRules(settings)
+    lines = [rules.read(body, "application/json") for body in bodies]
+    ids = [new_id() for _ in bodies]
+    RequestStore(database).accept(
+        [
+            NewRequest(one, NAME, "t", line, b"")
+            for one, line in zip(ids, lines, strict=True)
+            if not isinstance(line, Fault)
+        ]
+    )
+    compute(open_asks(tmp_path, settings), database)
+    again = open_requests(tmp_path, "another")
+    pipeline = open_asks(tmp_path, settings)
+    compute(pipeline, again)
+    assert [outcome(again, pipeline.ledger, job_id).status for job_id in ids] == ["completed"] * 4
+    assert read_account(again, pipeline.ledger, NAME).missing == 0
+
+
+def test_one_window_that_is_gone_holds_no_other_up(tmp_path: Path) -> None:
+    settings, database = make_settings(tmp_path), open_requests(tmp_path)
+    pipeline = open_asks(tmp_path, settings)
+    source = request_source(settings, pipeline.storage, database)
+    first = send(database, settings, "a")
+    source.windows.seal()
+    [file] = (tmp_path / "out" / "requests").rglob("*.jsonl")
+    whole = file.read_bytes()
+    file.unlink()
+    second = send(database, settings, "b")
+    with pytest.raises(StorageError, match="is gone; put it back"):
+        plan_requests(pipeline, source)
+    prepare_planned(pipeline)
+    list(collect_shards(pipeline, collectable_now(pipeline)))
+    assert outcome(database, pipeline.ledger, second[0]).status == "completed"
+    assert outcome(database, pipeline.ledger, first[0]).status == "in_progress"
+    file.write_bytes(whole + b"{}\n")
+    with pytest.raises(StorageError, match="was sealed with"):
+        plan_requests(pipeline, source)
+    file.write_bytes(whole)
+    compute(pipeline, database)
+    assert outcome(database, pipeline.ledger, first[0]).status == "completed"
+
+
+def test_what_is_answered_stays_answered_while_its_shard_is_computed_again(tmp_path: Path) -> None:
+    settings, database = make_settings(tmp_path), open_requests(tmp_path)
+    pipeline = open_asks(tmp_path, settings)
+    ids = send(database, settings, "a", "b")
+    compute(pipeline, database)
+    before = [outcome(database, pipeline.ledger, job_id) for job_id in ids]
+    retry_shards(settings, pipeline.ledger, ["g0001-00000"], recompute=True)
+    assert [outcome(database, pipeline.ledger, job_id).result for job_id in ids] == [
+        one.result for one in before
+    ]
+    compute(pipeline, database)
+    assert [outcome(database, pipeline.ledger, job_id).status for job_id in ids] == ["completed"] * 2
 
 
 def test_another_file_in_a_windows_place_is_not_taken_for_it(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from batch_assets.control.collection import collect_shards
 from batch_assets.control.pipeline import Pipeline, open_pipeline
-from batch_assets.control.request_planning import plan_requests, recover_windows, windows_of
+from batch_assets.control.request_planning import plan_requests, recover_windows, request_source
 from batch_assets.control.request_worker import collectable_now, prepare_planned
 from batch_assets.requests.bodies import BodyRules, digest_of
 from batch_assets.requests.database import RequestsDatabase
@@ -57,9 +57,9 @@ def open_asks(
 
 def compute(pipeline: Pipeline, database: RequestsDatabase) -> list[str]:
     """Seal, plan and compute whatever there is, as the worker does; the keys of the new shards."""
-    windows = windows_of(pipeline, database)
-    recover_windows(pipeline, windows)
-    new = plan_requests(pipeline, windows)
+    source = request_source(pipeline.settings, pipeline.storage, database)
+    recover_windows(pipeline, source)
+    new = plan_requests(pipeline, source)
     prepare_planned(pipeline)
     list(collect_shards(pipeline, collectable_now(pipeline)))
     return new

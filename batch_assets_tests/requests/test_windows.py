@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from batch_assets import paths
 from batch_assets.requests.database import RequestsDatabase
+from batch_assets.requests.planned import PlannedWindows
 from batch_assets.requests.store import Accepted, RequestStore, new_id
 from batch_assets.requests.windows import Windows
 from batch_assets.settings.pipeline import PipelineSettings
@@ -91,15 +92,14 @@ def test_every_request_is_in_one_window(
             sent.append(f"{number} {place}")
             send(windows.database, settings, sent[-1], tenant=tenant)
         windows.seal()
-    found = [text for texts in texts_of(folder, list(names(windows))) for text in texts]
+    found = [text for texts in texts_of(folder, names(windows)) for text in texts]
     assert Counter(found) == Counter(sent)
-    assert all(len(texts) <= most for texts in texts_of(folder, list(names(windows))))
+    assert all(len(texts) <= most for texts in texts_of(folder, names(windows)))
     windows.database.dispose()
 
 
 def names(windows: Windows) -> list[str]:
-    found = (paths.window_of(info.path) for info in windows.unplanned(1000))
-    return [name for name in found if name is not None]
+    return [window.name for window in PlannedWindows(windows.database, NAME).unplanned(1000)]
 
 
 @pytest.mark.parametrize("point", ["window-chosen", "window-written"])

@@ -5,7 +5,7 @@ import time
 import dagster as dg
 
 from batch_assets.control.planning import plan_source
-from batch_assets.control.request_planning import plan_and_describe, windows_of
+from batch_assets.control.request_planning import plan_all_requests
 from batch_assets.orchestration import metadata
 from batch_assets.orchestration.mending import shown_keys
 from batch_assets.orchestration.orders import starting
@@ -44,7 +44,7 @@ def build_shard_plan(settings: PipelineSettings) -> dg.AssetsDefinition:
             made = unseen_input(context.instance, settings) is not None
             replace = made or context.run.tags.get(metadata.REPLACE_TAG) == "true"
             if settings.source.requests is not None:
-                planned = plan_and_describe(pipeline, windows_of(pipeline))
+                planned = plan_all_requests(pipeline)
             else:
                 planned = plan_source(pipeline, replace=replace)
             add_partitions(context.instance, settings.name, shown_keys(pipeline.ledger, settings.name))
