@@ -58,6 +58,7 @@ class Jobs:
         before = None if after is None else self._find(after, request).number
         tenant = _tenant(request)
         jobs: list[dict[str, Any]] = []
+        last = after
         for _ in range(PAGES_LOOKED_AT):
             page = self._store.newest(pipeline.name, tenant, before, most + 1)
             statuses = self._results.statuses(page)
@@ -69,8 +70,9 @@ class Jobs:
                 jobs.append(_listed(one, statuses[one.id]))
             if len(page) <= most:
                 return answer({"jobs": jobs, "has_more": False})
-            before = page[-1].number
-        return answer({"jobs": jobs, "has_more": True})
+            before, last = page[-1].number, page[-1].id
+        # None of this page may have the status: where to go on, its last one does not tell.
+        return answer({"jobs": jobs, "has_more": True, "after": last})
 
     def window(self, request: HttpRequest) -> Response:
         """The results of a window, a request a line, in the order in which they were sealed."""
