@@ -1,0 +1,72 @@
+"""A pipeline of requests in Dagster: the daemon computes where no server does, and partitions stay few."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from batch_assets.control.request_planning import requests_lease
+from batch_assets.ledger.holder import Holder
+from batch_assets.orchestration import mending
+from batch_assets.orchestration.partitions import RANGE_END, RANGE_START
+from batch_assets.requests.database import deployment_database
+from batch_assets.requests.results import Results
+from batch_assets.requests.store import RequestStore
+from batch_assets.settings.pipeline import PipelineSettings
+from batch_assets_tests.orchestration.deployments import SHARD_ASSETS, Deployment, deploy
+from batch_assets_tests.orchestration.test_new_input import PLAN, asked
+from batch_assets_tests.requests.builders import NAME, make_settings, send
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PipelineSettings:
+    """Of a pipeline whose requests lie in a home of their own."""
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    return make_settings(tmp_path)
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, settings: PipelineSettings) -> Iterator[Deployment]:
+    with deploy(tmp_path, settings) as deployment:
+        yield deployment
+
+
+def test_the_daemon_computes_requests(deployment: Deployment, settings: PipelineSettings) -> None:
+    assert not deployment.tick("new_input").run_requests
+    database = deployment_database()
+    [job_id] = send(database, settings, "hello")
+    first = deployment.tick("new_input")
+    assert asked(first) == [PLAN]
+    [key] = deployment.plan()
+    second = deployment.tick("new_input", first.cursor)
+    assert asked(second) == [(SHARD_ASSETS, {RANGE_START: key, RANGE_END: key})]
+    assert deployment.materialize(*SHARD_ASSETS, shards=(key, key)).success
+    request = RequestStore(database).find(job_id)
+    assert request is not None
+    assert Results(database, deployment.ledger).look_up(request).status == "completed"
+    assert not deployment.tick("new_input", second.cursor).run_requests
+
+
+def test_it_leaves_them_to_a_server(deployment: Deployment, settings: PipelineSettings) -> None:
+    send(deployment_database(), settings, "hello")
+    server = Holder.current()
+    assert deployment.ledger.lease(requests_lease(NAME), server) is not None
+    assert not deployment.tick("new_input").run_requests
+    deployment.ledger.release_lease(requests_lease(NAME), server)
+    assert asked(deployment.tick("new_input")) == [PLAN]
+
+
+def test_old_shards_are_no_partitions_any_more(
+    deployment: Deployment, settings: PipelineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mending, "MOST_OF_REQUESTS", 2)
+    database = deployment_database()
+    for number in range(4):
+        send(database, settings, str(number))
+        key = deployment.plan()[-1]
+        assert deployment.materialize(*SHARD_ASSETS, shards=(key, key)).success
+    send(database, settings, "not computed yet")
+    assert deployment.plan()[-1] == "g0005-00000"
+    deployment.tick("job_completion")
+    assert deployment.keys == ["g0004-00000", "g0005-00000"]
+    assert deployment.plan() == ["g0004-00000", "g0005-00000"], "planning brings none back"
