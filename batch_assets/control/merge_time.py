@@ -21,7 +21,8 @@ def refusal(
 ) -> str | None:
     """Why `missing` shards stand in the way of merging `done`, as the end of a sentence; None where they do not."""
     when = settings.merge_when
-    if not missing or when == "any":
+    # Requests come without end: whoever asks for a merge means what there is.
+    if not missing or when == "any" or (when in ("all", "complete") and settings.source.requests is not None):
         return None
     advice = "materialize embedding_outputs for them, or set merge_when: any"
     if isinstance(when, MergeAtFraction):

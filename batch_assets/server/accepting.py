@@ -171,7 +171,7 @@ def add_accepting(application: "FastAPI", accepting: Accepting) -> None:
         "application/json": {"schema": RECORD},
         "text/plain": {"schema": {"type": "string"}},
     }
-    many: dict[str, Any] = {JSON_LINES[0]: {"schema": {"type": "string"}}}
+    many: dict[str, Any] = {kind: {"schema": {"type": "string"}} for kind in (JSON_LINES[0], "text/plain")}
     application.add_api_route(
         "/job", accepting.one, methods=["POST"], status_code=202, response_class=Response,
         openapi_extra={"parameters": [name, key], "requestBody": {"required": True, "content": one}},

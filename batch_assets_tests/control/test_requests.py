@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from batch_assets.control.collection import collect_shards
+from batch_assets.control.merging import merge_shards, publish_merge
 from batch_assets.control.request_planning import plan_requests, request_source
 from batch_assets.control.request_worker import collectable_now, prepare_planned
 from batch_assets.control.retrying import retry_shards
@@ -22,6 +23,7 @@ from batch_assets.requests.results import Outcome, Results
 from batch_assets.requests.store import NewRequest, RequestStore, new_id
 from batch_assets.sharding.plan import Shard
 from batch_assets.sources.base import Fault
+from batch_assets_tests.command import published
 from batch_assets_tests.control.test_crashes import in_dying_child
 from batch_assets_tests.fakes import FakeHost, fake_vector
 from batch_assets_tests.requests.builders import (
@@ -241,6 +243,17 @@ def test_one_window_that_is_gone_holds_no_other_up(tmp_path: Path) -> None:
     file.write_bytes(whole)
     compute(pipeline, database)
     assert outcome(database, pipeline.ledger, first[0]).status == "completed"
+
+
+def test_a_merge_takes_what_there_is(tmp_path: Path) -> None:
+    settings, database = make_settings(tmp_path, parity="off"), open_requests(tmp_path)
+    pipeline = open_asks(tmp_path, settings)
+    ids = send(database, settings, "a", "b")
+    compute(pipeline, database)
+    send(database, settings, "c")
+    plan_requests(pipeline, request_source(settings, pipeline.storage, database))
+    publish_merge(pipeline, merge_shards(pipeline))
+    assert set(published(tmp_path / "out")["record_id"]) == set(ids)
 
 
 def test_what_is_answered_stays_answered_while_its_shard_is_computed_again(tmp_path: Path) -> None:
