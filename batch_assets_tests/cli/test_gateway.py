@@ -132,10 +132,12 @@ def money(machine: Machine, folder: Path) -> dict[str, Any]:
 
 def test_a_budget_is_not_passed_and_a_raised_one_goes_on(machine: Machine, tmp_path: Path) -> None:
     with model_server(tmp_path) as server:
-        ended = machine.run("run", "-f", pipeline(tmp_path, server, prices=PRICES, budget_usd=8.0))
+        # A shard is bounded by three dollars, and costs half a one: the fifth is too much also where each has ended
+        # before the next begins.
+        ended = machine.run("run", "-f", pipeline(tmp_path, server, prices=PRICES, budget_usd=4.9))
         computed, spent = sum(server.computed().values()), money(machine, tmp_path)
         assert ended.returncode == 4, ended.stderr
-        assert "budget reached" in ended.stderr and "budget_usd is 8.00" in ended.stderr
+        assert "budget reached" in ended.stderr and "budget_usd is 4.90" in ended.stderr
         # What was computed is committed and counted: no shard is cut off in the middle.
         embedded = spent["records"]["embedded"]
         assert 0 < embedded < RECORDS and embedded % PER_SHARD == 0
