@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from batch_assets.errors import LastingStorageError
 from batch_assets.retry_policy import (
@@ -20,7 +21,15 @@ from batch_assets.retry_policy import (
 )
 
 _ticking: contextvars.ContextVar[bool] = contextvars.ContextVar("ticking", default=False)
-_ends: contextvars.ContextVar[tuple[threading.Event, ...]] = contextvars.ContextVar("ends", default=())
+
+
+class End(Protocol):
+    """Set once some work is no longer wanted; a `threading.Event` is one."""
+
+    def is_set(self) -> bool: ...
+
+
+_ends: contextvars.ContextVar[tuple[End, ...]] = contextvars.ContextVar("ends", default=())
 
 
 @contextlib.contextmanager
@@ -44,7 +53,7 @@ def seconds_now(seconds: float) -> float:
 
 
 def is_ended() -> bool:
-    """Whether this thread's work is no longer wanted (`context_until`)."""
+    """Whether this thread's work is no longer wanted (`wanted_until`, `context_until`)."""
     return any(end.is_set() for end in _ends.get())
 
 
@@ -55,6 +64,16 @@ def waiting_shortly() -> Iterator[None]:
     try:
         with in_a_tick():
             yield
+    finally:
+        _ends.reset(token)
+
+
+@contextlib.contextmanager
+def wanted_until(end: End) -> Iterator[None]:
+    """Once `end` is set, whatever this block does is no longer wanted, in the threads that it starts too."""
+    token = _ends.set((*_ends.get(), end))
+    try:
+        yield
     finally:
         _ends.reset(token)
 
@@ -70,7 +89,7 @@ def context_until(end: threading.Event) -> contextvars.Context:
 
 
 def pause(seconds: float) -> None:
-    """Sleep. Raises KeyboardInterrupt in a thread whose work is no longer wanted (`context_until`)."""
+    """Sleep. Raises KeyboardInterrupt in a thread whose work is no longer wanted (`is_ended`)."""
     while _ends.get() and seconds > LOOK_SECONDS and not is_ended():
         time.sleep(LOOK_SECONDS)
         seconds -= LOOK_SECONDS

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,9 +28,9 @@ class Machine:
     home: Path
     environment: dict[str, str]
 
-    def start(self, *arguments: object) -> CommandProcess:
-        """Start the command and do not wait for it."""
-        return CommandProcess([str(argument) for argument in arguments], self.environment)
+    def start(self, *arguments: object, program: Callable[[], object] | None = None) -> CommandProcess:
+        """Start the command, or what runs it, and do not wait for it."""
+        return CommandProcess([str(argument) for argument in arguments], self.environment, program)
 
     def run(self, *arguments: object) -> subprocess.CompletedProcess[str]:
         """Run the command to its end."""

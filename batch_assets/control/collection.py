@@ -40,6 +40,7 @@ from batch_assets.executors.base import Cancelled, WorkerDied
 from batch_assets.executors.service_jobs import ResultsNotReady, Unanswered
 from batch_assets.ledger.rows import Claim, ShardRow
 from batch_assets.ledger.states import State
+from batch_assets.patience import is_ended
 from batch_assets.plain_text import plain_logger
 from batch_assets.retry_policy import SPEAK_SECONDS, Cause
 from batch_assets.sharding.plan import Shard
@@ -291,12 +292,17 @@ def _run(pipeline: Pipeline, claimed: ClaimedShard, together: Together) -> Shard
 
 
 def _watching(pipeline: Pipeline, shard: Shard) -> Callable[[Processed], None]:
-    """Says now and then how far the shard is; raises _StopRequested where the pipeline is to stop."""
+    """Says now and then how far the shard is.
+
+    Raises _StopRequested where the pipeline is to stop, KeyboardInterrupt where this process is.
+    """
     started = said = time.perf_counter()
     records = 0
 
     def heed(done: Processed) -> None:
         nonlocal said, records
+        if is_ended():
+            raise KeyboardInterrupt
         records += done.records
         if time.perf_counter() - said >= SPEAK_SECONDS:
             said = time.perf_counter()

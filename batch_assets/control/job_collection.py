@@ -30,6 +30,7 @@ from batch_assets.executors.base import JobState
 from batch_assets.executors.jobs import JobDescription
 from batch_assets.executors.service_jobs import Order, UnexpectedOutput
 from batch_assets.ledger.rows import JobRow, SubmissionRow
+from batch_assets.patience import pause
 from batch_assets.plain_text import plain_logger
 from batch_assets.retry_policy import Decision, JobEnd, results_patience
 from batch_assets.worker.run_shard import run_shard
@@ -209,7 +210,7 @@ def _answer(
 
     def pace(calls: int, per_minute: int) -> None:
         start = ledger.reserve_calls(executor.quota_group, calls, per_minute)
-        time.sleep(max(0.0, start - ledger.now()))
+        pause(max(0.0, start - ledger.now()))
 
     executor.answer(description, rows, facts, pace)
     crash_point("records-answered")

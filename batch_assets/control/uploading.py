@@ -29,6 +29,7 @@ from batch_assets.executors.jobs import JobDescription, write_description
 from batch_assets.executors.service_jobs import Order
 from batch_assets.ledger.rows import Claim
 from batch_assets.ledger.states import State
+from batch_assets.patience import pause
 from batch_assets.plain_text import plain_logger
 from batch_assets.retry_policy import Cause
 from batch_assets.sharding.plan import Shard
@@ -95,7 +96,7 @@ def _await_answer(pipeline: Pipeline, key: str) -> None:
         row = pipeline.ledger.shard(pipeline.name, key)
         if row is None or row.state is not State.SUBMITTING:
             return
-        time.sleep(0.1)
+        pause(0.1)
 
 
 def refuse_blocked(pipeline: Pipeline) -> None:

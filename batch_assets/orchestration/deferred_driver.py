@@ -6,7 +6,6 @@ is needed and slots are filled while shards are uploaded and collected.
 
 import contextlib
 import threading
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -24,7 +23,7 @@ from batch_assets.orchestration.metadata import COLLECT_TAG, JOB_KIND_TAG
 from batch_assets.orchestration.partitions import SHARDS_PER_RUN
 from batch_assets.orchestration.run_failure import RunFailed
 from batch_assets.orchestration.silence import Silence
-from batch_assets.patience import Patience, context_until
+from batch_assets.patience import Patience, context_until, pause
 
 if TYPE_CHECKING:
     from batch_assets.orchestration.driver import Driver
@@ -57,7 +56,7 @@ def embed_at_service(driver: "Driver") -> None:
                 turns.check()
                 if following.is_over():
                     return
-                time.sleep(turns.seconds)
+                pause(turns.seconds)
 
 
 def _unfinished(pipeline: Pipeline) -> bool:

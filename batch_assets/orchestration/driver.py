@@ -4,7 +4,6 @@ What is printed, and what a run's end means as an exit code, belongs to `cli/`.
 """
 
 import contextlib
-import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +30,7 @@ from batch_assets.orchestration.partitions import range_tags, shard_ranges
 from batch_assets.orchestration.pipeline import build_pipeline_definitions
 from batch_assets.orchestration.run_failure import RunFailed, cause_of, raise_interruption
 from batch_assets.orchestration.silence import silence_of_run
-from batch_assets.patience import Patience
+from batch_assets.patience import Patience, pause
 from batch_assets.retry_policy import HELD_SECONDS, PASSES_WITHOUT_PROGRESS
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.settings.project import LEDGER, NOTIFICATIONS, executor_key
@@ -120,7 +119,7 @@ class Driver:
                 if news != told:
                     self.say(news)
                 told = news
-                time.sleep(HELD_SECONDS)
+                pause(HELD_SECONDS)
                 continue
             failed = self.materialize_shards(ASSETS, free)
             money = self.ledger.money(self.settings.name)
@@ -142,7 +141,7 @@ class Driver:
                     f"{len(still)} shards make no progress: {named}; see the runs in the UI"
                 )
             elif not is_done:
-                time.sleep(HELD_SECONDS)
+                pause(HELD_SECONDS)
 
     def insist(self, act: Callable[[], Made]) -> Made:
         """What `act` returns, tried again where a store or a service does not answer."""

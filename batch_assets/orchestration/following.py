@@ -18,6 +18,7 @@ from batch_assets.control.chaining import (
 from batch_assets.errors import NotReady
 from batch_assets.ledger.rows import ShardRow
 from batch_assets.ledger.states import State
+from batch_assets.patience import pause
 
 if TYPE_CHECKING:
     from batch_assets.orchestration.driver import Driver
@@ -84,7 +85,7 @@ class Following:
         """Sleep until something has moved, here or upstream, since `free` looked; ten seconds at most."""
         deadline = time.monotonic() + LONGEST_PAUSE_SECONDS
         while self._mark() == self._looked_at and time.monotonic() < deadline:
-            time.sleep(LOOK_SECONDS)
+            pause(LOOK_SECONDS)
             if self._looked_at is None:
                 return
 

@@ -3,13 +3,16 @@
 Dagster catches them while it keeps its own books, and drops one that comes there as a step ends
 (`capture_interrupts` forgets it as it leaves); an exception that a handler raises within a callback
 of the garbage collector is lost too. Python notes every signal also in a wakeup socket, whoever
-handles it: what is in there has come.
+handles it: what is in there has come. Whoever waits or computes within `noted` looks there now and then
+(`patience.is_ended`), or a signal that was dropped would be heard only when the shards at hand have ended.
 """
 
 import contextlib
 import signal
 import socket
 from collections.abc import Iterator
+
+from batch_assets.patience import wanted_until
 
 _ears: list[socket.socket] = []
 
@@ -24,10 +27,18 @@ def noted() -> Iterator[None]:
         before = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
         _ears.append(ear)
         try:
-            yield
+            with wanted_until(_Interruption()):
+                yield
         finally:
             _ears.remove(ear)
             signal.set_wakeup_fd(before)
+
+
+class _Interruption:
+    """An `End`."""
+
+    def is_set(self) -> bool:
+        return has_come()
 
 
 def has_come() -> bool:

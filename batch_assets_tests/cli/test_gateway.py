@@ -5,12 +5,14 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 import yaml
 
 from batch_assets_tests.command import Machine, accounting_of, make_machine, published, write_records
+from batch_assets_tests.forking import run_command
 from batch_assets_tests.gateway.computing import vectors_of
 from batch_assets_tests.gateway.model_servers import RunningServer, model_server
 from batch_assets_tests.gateway.scenario import Fault, Latency, Scenario
@@ -190,11 +192,26 @@ def test_a_budget_for_answers_needs_a_bound_of_each(machine: Machine, tmp_path: 
     assert "put max_tokens" in ended.stderr
 
 
-def test_an_interrupted_run_ends_soon_and_the_same_command_goes_on(machine: Machine, tmp_path: Path) -> None:
+def run_with_signals_dropped() -> object:
+    """The command where every handler of Ctrl-C is called in vain, as one of Dagster's is now and then."""
+    set_handler = signal.signal
+
+    def set_other_handler(number: int, handler: Any) -> Any:
+        return set_handler(number, (lambda *_: None) if number == signal.SIGINT else handler)
+
+    with mock.patch("signal.signal", set_other_handler):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        return run_command()
+
+
+@pytest.mark.parametrize("program", [run_command, run_with_signals_dropped], ids=["heard", "dropped"])
+def test_an_interrupted_run_ends_soon_and_the_same_command_goes_on(
+    machine: Machine, tmp_path: Path, program: Callable[[], object]
+) -> None:
     stalls = Scenario(faults=[Fault(kind="stall", calls=(20, 1_000_000))])
     with model_server(tmp_path, stalls) as server:
         file = pipeline(tmp_path, server)
-        run = machine.start("run", "-f", file)
+        run = machine.start("run", "-f", file, program=program)
         wait_until(when_computed(server, 10), "nothing is computed")
         run.send_signal(signal.SIGINT)
         _, stderr = run.communicate()
