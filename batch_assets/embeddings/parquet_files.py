@@ -22,6 +22,8 @@ from batch_assets.errors import AccountingError
 from batch_assets.storage import Storage
 
 GROUP_ROWS = 8192
+LOOKED_UP_GROUP_ROWS = 1024
+"""Where rows are looked up one by one: a lookup reads the vectors of one group."""
 GROUP_BYTES = 32 * 2**20
 VECTOR_BATCH = 2048
 READ_BYTES = 2**20
@@ -80,10 +82,19 @@ class HashingSink:
 
 
 class GroupedWriter:
-    """One new Parquet file with even row groups, of `group_bytes` at most. Holds at most about two in memory."""
+    """One new Parquet file with even row groups, of `group_rows` and `group_bytes` at most.
+
+    Holds at most about two in memory.
+    """
 
     def __init__(
-        self, storage: Storage, path: str, schema: pa.Schema, *, group_bytes: int = GROUP_BYTES
+        self,
+        storage: Storage,
+        path: str,
+        schema: pa.Schema,
+        *,
+        group_rows: int = GROUP_ROWS,
+        group_bytes: int = GROUP_BYTES,
     ) -> None:
         self.path = path
         self.rows = 0
@@ -93,7 +104,7 @@ class GroupedWriter:
         self._pending_rows = 0
         self._pending_bytes = 0
         self._group_bytes = group_bytes
-        self._group_rows = _group_rows(schema, group_bytes)
+        self._group_rows = min(_group_rows(schema, group_bytes), group_rows)
         self._sink = HashingSink(storage, path)
         leaves = _leaves(schema)
         others = [leaf for leaf in leaves if leaf != VECTOR_LEAF]

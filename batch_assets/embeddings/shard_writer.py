@@ -16,7 +16,7 @@ import pyarrow as pa
 from batch_assets import paths
 from batch_assets.crash_points import crash_point
 from batch_assets.embeddings.outcomes import Outcomes
-from batch_assets.embeddings.parquet_files import DataFile, GroupedWriter
+from batch_assets.embeddings.parquet_files import GROUP_ROWS, DataFile, GroupedWriter
 from batch_assets.embeddings.schema import (
     EMBED,
     FAILURES_SCHEMA,
@@ -71,7 +71,8 @@ class ShardWriter:
     `columns` maps passed-through columns to plan types; `vector_dtype` is float32 or float16;
     `normalized` says whether vectors must have length 1 (normalize in float32: the tolerance
     is 1e-3). `run`: see `paths.embeddings`. The dimension is that of the first vectors. Where the
-    `task` is `generate` there are no vectors, and neither of the two counts.
+    `task` is `generate` there are no vectors, and neither of the two counts. A row group has
+    `group_rows` at most.
     """
 
     def __init__(
@@ -85,12 +86,14 @@ class ShardWriter:
         normalized: bool = True,
         task: Task = EMBED,
         run: int = 0,
+        group_rows: int = GROUP_ROWS,
     ) -> None:
         refuse_reserved(columns, task)
         self._storage = storage
         self._shard = shard
         self._path = paths.embeddings(shard, fence, run)
         self._columns = dict(columns)
+        self._group_rows = group_rows
         self._task: Task = task
         self._vector_dtype = vector_dtype if task == EMBED else ""
         self._normalized = normalized and task == EMBED
@@ -151,7 +154,7 @@ class ShardWriter:
 
     def _open_embeddings(self, schema: pa.Schema) -> GroupedWriter:
         if self._embeddings is None:
-            self._embeddings = GroupedWriter(self._storage, self._path, schema)
+            self._embeddings = GroupedWriter(self._storage, self._path, schema, group_rows=self._group_rows)
         return self._embeddings
 
     def close(self, dimensions: int | None = None) -> ShardFiles:

@@ -14,6 +14,7 @@ from batch_assets.embeddings.accounting import account_shard
 from batch_assets.embeddings.facts import JobFacts
 from batch_assets.embeddings.marker import ShardMarker, commit_marker, standing_marker
 from batch_assets.embeddings.outcomes import Outcomes
+from batch_assets.embeddings.parquet_files import GROUP_ROWS, LOOKED_UP_GROUP_ROWS
 from batch_assets.embeddings.shard_writer import ShardFiles, ShardWriter
 from batch_assets.errors import AccountingError, ClaimLost, ConfigurationError
 from batch_assets.plain_text import plain_logger
@@ -48,6 +49,7 @@ def write_shard(
         normalized=settings.model.normalize,
         task=attempt.task,
         run=attempt.run,
+        group_rows=GROUP_ROWS if settings.source.requests is None else LOOKED_UP_GROUP_ROWS,
     )
     try:
         for some in outcomes:

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from batch_assets.control.collection import collect_shards
@@ -61,6 +62,19 @@ def test_a_result_is_found_by_its_id(tmp_path: Path) -> None:
     assert (account.accepted, account.completed, account.open, account.missing) == (7, 7, 0, 0)
     report = verify(str(tmp_path / "out"))
     assert report.ok, report.problems
+
+
+def test_a_lookup_reads_one_short_row_group_of_many(tmp_path: Path) -> None:
+    settings, database = make_settings(tmp_path, {"seal_records": 10_000}), open_requests(tmp_path)
+    pipeline = open_asks(tmp_path, settings)
+    ids = send(database, settings, *(f"text {number}" for number in range(2_500)))
+    compute(pipeline, database)
+    [file] = (tmp_path / "out/shards").rglob("embeddings*.parquet")
+    footer = pq.read_metadata(file)
+    assert [footer.row_group(group).num_rows for group in range(footer.num_row_groups)] == [1024, 1024, 452]
+    for number in (0, 1023, 1024, 2_499):
+        found = outcome(database, pipeline.ledger, ids[number]).result
+        assert found is not None and found["embedding"] == pytest.approx(fake_vector(f"text {number}").tolist())
 
 
 def test_windows_that_wait_together_share_a_shard_and_none_is_planned_twice(tmp_path: Path) -> None:
