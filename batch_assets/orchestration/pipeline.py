@@ -11,6 +11,7 @@ from batch_assets.orchestration.assets.input_shards import build_input_shards
 from batch_assets.orchestration.assets.merged_embeddings import build_merged_embeddings
 from batch_assets.orchestration.assets.shard_plan import build_shard_plan
 from batch_assets.orchestration.assets.submitted_jobs import build_submitted_jobs
+from batch_assets.orchestration.request_account import build_request_observation
 from batch_assets.orchestration.schedules import build_schedules
 from batch_assets.plain_text import plain_text
 from batch_assets.settings.pipeline import PipelineSettings
@@ -45,5 +46,6 @@ def _build(settings: PipelineSettings) -> dg.Definitions:
             build_merged_embeddings(settings),
         ],
         schedules=build_schedules(settings),
+        sensors=[] if settings.source.requests is None else [build_request_observation(settings)],
     )
     return dg.Definitions.merge(own, build_cleanup(settings))

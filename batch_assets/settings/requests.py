@@ -28,6 +28,10 @@ class RequestsSettings(Settings):
         ge=1,
         description="Requests that may wait for their result; one more is refused (429).",
     )
+    answer_within: Age = Field(
+        default=datetime.timedelta(hours=24),
+        description="A check in Dagster fails while a request has been open for longer.",
+    )
     keep: Age = Field(
         default=datetime.timedelta(days=30),
         description="How long a request, its window, its result and its Idempotency-Key are to be kept at least. "

@@ -74,7 +74,9 @@ def test_a_lookup_reads_one_short_row_group_of_many(tmp_path: Path) -> None:
     assert [footer.row_group(group).num_rows for group in range(footer.num_row_groups)] == [1024, 1024, 452]
     for number in (0, 1023, 1024, 2_499):
         found = outcome(database, pipeline.ledger, ids[number]).result
-        assert found is not None and found["embedding"] == pytest.approx(fake_vector(f"text {number}").tolist())
+        assert found is not None and found["embedding"] == pytest.approx(
+            fake_vector(f"text {number}").tolist()
+        )
 
 
 def test_windows_that_wait_together_share_a_shard_and_none_is_planned_twice(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import dagster as dg
 import pytest
 
 from batch_assets.control.request_planning import requests_lease
@@ -45,6 +47,53 @@ def test_the_daemon_computes_requests(deployment: Deployment, settings: Pipeline
     assert request is not None
     assert Results(database, deployment.ledger).look_up(request).status == "completed"
     assert not deployment.tick("new_input", second.cursor).run_requests
+
+
+def look(deployment: Deployment) -> tuple[dict[str, Any], dict[str, bool]]:
+    """What the plan's last look at the requests shows: its figures, and which checks pass."""
+    events = deployment.tick(f"{NAME}_requests").asset_events
+    [observed] = [event for event in events if isinstance(event, dg.AssetObservation)]
+    verdicts = {one.check_name: one.passed for one in events if isinstance(one, dg.AssetCheckEvaluation)}
+    return {name: value.value for name, value in observed.metadata.items()}, verdicts
+
+
+def test_dagster_shows_how_many_requests_are_open_and_how_long_others_took(
+    deployment: Deployment, settings: PipelineSettings
+) -> None:
+    database = deployment_database()
+    send(database, settings, "one", "two", "three")
+    figures, passed = look(deployment)
+    assert (figures["open"], figures["accepted"], figures["completed"]) == (3, 3, 0)
+    assert "latency_p50_seconds" not in figures
+    assert passed == {"account": True, "answers": True}
+    [key] = deployment.plan()
+    assert deployment.materialize(*SHARD_ASSETS, shards=(key, key)).success
+    with database.write() as connection:
+        connection.exec_driver_sql("UPDATE requests_accepted SET arrived = arrived - 100 WHERE line = 2")
+    figures, passed = look(deployment)
+    assert (figures["open"], figures["oldest_seconds"], figures["completed"]) == (0, 0, 3)
+    assert figures["latency_p50_seconds"] < 100 <= figures["latency_p99_seconds"] + 5
+    assert passed == {"account": True, "answers": True}
+
+
+def test_a_check_fails_where_a_request_waits_too_long_and_where_one_is_lost(
+    tmp_path: Path, settings: PipelineSettings
+) -> None:
+    settings = make_settings(tmp_path, {"answer_within": "1h"})
+    database = deployment_database()
+    send(database, settings, "one", "two")
+    with database.write() as connection:
+        connection.exec_driver_sql("UPDATE requests_accepted SET arrived = arrived - 3700")
+        connection.exec_driver_sql("DELETE FROM requests_accepted WHERE number = 1")
+    with deploy(tmp_path, settings) as deployment:
+        assert look(deployment)[1] == {"account": False, "answers": False}
+        result = deployment.materialize("shard_plan")
+        assert result.success, "a plan is made all the same"
+        told = {one.check_name: one.description for one in result.get_asset_check_evaluations()}
+    assert "requests that nobody accounts for: 1 (accepted=2" in str(told["account"])
+    assert "the oldest open request, of 1, came" in str(told["answers"]) and "answer_within is 1h" in str(
+        told["answers"]
+    )
 
 
 def test_it_leaves_them_to_a_server(deployment: Deployment, settings: PipelineSettings) -> None:

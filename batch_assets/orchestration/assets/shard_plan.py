@@ -10,6 +10,7 @@ from batch_assets.orchestration import metadata
 from batch_assets.orchestration.mending import shown_keys
 from batch_assets.orchestration.orders import starting
 from batch_assets.orchestration.partitions import add_partitions
+from batch_assets.orchestration.request_account import check_requests, request_checks
 from batch_assets.orchestration.run import opened
 from batch_assets.orchestration.upstream import source_makers, unseen_input
 from batch_assets.plain_text import plain_text
@@ -36,6 +37,7 @@ def build_shard_plan(settings: PipelineSettings) -> dg.AssetsDefinition:
         required_resource_keys={LEDGER, executor_key(settings.executor.type)},
         metadata={metadata.SETTINGS: dg.MetadataValue.json(settings.model_dump(mode="json"))},
         kinds={"plan"},
+        check_specs=request_checks(settings),
     )
     def shard_plan(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         started = time.perf_counter()
@@ -68,6 +70,7 @@ def build_shard_plan(settings: PipelineSettings) -> dg.AssetsDefinition:
                 metadata.NEW_SHARDS: len(planned.new_keys),
                 metadata.NOTES: metadata.bullets(planned.notes),
             }
-        return dg.MaterializeResult(metadata=found)
+            checks = list(check_requests(settings, pipeline.ledger))
+        return dg.MaterializeResult(metadata=found, check_results=checks)
 
     return shard_plan
