@@ -127,6 +127,10 @@ RECORDS_FAILED_IN_A_ROW = 64
 
 # What tells others, and what is asked of Dagster.
 HOOK_TRIES, HOOK_FIRST_PAUSE_SECONDS, HOOK_PAUSES_GROW_BY = 3, 0.5, 3
+WEBHOOK_PAUSES_SECONDS = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
+"""Between the tries to tell of a request's end, as Standard Webhooks proposes: three days, then it is given up."""
+WEBHOOK_CLAIM_SECONDS = 60.0
+"""After so long another server takes what one had begun to send."""
 RUN_ASKED_AGAIN_SECONDS = 600
 """A run of a sensor's that did not come is asked for again after so long."""
 MERGE_ASKED_AGAIN_SECONDS, MERGE_ASKED_AGAIN_BY_ORDER_SECONDS = 3600.0, 600.0

@@ -22,28 +22,27 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0: any that is free.")] = 8300,
     defs: options.Defs = None,
+    allow_private_webhooks: Annotated[
+        bool, typer.Option("--allow-private-webhooks", help="Tell ends at addresses of this network, too.")
+    ] = False,
 ) -> None:
     """Take requests by POST /job, and start pipelines by POST /trigger/PIPELINE. Runs until Ctrl-C.
 
     Tokens are in $BATCH_ASSETS_TOKEN (the operator's) and $BATCH_ASSETS_TOKENS (tenants', name:token,name:token).
+    $BATCH_ASSETS_WEBHOOK_SECRET signs what X-Webhook-Url is told.
     """
     from batch_assets.requests.database import deployment_database
-    from batch_assets.requests.group_commit import GroupCommit
-    from batch_assets.requests.results import Results
-    from batch_assets.requests.store import RequestStore
-    from batch_assets.server.accepting import Accepting, add_accepting
     from batch_assets.server.application import create_application
     from batch_assets.server.computing import Computing
     from batch_assets.server.connections import create_server
     from batch_assets.server.gate import Gate
-    from batch_assets.server.jobs import Jobs, add_jobs
     from batch_assets.server.limits import Limits
-    from batch_assets.server.metrics import add_metrics
-    from batch_assets.server.open_requests import OpenRequests
     from batch_assets.server.pipelines import RequestPipelines
+    from batch_assets.server.request_doors import taking_requests
     from batch_assets.server.starter import Starter
+    from batch_assets.server.webhooks import read_secret
 
-    tokens = read_tokens()
+    tokens, secret = read_tokens(), read_secret()
     folder = defs_folder(defs)
     warn_of_others(load_folder(folder))
     ledger, notifiers = open_ledger(), create_notifiers()
@@ -59,15 +58,17 @@ def serve(
         runs = dagster_home() / "batch_assets" / "serve"
         starter = running.enter_context(Starter(ledger, notifiers, ["--defs", str(folder)], runs))
         application = create_application(ledger, lambda: load_folder(folder), starter.ordered)
-        database = deployment_database()
-        database.prepare()
-        store, pipelines = RequestStore(database), RequestPipelines(lambda: load_folder(folder))
+        pipelines = RequestPipelines(lambda: load_folder(folder))
         taking = sorted(pipelines.all())
-        commits = running.enter_context(GroupCommit(store))
-        opened = OpenRequests(database, ledger)
-        add_accepting(application, Accepting(pipelines, commits, opened))
-        add_jobs(application, Jobs(pipelines, store, Results(database, ledger)))
-        add_metrics(application, pipelines, database, ledger)
+        doors = taking_requests(
+            application,
+            pipelines,
+            deployment_database(),
+            ledger,
+            webhook_secret=secret,
+            allow_private_webhooks=allow_private_webhooks,
+        )
+        running.enter_context(doors)
         running.enter_context(Computing(pipelines, folder, runs))
         limits = Limits()
         gate = Gate(application, tokens, limits, pipelines.longest_body)

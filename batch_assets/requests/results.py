@@ -68,6 +68,11 @@ class Results:
         [(_, outcome)] = self.in_order([request])
         return outcome
 
+    def without_result(self, request: Request) -> Outcome:
+        """What became of a request, its result unread: with the reason where it failed."""
+        status = self.statuses([request])[request.id]
+        return self.look_up(request) if status == FAILED else Outcome(status)
+
     def statuses(self, requests: Sequence[Request]) -> dict[str, str]:
         """The status of each of them, by id, without their results."""
         shards = self._shards(requests)

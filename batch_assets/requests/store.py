@@ -16,12 +16,15 @@ from batch_assets.requests.database import RequestsDatabase
 ACCEPTED, CANCELLED = "accepted", "cancelled"
 REMOVED_COMPLETED, REMOVED_FAILED = "removed_completed", "removed_failed"
 """What was counted as ended by shards that are not kept any longer."""
-_COLUMNS = "number, id, pipeline, tenant, arrived, cancelled_at, window_name, line"
+REQUEST_COLUMNS = "number, id, pipeline, tenant, arrived, cancelled_at, window_name, line"
 
 
 @dataclass(frozen=True, slots=True)
 class NewRequest:
-    """A request that is to be accepted. `body` is one line of JSON, `digest` that of what the client sent."""
+    """A request that is to be accepted. `body` is one line of JSON, `digest` that of what the client sent.
+
+    `webhook` is the URL that is to hear of its end.
+    """
 
     id: str
     pipeline: str
@@ -29,6 +32,7 @@ class NewRequest:
     body: bytes
     digest: bytes
     key: str | None = None
+    webhook: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,8 @@ class RequestStore:
             if keyless:
                 connection.execute(_INSERT, keyless)
             known = _insert_keyed(connection, keyed) if keyed else {}
+            if hooked := [{"id": one.id, "url": one.webhook} for one in requests if one.webhook is not None]:
+                connection.execute(_INSERT_WEBHOOK, hooked)
             made = [_accepted(one, known) for one in requests]
             counts: dict[str, int] = {}
             for one, how in zip(requests, made, strict=True):
@@ -90,7 +96,7 @@ class RequestStore:
     def find(self, request_id: str) -> Request | None:
         """The request with this id; None where there is none."""
         self.database.prepare()
-        query = sa.text(f"SELECT {_COLUMNS} FROM requests_accepted WHERE id = :id")
+        query = sa.text(f"SELECT {REQUEST_COLUMNS} FROM requests_accepted WHERE id = :id")
         with self.database.read() as connection:
             row = connection.execute(query, {"id": request_id}).one_or_none()
         return None if row is None else Request(*row)
@@ -106,6 +112,10 @@ class RequestStore:
                 {"number": request.number, "now": self.database.now(connection)},
             ).rowcount
             if cancelled:
+                connection.execute(
+                    sa.text("UPDATE requests_webhooks SET due = :now WHERE number = :number AND due IS NULL"),
+                    {"number": request.number, "now": self.database.now(connection)},
+                )
                 add_to_total(connection, request.pipeline, CANCELLED, 1)
                 return True
             found = connection.scalar(
@@ -120,7 +130,7 @@ class RequestStore:
         where = "" if tenant is None else " AND tenant = :tenant"
         where += "" if before is None else " AND number < :before"
         query = sa.text(
-            f"SELECT {_COLUMNS} FROM requests_accepted WHERE pipeline = :pipeline{where} "
+            f"SELECT {REQUEST_COLUMNS} FROM requests_accepted WHERE pipeline = :pipeline{where} "
             "ORDER BY number DESC LIMIT :most"
         )
         values = {"pipeline": pipeline, "tenant": tenant, "before": before, "most": most}
@@ -132,7 +142,7 @@ class RequestStore:
         self.database.prepare()
         where = "" if tenant is None else " AND tenant = :tenant"
         query = sa.text(
-            f"SELECT {_COLUMNS} FROM requests_accepted "
+            f"SELECT {REQUEST_COLUMNS} FROM requests_accepted "
             f"WHERE pipeline = :pipeline AND window_name = :window{where} ORDER BY line"
         )
         values = {"pipeline": pipeline, "window": window, "tenant": tenant}
@@ -166,6 +176,12 @@ _INSERT = sa.text(f"INSERT INTO requests_accepted ({_FIELDS}) VALUES ({_VALUES})
 _INSERT_KEYED = sa.text(
     f"INSERT INTO requests_accepted ({_FIELDS}) VALUES ({_VALUES}) "
     "ON CONFLICT (pipeline, tenant, key) WHERE key IS NOT NULL DO NOTHING"
+)
+
+# None is found under the id of a request whose key was known.
+_INSERT_WEBHOOK = sa.text(
+    "INSERT INTO requests_webhooks (number, pipeline, url) "
+    "SELECT number, pipeline, :url FROM requests_accepted WHERE id = :id"
 )
 
 

@@ -125,6 +125,13 @@ class Windows:
                     for line, (number, _, _) in enumerate(sorted(chosen))
                 ],
             )
+            connection.execute(
+                sa.text(
+                    "UPDATE requests_webhooks SET window_name = :name WHERE number IN (SELECT number "
+                    "FROM requests_accepted WHERE pipeline = :pipeline AND window_name = :name)"
+                ),
+                {"pipeline": self._pipeline, "name": name},
+            )
         crash_point("window-chosen")
         return name
 

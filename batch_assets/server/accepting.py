@@ -1,5 +1,8 @@
 """`POST /job` and `POST /jobs`: records taken, each durable before it is answered."""
 
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
@@ -14,6 +17,9 @@ from batch_assets.server.answers import Refused, answer, job_url
 from batch_assets.server.keys import HEADER, MOST_CHARACTERS, given_key
 from batch_assets.server.open_requests import OpenRequests
 from batch_assets.server.pipelines import RequestPipeline, RequestPipelines, Unusable
+from batch_assets.server.tokens import WEBHOOK_SECRET_VARIABLE
+from batch_assets.server.webhooks import HEADER as WEBHOOK_HEADER
+from batch_assets.server.webhooks import MOST_CHARACTERS as MOST_URL_CHARACTERS
 from batch_assets.sources.base import Fault
 from batch_assets.sources.lines import BYTE_ORDER_MARK
 
@@ -22,6 +28,7 @@ if TYPE_CHECKING:
 
 RETRY_SECONDS = 5
 AWAY_SECONDS = 2
+RESOLVED_AT_ONCE = 8
 JSON_LINES = ("application/x-ndjson", "application/jsonl", "application/json", "text/plain")
 RECORD = {"type": "object", "description": "The record's columns.", "additionalProperties": True}
 
@@ -29,8 +36,17 @@ RECORD = {"type": "object", "description": "The record's columns.", "additionalP
 class Accepting:
     """Takes records for the pipelines of one deployment."""
 
-    def __init__(self, pipelines: RequestPipelines, commits: GroupCommit, opened: OpenRequests) -> None:
+    def __init__(
+        self,
+        pipelines: RequestPipelines,
+        commits: GroupCommit,
+        opened: OpenRequests,
+        why_no_webhook: Callable[[str], str | None] | None = None,
+    ) -> None:
+        """`why_no_webhook` tells why a URL cannot hear of an end; None where nobody is told."""
         self._pipelines = pipelines
+        self._why_no_webhook = why_no_webhook
+        self._resolving = ThreadPoolExecutor(RESOLVED_AT_ONCE, thread_name_prefix="resolving")
         self._commits = commits
         self._opened = opened
 
@@ -50,12 +66,9 @@ class Accepting:
             raise Refused(415, f"Content-Type {error}") from None
         if isinstance(line, Fault):
             raise Refused(422, f"{line.code}: {line.message}")
-        if "x-webhook-url" in request.headers:
-            raise Refused(
-                422, "X-Webhook-Url: nobody is told of an end in this version; ask at the job's url"
-            )
+        webhook = await self._webhook(request)
         await self._make_room(pipeline, 1)
-        new = NewRequest(new_id(), pipeline.name, tenant, line, digest_of(body, kind), key)
+        new = NewRequest(new_id(), pipeline.name, tenant, line, digest_of(body, kind), key, webhook)
         [made] = await self._commit(pipeline, [new])
         if not made.same_body:
             raise Refused(422, f"{HEADER}: {key!r} came before with another body, as job {made.id}")
@@ -71,6 +84,8 @@ class Accepting:
         if kind not in (*JSON_LINES, "application/x-www-form-urlencoded"):
             raise Refused(415, f"Content-Type {kind!r}: send {JSON_LINES[0]}, a JSON object a line")
         _refuse_encoded(request)
+        if WEBHOOK_HEADER in request.headers:
+            raise Refused(422, f"{WEBHOOK_HEADER}: only a record of its own (POST /job) has its end told")
         told: list[dict[str, Any]] = []
         new: list[NewRequest] = []
         body = (await request.body()).removeprefix(BYTE_ORDER_MARK)
@@ -101,6 +116,26 @@ class Accepting:
                 "too_large", f"{len(line):,} bytes; max_body_bytes is {pipeline.rules.max_body_bytes:,}"
             )
         return pipeline.bodies.read_object(line)
+
+    async def _webhook(self, request: Request) -> str | None:
+        """The URL that is to hear of the request's end."""
+        urls = request.headers.getlist(WEBHOOK_HEADER)
+        if not urls:
+            return None
+        if self._why_no_webhook is None:
+            raise Refused(
+                422,
+                f"{WEBHOOK_HEADER}: this server has no secret to sign with; set {WEBHOOK_SECRET_VARIABLE} where it is "
+                "started, or ask at the job's url",
+            )
+        if len(urls) > 1:
+            raise Refused(422, f"{WEBHOOK_HEADER}: name it once")
+        # Names are resolved by a few threads of their own: a slow one is waited for by those with webhooks alone.
+        loop = asyncio.get_running_loop()
+        reason = await loop.run_in_executor(self._resolving, self._why_no_webhook, urls[0])
+        if reason is not None:
+            raise Refused(422, reason)
+        return urls[0]
 
     async def _pipeline(self, request: Request) -> RequestPipeline:
         names = request.query_params.getlist("pipeline")
@@ -167,6 +202,12 @@ def add_accepting(application: "FastAPI", accepting: Accepting) -> None:
         "required": False,
         "schema": {"type": "string", "maxLength": MOST_CHARACTERS},
     }
+    webhook = {
+        "name": WEBHOOK_HEADER,
+        "in": "header",
+        "required": False,
+        "schema": {"type": "string", "maxLength": MOST_URL_CHARACTERS},
+    }
     one: dict[str, Any] = {
         "application/json": {"schema": RECORD},
         "text/plain": {"schema": {"type": "string"}},
@@ -174,7 +215,7 @@ def add_accepting(application: "FastAPI", accepting: Accepting) -> None:
     many: dict[str, Any] = {kind: {"schema": {"type": "string"}} for kind in (JSON_LINES[0], "text/plain")}
     application.add_api_route(
         "/job", accepting.one, methods=["POST"], status_code=202, response_class=Response,
-        openapi_extra={"parameters": [name, key], "requestBody": {"required": True, "content": one}},
+        openapi_extra={"parameters": [name, key, webhook], "requestBody": {"required": True, "content": one}},
     )  # fmt: skip
     application.add_api_route(
         "/jobs", accepting.many, methods=["POST"], status_code=202, response_class=Response,

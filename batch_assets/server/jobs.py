@@ -67,7 +67,7 @@ class Jobs:
                     continue
                 if len(jobs) == most:
                     return answer({"jobs": jobs, "has_more": True})
-                jobs.append(_listed(one, statuses[one.id]))
+                jobs.append(listed(one, statuses[one.id]))
             if len(page) <= most:
                 return answer({"jobs": jobs, "has_more": False})
             before, last = page[-1].number, page[-1].id
@@ -120,7 +120,7 @@ def _number(written: str | None, otherwise: int) -> int:
 
 def shown(request: Request, outcome: Outcome) -> dict[str, Any]:
     """A request as clients see it."""
-    return _listed(request, outcome.status) | {
+    return listed(request, outcome.status) | {
         "processed_time": outcome.processed_time,
         "attempts": outcome.attempts,
         "result": outcome.result,
@@ -128,7 +128,8 @@ def shown(request: Request, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _listed(request: Request, status: str) -> dict[str, Any]:
+def listed(request: Request, status: str) -> dict[str, Any]:
+    """A request as lists show it, without what came of it."""
     return {
         "job_id": request.id,
         "pipeline": request.pipeline,

@@ -9,6 +9,8 @@ from starlette.responses import Response
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.requests.account import read_account
 from batch_assets.requests.database import RequestsDatabase
+from batch_assets.requests.store import RequestStore
+from batch_assets.requests.webhooks import GIVEN_UP, TOLD
 from batch_assets.server.answers import Refused
 from batch_assets.server.pipelines import RequestPipelines
 from batch_assets.server.tokens import OPERATOR
@@ -57,7 +59,15 @@ def _metrics(pipelines: RequestPipelines, database: RequestsDatabase, ledger: Le
         "When the oldest open request came, 0: none",
         labels=["pipeline"],
     )
+    told = CounterMetricFamily(
+        f"{PREFIX}_webhooks",
+        "Webhooks that will be sent no more, by how they ended",
+        labels=["pipeline", "result"],
+    )
     for name in pipelines.names():
+        totals = RequestStore(database).totals(name)
+        told.add_metric([name, "told"], totals.get(TOLD, 0))
+        told.add_metric([name, "given_up"], totals.get(GIVEN_UP, 0))
         account = read_account(database, ledger, name)
         accepted.add_metric([name], account.accepted)
         for status in ("completed", "failed", "cancelled", "expired"):
@@ -65,4 +75,4 @@ def _metrics(pipelines: RequestPipelines, database: RequestsDatabase, ledger: Le
         opened.add_metric([name], account.open)
         waiting.add_metric([name], account.waiting)
         oldest.add_metric([name], account.oldest or 0)
-    yield from (accepted, ended, opened, waiting, oldest)
+    yield from (accepted, ended, opened, waiting, oldest, told)

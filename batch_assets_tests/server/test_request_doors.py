@@ -1,5 +1,6 @@
 """What the doors of requests take, refuse and show, with the gate before them and nobody who computes."""
 
+import contextlib
 import json
 import socket
 import threading
@@ -12,18 +13,12 @@ from typing import Any
 import pytest
 
 from batch_assets.components.declared import Declared
-from batch_assets.requests.group_commit import GroupCommit
-from batch_assets.requests.results import Results
-from batch_assets.requests.store import RequestStore
-from batch_assets.server.accepting import Accepting, add_accepting
 from batch_assets.server.application import create_application
 from batch_assets.server.connections import create_server
 from batch_assets.server.gate import Gate
-from batch_assets.server.jobs import Jobs, add_jobs
 from batch_assets.server.limits import Limits
-from batch_assets.server.metrics import add_metrics
-from batch_assets.server.open_requests import OpenRequests
 from batch_assets.server.pipelines import RequestPipelines
+from batch_assets.server.request_doors import taking_requests
 from batch_assets.server.tokens import OPERATOR, Tokens
 from batch_assets_tests.fakes import fake_vector
 from batch_assets_tests.requests.builders import compute, make_settings, open_asks, open_ledger, open_requests
@@ -71,24 +66,32 @@ def settings_in(folder: Path) -> Any:
     return make_settings(folder, {"max_body_bytes": MOST_BODY, "max_open": MOST_OPEN})
 
 
-@pytest.fixture
-def client(tmp_path: Path) -> Iterator[Client]:
-    settings, ledger, database = settings_in(tmp_path), open_ledger(tmp_path), open_requests(tmp_path)
+@contextlib.contextmanager
+def serving(folder: Path, **webhooks: Any) -> Iterator[Client]:
+    """A server over the folder's databases, which computes nothing."""
+    settings, ledger, database = settings_in(folder), open_ledger(folder), open_requests(folder)
     declared = Declared({settings.name: settings})
-    pipelines, store = RequestPipelines(lambda: declared), RequestStore(database)
+    pipelines = RequestPipelines(lambda: declared)
     application = create_application(ledger, lambda: declared, lambda: None)
-    with GroupCommit(store) as commits, socket.create_server(("127.0.0.1", 0)) as listening:
-        add_accepting(application, Accepting(pipelines, commits, OpenRequests(database, ledger)))
-        add_jobs(application, Jobs(pipelines, store, Results(database, ledger)))
-        add_metrics(application, pipelines, database, ledger)
+    pipelines.all()
+    with (
+        taking_requests(application, pipelines, database, ledger, **webhooks),
+        socket.create_server(("127.0.0.1", 0)) as listening,
+    ):
         limits = Limits()
         gate = Gate(application, Tokens(NAMES), limits, pipelines.longest_body)
         server = create_server(gate, limits, gate.body_limit)
         thread = threading.Thread(target=lambda: server.run(sockets=[listening]), daemon=True)
         thread.start()
-        yield Client(tmp_path, f"http://127.0.0.1:{listening.getsockname()[1]}")
+        yield Client(folder, f"http://127.0.0.1:{listening.getsockname()[1]}")
         server.should_exit = True
         thread.join(PATIENCE_SECONDS)
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[Client]:
+    with serving(tmp_path) as client:
+        yield client
 
 
 def test_a_record_is_taken_and_its_result_found(client: Client) -> None:

@@ -1,0 +1,59 @@
+"""All doors of requests, put together: what they hold, and what runs beside them while they are open.
+
+Each door is in a module of its own; who computes is `computing.py`'s business.
+"""
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from batch_assets.ledger.ledger import Ledger
+from batch_assets.requests.database import RequestsDatabase
+from batch_assets.requests.group_commit import GroupCommit
+from batch_assets.requests.results import Results
+from batch_assets.requests.store import RequestStore
+from batch_assets.requests.webhooks import Webhooks
+from batch_assets.server.accepting import Accepting, add_accepting
+from batch_assets.server.jobs import Jobs, add_jobs
+from batch_assets.server.metrics import add_metrics
+from batch_assets.server.open_requests import OpenRequests
+from batch_assets.server.pipelines import RequestPipelines
+from batch_assets.server.webhooks import WebhookSender, why_refused
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+
+@contextlib.contextmanager
+def taking_requests(
+    application: "FastAPI",
+    pipelines: RequestPipelines,
+    database: RequestsDatabase,
+    ledger: Ledger,
+    *,
+    webhook_secret: bytes | None = None,
+    allow_private_webhooks: bool = False,
+) -> Iterator[None]:
+    """Add the doors to the application; what was taken is durable when the block ends.
+
+    Without a `webhook_secret` nobody is told of an end.
+    """
+    store, results = RequestStore(database), Results(database, ledger)
+    database.prepare()
+    why_no_webhook = functools.partial(why_refused, allow_private=allow_private_webhooks)
+    with contextlib.ExitStack() as running:
+        commits = running.enter_context(GroupCommit(store))
+        opened = OpenRequests(database, ledger)
+        accepting = Accepting(
+            pipelines, commits, opened, why_no_webhook if webhook_secret is not None else None
+        )
+        add_accepting(application, accepting)
+        add_jobs(application, Jobs(pipelines, store, results))
+        add_metrics(application, pipelines, database, ledger)
+        if webhook_secret is not None:
+            sender = WebhookSender(
+                Webhooks(database), results, pipelines, webhook_secret, allow_private=allow_private_webhooks
+            )
+            running.enter_context(sender)
+        yield

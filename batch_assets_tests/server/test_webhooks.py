@@ -1,0 +1,222 @@
+"""Clients hear of their requests' ends, once a receiver has answered: signed, and at public addresses only."""
+
+import base64
+import json
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from standardwebhooks import Webhook
+
+from batch_assets.errors import ConfigurationError
+from batch_assets.requests.webhooks import Webhooks
+from batch_assets.server import webhooks
+from batch_assets.server.webhooks import read_secret, why_refused
+from batch_assets_tests.fakes import FakeHost
+from batch_assets_tests.http_server import http_server
+from batch_assets_tests.requests.builders import compute, open_asks, open_requests
+from batch_assets_tests.server.test_request_doors import Client, serving
+from batch_assets_tests.waiting import wait_until
+
+SECRET = secrets.token_bytes(32)
+
+
+@dataclass
+class Receiver:
+    """Checks each message's signature as the specification's own library does, and answers these statuses, then 204."""
+
+    url: str = ""
+    statuses: list[int] = field(default_factory=list)
+    heard: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def jobs(self) -> list[str]:
+        return [message["data"]["job_id"] for _, message in self.heard]
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    found = Receiver()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            message = Webhook(base64.b64encode(SECRET).decode()).verify(body, dict(self.headers))
+            found.heard.append((self.headers["webhook-id"], message))
+            status = found.statuses.pop(0) if found.statuses else 204
+            self.send_response(status)
+            if status == 307:
+                self.send_header("Location", f"{found.url}/elsewhere")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            del format, args
+
+    with http_server(Handler) as url:
+        found.url = url
+        yield found
+
+
+@pytest.fixture
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    monkeypatch.setattr(webhooks, "LOOK_SECONDS", 0.02)
+    with serving(tmp_path, webhook_secret=SECRET, allow_private_webhooks=True) as client:
+        yield client
+
+
+def post(client: Client, receiver: Receiver, text: str) -> str:
+    """Post a record whose end is to be told; its id."""
+    status, taken = client.post(
+        json.dumps({"text": text}).encode(), X_Webhook_Url=f"{receiver.url}/ends?of=job"
+    )
+    assert status == 202, taken
+    job_id: str = taken["job_id"]
+    return job_id
+
+
+def rows(client: Client) -> int:
+    database = open_requests(client.folder)
+    with database.read() as connection:
+        found = connection.scalar(sa.text("SELECT count(*) FROM requests_webhooks"))
+    database.dispose()
+    return int(found or 0)
+
+
+def all_told(client: Client) -> None:
+    wait_until(lambda: rows(client) == 0, "an end is not told")
+
+
+def test_the_end_of_a_request_is_told_once(client: Client, receiver: Receiver) -> None:
+    first, second = post(client, receiver, "one"), post(client, receiver, "two")
+    cancelled = post(client, receiver, "three")
+    assert client.ask("POST", f"/job/{cancelled}/cancel")[0] == 200
+    client.post(b'{"text": "nobody is told"}')
+    client.compute()
+    all_told(client)
+    assert sorted(receiver.jobs()) == sorted([first, second, cancelled])
+    told = {message["data"]["job_id"]: message for _, message in receiver.heard}
+    assert (told[first]["type"], told[cancelled]["type"]) == ("job.completed", "job.cancelled")
+    job = client.ask("GET", f"/job/{first}")[1]
+    assert told[first]["data"].items() <= job.items() and "result" not in told[first]["data"]
+    assert (
+        'webhooks_total{pipeline="asks",result="told"} 3' in client.ask("GET", "/metrics", token="o" * 16)[1]
+    )
+
+
+def test_a_failed_request_is_told_with_its_reason(client: Client, receiver: Receiver) -> None:
+    job_id = post(client, receiver, "one")
+    host = FakeHost()
+
+    def fail(_: object) -> None:
+        raise RuntimeError("the device is on fire")
+
+    host.before = fail
+    database = open_requests(client.folder)
+    for _ in range(3):
+        compute(open_asks(client.folder, client.settings, host), database)
+    database.dispose()
+    all_told(client)
+    [(_, message)] = receiver.heard
+    assert (message["type"], message["data"]["job_id"]) == ("job.failed", job_id)
+    assert "the device is on fire" in message["data"]["error"]["message"]
+
+
+def test_a_receiver_that_fails_is_told_again_under_the_same_id(
+    client: Client, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "WEBHOOK_PAUSES_SECONDS", (0.01,) * 9)
+    receiver.statuses += [500, 307, 429]
+    job_id = post(client, receiver, "one")
+    client.compute()
+    all_told(client)
+    assert [name for name, _ in receiver.heard] == [job_id] * 4, "and no redirect is followed"
+
+
+def test_a_receiver_that_never_takes_it_is_given_up(
+    client: Client, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "WEBHOOK_PAUSES_SECONDS", (0.01, 0.01))
+    receiver.statuses += [500] * 3
+    post(client, receiver, "one")
+    client.compute()
+    all_told(client)
+    assert len(receiver.heard) == 3
+    assert 'result="given_up"} 1' in client.ask("GET", "/metrics", token="o" * 16)[1]
+
+
+def test_what_a_dead_server_had_begun_to_send_is_sent_by_another(
+    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "LOOK_SECONDS", 3600)
+    with serving(tmp_path, webhook_secret=SECRET, allow_private_webhooks=True) as client:
+        job_id = post(client, receiver, "one")
+        client.compute()
+    database = open_requests(tmp_path)
+    found = Webhooks(database)
+    [window] = found.open_windows("asks", "", 10)
+    found.note_ended(found.open_requests("asks", window))
+    monkeypatch.setattr("batch_assets.requests.webhooks.WEBHOOK_CLAIM_SECONDS", 0.5)
+    assert [one.request.id for one in found.take(10)] == [job_id]
+    assert found.take(10) == [], "it is at work with one"
+    database.dispose()
+    monkeypatch.setattr(webhooks, "LOOK_SECONDS", 0.02)
+    with serving(tmp_path, webhook_secret=SECRET, allow_private_webhooks=True) as client:
+        all_told(client)
+    assert receiver.jobs() == [job_id]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:9/x",
+        "http://[::ffff:10.0.0.1]/",
+        "http://localhost/",
+        "http://169.254.169.254/latest",
+        "http://0x7f000001/",
+        "ftp://example.com/",
+        "http:///x",
+        "https://user:password@example.com/",
+        "https://example.com/\u00fc",
+        "https://[::1/",
+        "https://example.com/" + "x" * 2_000,
+    ],
+)
+def test_other_urls_are_refused(url: str) -> None:
+    assert (why_refused(url, allow_private=False) or "").startswith("X-Webhook-Url: ")
+
+
+def test_a_url_that_is_refused_takes_no_request(tmp_path: Path) -> None:
+    with serving(tmp_path, webhook_secret=SECRET) as client:
+        status, told = client.post(b'{"text": "one"}', X_Webhook_Url="http://127.0.0.1:9/")
+        assert (status, "--allow-private-webhooks" in told["detail"]) == (422, True)
+        many = client.ask("POST", "/jobs", b'{"text": "one"}\n', X_Webhook_Url="https://example.com/")
+        assert many[0] == 422
+        assert client.ask("GET", "/jobs")[1]["jobs"] == []
+
+
+def test_an_address_that_became_private_is_not_called(
+    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(webhooks, "WEBHOOK_PAUSES_SECONDS", (0.01,))
+    monkeypatch.setattr(webhooks, "public_addresses", lambda host, port: ["93.184.216.34"])
+    with serving(tmp_path, webhook_secret=SECRET) as client:
+        post(client, receiver, "one")
+        client.compute()
+        all_told(client)
+    assert receiver.heard == []
+
+
+def test_a_secret_is_what_the_specification_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BATCH_ASSETS_WEBHOOK_SECRET", raising=False)
+    assert read_secret() is None
+    monkeypatch.setenv("BATCH_ASSETS_WEBHOOK_SECRET", "whsec_" + base64.b64encode(SECRET).decode())
+    assert read_secret() == SECRET
+    for wrong in ("whsec_", "whsec_c2hvcnQ=", "no base64 at all"):
+        monkeypatch.setenv("BATCH_ASSETS_WEBHOOK_SECRET", wrong)
+        with pytest.raises(ConfigurationError, match="openssl rand -base64 32"):
+            read_secret()
