@@ -7,7 +7,6 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -80,8 +79,7 @@ class RequestStore:
             now = self.database.now(connection)
             keyless = [_row(one, now) for one in requests if one.key is None]
             keyed = [_row(one, now) for one in requests if one.key is not None]
-            if keyless:
-                connection.execute(_INSERT, keyless)
+            _insert(connection, keyless)
             known = _insert_keyed(connection, keyed) if keyed else {}
             if hooked := [{"id": one.id, "url": one.webhook} for one in requests if one.webhook is not None]:
                 connection.execute(_INSERT_WEBHOOK, hooked)
@@ -171,12 +169,12 @@ def add_to_total(connection: sa.Connection, pipeline: str, what: str, requests: 
 
 
 _FIELDS = "id, pipeline, tenant, key, digest, arrived, size, body"
-_VALUES = ", ".join(f":{name}" for name in _FIELDS.split(", "))
-_INSERT = sa.text(f"INSERT INTO requests_accepted ({_FIELDS}) VALUES ({_VALUES})")
-_INSERT_KEYED = sa.text(
-    f"INSERT INTO requests_accepted ({_FIELDS}) VALUES ({_VALUES}) "
-    "ON CONFLICT (pipeline, tenant, key) WHERE key IS NOT NULL DO NOTHING"
-)
+_WITHOUT_THOSE_KNOWN = " ON CONFLICT (pipeline, tenant, key) WHERE key IS NOT NULL DO NOTHING"
+_Row = tuple[str, str, str, str | None, bytes, float, int, bytes]
+_ROWS_AT_ONCE = 500
+"""One statement inserts so many: with one for each row SQLite's driver lets go of Python's lock for each, and waits
+milliseconds to get it back from a busy event loop. Both databases take several times as many parameters."""
+
 
 # None is found under the id of a request whose key was known.
 _INSERT_WEBHOOK = sa.text(
@@ -185,29 +183,46 @@ _INSERT_WEBHOOK = sa.text(
 )
 
 
-def _row(one: NewRequest, now: float) -> dict[str, Any]:
-    return {
-        "id": one.id, "pipeline": one.pipeline, "tenant": one.tenant, "key": one.key, "digest": one.digest,
-        "arrived": now, "size": len(one.body), "body": one.body,
-    }  # fmt: skip
+def _row(one: NewRequest, now: float) -> _Row:
+    return (one.id, one.pipeline, one.tenant, one.key, one.digest, now, len(one.body), one.body)
+
+
+def _insert(connection: sa.Connection, rows: Sequence[_Row], otherwise: str = "") -> None:
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        some = rows[start : start + _ROWS_AT_ONCE]
+        values = _placeholders(connection, len(some), len(some[0]))
+        statement = f"INSERT INTO requests_accepted ({_FIELDS}) VALUES {values}{otherwise}"
+        connection.exec_driver_sql(statement, tuple(value for row in some for value in row))
 
 
 def _insert_keyed(
-    connection: sa.Connection, rows: Sequence[dict[str, Any]]
+    connection: sa.Connection, rows: Sequence[_Row]
 ) -> dict[tuple[str, str, str], tuple[str, bytes]]:
     """Insert those whose key is new; the id and digest that each key has now."""
     # In one order, so that two servers with the same keys at hand do not wait for each other.
-    connection.execute(
-        _INSERT_KEYED, sorted(rows, key=lambda row: (row["pipeline"], row["tenant"], row["key"]))
-    )
-    query = sa.text(
-        "SELECT id, digest FROM requests_accepted WHERE pipeline = :pipeline AND tenant = :tenant AND key = :key"
-    )
+    keys = sorted({(row[1], row[2], str(row[3])) for row in rows})
+    by_key = {(row[1], row[2], str(row[3])): row for row in reversed(rows)}
+    _insert(connection, [by_key[key] for key in keys], _WITHOUT_THOSE_KNOWN)
     known: dict[tuple[str, str, str], tuple[str, bytes]] = {}
-    for row in rows:
-        found = connection.execute(query, row).one()
-        known[row["pipeline"], row["tenant"], row["key"]] = (found.id, bytes(found.digest))
+    for start in range(0, len(keys), _ROWS_AT_ONCE):
+        some = keys[start : start + _ROWS_AT_ONCE]
+        # Joined, and in this order: `IN` would have SQLite read the whole index.
+        query = (
+            f"WITH wanted (pipeline, tenant, key) AS (VALUES {_placeholders(connection, len(some), 3)}) "
+            "SELECT found.pipeline, found.tenant, found.key, found.id, found.digest "
+            "FROM wanted CROSS JOIN requests_accepted AS found WHERE found.key IS NOT NULL "
+            "AND found.pipeline = wanted.pipeline AND found.tenant = wanted.tenant AND found.key = wanted.key"
+        )
+        for row in connection.exec_driver_sql(query, tuple(part for key in some for part in key)):
+            known[row.pipeline, row.tenant, row.key] = (row.id, bytes(row.digest))
     return known
+
+
+def _placeholders(connection: sa.Connection, rows: int, columns: int) -> str:
+    """`(?, ?), (?, ?)`, as the driver writes them."""
+    mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
+    row = f"({', '.join([mark] * columns)})"
+    return ", ".join([row] * rows)
 
 
 def _accepted(one: NewRequest, known: dict[tuple[str, str, str], tuple[str, bytes]]) -> Accepted:
