@@ -26,6 +26,7 @@ PRINTED = {
     "dispatch": (*COMPARED, "memory", "idle"),
     "in_the_cracks": ("ours", "AIMD", "live p99", "ratio", "limit", "target"),
     "queue_kills": ("lost", "doubled", "made again", "target"),
+    "requests": (*COMPARED, "p99 of accepting", "lookup", "from acceptance to result", "window of"),
     "gateway": (*COMPARED, "window found", "memory"),
     "scale": ("plan and register", "tick job_completion", "growth", "target"),
     "merge": ("cat", "merge", "ratio", "limit", "target", "memory"),
