@@ -4,6 +4,9 @@ A RayCluster and the values of Dagster's chart have no schema that pip installs:
 checked as pods, and the rest against what KubeRay's definition and the chart's schema say of it.
 """
 
+import configparser
+import inspect
+import shlex
 from typing import Any
 
 import jsonschema
@@ -12,9 +15,11 @@ import pytest
 import yaml
 from prometheus_client import generate_latest
 
+from batch_assets.cli.serve import serve
 from batch_assets.components.attributes import COMPONENT_TYPE
 from batch_assets.dispatch.metrics import Metrics
 from batch_assets.dispatch.worker import STORE_SECONDS
+from batch_assets.server.tokens import TOKEN_VARIABLE, WEBHOOK_SECRET_VARIABLE
 from batch_assets.settings.dispatch import DispatchSettings
 from batch_assets.settings.in_place import RayExecutorSettings
 from batch_assets.settings.pipeline import parse_pipeline
@@ -157,6 +162,36 @@ def test_the_queue_worker_is_scaled_by_what_it_tells() -> None:
         in generate_latest(told.registry).decode()
     )
     assert scaler["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
+
+
+def test_the_server_of_requests_is_told_what_it_needs() -> None:
+    for document in documents("serve.yaml"):
+        kubernetes_validate.validate(document, KUBERNETES, strict=True)
+    defs, deployment, service = documents("serve.yaml")
+    pipeline = yaml.safe_load(defs["data"]["asks.yaml"])
+    assert parse_pipeline(pipeline["attributes"], "", "serve.yaml").source.requests is not None
+    pod = deployment["spec"]["template"]
+    [container] = pod["spec"]["containers"]
+    verb, *arguments = container["command"][1:]
+    flags = {name.replace("_", "-") for name in inspect.signature(serve).parameters}
+    assert verb == "serve" and {one[2:] for one in arguments[::2]} <= flags
+    assert {TOKEN_VARIABLE, WEBHOOK_SECRET_VARIABLE} <= {each["name"] for each in container["env"]}
+    [volume] = [each for each in pod["spec"]["volumes"] if each["name"] == "defs"]
+    assert volume["configMap"]["items"] == [{"key": "asks.yaml", "path": "asks/defs.yaml"}]
+    assert container["readinessProbe"]["httpGet"]["port"] == container["ports"][0]["name"]
+    default = inspect.signature(serve).parameters["port"].default
+    assert container["ports"][0]["containerPort"] == service["spec"]["ports"][0]["port"] == default
+    assert service["spec"]["selector"] == pod["metadata"]["labels"]
+
+
+def test_the_systemd_unit_starts_the_server_again_and_ends_all_of_it() -> None:
+    unit = configparser.ConfigParser(strict=True, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment, method-assign]
+    unit.read(REPOSITORY / "examples" / "systemd" / "batch-assets-serve.service")
+    started = shlex.split(unit["Service"]["ExecStart"])
+    assert started[1] == "serve"
+    assert {one[2:] for one in started[2::2]} <= set(inspect.signature(serve).parameters)
+    assert (unit["Service"]["Restart"], unit["Service"]["KillMode"]) == ("always", "mixed")
 
 
 def test_a_wrong_field_would_be_found() -> None:
