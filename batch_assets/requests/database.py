@@ -72,11 +72,12 @@ _STEPS: tuple[tuple[str, ...], ...] = (
     ),
     (
         """CREATE TABLE requests_webhooks (
-            number BIGINT PRIMARY KEY, pipeline {text} NOT NULL, url {text} NOT NULL, window_name {text},
-            due DOUBLE PRECISION, tries BIGINT NOT NULL DEFAULT 0)""",
+            number BIGINT PRIMARY KEY, pipeline {text} NOT NULL, url {text} NOT NULL, receiver {text} NOT NULL,
+            window_name {text}, due DOUBLE PRECISION, tries BIGINT NOT NULL DEFAULT 0)""",
         """CREATE INDEX requests_webhooks_open ON requests_webhooks (pipeline, window_name)
             WHERE due IS NULL""",
-        "CREATE INDEX requests_webhooks_due ON requests_webhooks (due) WHERE due IS NOT NULL",
+        """CREATE INDEX requests_webhooks_due ON requests_webhooks (receiver, due)
+            WHERE due IS NOT NULL""",
     ),
 )
 """One tuple of statements for each version of the tables; a released one is never changed."""

@@ -106,23 +106,30 @@ def _values(segment: Segment) -> dict[str, str | int]:
     }
 
 
+def segments_of(database: RequestsDatabase, pipeline: str, windows: Collection[str]) -> list[Segment]:
+    """In which shards the rows of some windows are, window by window in the order of their rows."""
+    if not windows:
+        return []
+    with database.read() as connection:
+        return [
+            Segment(*row)
+            for row in connection.execute(_SEGMENTS, {"pipeline": pipeline, "windows": list(windows)})
+        ]
+
+
 class Shards:
     """The shard of each row of some windows, read by one query."""
 
     def __init__(self, database: RequestsDatabase, pipeline: str, windows: Collection[str]) -> None:
-        self._found: dict[str, list[tuple[int, int, str]]] = {}
-        if not windows:
-            return
-        with database.read() as connection:
-            values = {"pipeline": pipeline, "windows": list(windows)}
-            for row in connection.execute(_SEGMENTS, values):
-                self._found.setdefault(row.window_name, []).append((row.first_row, row.last_row, row.shard))
+        self._found: dict[str, list[Segment]] = {}
+        for segment in segments_of(database, pipeline, windows):
+            self._found.setdefault(segment.window, []).append(segment)
 
     def of(self, window: str, row: int) -> str | None:
         """The shard that has this row of a window; None before it is planned."""
         segments = self._found.get(window, [])
-        place = bisect_right(segments, row, key=lambda segment: segment[0]) - 1
-        return segments[place][2] if place >= 0 and row < segments[place][1] else None
+        place = bisect_right(segments, row, key=lambda segment: segment.first_row) - 1
+        return segments[place].shard if place >= 0 and row < segments[place].last_row else None
 
 
 _SEGMENTS = sa.text(

@@ -29,7 +29,7 @@ from batch_assets.errors import AccountingError
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import State
 from batch_assets.requests.database import RequestsDatabase
-from batch_assets.requests.planned import Shards
+from batch_assets.requests.planned import Segment, Shards, segments_of
 from batch_assets.requests.store import Request
 from batch_assets.requests.windows import utc
 from batch_assets.storage import Storage, open_storage
@@ -67,6 +67,18 @@ class Results:
         """What became of a request. Raises AccountingError where committed files are damaged."""
         [(_, outcome)] = self.in_order([request])
         return outcome
+
+    def ended_segments(self, pipeline: str, windows: Sequence[str]) -> list[Segment]:
+        """The rows of these windows whose requests are completed or failed."""
+        segments = segments_of(self._database, pipeline, windows)
+        keys = sorted({segment.shard for segment in segments})
+        rows = (
+            self._ledger.shards(pipeline, keys=keys, states=[State.COLLECTED, State.EXHAUSTED])
+            if keys
+            else []
+        )
+        ended = {row.key for row in rows}
+        return [segment for segment in segments if segment.shard in ended]
 
     def without_result(self, request: Request) -> Outcome:
         """What became of a request, its result unread: with the reason where it failed."""

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
@@ -81,7 +82,7 @@ class RequestStore:
             keyed = [_row(one, now) for one in requests if one.key is not None]
             _insert(connection, keyless)
             known = _insert_keyed(connection, keyed) if keyed else {}
-            if hooked := [{"id": one.id, "url": one.webhook} for one in requests if one.webhook is not None]:
+            if hooked := [_webhook(one.id, one.webhook) for one in requests if one.webhook is not None]:
                 connection.execute(_INSERT_WEBHOOK, hooked)
             made = [_accepted(one, known) for one in requests]
             counts: dict[str, int] = {}
@@ -178,9 +179,13 @@ milliseconds to get it back from a busy event loop. Both databases take several 
 
 # None is found under the id of a request whose key was known.
 _INSERT_WEBHOOK = sa.text(
-    "INSERT INTO requests_webhooks (number, pipeline, url) "
-    "SELECT number, pipeline, :url FROM requests_accepted WHERE id = :id"
+    "INSERT INTO requests_webhooks (number, pipeline, url, receiver) "
+    "SELECT number, pipeline, :url, :receiver FROM requests_accepted WHERE id = :id"
 )
+
+
+def _webhook(request_id: str, url: str) -> dict[str, str]:
+    return {"id": request_id, "url": url, "receiver": urlsplit(url).netloc}
 
 
 def _row(one: NewRequest, now: float) -> _Row:

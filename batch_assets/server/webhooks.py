@@ -14,6 +14,7 @@ import os
 import random
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
@@ -34,7 +35,8 @@ HEADER = "X-Webhook-Url"
 MOST_CHARACTERS = 2_000
 SECRET_BYTES = range(24, 65)
 """What the specification asks for."""
-AT_ONCE, WINDOWS_AT_ONCE = 16, 100
+AT_ONCE, AT_ONCE_TO_A_RECEIVER = 64, 8
+WINDOWS_AT_ONCE = 100
 LOOK_SECONDS, CONNECT_SECONDS, ANSWER_SECONDS = 1.0, 5.0, 15.0
 GONE = 410
 logger = plain_logger(__name__)
@@ -89,7 +91,7 @@ def signature(secret: bytes, message_id: str, timestamp: int, body: bytes) -> st
 
 
 class WebhookSender:
-    """A thread that sees which requests have ended, and tells of it. Used as a context."""
+    """A thread that sees which requests have ended, and others that tell of it. Used as a context."""
 
     def __init__(
         self,
@@ -109,6 +111,10 @@ class WebhookSender:
         self._session = open_session(allow_private)
         self._attempts = Attempts()
         self._looked_at: dict[str, str] = {}
+        self._sending: Counter[str] = Counter()
+        """How many are being sent to each receiver."""
+        self._sent = threading.Condition()
+        self._said = ""
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._work, name="webhooks", daemon=True)
 
@@ -119,34 +125,61 @@ class WebhookSender:
     def __exit__(self, *_: Any) -> None:
         self._ending.set()
         self._attempts.stop()
+        with self._sent:
+            self._sent.notify_all()
         self._thread.join()
 
     def _work(self) -> None:
+        looked = float("-inf")
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="webhook") as pool:
             while not self._ending.is_set():
-                sent = 0
+                begun = 0
                 try:
-                    for pipeline in self._pipelines.names():
-                        self._look(pipeline)
-                    due = self._webhooks.take(AT_ONCE)
-                    sent = len(list(pool.map(self._send, due)))
-                except Exception as error:  # the database away, a shard's files damaged
-                    logger.error("webhooks wait: %s: %s; trying again", type(error).__name__, error)
-                if not sent:
-                    self._ending.wait(LOOK_SECONDS)
+                    if time.monotonic() - looked >= LOOK_SECONDS:
+                        looked = time.monotonic()
+                        for pipeline in self._pipelines.names():
+                            self._look(pipeline)
+                    begun = self._begin(pool)
+                    self._said = ""
+                except Exception as error:  # the database is away
+                    self._say(f"{type(error).__name__}: {error}")
+                with self._sent:
+                    if not begun and not self._ending.is_set():
+                        self._sent.wait(LOOK_SECONDS)
+
+    def _say(self, failure: str) -> None:
+        """Tell what keeps all of them waiting, once as long as it stays the same."""
+        if failure != self._said:
+            logger.error("webhooks wait: %s; trying again", failure)
+        self._said = failure
 
     def _look(self, pipeline: str) -> None:
         """See which requests have ended, of a bounded number of windows; the next look goes on behind them."""
         windows = self._webhooks.open_windows(pipeline, self._looked_at.get(pipeline, ""), WINDOWS_AT_ONCE)
         self._looked_at[pipeline] = windows[-1] if len(windows) == WINDOWS_AT_ONCE else ""
-        for window in windows:
-            requests = self._webhooks.open_requests(pipeline, window)
-            try:
-                statuses = self._results.statuses(requests)
-            except BatchAssetsError as error:
-                logger.error("%s: whether window %s has ended cannot be told: %s", pipeline, window, error)
-                continue
-            self._webhooks.note_ended([one for one in requests if statuses[one.id] in (COMPLETED, FAILED)])
+        self._webhooks.note_ended(pipeline, self._results.ended_segments(pipeline, windows))
+
+    def _begin(self, pool: ThreadPoolExecutor) -> int:
+        """Begin to send what is due, as far as threads are free; how many."""
+        with self._sent:
+            sending = Counter(self._sending)
+        due = self._webhooks.take(AT_ONCE - sending.total(), sending, AT_ONCE_TO_A_RECEIVER)
+        for webhook in due:
+            with self._sent:
+                self._sending[webhook.receiver] += 1
+            pool.submit(self._send_next, webhook)
+        return len(due)
+
+    def _send_next(self, webhook: DueWebhook) -> None:
+        try:
+            self._send(webhook)
+        except Exception as error:  # the database is away: it is sent again when the claim is over
+            logger.error("job %s: whether its end was told is not noted: %s", webhook.request.id, error)
+        finally:
+            with self._sent:
+                self._sending[webhook.receiver] -= 1
+                self._sending += Counter()  # without those that have none
+                self._sent.notify_all()
 
     def _send(self, webhook: DueWebhook) -> None:
         """Tell of one end. Whatever fails is tried again later, for as long as that is worth it."""

@@ -3,6 +3,7 @@
 import base64
 import json
 import secrets
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
@@ -14,12 +15,13 @@ import sqlalchemy as sa
 from standardwebhooks import Webhook
 
 from batch_assets.errors import ConfigurationError
+from batch_assets.requests.results import Results
 from batch_assets.requests.webhooks import Webhooks
 from batch_assets.server import webhooks
 from batch_assets.server.webhooks import read_secret, why_refused
 from batch_assets_tests.fakes import FakeHost
 from batch_assets_tests.http_server import http_server
-from batch_assets_tests.requests.builders import compute, open_asks, open_requests
+from batch_assets_tests.requests.builders import compute, open_asks, open_ledger, open_requests
 from batch_assets_tests.server.test_request_doors import Client, serving
 from batch_assets_tests.waiting import wait_until
 
@@ -157,16 +159,34 @@ def test_what_a_dead_server_had_begun_to_send_is_sent_by_another(
         client.compute()
     database = open_requests(tmp_path)
     found = Webhooks(database)
-    [window] = found.open_windows("asks", "", 10)
-    found.note_ended(found.open_requests("asks", window))
+    ended = Results(database, open_ledger(tmp_path)).ended_segments(
+        "asks", found.open_windows("asks", "", 10)
+    )
+    found.note_ended("asks", ended)
     monkeypatch.setattr("batch_assets.requests.webhooks.WEBHOOK_CLAIM_SECONDS", 0.5)
-    assert [one.request.id for one in found.take(10)] == [job_id]
-    assert found.take(10) == [], "it is at work with one"
+    assert [one.request.id for one in found.take(10, {}, 10)] == [job_id]
+    assert found.take(10, {}, 10) == [], "it is at work with one"
     database.dispose()
     monkeypatch.setattr(webhooks, "LOOK_SECONDS", 0.02)
     with serving(tmp_path, webhook_secret=SECRET, allow_private_webhooks=True) as client:
         all_told(client)
     assert receiver.jobs() == [job_id]
+
+
+def test_a_receiver_that_does_not_answer_keeps_nobody_elses_waiting(
+    client: Client, receiver: Receiver
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hung = Receiver(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        for number in range(10):
+            post(client, hung, str(number))
+        client.compute()
+        wait_until(lambda: client.ask("GET", "/jobs?status=completed")[1]["jobs"], "nothing is computed")
+        silent.accept()
+        job_id = post(client, receiver, "one")
+        client.compute()
+        wait_until(lambda: receiver.jobs() == [job_id], "the hung ones are waited for")
+        assert rows(client) >= 10
 
 
 @pytest.mark.parametrize(
