@@ -174,8 +174,9 @@ def test_what_a_dead_server_had_begun_to_send_is_sent_by_another(
 
 
 def test_a_receiver_that_does_not_answer_keeps_nobody_elses_waiting(
-    client: Client, receiver: Receiver
+    client: Client, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(webhooks, "ANSWER_SECONDS", 3600)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         hung = Receiver(f"http://127.0.0.1:{silent.getsockname()[1]}")
         for number in range(10):
