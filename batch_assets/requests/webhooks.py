@@ -88,9 +88,9 @@ class Webhooks:
             with self._database.write() as connection:
                 until = self._database.now(connection) + WEBHOOK_CLAIM_SECONDS
                 for row in found:
-                    *request, url, receiver, due, tries = row
+                    found_request, (url, receiver, due, tries) = Request(*row[:-4]), row[-4:]
                     if connection.execute(_TAKE, {"number": row.number, "due": due, "until": until}).rowcount:
-                        taken.append(DueWebhook(Request(*request), url, receiver, tries))
+                        taken.append(DueWebhook(found_request, url, receiver, tries))
         return taken
 
     def note_told(self, webhook: DueWebhook) -> None:
