@@ -75,7 +75,7 @@ class Webhooks:
         taken: list[DueWebhook] = []
         with self._database.read() as connection:
             now = self._database.now(connection)
-            found: list[sa.Row[Any]] = []
+            found: list[Any] = []
             after = ""
             while len(found) < most and (
                 receiver := connection.scalar(_NEXT_RECEIVER, {"after": after, "now": now})
@@ -88,9 +88,9 @@ class Webhooks:
             with self._database.write() as connection:
                 until = self._database.now(connection) + WEBHOOK_CLAIM_SECONDS
                 for row in found:
-                    found_request, (url, receiver, due, tries) = Request(*row[:-4]), row[-4:]
+                    *request, url, receiver, due, tries = row
                     if connection.execute(_TAKE, {"number": row.number, "due": due, "until": until}).rowcount:
-                        taken.append(DueWebhook(found_request, url, receiver, tries))
+                        taken.append(DueWebhook(Request(*request), url, receiver, tries))
         return taken
 
     def note_told(self, webhook: DueWebhook) -> None:
