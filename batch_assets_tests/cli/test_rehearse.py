@@ -64,6 +64,32 @@ def test_an_executor_in_place_needs_no_rehearsal(tmp_path: Path) -> None:
     assert "costs nothing" in result.stderr
 
 
+def test_a_pipeline_of_requests_is_rehearsed_with_its_sealed_windows(tmp_path: Path) -> None:
+    machine = make_machine(tmp_path / "home")
+    file = pipeline(tmp_path, bedrock())
+    content = yaml.safe_load(file.read_text())
+    content["attributes"]["source"] = {"requests": {}}
+    file.write_text(yaml.safe_dump(content))
+    arguments = ("rehearse", "-f", file, "--sample", 110, "--scenario", "calm", "--speed", 1000)
+    refused = machine.run(*arguments)
+    assert refused.returncode != 0
+    assert f"{tmp_path}/real-output/requests: no window of requests is sealed yet" in refused.stderr
+    for day in (1, 2):
+        own = {"tenant": "operator", "arrival_time": f"2026-12-0{day}T00:00:00.000000+00:00"}
+        window = tmp_path / f"real-output/requests/2026/12/0{day}/00/00/2026120{day}T0000-0123456789ab.jsonl"
+        window.parent.mkdir(parents=True)
+        rows = [{"job_id": f"{day}-{row}", **own, "text": f"text {row} of day {day}"} for row in range(60)]
+        write_records(window, rows)
+    before = {path: path.read_bytes() for path in (tmp_path / "real-output").rglob("*") if path.is_file()}
+    result = machine.run(*arguments)
+    assert result.returncode == 0, result.stderr
+    rows = published(machine.home / "rehearsals/mine/2/output")
+    wanted = [f"{day}-{row}" for day in (1, 2) for row in range(60)][:110]
+    assert rows["record_id"].to_list() == wanted
+    after = {path: path.read_bytes() for path in (tmp_path / "real-output").rglob("*") if path.is_file()}
+    assert after == before
+
+
 def test_a_rehearsal_deletes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     [settings] = load_file(pipeline(tmp_path, bedrock()))
