@@ -56,6 +56,9 @@ ENDED = frozenset({State.SUCCEEDED, State.PARTIAL, State.FAILED, State.EXPIRED, 
 AT_SERVICE = frozenset({State.SUBMITTING, State.SUBMITTED, State.RUNNING})
 """Where a shard stands while its submission has a slot (RUNNING: if nobody holds it)."""
 
+UNFINISHED = frozenset(State) - {State.COLLECTED, State.EXHAUSTED}
+"""Where a shard may still come to an end of its own accord."""
+
 LIVE_SUBMISSION = frozenset(SubmissionState(state) for state in AT_SERVICE)
 """These have a slot at the service."""
 

@@ -15,7 +15,7 @@ from batch_assets.control.loop import Turn, take_turn
 from batch_assets.control.pipeline import Pipeline, open_pipeline
 from batch_assets.errors import BudgetReached, StorageError, SubmissionRefused
 from batch_assets.executors.service_jobs import Unanswered
-from batch_assets.ledger.states import AT_SERVICE, ENDED, State
+from batch_assets.ledger.states import AT_SERVICE, ENDED, UNFINISHED, State
 from batch_assets.notifications.delivery import notify
 from batch_assets.notifications.registry import create_notifiers
 from batch_assets.orchestration.following import Following
@@ -61,7 +61,7 @@ def embed_at_service(driver: "Driver") -> None:
 
 def _unfinished(pipeline: Pipeline) -> bool:
     counts = pipeline.ledger.counts(pipeline.name)
-    return any(counts[state] for state in State if state not in (State.COLLECTED, State.EXHAUSTED))
+    return any(counts[state] for state in UNFINISHED)
 
 
 def _refuse_stopped(pipeline: Pipeline) -> None:

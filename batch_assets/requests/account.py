@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from batch_assets.ledger.ledger import Ledger
-from batch_assets.ledger.states import State
+from batch_assets.ledger.states import UNFINISHED
 from batch_assets.requests.database import RequestsDatabase
 from batch_assets.requests.store import ACCEPTED, CANCELLED, REMOVED_COMPLETED, REMOVED_FAILED, RequestStore
 
@@ -51,7 +51,7 @@ def read_account(database: RequestsDatabase, ledger: Ledger, pipeline: str) -> R
         sealed = connection.execute(_SEALED, {"pipeline": pipeline}).one()
         oldest = [moment for moment in (waiting.oldest, sealed.oldest) if moment is not None]
         if ends.under_way:
-            shards = [row.key for row in ledger.shards(pipeline, states=_UNFINISHED, limit=1_000)]
+            shards = [row.key for row in ledger.shards(pipeline, states=UNFINISHED, limit=1_000)]
             found = connection.scalar(_PLANNED, {"pipeline": pipeline, "shards": shards}) if shards else None
             oldest += [found] if found is not None else []
     return RequestAccount(
@@ -66,7 +66,6 @@ def read_account(database: RequestsDatabase, ledger: Ledger, pipeline: str) -> R
     )
 
 
-_UNFINISHED = [state for state in State if state not in (State.COLLECTED, State.EXHAUSTED)]
 _WAITING = sa.text(
     "SELECT count(*) AS requests, min(arrived) AS oldest FROM requests_accepted "
     "WHERE pipeline = :pipeline AND window_name IS NULL AND cancelled_at IS NULL"

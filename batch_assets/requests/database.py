@@ -79,6 +79,17 @@ _STEPS: tuple[tuple[str, ...], ...] = (
         """CREATE INDEX requests_webhooks_due ON requests_webhooks (receiver, due)
             WHERE due IS NOT NULL""",
     ),
+    (
+        """CREATE TABLE requests_days (
+            pipeline {text} NOT NULL, tenant {text} NOT NULL, day {text} NOT NULL, requests BIGINT NOT NULL,
+            PRIMARY KEY (pipeline, tenant, day))""",
+        """CREATE TABLE requests_shares (
+            pipeline {text} NOT NULL, window_name {text} NOT NULL, tenant {text} NOT NULL, requests BIGINT NOT NULL,
+            PRIMARY KEY (pipeline, window_name, tenant))""",
+        """INSERT INTO requests_shares SELECT pipeline, window_name, tenant, count(*) FROM requests_accepted
+            WHERE window_name IS NOT NULL GROUP BY pipeline, window_name, tenant""",
+        "CREATE INDEX requests_segments_by_shard ON requests_segments (pipeline, shard)",
+    ),
 )
 """One tuple of statements for each version of the tables; a released one is never changed."""
 

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from batch_assets.requests.bodies import OWN_COLUMNS
 from batch_assets.requests.database import RequestsDatabase
 from batch_assets.requests.store import ACCEPTED, add_to_total
+from batch_assets.requests.tenants import set_shares
 from batch_assets.sources.base import Fault
 from batch_assets.sources.json_values import parse_object
 
@@ -84,4 +85,5 @@ class KnownWindows:
                     ],
                 )
                 add_to_total(connection, self._pipeline, ACCEPTED, len(lines))
+                set_shares(connection, self._pipeline, name)
         return bool(made)

@@ -5,6 +5,7 @@ How they are sealed into windows is in `windows.py`; what became of a sealed one
 
 import secrets
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 import sqlalchemy as sa
 
 from batch_assets.requests.database import RequestsDatabase
+from batch_assets.requests.tenants import add_to_day, utc_day
 
 ACCEPTED, CANCELLED = "accepted", "cancelled"
 REMOVED_COMPLETED, REMOVED_FAILED = "removed_completed", "removed_failed"
@@ -85,12 +87,21 @@ class RequestStore:
             if hooked := [_webhook(one.id, one.webhook) for one in requests if one.webhook is not None]:
                 connection.execute(_INSERT_WEBHOOK, hooked)
             made = [_accepted(one, known) for one in requests]
-            counts: dict[str, int] = {}
+            counts: dict[str, Counter[str]] = {}
             for one, how in zip(requests, made, strict=True):
-                counts[one.pipeline] = counts.get(one.pipeline, 0) + how.is_new
+                counts.setdefault(one.pipeline, Counter())[one.tenant] += how.is_new
             for pipeline in sorted(counts):
-                add_to_total(connection, pipeline, ACCEPTED, counts[pipeline])
+                add_to_total(connection, pipeline, ACCEPTED, counts[pipeline].total())
+                add_to_day(connection, pipeline, utc_day(now), counts[pipeline])
             return made
+
+    def all_known(self, requests: Sequence[NewRequest]) -> bool:
+        """Whether accepting them would make nothing new: each has a key that is known."""
+        if any(one.key is None for one in requests):
+            return False
+        keys = [(one.pipeline, one.tenant, str(one.key)) for one in requests]
+        with self.database.read() as connection:
+            return set(keys) == set(_known(connection, keys))
 
     def find(self, request_id: str) -> Request | None:
         """The request with this id; None where there is none."""
@@ -208,6 +219,13 @@ def _insert_keyed(
     keys = sorted({(row[1], row[2], str(row[3])) for row in rows})
     by_key = {(row[1], row[2], str(row[3])): row for row in reversed(rows)}
     _insert(connection, [by_key[key] for key in keys], _WITHOUT_THOSE_KNOWN)
+    return _known(connection, keys)
+
+
+def _known(
+    connection: sa.Connection, keys: Sequence[tuple[str, str, str]]
+) -> dict[tuple[str, str, str], tuple[str, bytes]]:
+    """The id and digest of each (pipeline, tenant, key) that is there."""
     known: dict[tuple[str, str, str], tuple[str, bytes]] = {}
     for start in range(0, len(keys), _ROWS_AT_ONCE):
         some = keys[start : start + _ROWS_AT_ONCE]

@@ -17,6 +17,7 @@ from batch_assets.crash_points import crash_point
 from batch_assets.errors import StorageError
 from batch_assets.requests.bodies import OWN_BYTES, window_line
 from batch_assets.requests.database import RequestsDatabase
+from batch_assets.requests.tenants import set_shares
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.storage import Storage
 
@@ -132,6 +133,7 @@ class Windows:
                 ),
                 {"pipeline": self._pipeline, "name": name},
             )
+            set_shares(connection, self._pipeline, name)
         crash_point("window-chosen")
         return name
 

@@ -12,10 +12,10 @@ from starlette.responses import Response
 from batch_assets.requests.bodies import UnsupportedType, digest_of
 from batch_assets.requests.database import DatabaseAway
 from batch_assets.requests.group_commit import GroupCommit
-from batch_assets.requests.store import Accepted, NewRequest, new_id
+from batch_assets.requests.store import Accepted, NewRequest, RequestStore, new_id
 from batch_assets.server.answers import Refused, answer, job_url
 from batch_assets.server.keys import HEADER, MOST_CHARACTERS, given_key
-from batch_assets.server.open_requests import OpenRequests
+from batch_assets.server.open_requests import NoRoom, OpenRequests
 from batch_assets.server.pipelines import RequestPipeline, RequestPipelines, Unusable
 from batch_assets.server.tokens import WEBHOOK_SECRET_VARIABLE
 from batch_assets.server.webhooks import HEADER as WEBHOOK_HEADER
@@ -26,7 +26,6 @@ from batch_assets.sources.lines import BYTE_ORDER_MARK
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-RETRY_SECONDS = 5
 AWAY_SECONDS = 2
 RESOLVED_AT_ONCE = 8
 JSON_LINES = ("application/x-ndjson", "application/jsonl", "application/json", "text/plain")
@@ -40,6 +39,7 @@ class Accepting:
         self,
         pipelines: RequestPipelines,
         commits: GroupCommit,
+        store: RequestStore,
         opened: OpenRequests,
         why_no_webhook: Callable[[str], str | None] | None = None,
     ) -> None:
@@ -48,6 +48,7 @@ class Accepting:
         self._why_no_webhook = why_no_webhook
         self._resolving = ThreadPoolExecutor(RESOLVED_AT_ONCE, thread_name_prefix="resolving")
         self._commits = commits
+        self._store = store
         self._opened = opened
 
     async def one(self, request: Request) -> Response:
@@ -67,9 +68,8 @@ class Accepting:
         if isinstance(line, Fault):
             raise Refused(422, f"{line.code}: {line.message}")
         webhook = await self._webhook(request)
-        await self._make_room(pipeline, 1)
         new = NewRequest(new_id(), pipeline.name, tenant, line, digest_of(body, kind), key, webhook)
-        [made] = await self._commit(pipeline, [new])
+        [made] = await self._accept(pipeline, [new])
         if not made.same_body:
             raise Refused(422, f"{HEADER}: {key!r} came before with another body, as job {made.id}")
         url = job_url(request, made.id)
@@ -103,8 +103,7 @@ class Accepting:
         if not told:
             raise Refused(422, "empty: the body has no line; send a JSON object a line")
         if new:
-            await self._make_room(pipeline, len(new))
-            made = iter(await self._commit(pipeline, new))
+            made = iter(await self._accept(pipeline, new))
             for one in told:
                 if "error" not in one:
                     _tell(one, next(made))
@@ -146,38 +145,33 @@ class Accepting:
         except Unusable as error:
             raise Refused(error.status, str(error)) from None
 
-    async def _make_room(self, pipeline: RequestPipeline, requests: int) -> None:
-        if requests > pipeline.rules.max_open:
+    async def _accept(self, pipeline: RequestPipeline, new: list[NewRequest]) -> list[Accepted]:
+        """Have requests of one tenant accepted, all or none. Raises Refused."""
+        tenant = new[0].tenant
+        if len(new) > pipeline.rules.max_open:
             raise Refused(
-                413, f"{requests:,} records; max_open is {pipeline.rules.max_open:,}, so send fewer at once"
+                413, f"{len(new):,} records; max_open is {pipeline.rules.max_open:,}, so send fewer at once"
             )
-        if self._opened.is_due(pipeline) or not self._opened.has_room(pipeline, requests):
-            try:
-                await run_in_threadpool(self._opened.count, pipeline)
-            except DatabaseAway as error:
-                raise _away(error) from error
-        if not self._opened.has_room(pipeline, requests):
-            raise Refused(
-                429,
-                f"pipeline {pipeline.name} has max_open = {pipeline.rules.max_open:,} requests open; try again later",
-                {"Retry-After": str(RETRY_SECONDS)},
-            )
-
-    async def _commit(self, pipeline: RequestPipeline, new: list[NewRequest]) -> list[Accepted]:
-        # Counted before they are there: requests that come together do not all pass for the last one.
-        self._opened.accepted(pipeline, len(new))
-        made: list[Accepted] = []
         try:
-            made = await self._commits.accept(new)
+            if (full := await self._no_room(pipeline, tenant, len(new))) is not None:
+                # Whoever asks again for what was accepted is told so, however many there are now.
+                if not await run_in_threadpool(self._store.all_known, new):
+                    raise Refused(429, full.reason, {"Retry-After": str(full.retry_seconds)})
+                return await self._commits.accept(new)
+            # Counted before they are there: requests that come together do not all pass for the last one.
+            with self._opened.accepting(pipeline, tenant, len(new)) as accepted:
+                made = await self._commits.accept(new)
+                accepted(sum(one.is_new for one in made))
+                return made
         except DatabaseAway as error:
-            raise _away(error) from error
-        finally:
-            self._opened.accepted(pipeline, sum(one.is_new for one in made) - len(new))
-        return made
+            raise Refused(
+                503, f"nothing is accepted now: {error}", {"Retry-After": str(AWAY_SECONDS)}
+            ) from error
 
-
-def _away(error: DatabaseAway) -> Refused:
-    return Refused(503, f"nothing is accepted now: {error}", {"Retry-After": str(AWAY_SECONDS)})
+    async def _no_room(self, pipeline: RequestPipeline, tenant: str, requests: int) -> NoRoom | None:
+        if self._opened.is_due(pipeline) or self._opened.no_room(pipeline, tenant, requests):
+            await run_in_threadpool(self._opened.count, pipeline)
+        return self._opened.no_room(pipeline, tenant, requests)
 
 
 def _tell(one: dict[str, Any], made: Accepted) -> None:

@@ -46,7 +46,7 @@ def taking_requests(
         commits = running.enter_context(GroupCommit(store))
         opened = OpenRequests(database, ledger)
         accepting = Accepting(
-            pipelines, commits, opened, why_no_webhook if webhook_secret is not None else None
+            pipelines, commits, store, opened, why_no_webhook if webhook_secret is not None else None
         )
         add_accepting(application, accepting)
         add_jobs(application, Jobs(pipelines, store, results))

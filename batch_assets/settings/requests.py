@@ -11,6 +11,13 @@ MOST_SEALED = 100_000
 MOST_BODY_BYTES = 16 * 2**20
 
 
+class TenantSettings(Settings):
+    """How many requests one tenant may have, where that is limited."""
+
+    max_open: int | None = Field(default=None, ge=0, description="Requests that wait for their result.")
+    max_per_day: int | None = Field(default=None, ge=0, description="Requests accepted since midnight UTC.")
+
+
 class RequestsSettings(Settings):
     """Records that come one by one over HTTP (`batch-assets serve`), gathered into windows."""
 
@@ -28,6 +35,21 @@ class RequestsSettings(Settings):
         ge=1,
         description="Requests that may wait for their result; one more is refused (429).",
     )
+    tenant_max_open: int | None = Field(
+        default=None,
+        ge=0,
+        description="Of these, how many one tenant may have; by default as many as there may be.",
+    )
+    tenant_max_per_day: int | None = Field(
+        default=None,
+        ge=0,
+        description="Requests that a tenant may have accepted from one midnight UTC to the next; one more is refused "
+        "(429).",
+    )
+    tenants: dict[str, TenantSettings] = Field(
+        default_factory=dict,
+        description="Tenants with other limits, by name: `{acme: {max_open: 50000, max_per_day: 1000000}}`.",
+    )
     answer_within: Age = Field(
         default=datetime.timedelta(hours=24),
         description="A check in Dagster fails while a request has been open for longer.",
@@ -37,3 +59,11 @@ class RequestsSettings(Settings):
         description="How long a request, its window, its result and its Idempotency-Key are to be kept at least. "
         "Nothing is removed by itself in this version.",
     )
+
+    def limits_of(self, tenant: str) -> TenantSettings:
+        """The limits of a tenant: its own, where there are none those of each."""
+        own = self.tenants.get(tenant, TenantSettings())
+        return TenantSettings(
+            max_open=self.tenant_max_open if own.max_open is None else own.max_open,
+            max_per_day=self.tenant_max_per_day if own.max_per_day is None else own.max_per_day,
+        )

@@ -6,7 +6,7 @@ import socket
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from batch_assets.server.limits import Limits
 from batch_assets.server.pipelines import RequestPipelines
 from batch_assets.server.request_doors import taking_requests
 from batch_assets.server.tokens import OPERATOR, Tokens
+from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets_tests.fakes import fake_vector
 from batch_assets_tests.requests.builders import compute, make_settings, open_asks, open_ledger, open_requests
 from batch_assets_tests.waiting import PATIENCE_SECONDS
@@ -31,10 +32,10 @@ NAMES = {"o" * 16: OPERATOR, "a" * 16: "alice", "b" * 16: "bob"}
 class Client:
     """Asks a server over the folder's databases."""
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, folder: Path, url: str, settings: PipelineSettings) -> None:
         self.folder = folder
         self.url = url
-        self.settings = settings_in(folder)
+        self.settings = settings
 
     def ask(
         self, method: str, path: str, body: bytes | None = None, token: str | None = "a" * 16, **headers: str
@@ -62,14 +63,11 @@ class Client:
         database.dispose()
 
 
-def settings_in(folder: Path) -> Any:
-    return make_settings(folder, {"max_body_bytes": MOST_BODY, "max_open": MOST_OPEN})
-
-
 @contextlib.contextmanager
-def serving(folder: Path, **webhooks: Any) -> Iterator[Client]:
+def serving(folder: Path, rules: Mapping[str, Any] | None = None, **webhooks: Any) -> Iterator[Client]:
     """A server over the folder's databases, which computes nothing."""
-    settings, ledger, database = settings_in(folder), open_ledger(folder), open_requests(folder)
+    settings = make_settings(folder, {"max_body_bytes": MOST_BODY, "max_open": MOST_OPEN, **(rules or {})})
+    ledger, database = open_ledger(folder), open_requests(folder)
     declared = Declared({settings.name: settings})
     pipelines = RequestPipelines(lambda: declared)
     application = create_application(ledger, lambda: declared, lambda: None)
@@ -83,7 +81,7 @@ def serving(folder: Path, **webhooks: Any) -> Iterator[Client]:
         server = create_server(gate, limits, gate.body_limit)
         thread = threading.Thread(target=lambda: server.run(sockets=[listening]), daemon=True)
         thread.start()
-        yield Client(folder, f"http://127.0.0.1:{listening.getsockname()[1]}")
+        yield Client(folder, f"http://127.0.0.1:{listening.getsockname()[1]}", settings)
         server.should_exit = True
         thread.join(PATIENCE_SECONDS)
 
