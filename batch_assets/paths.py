@@ -16,6 +16,8 @@ RESULTS_MANIFEST = "manifest.json.out"
 """What Bedrock counts of a job's results, in a file beside them."""
 UNREADABLE = "plan/unreadable.json"
 """The source files that no plan could read."""
+REMOVED = "plan/removed.json"
+"""The generations of requests that were not to be kept any longer."""
 WINDOWS = "requests"
 """The folder of sealed windows: the source of a pipeline whose records are requests."""
 FOLDERS = (WINDOWS, "plan", SPOOLS, "jobs", "shards", "merged")

@@ -11,6 +11,7 @@ from batch_assets import paths
 from batch_assets.control.pipeline import Pipeline, register_next_plans, take_root
 from batch_assets.control.planning import WINDOWS_AT_ONCE, PlanningResult, planning_result, within_limits
 from batch_assets.control.preflight import check_sizes
+from batch_assets.control.request_removal import try_remove_expired
 from batch_assets.crash_points import crash_point
 from batch_assets.errors import StorageError
 from batch_assets.ledger.ledger import Ledger
@@ -21,7 +22,7 @@ from batch_assets.requests.recovering import KnownWindows, read_window
 from batch_assets.requests.windows import Windows
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.sharding.plan import Shard
-from batch_assets.sharding.plan_files import read_plan, write_plan
+from batch_assets.sharding.plan_files import generations, read_plan, write_plan
 from batch_assets.sharding.requested import plan_windows
 from batch_assets.storage import FileInfo, Storage
 
@@ -118,10 +119,14 @@ def _plan(pipeline: Pipeline, files: Sequence[FileInfo], damaged: dict[str, str]
 
 def note_plans(pipeline: Pipeline, planned: PlannedWindows) -> None:
     """Tell the database of requests what the plans that it has not heard of have of its windows."""
-    row = pipeline.ledger.pipeline(pipeline.name)
-    for generation in range(planned.newest_generation() + 1, (row.generation if row is not None else 0) + 1):
-        _, shards = read_plan(pipeline.storage, generation)
-        planned.note_planned(generation, _segments(shards))
+    row, noted = pipeline.ledger.pipeline(pipeline.name), planned.newest_generation()
+    known = row.generation if row is not None else 0
+    # A database that has none has not seen which were removed: what there is, is looked up.
+    found = range(noted + 1, known + 1) if noted else generations(pipeline.storage)
+    for generation in found:
+        if generation <= known:
+            _, shards = read_plan(pipeline.storage, generation)
+            planned.note_planned(generation, _segments(shards))
 
 
 def _segments(shards: Sequence[Shard]) -> list[Segment]:
@@ -163,4 +168,6 @@ def plan_all_requests(pipeline: Pipeline) -> PlanningResult:
     """A planning round of everything that waits, as a person orders it."""
     source = request_source(pipeline.settings, pipeline.storage)
     recover_windows(pipeline, source)
-    return planning_result(pipeline, plan_requests(pipeline, source, everything=True))
+    new = plan_requests(pipeline, source, everything=True)
+    try_remove_expired(pipeline, source.windows.database)
+    return planning_result(pipeline, new)

@@ -1,8 +1,8 @@
 """One pipeline of requests at work, for as long as it is asked: windows sealed and planned, shards computed.
 
 The same steps as those of runs in Dagster, without a run each: a window is through in seconds, and Dagster's picture
-follows by the daemon's next tick. A thread seals and plans, so that no window waits for what is being computed.
-Whoever works so holds the pipeline's lease.
+follows by the daemon's next tick. A thread seals and plans, so that no window waits for what is being computed;
+another one removes what is not kept any longer. Whoever works so holds the pipeline's lease.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ from batch_assets.control.request_planning import (
     recover_windows,
     request_source,
 )
+from batch_assets.control.request_removal import remove_expired
 from batch_assets.control.shard_result import Result
 from batch_assets.errors import BatchAssetsError
 from batch_assets.executors.base import Executor
@@ -36,6 +37,8 @@ from batch_assets.settings.pipeline import PipelineSettings
 SHARDS_AT_ONCE = 100
 LOOK_SECONDS = 0.25
 """How often the database is asked for what waits."""
+REMOVAL_SECONDS = 600.0
+"""How often it is looked for requests that are not kept any longer."""
 AGAIN_SECONDS = 5.0
 """The pause behind a step that failed."""
 logger = plain_logger(__name__)
@@ -69,7 +72,10 @@ class RequestWorker:
             source = request_source(self._settings, pipeline.storage)
             recover_windows(pipeline, source)
             _ = pipeline.fingerprint
-            with self._planning(pipeline, source):
+            with (
+                self._beside("windows", lambda: self._keep_planning(pipeline, source)),
+                self._beside("removal", lambda: self._keep_removing(pipeline, source)),
+            ):
                 while not self.ending.is_set():
                     self._planned.clear()
                     if not self._try("computing", lambda: self._compute(pipeline)):
@@ -78,16 +84,20 @@ class RequestWorker:
     def _pause(self, pipeline: Pipeline) -> float:
         return AGAIN_SECONDS if pipeline.executor.in_place else min(max(pipeline.poll_seconds / 10, 0.1), 2.0)
 
-    @contextlib.contextmanager
-    def _planning(self, pipeline: Pipeline, source: RequestSource) -> Iterator[None]:
-        def plan() -> None:
-            while not self.ending.wait(LOOK_SECONDS):
-                if self._try("planning", lambda: self._plan(pipeline, source)):
-                    self._planned.set()
+    def _keep_planning(self, pipeline: Pipeline, source: RequestSource) -> None:
+        while not self.ending.wait(LOOK_SECONDS):
+            if self._try("planning", lambda: self._plan(pipeline, source)):
+                self._planned.set()
 
-        thread = threading.Thread(
-            target=context_until(self.ending).run, args=(plan,), name="windows", daemon=True
-        )
+    def _keep_removing(self, pipeline: Pipeline, source: RequestSource) -> None:
+        while not self.ending.is_set():
+            self._try("removing", lambda: bool(remove_expired(pipeline, source.windows.database)))
+            self.ending.wait(REMOVAL_SECONDS)
+
+    @contextlib.contextmanager
+    def _beside(self, name: str, work: Callable[[], None]) -> Iterator[None]:
+        """Have a thread do some work while the block runs."""
+        thread = threading.Thread(target=context_until(self.ending).run, args=(work,), name=name, daemon=True)
         thread.start()
         try:
             yield

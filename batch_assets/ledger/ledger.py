@@ -2,7 +2,8 @@
 
 This class only puts the parts together; each part is a file: `planning`, `files`, `moves`, `adopting`,
 `claims`, `leases`, `reading`; and for jobs at a service `queue`, `submissions`, `children`, `recovery`, `jobs`,
-`money`, `breakers`, `scopes`, `notices`; and `triggers`. All writes are short transactions, safe among many processes.
+`money`, `breakers`, `scopes`, `notices`; and `triggers`, `retiring`. All writes are short transactions, safe among
+many processes.
 """
 
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from batch_assets.ledger.planning import Planning
 from batch_assets.ledger.queue import Queue
 from batch_assets.ledger.reading import Reading
 from batch_assets.ledger.recovery import Recovery
+from batch_assets.ledger.retiring import Retiring
 from batch_assets.ledger.scopes import Scopes
 from batch_assets.ledger.submissions import Submissions
 from batch_assets.ledger.triggers import Triggers
@@ -42,6 +44,7 @@ class Ledger(
     Submissions,
     Children,
     Recovery,
+    Retiring,
     Jobs,
     Accounts,
     Breakers,

@@ -18,6 +18,7 @@ from batch_assets.merge.verified_shards import VerifiedShard, verify_shard
 from batch_assets.merge.verified_version import verify_version
 from batch_assets.sharding.plan import Shard
 from batch_assets.sharding.plan_files import generations, read_plan
+from batch_assets.sharding.removed import RemovedGenerations
 from batch_assets.storage import Storage, open_storage
 from batch_assets.storage.threads import map_in_order, threads_for
 
@@ -74,7 +75,8 @@ def verify(root: str | Storage, progress: Progress | None = None) -> VerifyRepor
     if manifest is None:
         report.accounting = sum((shard.accounting for shard in shards.values()), Accounting())
     else:
-        version = verify_version(storage, manifest, shards, advance)
+        gone = _removed(storage, merged, planned, report)
+        version = verify_version(storage, manifest, shards, gone, advance)
         report.accounting = version.accounting
         report.problems += version.problems
         report.notes += version.notes
@@ -84,6 +86,21 @@ def verify(root: str | Storage, progress: Progress | None = None) -> VerifyRepor
             )
     _tell_unmerged(shards, manifest, report)
     return report
+
+
+def _removed(
+    storage: Storage, merged: Mapping[str, str], planned: Mapping[str, Shard], report: VerifyReport
+) -> set[str]:
+    """The merged shards whose generation was removed, its time being up."""
+    without_plan = [key for key in merged if key not in planned]
+    if not without_plan:
+        return set()
+    try:
+        removed = RemovedGenerations.read(storage)
+    except BatchAssetsError as error:
+        report.problems.append(str(error))
+        return set()
+    return {key for key in without_plan if paths.shard_generation(key) in removed}
 
 
 def _merged_digests(manifest: Manifest) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """The published version, verified from its bytes and against the shards that it says it merges."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from batch_assets import paths
@@ -30,11 +30,16 @@ class VerifiedVersion:
 
 
 def verify_version(
-    storage: Storage, manifest: Manifest, shards: Mapping[str, VerifiedShard], advance: Callable[[int], None]
+    storage: Storage,
+    manifest: Manifest,
+    shards: Mapping[str, VerifiedShard],
+    removed: Collection[str],
+    advance: Callable[[int], None],
 ) -> VerifiedVersion:
     """Check every part's digest, rows and vectors, and that the version is the sum of its shards.
 
-    `advance` is called with the records of each part read.
+    Of shards that were `removed`, as requests are after a time, only the version itself tells. `advance` is called
+    with the records of each part read.
     """
     found = VerifiedVersion()
     embedded = 0
@@ -52,8 +57,9 @@ def verify_version(
         rejected, failed = count_stages(storage, manifest.path(manifest.failures))
     except AccountingError as error:
         found.problems.append(str(error))
-    merged = dict.fromkeys(shard.shard for shard in manifest.merged_shards)
+    merged = {shard.shard: shard for shard in manifest.merged_shards}
     planned = sum(shards[key].shard.records for key in merged if key in shards)
+    planned += sum(merged[key].planned for key in removed)
     found.accounting = Accounting(planned, embedded, rejected, failed)
     if found.accounting != manifest.accounting:
         found.problems.append(
@@ -61,7 +67,7 @@ def verify_version(
             f"its files and the plan say {found.accounting.line()}"
         )
     found.problems += _repeated(manifest) + _unnamed_files(storage, manifest)
-    _compare_with_shards(manifest, shards, found)
+    _compare_with_shards(manifest, shards, removed, found)
     parity = read_parity(storage, manifest.version)
     if parity is not None and not parity.passed:
         found.notes.append(f"{manifest.version}: when it was merged, {parity.sentence}")
@@ -113,7 +119,10 @@ def _is_named(path: str, named: set[str]) -> bool:
 
 
 def _compare_with_shards(
-    manifest: Manifest, shards: Mapping[str, VerifiedShard], found: VerifiedVersion
+    manifest: Manifest,
+    shards: Mapping[str, VerifiedShard],
+    removed: Collection[str],
+    found: VerifiedVersion,
 ) -> None:
     path = paths.merged_manifest(manifest.version)
     renewed: list[str] = []
@@ -121,6 +130,8 @@ def _compare_with_shards(
     merged = manifest.merged_shards
     for one in merged:
         shard = shards.get(one.shard)
+        if one.shard in removed:
+            continue
         if shard is None:
             found.problems.append(f"{path}: merges shard {one.shard}, which no plan names")
         elif shard.uncommitted:
@@ -130,6 +141,10 @@ def _compare_with_shards(
             renewed.append(one.shard)
         elif shard.marker is not None:
             lines.append((one.shard, one.planned, one.source_sha256, shard.marker.failures.sha256))
+    if removed:
+        found.notes.append(
+            f"not kept any longer, but in {manifest.version}: {name_some(sorted(removed))}; the next merge is without"
+        )
     if renewed:
         found.notes.append(
             f"embedded again since {manifest.version} was merged: {name_some(renewed)}; merge to publish them"

@@ -15,7 +15,7 @@ from batch_assets.ledger.rows import ShardRow
 from batch_assets.ledger.states import State
 from batch_assets.orchestration import metadata
 from batch_assets.orchestration.partitions import add_partitions
-from batch_assets.paths import shard_order
+from batch_assets.paths import shard_generation, shard_order
 from batch_assets.plain_text import plain_logger
 
 MOST_OF_REQUESTS = 5_000
@@ -103,17 +103,25 @@ def takes_requests(ledger: Ledger, pipeline: str) -> bool:
 
 
 def forget_partitions(instance: dg.DagsterInstance, ledger: Ledger, pipeline: str) -> int:
-    """Take the oldest collected shards of a pipeline of requests out of its partitions, a bounded number; how many.
+    """Take old shards of a pipeline of requests out of its partitions, a bounded number; how many.
 
-    Their files, and what the ledger says of them, stay.
+    Those that are not kept any longer, and of too many the oldest collected ones: their files, and what the ledger
+    says of them, stay.
     """
-    name = f"{pipeline}_shards"
+    name, row = f"{pipeline}_shards", ledger.pipeline(pipeline)
     known = instance.get_dynamic_partitions(name)
-    if len(known) <= MOST_OF_REQUESTS:
-        return 0
-    oldest = sorted(known, key=shard_order)[: min(len(known) - MOST_OF_REQUESTS, FORGOTTEN_AT_ONCE)]
+    oldest = sorted(known, key=shard_order)[:FORGOTTEN_AT_ONCE]
+    too_many = set(oldest[: max(len(known) - MOST_OF_REQUESTS, 0)])
+    states = {one.key: one.state for one in ledger.shards(pipeline, keys=oldest, superseded=True)}
+    newest = row.generation if row is not None else 0
     gone = [
-        row.key for row in ledger.shards(pipeline, keys=oldest, states=[State.COLLECTED], superseded=True)
+        key
+        for key in oldest
+        if (
+            states[key] is State.COLLECTED and key in too_many
+            if key in states
+            else shard_generation(key) < newest
+        )
     ]
     for key in gone:
         instance.delete_dynamic_partition(name, key)

@@ -89,6 +89,10 @@ _STEPS: tuple[tuple[str, ...], ...] = (
         """INSERT INTO requests_shares SELECT pipeline, window_name, tenant, count(*) FROM requests_accepted
             WHERE window_name IS NOT NULL GROUP BY pipeline, window_name, tenant""",
         "CREATE INDEX requests_segments_by_shard ON requests_segments (pipeline, shard)",
+        """CREATE TABLE requests_removals (
+            pipeline {text} NOT NULL, generation BIGINT NOT NULL, PRIMARY KEY (pipeline, generation))""",
+        """CREATE INDEX requests_accepted_cancelled ON requests_accepted (pipeline, cancelled_at)
+            WHERE cancelled_at IS NOT NULL""",
     ),
 )
 """One tuple of statements for each version of the tables; a released one is never changed."""

@@ -56,8 +56,9 @@ class RequestsSettings(Settings):
     )
     keep: Age = Field(
         default=datetime.timedelta(days=30),
-        description="How long a request, its window, its result and its Idempotency-Key are to be kept at least. "
-        "Nothing is removed by itself in this version.",
+        ge=datetime.timedelta(hours=1),
+        description="How long a request is kept after its end, with its window, its result and its Idempotency-Key; "
+        "then they are removed.",
     )
 
     def limits_of(self, tenant: str) -> TenantSettings:

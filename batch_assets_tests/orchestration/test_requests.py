@@ -119,3 +119,27 @@ def test_old_shards_are_no_partitions_any_more(
     deployment.tick("job_completion")
     assert deployment.keys == ["g0004-00000", "g0005-00000"]
     assert deployment.plan() == ["g0004-00000", "g0005-00000"], "planning brings none back"
+
+
+def test_what_is_not_kept_any_longer_leaves_with_its_partition(
+    deployment: Deployment, settings: PipelineSettings
+) -> None:
+    database = deployment_database()
+    ids: list[str] = []
+    for number in range(2):
+        ids += send(database, settings, str(number))
+        key = deployment.plan()[-1]
+        assert deployment.materialize(*SHARD_ASSETS, shards=(key, key)).success
+    _end_long_ago(deployment)
+    deployment.plan()
+    assert [row.key for row in deployment.ledger.shards(NAME, superseded=True)] == ["g0002-00000"]
+    found = [RequestStore(database).find(job_id) for job_id in ids]
+    assert [one is not None for one in found] == [False, True]
+    deployment.tick("job_completion")
+    assert deployment.keys == ["g0002-00000"]
+
+
+def _end_long_ago(deployment: Deployment) -> None:
+    """Have every shard ended 31 days ago."""
+    with deployment.ledger._database.write() as connection:  # pyright: ignore[reportPrivateUsage]
+        connection.exec_driver_sql("UPDATE ledger_shards SET updated_at = updated_at - 31 * 86400")
