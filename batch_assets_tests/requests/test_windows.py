@@ -1,6 +1,7 @@
 """Requests are sealed by number, bytes or time, each into one window, tenants by turns."""
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,15 +11,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_assets import paths
+from batch_assets.control.request_planning import plan_requests, request_source
 from batch_assets.requests.database import RequestsDatabase
 from batch_assets.requests.planned import PlannedWindows
+from batch_assets.requests.removing import Removals
 from batch_assets.requests.store import Accepted, RequestStore, new_id
+from batch_assets.requests.tenants import accepted_today, open_by_tenant
 from batch_assets.requests.windows import Windows
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.storage import open_storage
 from batch_assets_tests.control.test_crashes import in_dying_child
 from batch_assets_tests.ledger.postgres import running_server
-from batch_assets_tests.requests.builders import NAME, make_request, make_settings, open_requests, send
+from batch_assets_tests.requests.builders import (
+    NAME,
+    compute,
+    make_request,
+    make_settings,
+    open_asks,
+    open_requests,
+    send,
+)
 
 SLOW = {"seal_records": 3, "seal_seconds": 3600}
 
@@ -180,3 +192,33 @@ def test_ids_grow_and_differ() -> None:
     assert len(set(made)) == 1000
     assert [name[:13] for name in made] == sorted(name[:13] for name in made)
     assert all(name[14] == "7" and name[19] in "89ab" for name in made)
+
+
+def test_what_tenants_have_and_what_leaves_is_told_by_every_database(
+    database: RequestsDatabase, tmp_path: Path
+) -> None:
+    name = "leaving"
+    settings = make_settings(tmp_path).model_copy(update={"name": name})
+    send(database, settings, "a", "b", tenant="alice")
+    send(database, settings, "c", tenant="bob")
+    pipeline = open_asks(tmp_path, settings)
+    assert open_by_tenant(database, pipeline.ledger, name) == {"alice": 2, "bob": 1}
+    source = request_source(settings, pipeline.storage, database)
+    plan_requests(pipeline, source)
+    [waiting] = send(database, settings, "d", tenant="bob")
+    assert open_by_tenant(database, pipeline.ledger, name) == {"alice": 2, "bob": 2}
+    compute(pipeline, database)
+    assert open_by_tenant(database, pipeline.ledger, name) == {}
+    assert accepted_today(database, name) == {"alice": 2, "bob": 2}
+    removals = Removals(database, name)
+    for _ in range(2):
+        removals.begin(1, 2, 1)
+        assert (len(removals.files(1).windows), removals.files(1).shards) == (1, ["g0001-00000"])
+        removals.remove_requests(removals.files(1).windows[0][0])
+    assert removals.begun() == [1]
+    removals.end(1)
+    removals.remove_cancelled(time.time())
+    totals = RequestStore(database).totals(name)
+    assert (removals.begun(), totals["removed_completed"], totals["removed_failed"]) == ([], 2, 1)
+    assert RequestStore(database).find(waiting) is not None
+    assert [one.id for one in RequestStore(database).newest(name, None, None, 10)] == [waiting]
