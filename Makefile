@@ -10,7 +10,7 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 PORT ?= 3000
 EXECUTOR ?= bedrock
-BENCHMARKS ?= text_cpu images ray_workers requests gateway dispatch queue_kills in_the_cracks scale merge bedrock_collection bedrock_rehearsal array_pipelining
+BENCHMARKS ?= text_cpu images ray_workers requests requests_soak gateway dispatch queue_kills in_the_cracks scale merge bedrock_collection bedrock_rehearsal array_pipelining
 
 # A worker more than cores: some tests wait for processes.
 PYTEST := env -u DAGSTER_HOME $(BIN)/python -m pytest -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist loadscope

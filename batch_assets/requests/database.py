@@ -91,6 +91,12 @@ _STEPS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX requests_segments_by_shard ON requests_segments (pipeline, shard)",
         """CREATE TABLE requests_removals (
             pipeline {text} NOT NULL, generation BIGINT NOT NULL, PRIMARY KEY (pipeline, generation))""",
+        # With all that is asked of those that wait, and what tells them first: SQLite takes another one else.
+        "DROP INDEX requests_accepted_waiting",
+        """CREATE INDEX requests_accepted_waiting
+            ON requests_accepted (pipeline, window_name, cancelled_at, tenant, number, arrived, size)
+            WHERE window_name IS NULL AND cancelled_at IS NULL""",
+        "CREATE INDEX requests_accepted_by_number ON requests_accepted (pipeline, number)",
         """CREATE INDEX requests_accepted_cancelled ON requests_accepted (pipeline, cancelled_at)
             WHERE cancelled_at IS NOT NULL""",
     ),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from batch_assets.requests.database import RequestsDatabase
+from batch_assets.requests.planned import segments_of
 from batch_assets.requests.store import REMOVED_COMPLETED, REMOVED_FAILED, add_to_total
 from batch_assets.requests.tenants import utc_day
 
@@ -64,9 +65,9 @@ class Removals:
         """What there is to delete of a generation whose removal was begun."""
         values = {"pipeline": self._pipeline, "generation": generation}
         with self._database.read() as connection:
-            windows = [(row.name, row.bytes) for row in connection.execute(_WINDOWS, values)]
-            shards = list(connection.scalars(_SHARDS, values))
-        return GenerationFiles(windows, shards)
+            windows = sorted((row.name, row.bytes) for row in connection.execute(_WINDOWS, values))
+        segments = segments_of(self._database, self._pipeline, [name for name, _ in windows])
+        return GenerationFiles(windows, sorted({segment.shard for segment in segments}))
 
     def end(self, generation: int) -> None:
         """Its files are gone, and so is what led to them."""
@@ -108,16 +109,10 @@ _BEGIN = sa.text(
     "INSERT INTO requests_removals (pipeline, generation) VALUES (:pipeline, :generation) ON CONFLICT DO NOTHING"
 )
 _WINDOW_NAMES = sa.text(
-    "SELECT name FROM requests_windows WHERE pipeline = :pipeline AND generation = :generation ORDER BY name"
+    "SELECT name FROM requests_windows WHERE pipeline = :pipeline AND generation = :generation"
 )
 _WINDOWS = sa.text(
-    "SELECT name, bytes FROM requests_windows "
-    "WHERE pipeline = :pipeline AND generation = :generation ORDER BY name"
-)
-_SHARDS = sa.text(
-    "SELECT DISTINCT shard FROM requests_segments JOIN requests_windows ON "
-    "requests_windows.pipeline = requests_segments.pipeline AND name = window_name "
-    "WHERE requests_segments.pipeline = :pipeline AND generation = :generation ORDER BY shard"
+    "SELECT name, bytes FROM requests_windows WHERE pipeline = :pipeline AND generation = :generation"
 )
 _IN_WINDOW = sa.text(
     "SELECT number FROM requests_accepted WHERE pipeline = :pipeline AND window_name = :window LIMIT :most"

@@ -74,8 +74,9 @@ _ADD_TO_DAY = sa.text(
     "ON CONFLICT (pipeline, tenant, day) DO UPDATE SET requests = requests_days.requests + excluded.requests"
 )
 _SET_SHARES = sa.text(
+    # `line` has SQLite take the index by windows: it prefers the one by tenants, which is of all requests ever.
     "INSERT INTO requests_shares SELECT pipeline, window_name, tenant, count(*) FROM requests_accepted "
-    "WHERE pipeline = :pipeline AND window_name = :window GROUP BY pipeline, window_name, tenant"
+    "WHERE pipeline = :pipeline AND window_name = :window AND line >= 0 GROUP BY pipeline, window_name, tenant"
 )
 _TODAY = sa.text("SELECT tenant, requests FROM requests_days WHERE pipeline = :pipeline AND day = :day")
 _WAITING = sa.text(
