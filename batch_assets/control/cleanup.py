@@ -5,13 +5,11 @@ works on this root, no other one has come to it since, and no merge is going on.
 point, the next call finds what is left.
 """
 
-import contextlib
 import itertools
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from batch_assets.control.empty_folders import remove_empty_folders
 from batch_assets.control.leases import exclusive, heartbeat
 from batch_assets.control.leftovers import find_due
 from batch_assets.control.ownership import is_known, read_owner
@@ -22,7 +20,7 @@ from batch_assets.executors.base import Executor
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.settings.retention import RetentionSettings
-from batch_assets.storage import Storage, is_local, same_place
+from batch_assets.storage import same_place
 
 FILES_AT_ONCE = 500
 EXAMPLES = 5
@@ -127,8 +125,10 @@ def remove_leftovers(pipeline: Pipeline, now: float, say: Said = lambda _: None)
             demand_ownership(pipeline)
             storage = batch[0].storage
             storage.delete([leftover.path for leftover in batch])
-            if is_local(storage.uri):
-                _remove_empty_folders(storage, (leftover.path for leftover in batch))
+            merged = [one.path for one in batch if one.path.startswith("merged/")]
+            remove_empty_folders(storage, merged, shallowest=2)
+            # Those of a whole shard's jobs stay.
+            remove_empty_folders(storage, {one.path for one in batch}.difference(merged), shallowest=3)
             for leftover in batch:
                 removed.kinds[leftover.kind].add(leftover)
     return removed
@@ -143,16 +143,3 @@ def _batches(leftovers: Iterable[Leftover]) -> Iterator[list[Leftover]]:
     for _, some in itertools.groupby(leftovers, key=lambda leftover: leftover.storage.uri):
         while batch := list(itertools.islice(some, FILES_AT_ONCE)):
             yield batch
-
-
-def _remove_empty_folders(storage: Storage, paths: Iterable[str]) -> None:
-    """Folders that were left empty, as an object store would have it; those of a whole shard's jobs stay.
-
-    Somebody may be about to write into them.
-    """
-    for folder in sorted({path.rpartition("/")[0] for path in paths}, reverse=True):
-        parts = folder.split("/")
-        shallowest = 2 if parts[0] == "merged" else 3
-        for depth in range(len(parts), shallowest - 1, -1):
-            with contextlib.suppress(OSError):
-                os.rmdir(Path(storage.uri, *parts[:depth]))

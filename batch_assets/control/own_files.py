@@ -40,7 +40,7 @@ class OwnFiles:
         description. Other files have only their names, under the key of a shard of this root.
         """
         path = found.path
-        if not paths.is_own_name(path) or not _is_reached_directly(found.storage, path):
+        if not paths.is_own_name(path) or not is_reached_directly(found.storage, path):
             return False
         if _DATA.fullmatch(path):
             return _is_data(found.storage, path)
@@ -64,7 +64,7 @@ class OwnFiles:
         return self._there[path]
 
 
-def _is_reached_directly(storage: Storage, path: str) -> bool:
+def is_reached_directly(storage: Storage, path: str) -> bool:
     """Whether no symbolic link leads to the file: what is behind one is somebody else's."""
     if not is_local(storage.uri):
         return True

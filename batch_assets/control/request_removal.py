@@ -6,15 +6,15 @@ requests does, then files go (windows before the plan that has them, so that non
 to them. A file that is not provably this pipeline's stays.
 """
 
-import os
-from collections.abc import Iterable
+from collections.abc import Collection
 from contextlib import suppress
-from pathlib import Path
+from dataclasses import replace
 
 from batch_assets import paths
 from batch_assets.control.cleanup import demand_ownership
+from batch_assets.control.empty_folders import remove_empty_folders
 from batch_assets.control.leases import exclusive, heartbeat
-from batch_assets.control.own_files import OwnFiles
+from batch_assets.control.own_files import OwnFiles, is_reached_directly
 from batch_assets.control.pipeline import Pipeline
 from batch_assets.control.retention import Kind, Leftover
 from batch_assets.crash_points import crash_point
@@ -23,9 +23,13 @@ from batch_assets.executors.service_jobs import has_results
 from batch_assets.patience import is_ended
 from batch_assets.plain_text import plain_logger
 from batch_assets.requests.database import RequestsDatabase
-from batch_assets.requests.removing import GenerationFiles, Removals
+from batch_assets.requests.planned import segments_of
+from batch_assets.requests.recovering import read_window
+from batch_assets.requests.removing import Removals
+from batch_assets.requests.store import RequestStore
+from batch_assets.sharding.plan_files import read_plan, read_summary
 from batch_assets.sharding.removed import RemovedGenerations
-from batch_assets.storage import Storage, is_local
+from batch_assets.storage import Storage
 
 DESCRIPTIONS = (".json",)
 """What proves whose the files beside it are ends so, and goes last."""
@@ -48,7 +52,6 @@ def remove_expired(pipeline: Pipeline, database: RequestsDatabase) -> int:
     due = sorted({*removals.begun(), *ended})
     if not due:
         return 0
-    demand_ownership(pipeline)
     removed = 0
     with heartbeat(pipeline.ledger, pipeline.holder):
         for generation in due:
@@ -56,9 +59,9 @@ def remove_expired(pipeline: Pipeline, database: RequestsDatabase) -> int:
                 break
             # Of its own for each: a merge need not wait for all of them.
             with exclusive(pipeline.ledger, f"merge:{pipeline.name}", pipeline.holder):
-                removed += _remove(
-                    pipeline, removals, generation, before if generation in ended else float("inf")
-                )
+                demand_ownership(pipeline)
+                until = before if generation in ended else float("inf")
+                removed += _remove(pipeline, database, generation, until)
     return removed
 
 
@@ -70,23 +73,27 @@ def try_remove_expired(pipeline: Pipeline, database: RequestsDatabase) -> None:
         logger.warning("%s: old requests are not removed now: %s", pipeline.name, error)
 
 
-def _remove(pipeline: Pipeline, removals: Removals, generation: int, before: float) -> bool:
+def _remove(pipeline: Pipeline, database: RequestsDatabase, generation: int, before: float) -> bool:
     """Remove one generation, or go on with it; False where it is at work again."""
+    removals = Removals(database, pipeline.name)
     retired = pipeline.ledger.retire(pipeline.name, generation, before)
     if retired is None:
         return False
     crash_point("generation-retired")
     removals.begin(generation, retired.completed, retired.failed)
     crash_point("removal-begun")
-    files = removals.files(generation)
-    for name, _ in files.windows:
+    windows = removals.windows(generation)
+    # Each of the two may have been lost meanwhile.
+    shards = {one.shard for one in segments_of(database, pipeline.name, windows)}.union(retired.shards)
+    for name in windows:
+        # By its requests a window's file is known to be ours: they go after it.
+        _delete_window(pipeline, database, name)
         removals.remove_requests(name)
-    _delete_windows(pipeline.storage, files)
     crash_point("windows-removed")
     RemovedGenerations.read(pipeline.storage).note(pipeline.storage, generation)
-    pipeline.storage.delete([paths.plan_summary(generation), paths.plan(generation)])
+    _delete_plan(pipeline.storage, generation, shards)
     crash_point("plan-removed")
-    for key in files.shards:
+    for key in sorted(shards):
         _delete_shard(pipeline, key)
     crash_point("shards-removed")
     pipeline.ledger.forget(pipeline.name, generation)
@@ -95,26 +102,40 @@ def _remove(pipeline: Pipeline, removals: Removals, generation: int, before: flo
     return True
 
 
-def _delete_windows(storage: Storage, files: GenerationFiles) -> None:
-    """The windows that are as they were sealed; others are somebody else's by now."""
-    found: list[str] = []
-    for name, size in files.windows:
-        path = f"{paths.WINDOWS}/{paths.window_file(name)}"
-        info = storage.info(path)
-        if info is None:
-            continue
-        if info.size == size:
-            found.append(path)
+def _delete_window(pipeline: Pipeline, database: RequestsDatabase, name: str) -> None:
+    """A window's file, if it holds the requests that the database has of it, in their order."""
+    storage, path = pipeline.storage, f"{paths.WINDOWS}/{paths.window_file(name)}"
+    info = storage.info(path)
+    if info is None:
+        return
+    if is_reached_directly(storage, path):
+        lines = read_window(storage.read(path)) or []
+        ids = [one.id for one in RequestStore(database).in_window(pipeline.name, name, None)]
+        if lines and [line.id for line in lines] == ids:
+            storage.delete([path])
+            remove_empty_folders(storage, [path], shallowest=2)
+            return
+    logger.warning("%s/%s: is not the window as it was sealed, and is left alone", storage.uri, path)
+
+
+def _delete_plan(storage: Storage, generation: int, shards: Collection[str]) -> None:
+    """A generation's plan, if it has the shards that are known of it, and its summary, if it is this plan's."""
+    plan, summary_of_plan = paths.plan(generation), paths.plan_summary(generation)
+    if storage.info(plan) is None:
+        return  # the summary went before it
+    ours: list[str] = []
+    with suppress(BatchAssetsError, FileNotFoundError):
+        summary, planned = read_plan(storage, generation)
+        if {shard.key for shard in planned} == set(shards):
+            ours.append(plan)
+            found = read_summary(storage, generation)
+            if found == replace(summary, files=found.files):
+                ours.insert(0, summary_of_plan)
+    for path in (summary_of_plan, plan):
+        if path in ours and is_reached_directly(storage, path):
+            storage.delete([path])
         else:
-            logger.warning(
-                "%s/%s: has %d bytes, and was sealed with %d; it is left alone",
-                storage.uri,
-                path,
-                info.size,
-                size,
-            )
-    storage.delete(found)
-    _remove_empty_folders(storage, found, shallowest=2)
+            logger.warning("%s/%s: is not as it was planned, and is left alone", storage.uri, path)
 
 
 def _delete_shard(pipeline: Pipeline, key: str) -> None:
@@ -130,15 +151,4 @@ def _delete_shard(pipeline: Pipeline, key: str) -> None:
         ours = [one.path for one in found if own.has_written(one)]
         place.delete([path for path in ours if not path.endswith(DESCRIPTIONS)])
         place.delete([path for path in ours if path.endswith(DESCRIPTIONS)])
-        _remove_empty_folders(place, ours, shallowest=2)
-
-
-def _remove_empty_folders(storage: Storage, files: Iterable[str], shallowest: int) -> None:
-    """Folders that were left empty, as an object store would have it, down to so many parts."""
-    if not is_local(storage.uri):
-        return
-    for folder in sorted({path.rpartition("/")[0] for path in files}, key=len, reverse=True):
-        parts = folder.split("/")
-        for depth in range(len(parts), shallowest - 1, -1):
-            with suppress(OSError):
-                os.rmdir(Path(storage.uri, *parts[:depth]))
+        remove_empty_folders(place, ours, shallowest=2)

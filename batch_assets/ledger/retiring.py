@@ -16,10 +16,11 @@ from batch_assets.ledger.story import Event, Told
 
 @dataclass(frozen=True)
 class RetiredGeneration:
-    """What became of the records of a generation that is not kept any longer."""
+    """What became of the records of a generation that is not kept any longer, and its shards by key."""
 
     completed: int
     failed: int
+    shards: list[str]
 
 
 class Retiring(Store):
@@ -48,7 +49,12 @@ class Retiring(Store):
         """
         ours = (shards.c.pipeline == pipeline, shards.c.generation == generation)
         query = sa.select(
-            shards.c.state, shards.c.superseded, shards.c.records, shards.c.embedded, shards.c.updated_at
+            shards.c.key,
+            shards.c.state,
+            shards.c.superseded,
+            shards.c.records,
+            shards.c.embedded,
+            shards.c.updated_at,
         ).where(*ours)
         with self._database.write() as connection:
             rows = connection.execute(query).all()
@@ -61,7 +67,8 @@ class Retiring(Store):
             while change_shards(connection, pipeline, condition, gone, self._clock(), told):
                 pass
         completed = sum(row.embedded for row in rows if row.state == State.COLLECTED)
-        return RetiredGeneration(completed, sum(row.records for row in rows) - completed)
+        failed = sum(row.records for row in rows) - completed
+        return RetiredGeneration(completed, failed, [row.key for row in rows])
 
     @repeatable
     def forget(self, pipeline: str, generation: int) -> None:

@@ -3,25 +3,14 @@
 When their time is up, and what becomes of files, is `control/request_removal.py`'s.
 """
 
-from dataclasses import dataclass
-
 import sqlalchemy as sa
 
 from batch_assets.requests.database import RequestsDatabase
-from batch_assets.requests.planned import segments_of
 from batch_assets.requests.store import REMOVED_COMPLETED, REMOVED_FAILED, add_to_total
 from batch_assets.requests.tenants import utc_day
 
 MOST_AT_ONCE = 2_000
 """Requests that leave in one transaction."""
-
-
-@dataclass(frozen=True)
-class GenerationFiles:
-    """What a generation has under the output root: its windows (name and bytes), and its shards by key."""
-
-    windows: list[tuple[str, int]]
-    shards: list[str]
 
 
 class Removals:
@@ -61,13 +50,11 @@ class Removals:
             if len(numbers) < MOST_AT_ONCE:
                 return
 
-    def files(self, generation: int) -> GenerationFiles:
-        """What there is to delete of a generation whose removal was begun."""
+    def windows(self, generation: int) -> list[str]:
+        """The windows of a generation, by name."""
         values = {"pipeline": self._pipeline, "generation": generation}
         with self._database.read() as connection:
-            windows = sorted((row.name, row.bytes) for row in connection.execute(_WINDOWS, values))
-        segments = segments_of(self._database, self._pipeline, [name for name, _ in windows])
-        return GenerationFiles(windows, sorted({segment.shard for segment in segments}))
+            return sorted(connection.scalars(_WINDOW_NAMES, values))
 
     def end(self, generation: int) -> None:
         """Its files are gone, and so is what led to them."""
@@ -110,9 +97,6 @@ _BEGIN = sa.text(
 )
 _WINDOW_NAMES = sa.text(
     "SELECT name FROM requests_windows WHERE pipeline = :pipeline AND generation = :generation"
-)
-_WINDOWS = sa.text(
-    "SELECT name, bytes FROM requests_windows WHERE pipeline = :pipeline AND generation = :generation"
 )
 _IN_WINDOW = sa.text(
     "SELECT number FROM requests_accepted WHERE pipeline = :pipeline AND window_name = :window LIMIT :most"

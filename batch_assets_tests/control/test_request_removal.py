@@ -176,12 +176,18 @@ def test_strangers_files_stay(tmp_path: Path) -> None:
     database, _ = three_generations(tmp_path)
     root = tmp_path / "out"
     window = min((root / "requests").rglob("*.jsonl"), key=lambda path: path.stat().st_mtime)
+    [other] = [one for one in (root / "requests").rglob("*.jsonl") if b"a 1" in one.read_bytes()]
+    with_other_ids = other.read_bytes().replace(b"-7", b"-8")
+    assert with_other_ids != other.read_bytes(), "of the same length, with the ids of nobody"
     mine = {
         root / "shards/g0001-00000/notes.txt": b"mine",
         root / "shards/g0001-00000/embeddings-7.parquet": b"no parquet",
         root / "jobs/g0001-00000/mine": b"",
         window.with_name("mine.jsonl"): b"{}",
         window: window.read_bytes() + b"{}\n",
+        other: with_other_ids,
+        root / "plan/g0001.parquet": (root / "plan/g0002.parquet").read_bytes(),
+        root / "plan/g0002.json": b"mine",
     }
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
