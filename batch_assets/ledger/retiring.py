@@ -12,6 +12,7 @@ from batch_assets.ledger.schema import files, jobs, shards, story
 from batch_assets.ledger.states import UNFINISHED, State
 from batch_assets.ledger.store import Store, repeatable
 from batch_assets.ledger.story import Event, Told
+from batch_assets.paths import shard_key
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Retiring(Store):
 
         What became of its records is told again by each call, until `forget` is called; then there are none.
         """
-        ours = (shards.c.pipeline == pipeline, shards.c.generation == generation)
+        ours = (shards.c.pipeline == pipeline, _in_generation(generation))
         query = sa.select(
             shards.c.key,
             shards.c.state,
@@ -61,7 +62,7 @@ class Retiring(Store):
             counting = [row for row in rows if not row.superseded]
             if any(row.state in UNFINISHED or row.updated_at >= before for row in counting):
                 return None
-            condition = sa.and_(shards.c.generation == generation, shards.c.superseded == sa.false())
+            condition = sa.and_(_in_generation(generation), shards.c.superseded == sa.false())
             gone = {"superseded": True, "picture_due": None}
             told = Told(Event.SUPERSEDED, decision="is not kept any longer")
             while change_shards(connection, pipeline, condition, gone, self._clock(), told):
@@ -76,7 +77,7 @@ class Retiring(Store):
         with self._database.write() as connection:
             retired = sa.select(shards.c.key).where(
                 shards.c.pipeline == pipeline,
-                shards.c.generation == generation,
+                _in_generation(generation),
                 shards.c.superseded == sa.true(),
             )
             keys = list(connection.scalars(retired))
@@ -91,3 +92,10 @@ class Retiring(Store):
             connection.execute(
                 sa.delete(files).where(files.c.pipeline == pipeline, files.c.generation == generation)
             )
+
+
+def _in_generation(generation: int) -> sa.ColumnElement[bool]:
+    """Its shards, found along the primary key: there is no index by generation."""
+    start = shard_key(generation, 0).partition("-")[0]
+    # "." comes next after "-".
+    return sa.and_(shards.c.key > f"{start}-", shards.c.key < f"{start}.")

@@ -39,6 +39,7 @@ def set_shares(connection: sa.Connection, pipeline: str, window: str) -> None:
 
 def accepted_today(database: RequestsDatabase, pipeline: str) -> Counter[str]:
     """By tenant, since midnight UTC."""
+    database.prepare()
     with database.read() as connection:
         values = {"pipeline": pipeline, "day": utc_day(database.now(connection))}
         return Counter({row.tenant: row.requests for row in connection.execute(_TODAY, values)})
@@ -46,6 +47,7 @@ def accepted_today(database: RequestsDatabase, pipeline: str) -> Counter[str]:
 
 def open_by_tenant(database: RequestsDatabase, ledger: Ledger, pipeline: str) -> Counter[str]:
     """By tenant. A window that is in two shards counts as a whole until both have ended."""
+    database.prepare()
     keys = [row.key for row in ledger.shards(pipeline, states=UNFINISHED)]
     with database.read() as connection:
         found = Counter(
