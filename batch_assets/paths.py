@@ -20,7 +20,9 @@ REMOVED = "plan/removed.json"
 """The generations of requests that were not to be kept any longer."""
 WINDOWS = "requests"
 """The folder of sealed windows: the source of a pipeline whose records are requests."""
-FOLDERS = (WINDOWS, "plan", SPOOLS, "jobs", "shards", "merged")
+FILES = "client_files"
+"""What clients have uploaded, and what their batches have come to."""
+FOLDERS = (WINDOWS, FILES, "plan", SPOOLS, "jobs", "shards", "merged")
 """The folders of an output root that are the pipeline's own."""
 # Where `output.single_file` says so: copies for readers of one file.
 SINGLE_FILE = "embeddings.parquet"
@@ -106,6 +108,16 @@ def window_of(path: str) -> str | None:
 
 
 _WINDOW = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})-[0-9a-f]{12}", re.ASCII)
+
+
+def client_file(file_id: str) -> str:
+    """The file with this id, of a client of the HTTP server."""
+    if not _FILE_ID.fullmatch(file_id):
+        raise ValueError(f"no file is called {file_id!r}")
+    return f"{FILES}/{file_id}.jsonl"
+
+
+_FILE_ID = re.compile(r"file-[0-9a-f]{32}", re.ASCII)
 
 
 def shard_folder(shard: str) -> str:

@@ -36,7 +36,7 @@ def serve(
     from batch_assets.server.application import create_application
     from batch_assets.server.computing import Computing
     from batch_assets.server.connections import create_server
-    from batch_assets.server.gate import Gate
+    from batch_assets.server.gate import Gate, is_streamed
     from batch_assets.server.limits import Limits
     from batch_assets.server.pipelines import RequestPipelines
     from batch_assets.server.request_doors import taking_requests
@@ -73,7 +73,7 @@ def serve(
         running.enter_context(Computing(pipelines, folder, runs))
         limits = Limits()
         gate = Gate(application, tokens, limits, pipelines.longest_body)
-        server = create_server(gate, limits, gate.body_limit)
+        server = create_server(gate, limits, gate.body_limit, is_streamed)
         shown = f"[{address[0]}]" if ":" in address[0] else address[0]
         emit(f"serving http://{shown}:{address[1]}/trigger/PIPELINE for the pipelines in {folder}")
         if taking:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from batch_assets import paths
+from batch_assets.control.batch_taking import batches_to_take, take_batches
 from batch_assets.control.pipeline import Pipeline, register_next_plans, take_root
 from batch_assets.control.planning import WINDOWS_AT_ONCE, PlanningResult, planning_result, within_limits
 from batch_assets.control.preflight import check_sizes
@@ -66,6 +67,9 @@ def windows_due(settings: PipelineSettings, storage: Storage) -> list[str]:
         return []
     source = request_source(settings, storage)
     sealed = [window.name for window in source.planned.unplanned(WINDOWS_AT_ONCE)]
+    sealed += [
+        f"{batch.id} at {batch.place}" for batch in batches_to_take(settings.name, source.windows.database)
+    ]
     return sealed + ([f"waiting since {source.windows.waiting(1).since}"] if source.windows.is_due() else [])
 
 
@@ -168,6 +172,8 @@ def plan_all_requests(pipeline: Pipeline) -> PlanningResult:
     """A planning round of everything that waits, as a person orders it."""
     source = request_source(pipeline.settings, pipeline.storage)
     recover_windows(pipeline, source)
+    while take_batches(pipeline, source.windows.database):
+        pass
     new = plan_requests(pipeline, source, everything=True)
     try_remove_expired(pipeline, source.windows.database)
     return planning_result(pipeline, new)

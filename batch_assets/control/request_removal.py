@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from batch_assets import paths
 from batch_assets.control.cleanup import demand_ownership
+from batch_assets.control.client_files import remove_client_files
 from batch_assets.control.empty_folders import remove_empty_folders
 from batch_assets.control.leases import exclusive, heartbeat
 from batch_assets.control.own_files import OwnFiles, is_reached_directly
@@ -22,6 +23,7 @@ from batch_assets.errors import BatchAssetsError
 from batch_assets.executors.service_jobs import has_results
 from batch_assets.patience import is_ended
 from batch_assets.plain_text import plain_logger
+from batch_assets.requests.batches.store import BatchStore
 from batch_assets.requests.database import RequestsDatabase
 from batch_assets.requests.planned import segments_of
 from batch_assets.requests.recovering import read_window
@@ -46,6 +48,8 @@ def remove_expired(pipeline: Pipeline, database: RequestsDatabase) -> int:
     before = pipeline.ledger.now() - rules.keep.total_seconds()
     removals = Removals(database, pipeline.name)
     removals.remove_cancelled(before)
+    BatchStore(database).remove_ended(pipeline.name, before)
+    remove_client_files(pipeline, database)
     row = pipeline.ledger.pipeline(pipeline.name)
     newest = row.generation if row is not None else 0
     ended = [one for one in pipeline.ledger.ended_generations(pipeline.name, before) if one < newest]

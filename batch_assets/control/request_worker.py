@@ -2,7 +2,7 @@
 
 The same steps as those of runs in Dagster, without a run each: a window is through in seconds, and Dagster's picture
 follows by the daemon's next tick. A thread seals and plans, so that no window waits for what is being computed;
-another one removes what is not kept any longer. Whoever works so holds the pipeline's lease.
+another one ends batches, a third removes what is not kept any longer. Whoever works so holds the pipeline's lease.
 """
 
 import contextlib
@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 
 from batch_assets.control.alerts import alerts_of
+from batch_assets.control.batch_ending import BatchEnding
+from batch_assets.control.batch_taking import take_batches
 from batch_assets.control.collection import collect_shards, collectable
 from batch_assets.control.leases import heartbeat
 from batch_assets.control.loop import take_turn
@@ -74,6 +76,7 @@ class RequestWorker:
             _ = pipeline.fingerprint
             with (
                 self._beside("windows", lambda: self._keep_planning(pipeline, source)),
+                self._beside("batches", lambda: self._keep_ending(pipeline, source)),
                 self._beside("removal", lambda: self._keep_removing(pipeline, source)),
             ):
                 while not self.ending.is_set():
@@ -85,9 +88,17 @@ class RequestWorker:
         return AGAIN_SECONDS if pipeline.executor.in_place else min(max(pipeline.poll_seconds / 10, 0.1), 2.0)
 
     def _keep_planning(self, pipeline: Pipeline, source: RequestSource) -> None:
-        while not self.ending.wait(LOOK_SECONDS):
+        database = source.windows.database
+        is_busy = False
+        while not self.ending.wait(0 if is_busy else LOOK_SECONDS):
+            is_busy = self._try("taking batches", lambda: take_batches(pipeline, database))
             if self._try("planning", lambda: self._plan(pipeline, source)):
                 self._planned.set()
+
+    def _keep_ending(self, pipeline: Pipeline, source: RequestSource) -> None:
+        ending = BatchEnding(pipeline, source.windows.database)
+        while not self.ending.wait(LOOK_SECONDS):
+            self._try("batches", ending.end_batches)
 
     def _keep_removing(self, pipeline: Pipeline, source: RequestSource) -> None:
         while not self.ending.is_set():

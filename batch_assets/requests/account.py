@@ -11,7 +11,14 @@ import sqlalchemy as sa
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.states import UNFINISHED
 from batch_assets.requests.database import RequestsDatabase
-from batch_assets.requests.store import ACCEPTED, CANCELLED, REMOVED_COMPLETED, REMOVED_FAILED, RequestStore
+from batch_assets.requests.store import (
+    ACCEPTED,
+    CANCELLED,
+    EXPIRED,
+    REMOVED_COMPLETED,
+    REMOVED_FAILED,
+    RequestStore,
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ def read_account(database: RequestsDatabase, ledger: Ledger, pipeline: str) -> R
         ends.embedded + totals[REMOVED_COMPLETED],
         ends.failed + totals[REMOVED_FAILED],
         totals[CANCELLED],
-        0,
+        totals[EXPIRED],
         waiting.requests + int(sealed.requests or 0) + ends.under_way,
         waiting.requests,
         min(oldest, default=None),

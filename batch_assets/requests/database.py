@@ -100,6 +100,34 @@ _STEPS: tuple[tuple[str, ...], ...] = (
         """CREATE INDEX requests_accepted_cancelled ON requests_accepted (pipeline, cancelled_at)
             WHERE cancelled_at IS NOT NULL""",
     ),
+    (
+        "ALTER TABLE requests_accepted ADD COLUMN expired BIGINT NOT NULL DEFAULT 0",
+        """CREATE TABLE requests_files (
+            number {serial}, id {text} NOT NULL, tenant {text} NOT NULL, purpose {text} NOT NULL,
+            filename {text} NOT NULL, bytes BIGINT NOT NULL, lines BIGINT NOT NULL, sha256 {text} NOT NULL,
+            root {text} NOT NULL, created DOUBLE PRECISION NOT NULL, expires DOUBLE PRECISION NOT NULL,
+            deleted_at DOUBLE PRECISION)""",
+        "CREATE UNIQUE INDEX requests_files_by_id ON requests_files (id)",
+        "CREATE INDEX requests_files_by_tenant ON requests_files (tenant, number) WHERE deleted_at IS NULL",
+        "CREATE INDEX requests_files_by_root ON requests_files (root, expires)",
+        """CREATE TABLE requests_batches (
+            number {serial}, id {text} NOT NULL, tenant {text} NOT NULL, pipeline {text} NOT NULL,
+            endpoint {text} NOT NULL, input_file {text} NOT NULL, completion_window {text} NOT NULL,
+            metadata {text} NOT NULL, status {text} NOT NULL, created DOUBLE PRECISION NOT NULL,
+            expires DOUBLE PRECISION NOT NULL, output_seconds DOUBLE PRECISION NOT NULL,
+            in_progress_at DOUBLE PRECISION, finalizing_at DOUBLE PRECISION, cancelling_at DOUBLE PRECISION,
+            ended_at DOUBLE PRECISION, model {text}, errors {text}, line BIGINT NOT NULL DEFAULT 0,
+            place BIGINT NOT NULL DEFAULT 0, total BIGINT NOT NULL DEFAULT 0, completed BIGINT NOT NULL DEFAULT 0,
+            failed BIGINT NOT NULL DEFAULT 0, input_tokens BIGINT NOT NULL DEFAULT 0,
+            output_tokens BIGINT NOT NULL DEFAULT 0, output_file {text}, error_file {text})""",
+        "CREATE UNIQUE INDEX requests_batches_by_id ON requests_batches (id)",
+        "CREATE INDEX requests_batches_by_tenant ON requests_batches (tenant, number)",
+        "CREATE INDEX requests_batches_open ON requests_batches (pipeline, number) WHERE ended_at IS NULL",
+        "CREATE INDEX requests_batches_ended ON requests_batches (pipeline, ended_at) WHERE ended_at IS NOT NULL",
+        """CREATE TABLE requests_batch_lines (
+            batch BIGINT NOT NULL, line BIGINT NOT NULL, custom_id {text}, request {text}, is_base64 BIGINT NOT NULL,
+            code {text}, message {text}, PRIMARY KEY (batch, line))""",
+    ),
 )
 """One tuple of statements for each version of the tables; a released one is never changed."""
 

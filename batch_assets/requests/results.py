@@ -34,14 +34,14 @@ from batch_assets.requests.store import Request
 from batch_assets.requests.windows import utc
 from batch_assets.storage import Storage, open_storage
 
-QUEUED, IN_PROGRESS, COMPLETED, FAILED, CANCELLED = (
+QUEUED, IN_PROGRESS, COMPLETED, FAILED, CANCELLED, EXPIRED = STATUSES = (
     "queued",
     "in_progress",
     "completed",
     "failed",
     "cancelled",
+    "expired",
 )
-STATUSES = (QUEUED, IN_PROGRESS, COMPLETED, FAILED, CANCELLED, "expired")
 FOOTERS_KEPT, FAILURES_KEPT = 512, 8
 
 
@@ -171,7 +171,7 @@ class _ShardState:
 
 def _unplanned(request: Request) -> Outcome:
     if request.cancelled_at is not None:
-        return Outcome(CANCELLED, utc(request.cancelled_at))
+        return Outcome(EXPIRED if request.expired else CANCELLED, utc(request.cancelled_at))
     return Outcome(QUEUED if request.window is None else IN_PROGRESS)
 
 

@@ -15,10 +15,10 @@ import sqlalchemy as sa
 from batch_assets.requests.database import RequestsDatabase
 from batch_assets.requests.tenants import add_to_day, utc_day
 
-ACCEPTED, CANCELLED = "accepted", "cancelled"
+ACCEPTED, CANCELLED, EXPIRED = "accepted", "cancelled", "expired"
 REMOVED_COMPLETED, REMOVED_FAILED = "removed_completed", "removed_failed"
 """What was counted as ended by shards that are not kept any longer."""
-REQUEST_COLUMNS = "number, id, pipeline, tenant, arrived, cancelled_at, window_name, line"
+REQUEST_COLUMNS = "number, id, pipeline, tenant, arrived, cancelled_at, window_name, line, expired"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,10 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """An accepted request. `window` and `line` (0-based) say where its record is once it is sealed."""
+    """An accepted request. `window` and `line` (0-based) say where its record is once it is sealed.
+
+    `expired`: it was not cancelled by anybody, its time was up.
+    """
 
     number: int
     id: str
@@ -58,6 +61,7 @@ class Request:
     cancelled_at: float | None
     window: str | None
     line: int | None
+    expired: int = 0
 
 
 def new_id() -> str:
@@ -160,12 +164,12 @@ class RequestStore:
             return [Request(*row) for row in connection.execute(query, values)]
 
     def totals(self, pipeline: str) -> dict[str, int]:
-        """How many requests were accepted in all, and cancelled."""
+        """How many requests were accepted in all, and how many of them ended without a shard."""
         self.database.prepare()
         query = sa.text("SELECT what, requests FROM requests_totals WHERE pipeline = :pipeline")
         with self.database.read() as connection:
             found = {row.what: row.requests for row in connection.execute(query, {"pipeline": pipeline})}
-        return dict.fromkeys((ACCEPTED, CANCELLED, REMOVED_COMPLETED, REMOVED_FAILED), 0) | found
+        return dict.fromkeys((ACCEPTED, CANCELLED, EXPIRED, REMOVED_COMPLETED, REMOVED_FAILED), 0) | found
 
 
 def add_to_total(connection: sa.Connection, pipeline: str, what: str, requests: int) -> None:

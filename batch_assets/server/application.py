@@ -9,12 +9,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
 from batch_assets.components.declared import Declared
 from batch_assets.errors import BatchAssetsError
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.triggers import TriggerRow
 from batch_assets.plain_text import plain_text
-from batch_assets.server.answers import Refused, away, refusal
+from batch_assets.server.answers import Refused, away, no_such_door, refusal
 from batch_assets.server.keys import given_key
 from batch_assets.server.tokens import OPERATOR
 
@@ -36,6 +38,7 @@ def create_application(
     application = FastAPI(title="Batch Assets", docs_url=None, redoc_url=None)
     application.add_exception_handler(Refused, refusal)
     application.add_exception_handler(BatchAssetsError, away)
+    application.add_exception_handler(StarletteHTTPException, no_such_door)
 
     def demand_operator(request: Request) -> None:
         if request.scope.get("state", {}).get("tenant", OPERATOR) != OPERATOR:

@@ -6,6 +6,8 @@ BODY_BYTES = 64 * 1024
 """Where no body is needed one is read all the same, so that another request can follow it."""
 MANY_BYTES = 16 * 2**20
 """Of a body that holds many records."""
+FILE_BYTES = 513 * 10**6
+"""Of a form with a file: OpenAI's limit of a file, and what stands around it."""
 
 Headers = Iterable[tuple[bytes, bytes]]
 BodyLimit = Callable[[bytes, bytes, Headers], int]

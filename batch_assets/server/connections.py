@@ -6,6 +6,7 @@ What comes after an answer that did not wait for it is thrown away unparsed, up 
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from batch_assets.server.bodies import BodyLimit, short_bodies
@@ -27,7 +28,10 @@ FULL = (
 
 
 def create_server(
-    application: "Application", limits: Limits, body_limit: BodyLimit = short_bodies
+    application: "Application",
+    limits: Limits,
+    body_limit: BodyLimit = short_bodies,
+    is_streamed: Callable[[bytes, bytes], bool] = lambda _method, _path: False,
 ) -> "uvicorn.Server":
     """A server of `application` that keeps to the limits; the body's deadline is kept by whoever reads it."""
     import uvicorn
@@ -35,7 +39,7 @@ def create_server(
     config = uvicorn.Config(
         application,
         # Its parser, unlike httptools, also limits how long a head may be (16 KiB).
-        http=_limited_protocol(limits, body_limit),
+        http=_limited_protocol(limits, body_limit, is_streamed),
         ws="none",
         backlog=BACKLOG,
         log_config=None,
@@ -47,7 +51,9 @@ def create_server(
     return uvicorn.Server(config)
 
 
-def _limited_protocol(limits: Limits, body_limit: BodyLimit) -> type[asyncio.Protocol]:
+def _limited_protocol(
+    limits: Limits, body_limit: BodyLimit, is_streamed: Callable[[bytes, bytes], bool]
+) -> type[asyncio.Protocol]:
     import h11
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -64,7 +70,7 @@ def _limited_protocol(limits: Limits, body_limit: BodyLimit) -> type[asyncio.Pro
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             self.conn = self._parser = Parser(h11.SERVER)
-            self._parser.limit = body_limit
+            self._parser.limit, self._parser.is_streamed = body_limit, is_streamed
             self._wait_for_head()
             if len(self.connections) > limits.connections:
                 _make_room(self)

@@ -12,7 +12,15 @@ from typing import Any
 
 import orjson
 
-from batch_assets.server.bodies import BODY_BYTES, MANY_BYTES, Headers, announced, is_encoded
+from batch_assets.server.answers import error_body
+from batch_assets.server.bodies import (
+    BODY_BYTES,
+    FILE_BYTES,
+    MANY_BYTES,
+    Headers,
+    announced,
+    is_encoded,
+)
 from batch_assets.server.limits import Limits
 from batch_assets.server.tokens import Tokens
 
@@ -22,7 +30,12 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-ONE_DOOR, MANY_DOOR = b"/job", b"/jobs"
+ONE_DOOR, MANY_DOOR, FILES_DOOR = b"/job", b"/jobs", b"/v1/files"
+
+
+def is_streamed(method: bytes, path: bytes) -> bool:
+    """Whether a body is handed on as it comes, since it may be longer than memory."""
+    return method == b"POST" and path == FILES_DOOR
 
 
 @dataclass(frozen=True)
@@ -52,7 +65,10 @@ class Gate:
             return
         refusal = self._refusal(scope)
         if refusal is not None:
-            await self._refuse(receive, send, refusal)
+            await self._refuse(scope, receive, send, refusal)
+            return
+        if is_streamed(scope["method"].encode(), scope["raw_path"]):
+            await self._application(scope, self._in_time(receive), send)
             return
         body = b""
         if not _is_health(scope):
@@ -61,16 +77,19 @@ class Gate:
                 body = await asyncio.wait_for(_read(receive), self._limits.body_seconds)
             except TimeoutError:
                 reason = f"the body did not come within {self._limits.body_seconds:g} s"
-                await _answer(send, Refusal(408, reason))
+                await _answer(scope, send, Refusal(408, reason))
                 await send({"type": "http.response.body", "body": b""})
                 return
         await self._application(scope, _once(body, receive), send)
 
     def body_limit(self, method: bytes, path: bytes, headers: Headers) -> int:
         """How many bytes of a body are kept: of a stranger's, a few."""
-        if method == b"POST" and path in (ONE_DOOR, MANY_DOOR) and self._tokens.owner(headers) is not None:
-            return MANY_BYTES if path == MANY_DOOR else max(self._longest(), BODY_BYTES)
-        return BODY_BYTES
+        doors = (ONE_DOOR, MANY_DOOR, FILES_DOOR)
+        if method != b"POST" or path not in doors or self._tokens.owner(headers) is None:
+            return BODY_BYTES
+        if path == FILES_DOOR:
+            return FILE_BYTES
+        return MANY_BYTES if path == MANY_DOOR else max(self._longest(), BODY_BYTES)
 
     def _refusal(self, scope: Scope) -> Refusal | None:
         """What the head of a request is answered, if it is refused."""
@@ -88,8 +107,19 @@ class Gate:
             return Refusal(413, f"a body of {announced(headers):,} bytes; here it may have {most:,}")
         return None
 
-    async def _refuse(self, receive: Receive, send: Send, refusal: Refusal) -> None:
-        await _answer(send, refusal)
+    def _in_time(self, receive: Receive) -> Receive:
+        """What gives a body as it comes, and its client up once nothing more of it does."""
+
+        async def next_message() -> Message:
+            try:
+                return await asyncio.wait_for(receive(), self._limits.body_seconds)
+            except TimeoutError:
+                return {"type": "http.disconnect"}
+
+        return next_message
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send, refusal: Refusal) -> None:
+        await _answer(scope, send, refusal)
         # The client has its answer. Closed at once, with something unread, the connection would be reset, and the
         # answer lost to a client that is still sending.
         with contextlib.suppress(TimeoutError):
@@ -97,9 +127,9 @@ class Gate:
         await send({"type": "http.response.body", "body": b""})
 
 
-async def _answer(send: Send, refusal: Refusal) -> None:
+async def _answer(scope: Scope, send: Send, refusal: Refusal) -> None:
     """All of an answer but its end, upon which the server closes the connection."""
-    body = orjson.dumps({"detail": refusal.reason})
+    body = orjson.dumps(error_body(scope["path"], refusal.status, refusal.reason))
     # What is left of the request is of no use, so nothing can follow it on this connection.
     always = [
         (b"content-type", b"application/json"),

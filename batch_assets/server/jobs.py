@@ -56,7 +56,7 @@ class Jobs:
         except Unusable as error:
             raise Refused(error.status, str(error)) from None
         before = None if after is None else self._find(after, request).number
-        tenant = _tenant(request)
+        tenant = shown_tenant(request)
         jobs: list[dict[str, Any]] = []
         last = after
         for _ in range(PAGES_LOOKED_AT):
@@ -81,7 +81,7 @@ class Jobs:
             paths.window_file(name)
         except ValueError:
             raise Refused(404, f"there is no window {name[:100]!r}") from None
-        tenant = _tenant(request)
+        tenant = shown_tenant(request)
         for pipeline in sorted(self._pipelines.all()):
             found = self._store.in_window(pipeline, name, tenant)
             if found:
@@ -94,12 +94,12 @@ class Jobs:
 
     def _find(self, job_id: str, request: HttpRequest) -> Request:
         found = self._store.find(job_id) if "\0" not in job_id else None
-        if found is None or _tenant(request) not in (None, found.tenant):
+        if found is None or shown_tenant(request) not in (None, found.tenant):
             raise Refused(404, f"there is no job {job_id[:100]!r}")
         return found
 
 
-def _tenant(request: HttpRequest) -> str | None:
+def shown_tenant(request: HttpRequest) -> str | None:
     """Whose requests are shown; None for the operator, who sees all."""
     tenant: str = request.state.tenant
     return None if tenant == OPERATOR else tenant

@@ -4,6 +4,7 @@ h11 makes an event of every chunk and of every packet, in the thread that serves
 """
 
 import math
+from collections.abc import Callable
 
 import h11
 
@@ -14,6 +15,8 @@ class Parser(h11.Connection):
     """Gives a body within its limit as one event, once all of it is there; of any other nothing, nor keeps it."""
 
     limit: BodyLimit = staticmethod(short_bodies)
+    is_streamed: Callable[[bytes, bytes], bool] = staticmethod(lambda _method, _path: False)
+    """Whether a body is given as it comes, by the method and the path of its request."""
 
     is_dropping = False
     """Whether what comes now belongs to a body that is refused: such a connection has no further request."""
@@ -41,10 +44,11 @@ class Parser(h11.Connection):
         headers = [(bytes(name), bytes(value)) for name, value in request.headers]
         here = len(self.trailing_data[0])
         size = announced(headers)
-        most = self.limit(bytes(request.method), bytes(request.target).partition(b"?")[0], headers)
+        method, path = bytes(request.method), bytes(request.target).partition(b"?")[0]
+        most = self.limit(method, path, headers)
         if is_encoded(headers) or size > most:
             self.is_dropping = True
             self.dropped = here
             self.expected = math.inf if is_encoded(headers) else size
-        else:
+        elif not self.is_streamed(method, path):
             self._missing = size - here

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from batch_assets.ledger.ledger import Ledger
+from batch_assets.requests.batches.files import FileStore
+from batch_assets.requests.batches.store import BatchStore
 from batch_assets.requests.database import RequestsDatabase
 from batch_assets.requests.group_commit import GroupCommit
 from batch_assets.requests.results import Results
@@ -18,6 +20,9 @@ from batch_assets.server.accepting import Accepting, add_accepting
 from batch_assets.server.jobs import Jobs, add_jobs
 from batch_assets.server.metrics import add_metrics
 from batch_assets.server.open_requests import OpenRequests
+from batch_assets.server.openai.batches import Batches, add_batches
+from batch_assets.server.openai.files import Files, add_files
+from batch_assets.server.openai.models import Models, add_models
 from batch_assets.server.pipelines import RequestPipelines
 from batch_assets.server.webhooks import WebhookSender, why_refused
 
@@ -51,6 +56,10 @@ def taking_requests(
         add_accepting(application, accepting)
         add_jobs(application, Jobs(pipelines, store, results))
         add_metrics(application, pipelines, database, ledger)
+        files = Files(pipelines, FileStore(database))
+        add_files(application, files)
+        add_batches(application, Batches(pipelines, files, BatchStore(database), opened))
+        add_models(application, Models(pipelines))
         if webhook_secret is not None:
             sender = WebhookSender(
                 Webhooks(database), results, pipelines, webhook_secret, allow_private=allow_private_webhooks

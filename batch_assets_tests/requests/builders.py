@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from batch_assets.control.batch_ending import BatchEnding
+from batch_assets.control.batch_taking import take_batches
 from batch_assets.control.collection import collect_shards
 from batch_assets.control.pipeline import Pipeline, open_pipeline
 from batch_assets.control.request_planning import plan_requests, recover_windows, request_source
@@ -53,6 +55,16 @@ def open_asks(
     folder: Path, settings: PipelineSettings, host: FakeHost | None = None, ledger: str = "ledger"
 ) -> Pipeline:
     return open_pipeline(settings, open_ledger(folder, ledger), (host or FakeHost()).executor(settings))
+
+
+def compute_batches(
+    pipeline: Pipeline, database: RequestsDatabase, ending: BatchEnding | None = None
+) -> None:
+    """Take, compute and end what batches there are, as the worker does."""
+    while take_batches(pipeline, database):
+        pass
+    compute(pipeline, database)
+    (ending or BatchEnding(pipeline, database)).end_batches()
 
 
 def compute(pipeline: Pipeline, database: RequestsDatabase) -> list[str]:

@@ -15,7 +15,7 @@ import pytest
 from batch_assets.components.declared import Declared
 from batch_assets.server.application import create_application
 from batch_assets.server.connections import create_server
-from batch_assets.server.gate import Gate
+from batch_assets.server.gate import Gate, is_streamed
 from batch_assets.server.limits import Limits
 from batch_assets.server.pipelines import RequestPipelines
 from batch_assets.server.request_doors import taking_requests
@@ -78,7 +78,7 @@ def serving(folder: Path, rules: Mapping[str, Any] | None = None, **webhooks: An
     ):
         limits = Limits()
         gate = Gate(application, Tokens(NAMES), limits, pipelines.longest_body)
-        server = create_server(gate, limits, gate.body_limit)
+        server = create_server(gate, limits, gate.body_limit, is_streamed)
         thread = threading.Thread(target=lambda: server.run(sockets=[listening]), daemon=True)
         thread.start()
         yield Client(folder, f"http://127.0.0.1:{listening.getsockname()[1]}", settings)

@@ -1,0 +1,206 @@
+"""Batches in the database: made once, moved from status to status by compare-and-set, listed.
+
+How a batch's lines become requests is `taking.py`'s; when it moves, `control/batches/`'s.
+"""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+
+from batch_assets.requests.database import RequestsDatabase
+
+VALIDATING, FAILED, IN_PROGRESS, FINALIZING, COMPLETED, EXPIRED, CANCELLING, CANCELLED = (
+    "validating",
+    "failed",
+    "in_progress",
+    "finalizing",
+    "completed",
+    "expired",
+    "cancelling",
+    "cancelled",
+)
+"""OpenAI's words for how a batch stands."""
+ENDED = (COMPLETED, FAILED, EXPIRED, CANCELLED)
+REPEATED_WITHIN_SECONDS = 24 * 3600.0
+"""So long a POST that a client repeats is the batch that the first one made."""
+_COLUMNS = (
+    "number, id, tenant, pipeline, endpoint, input_file, completion_window, metadata, status, created, expires, "
+    "output_seconds, in_progress_at, finalizing_at, cancelling_at, ended_at, model, errors, line, place, total, "
+    "completed, failed, input_tokens, output_tokens, output_file, error_file"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch; times are unix seconds. `line` and `place` (a byte) say how far its file is taken."""
+
+    number: int
+    id: str
+    tenant: str
+    pipeline: str
+    endpoint: str
+    input_file: str
+    completion_window: str
+    metadata: str
+    status: str
+    created: float
+    expires: float
+    output_seconds: float
+    in_progress_at: float | None
+    finalizing_at: float | None
+    cancelling_at: float | None
+    ended_at: float | None
+    model: str | None
+    errors: str | None
+    line: int
+    place: int
+    total: int
+    completed: int
+    failed: int
+    input_tokens: int
+    output_tokens: int
+    output_file: str | None
+    error_file: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewBatch:
+    """What a client asks for. `metadata` is as it was sent; the results are kept for `output_seconds`."""
+
+    tenant: str
+    pipeline: str
+    endpoint: str
+    input_file: str
+    completion_window: str
+    window_seconds: float
+    output_seconds: float
+    metadata: Mapping[str, str] | None
+
+
+class BatchStore:
+    """The batches of all pipelines in one database; threads may share it."""
+
+    def __init__(self, database: RequestsDatabase) -> None:
+        self._database = database
+
+    def create(self, new: NewBatch, *, is_repeated: bool) -> Batch:
+        """Make a batch durable. Where a client repeats its POST, the one that it has made already is told."""
+        self._database.prepare()
+        written = orjson.dumps(new.metadata, option=orjson.OPT_SORT_KEYS).decode()
+        batch_id = f"batch_{secrets.token_hex(16)}"
+        with self._database.write() as connection:
+            if not self._database.is_sqlite:
+                # Two POSTs of one tenant, the second for want of an answer to the first: one after the other.
+                lock = sa.text(
+                    "SELECT pg_advisory_xact_lock(hashtext('requests_batches'), hashtext(:tenant))"
+                )
+                connection.execute(lock, {"tenant": new.tenant})
+            now = self._database.now(connection)
+            values = {
+                "tenant": new.tenant, "endpoint": new.endpoint, "input_file": new.input_file, "metadata": written,
+                "since": now - REPEATED_WITHIN_SECONDS,
+            }  # fmt: skip
+            if is_repeated and (known := connection.scalar(_KNOWN, values)) is not None:
+                batch_id = known
+            else:
+                connection.execute(_INSERT, values | {
+                    "id": batch_id, "pipeline": new.pipeline, "completion_window": new.completion_window,
+                    "status": VALIDATING, "created": now, "expires": now + new.window_seconds,
+                    "output_seconds": new.output_seconds,
+                })  # fmt: skip
+        found = self.find(batch_id)
+        assert found is not None, batch_id
+        return found
+
+    def find(self, batch_id: str) -> Batch | None:
+        """The batch with this id; None where there is none."""
+        self._database.prepare()
+        query = sa.text(f"SELECT {_COLUMNS} FROM requests_batches WHERE id = :id")
+        with self._database.read() as connection:
+            row = connection.execute(query, {"id": batch_id}).one_or_none()
+        return None if row is None else Batch(*row)
+
+    def newest(self, tenant: str | None, before: int | None, most: int) -> list[Batch]:
+        """Batches, newest first, of one tenant or of all: those made before the one with the number `before`."""
+        self._database.prepare()
+        where = "" if tenant is None else " AND tenant = :tenant"
+        where += "" if before is None else " AND number < :before"
+        query = sa.text(
+            f"SELECT {_COLUMNS} FROM requests_batches WHERE 1 = 1{where} ORDER BY number DESC LIMIT :most"
+        )
+        values = {"tenant": tenant, "before": before, "most": most}
+        with self._database.read() as connection:
+            return [Batch(*row) for row in connection.execute(query, values)]
+
+    def unfinished(self, pipeline: str, most: int) -> list[Batch]:
+        """Batches of a pipeline that have not ended, oldest first."""
+        self._database.prepare()
+        query = sa.text(
+            f"SELECT {_COLUMNS} FROM requests_batches WHERE pipeline = :pipeline AND ended_at IS NULL "
+            "ORDER BY number LIMIT :most"
+        )
+        with self._database.read() as connection:
+            return [Batch(*row) for row in connection.execute(query, {"pipeline": pipeline, "most": most})]
+
+    def move(self, batch: Batch, status: str, **values: Any) -> bool:
+        """Take a batch from the status that it has to another one; False where somebody else was first.
+
+        `values` are columns that change with it.
+        """
+        moment = {
+            IN_PROGRESS: "in_progress_at",
+            FINALIZING: "finalizing_at",
+            CANCELLING: "cancelling_at",
+        }.get(status, "ended_at" if status in ENDED else None)
+        with self._database.write() as connection:
+            now = self._database.now(connection)
+            return move(connection, batch, status, values | ({} if moment is None else {moment: now}))
+
+    def note_progress(self, batch: Batch, completed: int, failed: int) -> None:
+        """So many of its lines have ended so far."""
+        update = sa.text(
+            "UPDATE requests_batches SET completed = :completed, failed = :failed "
+            "WHERE number = :number AND ended_at IS NULL AND finalizing_at IS NULL"
+        )
+        with self._database.write() as connection:
+            connection.execute(update, {"number": batch.number, "completed": completed, "failed": failed})
+
+    def remove_ended(self, pipeline: str, before: float) -> int:
+        """Forget batches that ended before a time (unix seconds), and their lines; how many."""
+        self._database.prepare()
+        with self._database.write() as connection:
+            numbers = list(connection.scalars(_ENDED, {"pipeline": pipeline, "before": before}))
+            for table, name in (("requests_batch_lines", "batch"), ("requests_batches", "number")):
+                if numbers:
+                    delete = sa.text(f"DELETE FROM {table} WHERE {name} = :number")
+                    connection.execute(delete, [{"number": number} for number in numbers])
+        return len(numbers)
+
+
+def move(connection: sa.Connection, batch: Batch, status: str, values: Mapping[str, Any]) -> bool:
+    """The same within a transaction that does more."""
+    changed = "".join(f", {name} = :{name}" for name in values)
+    update = sa.text(
+        f"UPDATE requests_batches SET status = :status{changed} WHERE number = :number AND status = :before"
+    )
+    given = {**values, "status": status, "number": batch.number, "before": batch.status}
+    return bool(connection.execute(update, given).rowcount)
+
+
+_KNOWN = sa.text(
+    "SELECT id FROM requests_batches WHERE tenant = :tenant AND endpoint = :endpoint AND input_file = :input_file "
+    "AND metadata = :metadata AND created > :since ORDER BY number DESC LIMIT 1"
+)
+_INSERT = sa.text(
+    "INSERT INTO requests_batches (id, tenant, pipeline, endpoint, input_file, completion_window, metadata, status, "
+    "created, expires, output_seconds) VALUES (:id, :tenant, :pipeline, :endpoint, :input_file, :completion_window, "
+    ":metadata, :status, :created, :expires, :output_seconds)"
+)
+_ENDED = sa.text(
+    "SELECT number FROM requests_batches WHERE pipeline = :pipeline AND ended_at IS NOT NULL "
+    "AND ended_at < :before ORDER BY ended_at LIMIT 20"
+)
