@@ -123,5 +123,5 @@ class BatchEnding:
             for name, file in (("output_file", files.output), ("error_file", files.error)):
                 if file.written is not None:
                     values[name] = file.id
-                    make_known(connection, file.id, file.written, now, batch.output_seconds)
+                    make_known(connection, file.id, file.written, batch.output_seconds)
             return move(connection, batch, status, {**values, "ended_at": now})

@@ -91,9 +91,8 @@ class FileStore:
     def make_known(self, file_id: str, filename: str, written: Written, keep_seconds: float) -> StoredFile:
         """An announced file is whole. It is removed when its time is up."""
         with self._database.write() as connection:
-            now = self._database.now(connection)
             connection.execute(_NAME, {"id": file_id, "filename": filename})
-            make_known(connection, file_id, written, now, keep_seconds)
+            make_known(connection, file_id, written, keep_seconds)
         found = self.find(file_id)
         assert found is not None, file_id
         return found
@@ -149,10 +148,8 @@ class FileStore:
                 )
 
 
-def make_known(
-    connection: sa.Connection, file_id: str, written: Written, now: float, keep_seconds: float
-) -> None:
-    """The same in a transaction that does more."""
+def make_known(connection: sa.Connection, file_id: str, written: Written, keep_seconds: float) -> None:
+    """The same in a transaction that does more. The time that it is kept counts from its creation, as at OpenAI."""
     connection.execute(
         _MAKE_KNOWN,
         {
@@ -160,7 +157,7 @@ def make_known(
             "bytes": written.bytes,
             "lines": written.lines,
             "sha256": written.sha256,
-            "expires": now + keep_seconds,
+            "seconds": keep_seconds,
         },
     )
 
@@ -172,8 +169,8 @@ _ANNOUNCE = sa.text(
 )
 _NAME = sa.text("UPDATE requests_files SET filename = :filename WHERE id = :id")
 _MAKE_KNOWN = sa.text(
-    "UPDATE requests_files SET bytes = :bytes, lines = :lines, sha256 = :sha256, expires = :expires, "
-    "deleted_at = NULL WHERE id = :id"
+    "UPDATE requests_files SET bytes = :bytes, lines = :lines, sha256 = :sha256, "
+    "expires = created + :seconds, deleted_at = NULL WHERE id = :id"
 )
 _TO_REMOVE = sa.text(
     f"SELECT {_COLUMNS} FROM requests_files WHERE root = :root AND (deleted_at < :now OR expires < :now) "
