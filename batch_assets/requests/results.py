@@ -102,7 +102,9 @@ class Results:
 
     def in_order(self, requests: Sequence[Request]) -> Iterator[tuple[Request, Outcome]]:
         """What became of each of them, in their order; of a window a row group is in memory at a time."""
-        for place, some in itertools.groupby(requests, self._shards(requests)):
+        place_of = self._shards(requests)
+        # The windows of a shard stand in an order of their own.
+        for (place, _), some in itertools.groupby(requests, lambda one: (place_of(one), one.window)):
             if place is None:
                 yield from ((one, _unplanned(one)) for one in some)
                 continue

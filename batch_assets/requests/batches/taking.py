@@ -51,8 +51,9 @@ def take_waiting(database: RequestsDatabase, batch: Batch, part: Part) -> bool:
 def take_sealed(database: RequestsDatabase, storage: Storage, batch: Batch, part: Part) -> bool:
     """Seal these lines in a window of their own; False where the batch was moved on meanwhile."""
     opened = datetime.datetime.fromtimestamp(batch.created, datetime.UTC)
-    digits = hashlib.sha256(f"{batch.id} window {batch.line}".encode()).hexdigest()[:12]
-    name = paths.window_name(opened, digits)
+    # By their names the windows of a batch stand together, and in its order.
+    digits = hashlib.sha256(batch.id.encode()).hexdigest()[:7]
+    name = paths.window_name(opened, f"{digits}{batch.line:05x}")
     arrived = utc(batch.created)
     data = b"".join(
         window_line(one.record, job_id_of(batch, one.number), batch.tenant, arrived)
