@@ -11,6 +11,7 @@ from batch_assets.control.batch_files import BatchWriter, NotEnded
 from batch_assets.control.batch_taking import is_taken
 from batch_assets.control.pipeline import Pipeline, take_root
 from batch_assets.crash_points import crash_point
+from batch_assets.errors import StorageError
 from batch_assets.ledger.states import State
 from batch_assets.requests.batches.files import FileStore, make_known
 from batch_assets.requests.batches.store import (
@@ -30,8 +31,6 @@ from batch_assets.requests.batches.taking import end_waiting
 from batch_assets.requests.database import RequestsDatabase
 from batch_assets.requests.results import Results
 
-BATCHES_AT_ONCE = 1_000
-
 
 class BatchEnding:
     """Looks after the batches of one pipeline that have not ended."""
@@ -42,12 +41,15 @@ class BatchEnding:
         self._store, self._files = BatchStore(database), FileStore(database)
         results = Results(database, pipeline.ledger)
         self._writer = BatchWriter(pipeline.settings, pipeline.storage, database, results)
-        self._planned: dict[int, dict[str, int]] = {}
+        self._planned: dict[int, tuple[LineCounts, dict[str, int]]] = {}
         """Of each batch that is planned as a whole, how many of its requests are in which shard."""
 
     def end_batches(self) -> bool:
-        """End those whose time has come, and note how far the others are; whether any has ended."""
-        open_ones = self._store.unfinished(self._pipeline.name, BATCHES_AT_ONCE)
+        """End those whose time has come, and note how far the others are; whether any has ended.
+
+        Raises StorageError where files cannot be read or written now, once it has seen to the other batches.
+        """
+        open_ones = self._store.unfinished(self._pipeline.name)
         if not open_ones:
             return False
         with self._database.read() as connection:
@@ -56,24 +58,33 @@ class BatchEnding:
             one.number: self._planned[one.number] for one in open_ones if one.number in self._planned
         }
         ended = False
+        unwritten: StorageError | None = None
         for batch in open_ones:
-            is_late = batch.expires <= now
-            if batch.status in (VALIDATING, IN_PROGRESS) and (is_late or self._are_all_ended(batch)):
-                # From here on nothing more of its file is taken.
-                self._store.move(batch, FINALIZING)
-                crash_point("batch-finalizing")
-            found = self._store.find(batch.id)
-            if found is not None and found.status in (FINALIZING, CANCELLING):
-                ended |= self._end(found, is_late=is_late)
+            try:
+                ended |= self._end_if_due(batch, now)
+            except StorageError as error:
+                unwritten = unwritten or error
+        if unwritten is not None:
+            raise unwritten
         return ended
+
+    def _end_if_due(self, batch: Batch, now: float) -> bool:
+        is_late = batch.expires <= now
+        if batch.status in (VALIDATING, IN_PROGRESS) and (is_late or self._are_all_ended(batch)):
+            # From here on nothing more of its file is taken.
+            self._store.move(batch, FINALIZING)
+            crash_point("batch-finalizing")
+        found = self._store.find(batch.id)
+        if found is None or found.status not in (FINALIZING, CANCELLING):
+            return False
+        return self._end(found, is_late=is_late)
 
     def _are_all_ended(self, batch: Batch) -> bool:
         """Whether every request of a batch has ended; how many have is noted."""
         file = self._files.find(batch.input_file)
         if batch.status == VALIDATING or file is None:
             return False
-        counts = TakenLines(self._database, batch).counts()
-        shards = self._shards(batch, counts, is_taken=is_taken(batch, file))
+        counts, shards = self._counts_and_shards(batch, is_taken=is_taken(batch, file))
         states = (State.COLLECTED, State.EXHAUSTED)
         rows = (
             self._pipeline.ledger.shards(self._pipeline.name, keys=sorted(shards), states=states)
@@ -88,13 +99,14 @@ class BatchEnding:
             self._store.note_progress(batch, *told)
         return batch.number in self._planned and ended + counts.cancelled == counts.requests
 
-    def _shards(self, batch: Batch, counts: LineCounts, *, is_taken: bool) -> dict[str, int]:
+    def _counts_and_shards(self, batch: Batch, *, is_taken: bool) -> tuple[LineCounts, dict[str, int]]:
         if batch.number in self._planned:
             return self._planned[batch.number]
-        shards = TakenLines(self._database, batch).by_shard()
+        lines = TakenLines(self._database, batch)
+        counts, shards = lines.counts(), lines.by_shard()
         if is_taken and sum(shards.values()) + counts.cancelled == counts.requests:
-            self._planned[batch.number] = shards
-        return shards
+            self._planned[batch.number] = counts, shards
+        return counts, shards
 
     def _end(self, batch: Batch, *, is_late: bool) -> bool:
         """Write the files of a batch and end it; False where some of its requests are computed again meanwhile."""

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from batch_assets.control.batch_taking import is_taken
+from batch_assets.errors import StorageError
 from batch_assets.requests.batches.answers import Usage, answered, not_answered, usage_of
 from batch_assets.requests.batches.files import OUTPUT, FileStore, NewFile, StoredFile, Written
 from batch_assets.requests.batches.lines import FileError, LineReader, read_lines
@@ -80,7 +81,12 @@ class BatchWriter:
                     yield _Line(line.number, line.custom_id, error=error)
         file = self._files.find(batch.input_file)
         if file is not None and not is_taken(batch, file):
-            yield from self._lines_not_taken(batch, file)
+            try:
+                yield from self._lines_not_taken(batch, file)
+            except FileNotFoundError:
+                raise StorageError(
+                    f"the file {file.id} of batch {batch.id} is gone; put it back at {file.path}"
+                ) from None
 
     def _lines_not_taken(self, batch: Batch, file: StoredFile) -> Iterator["_Line"]:
         reader = LineReader(self._settings, batch.endpoint)

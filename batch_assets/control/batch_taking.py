@@ -8,12 +8,14 @@ import orjson
 
 from batch_assets.control.pipeline import Pipeline, take_root
 from batch_assets.crash_points import crash_point
+from batch_assets.errors import StorageError
 from batch_assets.plain_text import plain_text
 from batch_assets.requests.batches.files import FileStore, StoredFile
 from batch_assets.requests.batches.lines import (
     MOST_BYTES,
     MOST_ERRORS,
     MOST_LINES,
+    MOST_LINES_WITH_BLANK_ONES,
     FileError,
     Line,
     LineReader,
@@ -36,34 +38,43 @@ def is_taken(batch: Batch, file: StoredFile) -> bool:
 
 
 def batches_to_take(pipeline: str, database: RequestsDatabase) -> list[Batch]:
-    """Those that are to be judged, or of which a part is to be taken."""
-    files = FileStore(database)
-    found: list[Batch] = []
-    for batch in BatchStore(database).unfinished(pipeline, BATCHES_AT_ONCE):
-        file = files.find(batch.input_file)
-        if batch.status == VALIDATING or (
-            batch.status == IN_PROGRESS and file is not None and not is_taken(batch, file)
-        ):
-            found.append(batch)
-    return found
+    """Those that are to be judged, or of which a part is to be taken, while there is time; the oldest ones."""
+    return BatchStore(database).to_take(pipeline, BATCHES_AT_ONCE)
 
 
 def take_batches(pipeline: Pipeline, database: RequestsDatabase) -> bool:
     """Judge each new batch, and take a part of each one that is judged; whether there was any.
 
-    Raises StorageError where a file cannot be read now.
+    Raises StorageError where a file cannot be read now, once the others are taken.
     """
     found = batches_to_take(pipeline.name, database)
+    unread: StorageError | None = None
     for batch in found:
-        file = FileStore(database).find(batch.input_file)
+        try:
+            _take(pipeline, database, batch)
+        except StorageError as error:
+            unread = unread or error
+    if unread is not None:
+        raise unread
+    return bool(found)
+
+
+def _take(pipeline: Pipeline, database: RequestsDatabase, batch: Batch) -> None:
+    file = FileStore(database).find(batch.input_file)
+    try:
         if file is None:
-            told = FileError("file_not_found", f"the file {batch.input_file} is gone", param="input_file_id")
-            _fail(database, batch, [told])
-        elif batch.status == VALIDATING:
+            raise FileNotFoundError
+        if batch.status == VALIDATING:
             _judge(pipeline, database, batch, file)
         else:
             _take_part(pipeline, database, batch, file)
-    return bool(found)
+    except FileNotFoundError:
+        told = f"the file {batch.input_file} of batch {batch.id} is gone"
+        if batch.status == VALIDATING:
+            _fail(database, batch, [FileError("file_not_found", told, param="input_file_id")])
+        else:
+            # Some of its lines are computed: whoever puts the file back in time has the others computed, too.
+            raise StorageError(f"{told}; put it back at {file.path if file else '?'}") from None
 
 
 def _judge(pipeline: Pipeline, database: RequestsDatabase, batch: Batch, file: StoredFile) -> None:
@@ -76,7 +87,7 @@ def _judge(pipeline: Pipeline, database: RequestsDatabase, batch: Batch, file: S
     else:
         for raw in read_lines(open_storage(file.root).stream(file.path)):
             total += 1
-            if total > MOST_LINES:
+            if total > MOST_LINES or raw.number > MOST_LINES_WITH_BLANK_ONES:
                 told = f"the file has more than {MOST_LINES:,} requests; make several batches of it"
                 errors.append(FileError("too_many_tasks", told))
                 break

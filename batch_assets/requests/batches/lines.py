@@ -24,6 +24,7 @@ ENDPOINTS: dict[str, Task] = {EMBEDDINGS: EMBED, CHAT: GENERATE, COMPLETIONS: GE
 """What may be asked for, and which task of a pipeline does it."""
 MOST_LINES, MOST_BYTES = 50_000, 200 * 10**6
 """OpenAI's limits of a batch's input file."""
+MOST_LINES_WITH_BLANK_ONES = 10**6
 MOST_LINE_BYTES = 32 * 2**20
 MOST_ERRORS = 100
 """So many of a file's errors are told."""

@@ -136,15 +136,18 @@ class BatchStore:
         with self._database.read() as connection:
             return [Batch(*row) for row in connection.execute(query, values)]
 
-    def unfinished(self, pipeline: str, most: int) -> list[Batch]:
+    def to_take(self, pipeline: str, most: int) -> list[Batch]:
+        """Batches of a pipeline that are not judged, or not wholly taken, and have time left, oldest first."""
+        self._database.prepare()
+        with self._database.read() as connection:
+            values = {"pipeline": pipeline, "most": most, "now": self._database.now(connection)}
+            return [Batch(*row) for row in connection.execute(_TO_TAKE, values)]
+
+    def unfinished(self, pipeline: str) -> list[Batch]:
         """Batches of a pipeline that have not ended, oldest first."""
         self._database.prepare()
-        query = sa.text(
-            f"SELECT {_COLUMNS} FROM requests_batches WHERE pipeline = :pipeline AND ended_at IS NULL "
-            "ORDER BY number LIMIT :most"
-        )
         with self._database.read() as connection:
-            return [Batch(*row) for row in connection.execute(query, {"pipeline": pipeline, "most": most})]
+            return [Batch(*row) for row in connection.execute(_UNFINISHED, {"pipeline": pipeline})]
 
     def move(self, batch: Batch, status: str, **values: Any) -> bool:
         """Take a batch from the status that it has to another one; False where somebody else was first.
@@ -194,6 +197,14 @@ def move(connection: sa.Connection, batch: Batch, status: str, values: Mapping[s
 _KNOWN = sa.text(
     "SELECT id FROM requests_batches WHERE tenant = :tenant AND endpoint = :endpoint AND input_file = :input_file "
     "AND metadata = :metadata AND created > :since ORDER BY number DESC LIMIT 1"
+)
+_UNFINISHED = sa.text(
+    f"SELECT {_COLUMNS} FROM requests_batches WHERE pipeline = :pipeline AND ended_at IS NULL ORDER BY number"
+)
+_TO_TAKE = sa.text(
+    f"SELECT {_COLUMNS} FROM requests_batches WHERE pipeline = :pipeline AND ended_at IS NULL AND expires > :now "
+    "AND (status = 'validating' OR status = 'in_progress' "
+    "AND place < (SELECT bytes FROM requests_files WHERE id = input_file)) ORDER BY number LIMIT :most"
 )
 _INSERT = sa.text(
     "INSERT INTO requests_batches (id, tenant, pipeline, endpoint, input_file, completion_window, metadata, status, "
