@@ -20,7 +20,7 @@ export DAGSTER_HOME := $(CURDIR)/.dagster
 # PostgreSQL only: events are written in batches, which more than halves the time of wide runs.
 export DAGSTER_EVENT_BATCH_SIZE := 500
 
-.PHONY: help demo demo-images demo-gateway demo-dispatch demo-requests rehearsal ui test test-quick lint format bench clean
+.PHONY: help demo demo-images demo-gateway demo-dispatch demo-requests demo-batches rehearsal ui test test-quick lint format bench clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,10 @@ demo-dispatch: .venv/.installed-demo .dagster/dagster.yaml ## Send 1,000 message
 demo-requests: .venv/.installed-demo .dagster/dagster.yaml ## Post 500 single requests with curl to a server on this machine, and kill it in the middle
 	@$(BIN)/python examples/make_docstrings.py .dagster/demo/docstrings
 	@$(BIN)/python examples/requests/demo.py .dagster/demo/docstrings
+
+demo-batches: .venv/.installed-demo .dagster/dagster.yaml ## Send a batch of 500 calls with OpenAI's client to a server on this machine, and kill it in the middle
+	@$(BIN)/python examples/make_docstrings.py .dagster/demo/docstrings
+	@$(BIN)/python examples/requests/batches_demo.py .dagster/demo/docstrings
 
 # Workers of AWS Batch run on this machine, and need a model.
 WORKERS := $(filter aws_batch,$(EXECUTOR))
