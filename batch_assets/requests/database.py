@@ -127,6 +127,11 @@ _STEPS: tuple[tuple[str, ...], ...] = (
         """CREATE TABLE requests_batch_lines (
             batch BIGINT NOT NULL, line BIGINT NOT NULL, custom_id {text}, request {text}, is_base64 BIGINT NOT NULL,
             code {text}, message {text}, PRIMARY KEY (batch, line))""",
+        """CREATE TABLE requests_batch_webhooks (
+            number BIGINT PRIMARY KEY, pipeline {text} NOT NULL, url {text} NOT NULL, receiver {text} NOT NULL,
+            due DOUBLE PRECISION, tries BIGINT NOT NULL DEFAULT 0)""",
+        """CREATE INDEX requests_batch_webhooks_due ON requests_batch_webhooks (receiver, due)
+            WHERE due IS NOT NULL""",
     ),
 )
 """One tuple of statements for each version of the tables; a released one is never changed."""

@@ -17,7 +17,6 @@ from batch_assets.server.answers import Refused, answer, job_url
 from batch_assets.server.keys import HEADER, MOST_CHARACTERS, given_key
 from batch_assets.server.open_requests import NoRoom, OpenRequests
 from batch_assets.server.pipelines import RequestPipeline, RequestPipelines, Unusable
-from batch_assets.server.tokens import WEBHOOK_SECRET_VARIABLE
 from batch_assets.server.webhooks import HEADER as WEBHOOK_HEADER
 from batch_assets.server.webhooks import MOST_CHARACTERS as MOST_URL_CHARACTERS
 from batch_assets.sources.base import Fault
@@ -41,9 +40,9 @@ class Accepting:
         commits: GroupCommit,
         store: RequestStore,
         opened: OpenRequests,
-        why_no_webhook: Callable[[str], str | None] | None = None,
+        why_no_webhook: Callable[[str, str], str | None],
     ) -> None:
-        """`why_no_webhook` tells why a URL cannot hear of an end; None where nobody is told."""
+        """`why_no_webhook` tells, of where a URL is named and the URL, why it cannot hear of an end."""
         self._pipelines = pipelines
         self._why_no_webhook = why_no_webhook
         self._resolving = ThreadPoolExecutor(RESOLVED_AT_ONCE, thread_name_prefix="resolving")
@@ -121,17 +120,11 @@ class Accepting:
         urls = request.headers.getlist(WEBHOOK_HEADER)
         if not urls:
             return None
-        if self._why_no_webhook is None:
-            raise Refused(
-                422,
-                f"{WEBHOOK_HEADER}: this server has no secret to sign with; set {WEBHOOK_SECRET_VARIABLE} where it is "
-                "started, or ask at the job's url",
-            )
         if len(urls) > 1:
             raise Refused(422, f"{WEBHOOK_HEADER}: name it once")
         # Names are resolved by a few threads of their own: a slow one is waited for by those with webhooks alone.
         loop = asyncio.get_running_loop()
-        reason = await loop.run_in_executor(self._resolving, self._why_no_webhook, urls[0])
+        reason = await loop.run_in_executor(self._resolving, self._why_no_webhook, WEBHOOK_HEADER, urls[0])
         if reason is not None:
             raise Refused(422, reason)
         return urls[0]

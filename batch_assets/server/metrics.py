@@ -9,8 +9,8 @@ from starlette.responses import Response
 from batch_assets.ledger.ledger import Ledger
 from batch_assets.requests.account import read_account
 from batch_assets.requests.database import RequestsDatabase
+from batch_assets.requests.due_ends import GIVEN_UP, TOLD
 from batch_assets.requests.store import RequestStore
-from batch_assets.requests.webhooks import GIVEN_UP, TOLD
 from batch_assets.server.answers import Refused
 from batch_assets.server.pipelines import RequestPipelines
 from batch_assets.server.tokens import OPERATOR

@@ -15,8 +15,8 @@ from batch_assets.requests.database import RequestsDatabase
 from batch_assets.requests.group_commit import GroupCommit
 from batch_assets.requests.results import Results
 from batch_assets.requests.store import RequestStore
-from batch_assets.requests.webhooks import Webhooks
 from batch_assets.server.accepting import Accepting, add_accepting
+from batch_assets.server.ends import BatchEnds, JobEnds
 from batch_assets.server.jobs import Jobs, add_jobs
 from batch_assets.server.metrics import add_metrics
 from batch_assets.server.open_requests import OpenRequests
@@ -46,23 +46,21 @@ def taking_requests(
     """
     store, results = RequestStore(database), Results(database, ledger)
     database.prepare()
-    why_no_webhook = functools.partial(why_refused, allow_private=allow_private_webhooks)
+    why_no_webhook = functools.partial(
+        why_refused, can_sign=webhook_secret is not None, allow_private=allow_private_webhooks
+    )
     with contextlib.ExitStack() as running:
         commits = running.enter_context(GroupCommit(store))
         opened = OpenRequests(database, ledger)
-        accepting = Accepting(
-            pipelines, commits, store, opened, why_no_webhook if webhook_secret is not None else None
-        )
-        add_accepting(application, accepting)
+        add_accepting(application, Accepting(pipelines, commits, store, opened, why_no_webhook))
         add_jobs(application, Jobs(pipelines, store, results))
         add_metrics(application, pipelines, database, ledger)
         files = Files(pipelines, FileStore(database))
         add_files(application, files)
-        add_batches(application, Batches(pipelines, files, BatchStore(database), opened))
+        add_batches(application, Batches(pipelines, files, BatchStore(database), opened, why_no_webhook))
         add_models(application, Models(pipelines))
         if webhook_secret is not None:
-            sender = WebhookSender(
-                Webhooks(database), results, pipelines, webhook_secret, allow_private=allow_private_webhooks
-            )
+            ends = (JobEnds(database, results, pipelines), BatchEnds(database))
+            sender = WebhookSender(ends, webhook_secret, allow_private=allow_private_webhooks)
             running.enter_context(sender)
         yield

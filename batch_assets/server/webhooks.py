@@ -1,12 +1,11 @@
 """Telling clients of their requests' ends: signed as Standard Webhooks asks, at least once, to public addresses only.
 
 https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md. What is due, and since
-when, is in `requests/webhooks.py`.
+when, is in `requests/due_ends.py`; what is told of it, in `ends.py`.
 """
 
 import base64
 import binascii
-import datetime
 import hashlib
 import hmac
 import logging
@@ -15,19 +14,16 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
-import orjson
-
-from batch_assets.errors import BatchAssetsError, ConfigurationError
+from batch_assets.errors import ConfigurationError
 from batch_assets.plain_text import plain_logger
-from batch_assets.requests.results import CANCELLED, COMPLETED, FAILED, Results
-from batch_assets.requests.webhooks import DueWebhook, Webhooks
+from batch_assets.requests.due_ends import DueEnd
 from batch_assets.retry_policy import WEBHOOK_PAUSES_SECONDS
-from batch_assets.server.jobs import listed
-from batch_assets.server.pipelines import RequestPipelines
+from batch_assets.server.ends import Ends
 from batch_assets.server.tokens import WEBHOOK_SECRET_VARIABLE
 from batch_assets.worker.addresses import PrivateAddress, public_addresses
 
@@ -36,7 +32,6 @@ MOST_CHARACTERS = 2_000
 SECRET_BYTES = range(24, 65)
 """What the specification asks for."""
 AT_ONCE, AT_ONCE_TO_A_RECEIVER = 64, 8
-WINDOWS_AT_ONCE = 100
 LOOK_SECONDS, CONNECT_SECONDS, ANSWER_SECONDS = 1.0, 5.0, 15.0
 GONE = 410
 logger = plain_logger(__name__)
@@ -59,24 +54,32 @@ def read_secret() -> bytes | None:
     return secret
 
 
-def why_refused(url: str, *, allow_private: bool) -> str | None:
-    """Why no end is told at this URL; None where it is. Resolves its host, which may take seconds."""
+def why_refused(where: str, url: str, *, can_sign: bool, allow_private: bool) -> str | None:
+    """Why no end is told at this URL; None where it is. Resolves its host, which may take seconds.
+
+    `where` is how the client names it.
+    """
+    if not can_sign:
+        return (
+            f"{where}: this server has no secret to sign with; set {WEBHOOK_SECRET_VARIABLE} where it is started, or "
+            "ask how it stands"
+        )
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
-        return f"{HEADER}: {url[:100]!r} is no URL"
+        return f"{where}: {url[:100]!r} is no URL"
     if parts.scheme not in ("http", "https") or not host or len(url) > MOST_CHARACTERS or not url.isascii():
-        told = f"{HEADER}: {url[:100]!r}: name an http:// or https:// URL, of ASCII"
+        told = f"{where}: {url[:100]!r}: name an http:// or https:// URL, of ASCII"
         return f"{told} and {MOST_CHARACTERS:,} characters at most"
     if "@" in parts.netloc:
-        return f"{HEADER}: the URL names a user; what comes is signed, so check that instead"
+        return f"{where}: the URL names a user; what comes is signed, so check that instead"
     try:
         if not allow_private:
             public_addresses(host, port or 443)
     except PrivateAddress as error:
         return (
-            f"{HEADER}: {error}, and ends are told at public addresses only; start `batch-assets serve` with "
+            f"{where}: {error}, and ends are told at public addresses only; start `batch-assets serve` with "
             "--allow-private-webhooks to allow others"
         )
     except OSError:
@@ -91,26 +94,15 @@ def signature(secret: bytes, message_id: str, timestamp: int, body: bytes) -> st
 
 
 class WebhookSender:
-    """A thread that sees which requests have ended, and others that tell of it. Used as a context."""
+    """A thread that sees which ends are due, and others that tell of them. Used as a context."""
 
-    def __init__(
-        self,
-        webhooks: Webhooks,
-        results: Results,
-        pipelines: RequestPipelines,
-        secret: bytes,
-        *,
-        allow_private: bool,
-    ) -> None:
+    def __init__(self, ends: Sequence[Ends], secret: bytes, *, allow_private: bool) -> None:
         from batch_assets.worker.connections import Attempts, open_session
 
-        self._webhooks = webhooks
-        self._results = results
-        self._pipelines = pipelines
+        self._ends = ends
         self._secret = secret
         self._session = open_session(allow_private)
         self._attempts = Attempts()
-        self._looked_at: dict[str, str] = {}
         self._sending: Counter[str] = Counter()
         """How many are being sent to each receiver."""
         self._sent = threading.Condition()
@@ -137,9 +129,9 @@ class WebhookSender:
                 try:
                     if time.monotonic() - looked >= LOOK_SECONDS:
                         looked = time.monotonic()
-                        for pipeline in self._pipelines.names():
-                            self._look(pipeline)
-                    begun = self._begin(pool)
+                        for ends in self._ends:
+                            ends.look()
+                    begun = sum(self._begin(pool, ends) for ends in self._ends)
                     self._said = ""
                 except Exception as error:  # the database is away
                     self._say(f"{type(error).__name__}: {error}")
@@ -153,82 +145,67 @@ class WebhookSender:
             logger.error("webhooks wait: %s; trying again", failure)
         self._said = failure
 
-    def _look(self, pipeline: str) -> None:
-        """See which requests have ended, of a bounded number of windows; the next look goes on behind them."""
-        windows = self._webhooks.open_windows(pipeline, self._looked_at.get(pipeline, ""), WINDOWS_AT_ONCE)
-        self._looked_at[pipeline] = windows[-1] if len(windows) == WINDOWS_AT_ONCE else ""
-        self._webhooks.note_ended(pipeline, self._results.ended_segments(pipeline, windows))
-
-    def _begin(self, pool: ThreadPoolExecutor) -> int:
+    def _begin(self, pool: ThreadPoolExecutor, ends: Ends) -> int:
         """Begin to send what is due, as far as threads are free; how many."""
         with self._sent:
             sending = Counter(self._sending)
-        due = self._webhooks.take(AT_ONCE - sending.total(), sending, AT_ONCE_TO_A_RECEIVER)
-        for webhook in due:
+        due = ends.due.take(AT_ONCE - sending.total(), sending, AT_ONCE_TO_A_RECEIVER)
+        for end in due:
             with self._sent:
-                self._sending[webhook.receiver] += 1
-            pool.submit(self._send_next, webhook)
+                self._sending[end.receiver] += 1
+            pool.submit(self._send_next, ends, end)
         return len(due)
 
-    def _send_next(self, webhook: DueWebhook) -> None:
+    def _send_next(self, ends: Ends, end: DueEnd[Any]) -> None:
         try:
-            self._send(webhook)
+            self._send(ends, end)
         except Exception as error:  # the database is away: it is sent again when the claim is over
-            logger.error("job %s: whether its end was told is not noted: %s", webhook.request.id, error)
+            logger.error("%s: whether its end was told is not noted: %s", end.id, error)
         finally:
             with self._sent:
-                self._sending[webhook.receiver] -= 1
+                self._sending[end.receiver] -= 1
                 self._sending += Counter()  # without those that have none
                 self._sent.notify_all()
 
-    def _send(self, webhook: DueWebhook) -> None:
+    def _send(self, ends: Ends, end: DueEnd[Any]) -> None:
         """Tell of one end. Whatever fails is tried again later, for as long as that is worth it."""
-        host = urlsplit(webhook.url).hostname
+        host = urlsplit(end.url).hostname
         try:
-            status = self._post(webhook)
+            status = self._post(end, ends.message(end))
             if 200 <= status < 300:
-                self._webhooks.note_told(webhook)
+                ends.due.note_told(end)
                 return
             failure = f"{host} answers HTTP {status}"
         except Exception as error:
             if self._ending.is_set():
                 return  # another server, or the next one, takes it
             status, failure = 0, f"{host}: {type(error).__name__}"
-        if status == GONE or webhook.tries >= len(WEBHOOK_PAUSES_SECONDS):
-            logger.error(
-                "%s: the end of job %s is not told: %s, after %d tries",
-                webhook.request.pipeline,
-                webhook.request.id,
-                failure,
-                webhook.tries + 1,
-            )
-            self._webhooks.give_up(webhook)
+        if status == GONE or end.tries >= len(WEBHOOK_PAUSES_SECONDS):
+            told = "%s: the end of %s is not told: %s, after %d tries"
+            logger.error(told, end.pipeline, end.id, failure, end.tries + 1)
+            ends.due.give_up(end)
             return
-        pause = WEBHOOK_PAUSES_SECONDS[webhook.tries] * random.uniform(1.0, 1.1)
+        pause = WEBHOOK_PAUSES_SECONDS[end.tries] * random.uniform(1.0, 1.1)
+        level = logging.WARNING if end.tries else logging.INFO
         logger.log(
-            logging.WARNING if webhook.tries else logging.INFO,
-            "%s: the end of job %s is told again in %.0f s: %s",
-            webhook.request.pipeline,
-            webhook.request.id,
-            pause,
-            failure,
+            level, "%s: the end of %s is told again in %.0f s: %s", end.pipeline, end.id, pause, failure
         )
-        self._webhooks.postpone(webhook, pause)
+        ends.due.postpone(end, pause)
 
-    def _post(self, webhook: DueWebhook) -> int:
+    def _post(self, end: DueEnd[Any], body: bytes) -> int:
         """The status that the receiver answers. Redirects are not followed."""
-        body, now = self._message(webhook), int(time.time())
+        now = int(time.time())
         headers = {
             "Content-Type": "application/json",
             "Accept": "*/*",
-            "webhook-id": webhook.request.id,
+            "webhook-id": end.id,
             "webhook-timestamp": str(now),
-            "webhook-signature": signature(self._secret, webhook.request.id, now, body),
+            "webhook-signature": signature(self._secret, end.id, now, body),
         }
         with (
             self._attempts.attempt(CONNECT_SECONDS + ANSWER_SECONDS),
             self._session.post(
-                webhook.url,
+                end.url,
                 data=body,
                 headers=headers,
                 timeout=(CONNECT_SECONDS, ANSWER_SECONDS),
@@ -237,19 +214,3 @@ class WebhookSender:
             ) as answer,
         ):
             return answer.status_code
-
-    def _message(self, webhook: DueWebhook) -> bytes:
-        """What is told: the job without its result, which is asked for at `GET /job/ID`."""
-        outcome = self._results.without_result(webhook.request)
-        if outcome.status not in (COMPLETED, FAILED, CANCELLED):
-            raise NotEnded(webhook.request.id)
-        told = {
-            "type": f"job.{outcome.status}",
-            "timestamp": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "data": listed(webhook.request, outcome.status) | {"error": outcome.error},
-        }
-        return orjson.dumps(told)
-
-
-class NotEnded(BatchAssetsError):
-    """The request is computed again meanwhile."""

@@ -57,8 +57,9 @@ class Served:
 
 
 @contextmanager
-def served(folder: Path, rules: dict[str, Any] | None = None) -> Iterator[Served]:
-    with serving(folder, {"max_open": 100_000, "max_body_bytes": 100_000, **(rules or {})}) as client:
+def served(folder: Path, rules: dict[str, Any] | None = None, **webhooks: Any) -> Iterator[Served]:
+    rules = {"max_open": 100_000, "max_body_bytes": 100_000, **(rules or {})}
+    with serving(folder, rules, **webhooks) as client:
         yield Served(client)
 
 

@@ -2,17 +2,12 @@
 
 import base64
 import json
-import secrets
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from standardwebhooks import Webhook
 
 from batch_assets.errors import ConfigurationError
 from batch_assets.requests.results import Results
@@ -20,46 +15,15 @@ from batch_assets.requests.webhooks import Webhooks
 from batch_assets.server import webhooks
 from batch_assets.server.webhooks import read_secret, why_refused
 from batch_assets_tests.fakes import FakeHost
-from batch_assets_tests.http_server import http_server
 from batch_assets_tests.requests.builders import compute, open_asks, open_ledger, open_requests
 from batch_assets_tests.server.test_request_doors import Client, serving
+from batch_assets_tests.server.webhook_receiver import SECRET, Receiver, receiving
 from batch_assets_tests.waiting import wait_until
-
-SECRET = secrets.token_bytes(32)
-
-
-@dataclass
-class Receiver:
-    """Checks each message's signature as the specification's own library does, and answers these statuses, then 204."""
-
-    url: str = ""
-    statuses: list[int] = field(default_factory=list)
-    heard: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-
-    def jobs(self) -> list[str]:
-        return [message["data"]["job_id"] for _, message in self.heard]
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    found = Receiver()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            message = Webhook(base64.b64encode(SECRET).decode()).verify(body, dict(self.headers))
-            found.heard.append((self.headers["webhook-id"], message))
-            status = found.statuses.pop(0) if found.statuses else 204
-            self.send_response(status)
-            if status == 307:
-                self.send_header("Location", f"{found.url}/elsewhere")
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:
-            del format, args
-
-    with http_server(Handler) as url:
-        found.url = url
+    with receiving() as found:
         yield found
 
 
@@ -163,8 +127,8 @@ def test_what_a_dead_server_had_begun_to_send_is_sent_by_another(
         "asks", found.open_windows("asks", "", 10)
     )
     found.note_ended("asks", ended)
-    monkeypatch.setattr("batch_assets.requests.webhooks.WEBHOOK_CLAIM_SECONDS", 0.5)
-    assert [one.request.id for one in found.take(10, {}, 10)] == [job_id]
+    monkeypatch.setattr("batch_assets.requests.due_ends.WEBHOOK_CLAIM_SECONDS", 0.5)
+    assert [one.id for one in found.take(10, {}, 10)] == [job_id]
     assert found.take(10, {}, 10) == [], "it is at work with one"
     database.dispose()
     monkeypatch.setattr(webhooks, "LOOK_SECONDS", 0.02)
@@ -207,7 +171,9 @@ def test_a_receiver_that_does_not_answer_keeps_nobody_elses_waiting(
     ],
 )
 def test_other_urls_are_refused(url: str) -> None:
-    assert (why_refused(url, allow_private=False) or "").startswith("X-Webhook-Url: ")
+    assert (why_refused("X-Webhook-Url", url, can_sign=True, allow_private=False) or "").startswith(
+        "X-Webhook-Url: "
+    )
 
 
 def test_a_url_that_is_refused_takes_no_request(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """Batches in the database: made once, moved from status to status by compare-and-set, listed.
 
-How a batch's lines become requests is `taking.py`'s; when it moves, `control/batches/`'s.
+How a batch's lines become requests is `taking.py`'s; when it moves, that of `batch_taking.py` and `batch_ending.py` in
+`control/`.
 """
 
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 import sqlalchemy as sa
@@ -27,7 +29,7 @@ VALIDATING, FAILED, IN_PROGRESS, FINALIZING, COMPLETED, EXPIRED, CANCELLING, CAN
 ENDED = (COMPLETED, FAILED, EXPIRED, CANCELLED)
 REPEATED_WITHIN_SECONDS = 24 * 3600.0
 """So long a POST that a client repeats is the batch that the first one made."""
-_COLUMNS = (
+BATCH_COLUMNS = (
     "number, id, tenant, pipeline, endpoint, input_file, completion_window, metadata, status, created, expires, "
     "output_seconds, in_progress_at, finalizing_at, cancelling_at, ended_at, model, errors, line, place, total, "
     "completed, failed, input_tokens, output_tokens, output_file, error_file"
@@ -69,7 +71,10 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class NewBatch:
-    """What a client asks for. `metadata` is as it was sent; the results are kept for `output_seconds`."""
+    """What a client asks for. `metadata` is as it was sent; the results are kept for `output_seconds`.
+
+    `webhook` is the URL that is to hear of its end.
+    """
 
     tenant: str
     pipeline: str
@@ -79,6 +84,7 @@ class NewBatch:
     window_seconds: float
     output_seconds: float
     metadata: Mapping[str, str] | None
+    webhook: str | None = None
 
 
 class BatchStore:
@@ -112,6 +118,10 @@ class BatchStore:
                     "status": VALIDATING, "created": now, "expires": now + new.window_seconds,
                     "output_seconds": new.output_seconds,
                 })  # fmt: skip
+                if new.webhook is not None:
+                    receiver = urlsplit(new.webhook).netloc
+                    hooked = {"id": batch_id, "url": new.webhook, "receiver": receiver}
+                    connection.execute(_INSERT_WEBHOOK, hooked)
         found = self.find(batch_id)
         assert found is not None, batch_id
         return found
@@ -119,7 +129,7 @@ class BatchStore:
     def find(self, batch_id: str) -> Batch | None:
         """The batch with this id; None where there is none."""
         self._database.prepare()
-        query = sa.text(f"SELECT {_COLUMNS} FROM requests_batches WHERE id = :id")
+        query = sa.text(f"SELECT {BATCH_COLUMNS} FROM requests_batches WHERE id = :id")
         with self._database.read() as connection:
             row = connection.execute(query, {"id": batch_id}).one_or_none()
         return None if row is None else Batch(*row)
@@ -130,7 +140,7 @@ class BatchStore:
         where = "" if tenant is None else " AND tenant = :tenant"
         where += "" if before is None else " AND number < :before"
         query = sa.text(
-            f"SELECT {_COLUMNS} FROM requests_batches WHERE 1 = 1{where} ORDER BY number DESC LIMIT :most"
+            f"SELECT {BATCH_COLUMNS} FROM requests_batches WHERE 1 = 1{where} ORDER BY number DESC LIMIT :most"
         )
         values = {"tenant": tenant, "before": before, "most": most}
         with self._database.read() as connection:
@@ -177,7 +187,11 @@ class BatchStore:
         self._database.prepare()
         with self._database.write() as connection:
             numbers = list(connection.scalars(_ENDED, {"pipeline": pipeline, "before": before}))
-            for table, name in (("requests_batch_lines", "batch"), ("requests_batches", "number")):
+            for table, name in (
+                ("requests_batch_lines", "batch"),
+                ("requests_batch_webhooks", "number"),
+                ("requests_batches", "number"),
+            ):
                 if numbers:
                     delete = sa.text(f"DELETE FROM {table} WHERE {name} = :number")
                     connection.execute(delete, [{"number": number} for number in numbers])
@@ -191,7 +205,10 @@ def move(connection: sa.Connection, batch: Batch, status: str, values: Mapping[s
         f"UPDATE requests_batches SET status = :status{changed} WHERE number = :number AND status = :before"
     )
     given = {**values, "status": status, "number": batch.number, "before": batch.status}
-    return bool(connection.execute(update, given).rowcount)
+    moved = bool(connection.execute(update, given).rowcount)
+    if moved and status in ENDED:
+        connection.execute(_WEBHOOK_DUE, {"number": batch.number})
+    return moved
 
 
 _KNOWN = sa.text(
@@ -199,10 +216,10 @@ _KNOWN = sa.text(
     "AND metadata = :metadata AND created > :since ORDER BY number DESC LIMIT 1"
 )
 _UNFINISHED = sa.text(
-    f"SELECT {_COLUMNS} FROM requests_batches WHERE pipeline = :pipeline AND ended_at IS NULL ORDER BY number"
+    f"SELECT {BATCH_COLUMNS} FROM requests_batches WHERE pipeline = :pipeline AND ended_at IS NULL ORDER BY number"
 )
 _TO_TAKE = sa.text(
-    f"SELECT {_COLUMNS} FROM requests_batches WHERE pipeline = :pipeline AND ended_at IS NULL AND expires > :now "
+    f"SELECT {BATCH_COLUMNS} FROM requests_batches WHERE pipeline = :pipeline AND ended_at IS NULL AND expires > :now "
     "AND (status = 'validating' OR status = 'in_progress' "
     "AND place < (SELECT bytes FROM requests_files WHERE id = input_file)) ORDER BY number LIMIT :most"
 )
@@ -210,6 +227,14 @@ _INSERT = sa.text(
     "INSERT INTO requests_batches (id, tenant, pipeline, endpoint, input_file, completion_window, metadata, status, "
     "created, expires, output_seconds) VALUES (:id, :tenant, :pipeline, :endpoint, :input_file, :completion_window, "
     ":metadata, :status, :created, :expires, :output_seconds)"
+)
+_INSERT_WEBHOOK = sa.text(
+    "INSERT INTO requests_batch_webhooks (number, pipeline, url, receiver) "
+    "SELECT number, pipeline, :url, :receiver FROM requests_batches WHERE id = :id"
+)
+_WEBHOOK_DUE = sa.text(
+    "UPDATE requests_batch_webhooks SET due = (SELECT ended_at FROM requests_batches WHERE number = :number) "
+    "WHERE number = :number AND due IS NULL"
 )
 _ENDED = sa.text(
     "SELECT number FROM requests_batches WHERE pipeline = :pipeline AND ended_at IS NOT NULL "

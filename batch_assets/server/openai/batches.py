@@ -5,7 +5,7 @@ The batch is on disk before it is answered; the pipeline's own process takes it 
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 LISTED, MOST_LISTED = 20, 100
 MOST_METADATA, LONGEST_KEY, LONGEST_VALUE = 16, 64, 512
 """OpenAI's limits of a batch's metadata."""
+WEBHOOK = "webhook"
+"""The key of a batch's metadata whose URL is told of its end."""
 RETRY_HEADER = "x-stainless-retry-count"
 """By which OpenAI's clients say that they have asked before, and had no answer."""
 _WINDOW = re.compile(r"([0-9]{1,6})([smhdw])")
@@ -52,12 +54,19 @@ class Batches:
     """The batches of one deployment."""
 
     def __init__(
-        self, pipelines: RequestPipelines, files: Files, store: BatchStore, opened: OpenRequests
+        self,
+        pipelines: RequestPipelines,
+        files: Files,
+        store: BatchStore,
+        opened: OpenRequests,
+        why_no_webhook: Callable[[str, str], str | None],
     ) -> None:
+        """`why_no_webhook` tells, of where a URL is named and the URL, why it cannot hear of an end."""
         self._pipelines = pipelines
         self._files = files
         self._store = store
         self._opened = opened
+        self._why_no_webhook = why_no_webhook
 
     async def create(self, request: Request) -> Response:
         """Take a batch."""
@@ -76,6 +85,7 @@ class Batches:
             raise Refused(400, told, param="completion_window")
         metadata, kept = _metadata(asked.get("metadata")), _kept(asked.get("output_expires_after"))
         file = self._input(asked.get("input_file_id"), request)
+        webhook = self._webhook(metadata)
         pipeline = self._pipeline_of(file, endpoint)
         is_repeated = request.headers.get(RETRY_HEADER, "0").strip() not in ("", "0")
         if not is_repeated:
@@ -89,6 +99,7 @@ class Batches:
             int(found[1]) * _UNITS[found[2]],
             pipeline.rules.keep.total_seconds() if kept is None else kept,
             metadata,
+            webhook,
         )
         return answer(shown(self._store.create(new, is_repeated=is_repeated)))
 
@@ -101,6 +112,14 @@ class Batches:
             told = f"input_file_id: file {file.id} is for {file.purpose!r}, and not for {INPUT!r}"
             raise Refused(400, told, param="input_file_id")
         return file
+
+    def _webhook(self, metadata: Mapping[str, str] | None) -> str | None:
+        """The URL that is to hear of the batch's end."""
+        url = (metadata or {}).get(WEBHOOK)
+        reason = None if url is None else self._why_no_webhook(f"metadata: {WEBHOOK}", url)
+        if reason is not None:
+            raise Refused(400, reason, param="metadata")
+        return url
 
     def _pipeline_of(self, file: StoredFile, endpoint: str) -> RequestPipeline:
         """The pipeline of the first line that names one which answers the endpoint; with no such line, any."""
