@@ -122,6 +122,7 @@ _STEPS: tuple[tuple[str, ...], ...] = (
             output_tokens BIGINT NOT NULL DEFAULT 0, output_file {text}, error_file {text})""",
         "CREATE UNIQUE INDEX requests_batches_by_id ON requests_batches (id)",
         "CREATE INDEX requests_batches_by_tenant ON requests_batches (tenant, number)",
+        "CREATE INDEX requests_batches_by_input ON requests_batches (input_file)",
         "CREATE INDEX requests_batches_open ON requests_batches (pipeline, number) WHERE ended_at IS NULL",
         "CREATE INDEX requests_batches_ended ON requests_batches (pipeline, ended_at) WHERE ended_at IS NOT NULL",
         """CREATE TABLE requests_batch_lines (

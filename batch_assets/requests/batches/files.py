@@ -125,7 +125,8 @@ class FileStore:
     def delete(self, file: StoredFile) -> None:
         """Show it to nobody any longer; its bytes go once no batch needs them."""
         update = sa.text(
-            "UPDATE requests_files SET deleted_at = :now WHERE number = :number AND deleted_at IS NULL"
+            "UPDATE requests_files SET deleted_at = :now, expires = :now "
+            "WHERE number = :number AND deleted_at IS NULL"
         )
         with self._database.write() as connection:
             connection.execute(update, {"number": file.number, "now": self._database.now(connection)})
@@ -173,7 +174,7 @@ _MAKE_KNOWN = sa.text(
     "expires = created + :seconds, deleted_at = NULL WHERE id = :id"
 )
 _TO_REMOVE = sa.text(
-    f"SELECT {_COLUMNS} FROM requests_files WHERE root = :root AND (deleted_at < :now OR expires < :now) "
+    f"SELECT {_COLUMNS} FROM requests_files WHERE root = :root AND expires < :now "
     "AND NOT EXISTS (SELECT 1 FROM requests_batches WHERE input_file = requests_files.id AND ended_at IS NULL) "
     "LIMIT :most"
 )
