@@ -7,7 +7,7 @@ from typing import Any
 
 from batch_assets.control.batch_files import CANCELLED as CANCELLED_CODE
 from batch_assets.control.batch_files import EXPIRED as EXPIRED_CODE
-from batch_assets.control.batch_files import BatchWriter, NotEnded
+from batch_assets.control.batch_files import BatchWriter, NotEnded, withdrawn
 from batch_assets.control.batch_taking import is_taken
 from batch_assets.control.pipeline import Pipeline, take_root
 from batch_assets.crash_points import crash_point
@@ -111,13 +111,13 @@ class BatchEnding:
     def _end(self, batch: Batch, *, is_late: bool) -> bool:
         """Write the files of a batch and end it; False where some of its requests are computed again meanwhile."""
         is_cancelled = batch.status == CANCELLING
-        if is_cancelled or is_late:
+        code = CANCELLED_CODE if is_cancelled else EXPIRED_CODE if is_late else None
+        if code is not None:
             end_waiting(self._database, batch, expired=not is_cancelled)
+            self._withdraw(batch, code)
         take_root(self._pipeline)
         try:
-            files = self._writer.write(
-                batch, CANCELLED_CODE if is_cancelled else EXPIRED_CODE if is_late else None
-            )
+            files = self._writer.write(batch, code)
         except NotEnded:
             return False
         crash_point("batch-files-written")
@@ -137,3 +137,10 @@ class BatchEnding:
                     values[name] = file.id
                     make_known(connection, file.id, file.written, batch.output_seconds)
             return move(connection, batch, status, {**values, "ended_at": now})
+
+    def _withdraw(self, batch: Batch, code: str) -> None:
+        """Have nothing computed of its requests that has not begun, as far as they share no shard with others'."""
+        shards = TakenLines(self._database, batch).by_shard()
+        ledger, name = self._pipeline.ledger, self._pipeline.name
+        rows = ledger.shards(name, keys=sorted(shards)) if shards else []
+        ledger.withdraw(name, [row.key for row in rows if row.records == shards[row.key]], withdrawn(code))

@@ -28,6 +28,11 @@ WORDS = {
 }
 
 
+def withdrawn(code: str) -> str:
+    """Why a shard of requests of such a batch alone is not computed."""
+    return f"{code}: {WORDS[code]}"
+
+
 class NotEnded(Exception):
     """A request of the batch is computed."""
 
@@ -130,7 +135,8 @@ def _write_line(batch: Batch, line: _Line, code: str | None, files: BatchFiles) 
 def _error_of(outcome: Outcome | None, code: str | None, files: BatchFiles) -> tuple[str, str]:
     if outcome is not None and outcome.status == FAILED:
         told = outcome.error or {"code": "job_failed", "message": "its job failed"}
-        return told["code"], told["message"]
+        if code is None or told["message"] != withdrawn(code):
+            return told["code"], told["message"]
     if code is not None:
         files.cut_short = True
         return code, WORDS[code]

@@ -16,7 +16,7 @@ from batch_assets.ledger.places import still_at
 from batch_assets.ledger.rows import Place
 from batch_assets.ledger.schema import jobs, pipelines, shards, submissions
 from batch_assets.ledger.states import AT_SERVICE, ENDED, MOVES, State
-from batch_assets.ledger.store import Store, repeatable
+from batch_assets.ledger.store import Store, batches, repeatable
 from batch_assets.ledger.story import Event, Told
 
 _BY_ORDER, _GOES_ON = "ordered by a person", "costs no attempt; the next run goes on"
@@ -73,6 +73,20 @@ class Moves(Store):
             condition = sa.and_(some, shards.c.state.in_(frm), _FREE, still_at(pipeline, place))
             told = Told(Event.STOPPED, _BY_ORDER, _GOES_ON) if to is State.STOPPED else None
             moved += self._change_batch(pipeline, condition, {"state": to, **values}, told)
+        return moved
+
+    def withdraw(self, pipeline: str, keys: Sequence[str], why: str) -> list[str]:
+        """Shards that nobody wants any more become EXHAUSTED before they begin; the keys moved.
+
+        One that somebody holds, a service included, stays where it is, and so does one of which rows are committed.
+        """
+        waiting = shards.c.state.in_([State.PREPARED, State.READY, State.QUEUED])
+        values = {"state": State.EXHAUSTED, "error": why, "job": None}
+        told = Told(Event.WITHDRAWN, why, "it is not computed")
+        moved: list[str] = []
+        for some in batches(keys):
+            condition = sa.and_(shards.c.key.in_(some), waiting, shards.c.fingerprint.is_(None), _FREE)
+            moved += self._change_batch(pipeline, condition, values, told)
         return moved
 
     def retry(self, pipeline: str, keys: Sequence[str] | None = None) -> list[str]:

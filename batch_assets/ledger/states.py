@@ -25,7 +25,7 @@ class State(StrEnum):
     STOPPED = "stopped"  # at the service, or before it was ever there
     COLLECTING = "collecting"  # results are fetched, or data files written and the commit marker being put
     COLLECTED = "collected"  # committed
-    EXHAUSTED = "exhausted"  # attempts spent
+    EXHAUSTED = "exhausted"  # attempts spent, or wanted by nobody before it began
 
 
 class SubmissionState(StrEnum):
@@ -68,8 +68,10 @@ MOVES: dict[State, frozenset[State]] = {
     # From PLANNED on a lost ledger goes straight to where the job is.
     State.PLANNED: frozenset({State.PREPARED, State.READY, State.QUEUED, State.SUBMITTED}),
     State.PREPARED: frozenset({State.PLANNED, State.READY, State.QUEUED, State.SUBMITTED, State.EXHAUSTED}),
-    State.READY: frozenset({State.PLANNED, State.PREPARED, State.RUNNING, State.STOPPED}),
-    State.QUEUED: frozenset({State.PREPARED, State.READY, State.SUBMITTING, State.SUBMITTED, State.STOPPED}),
+    State.READY: frozenset({State.PLANNED, State.PREPARED, State.RUNNING, State.STOPPED, State.EXHAUSTED}),
+    State.QUEUED: frozenset(
+        {State.PREPARED, State.READY, State.SUBMITTING, State.SUBMITTED, State.STOPPED, State.EXHAUSTED}
+    ),
     State.SUBMITTING: frozenset({State.QUEUED, State.SUBMITTED, State.RUNNING, *ENDED}),
     State.SUBMITTED: frozenset({State.RUNNING, *ENDED}),
     State.RUNNING: frozenset(

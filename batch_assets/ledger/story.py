@@ -31,6 +31,7 @@ class Event(StrEnum):
     COLLECTED = "collected"  # committed
     ADOPTED = "adopted"  # its commit marker, or its job, was found
     STOPPED = "stopped"
+    WITHDRAWN = "withdrawn"  # nobody wants its results any more
     STARTED = "started again"
     RETRIED = "retried"  # by a person, after it was given up
     RECOMPUTED = "to be computed again"

@@ -26,12 +26,15 @@ class Ends(Protocol):
     @property
     def due(self) -> DueEnds[Any]:
         """Which of them are to be told, and to whom."""
+        ...
 
     def look(self) -> None:
         """Note those that have come."""
+        ...
 
     def message(self, end: DueEnd[Any]) -> bytes:
         """What is told of one."""
+        ...
 
 
 class NotEnded(BatchAssetsError):

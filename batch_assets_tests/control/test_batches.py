@@ -14,7 +14,9 @@ from batch_assets.control.batch_ending import BatchEnding
 from batch_assets.control.batch_taking import take_batches
 from batch_assets.control.client_files import remove_client_files
 from batch_assets.control.pipeline import Pipeline
+from batch_assets.control.request_planning import plan_requests, request_source
 from batch_assets.control.request_removal import remove_expired
+from batch_assets.control.request_worker import prepare_planned
 from batch_assets.errors import StorageError
 from batch_assets.merge.verification import verify
 from batch_assets.requests.account import read_account
@@ -85,6 +87,14 @@ def expire(database: RequestsDatabase, batch_id: str) -> None:
         connection.execute(
             sa.text("UPDATE requests_batches SET expires = 1 WHERE id = :id"), {"id": batch_id}
         )
+
+
+def end_early(database: RequestsDatabase, batch_id: str, status: str) -> None:
+    """Have a batch end as expired or cancelled at the next look."""
+    if status == "expired":
+        expire(database, batch_id)
+    else:
+        assert BatchStore(database).move(batch_of(database, batch_id), "cancelling")
 
 
 OWN_WINDOWS, OPEN_WINDOW = 2, 100
@@ -167,10 +177,7 @@ def test_requests_that_wait_end_with_their_batch(tmp_path: Path, status: str) ->
     compute_batches(pipeline, database, ending)
     batch = batch_of(database, batch_id)
     assert batch.status == "in_progress"
-    if status == "expired":
-        expire(database, batch_id)
-    else:
-        assert BatchStore(database).move(batch, "cancelling")
+    end_early(database, batch_id, status)
     compute_batches(pipeline, database, ending)
     batch = batch_of(database, batch_id)
     assert (batch.status, batch.completed, batch.failed) == (status, 0, 2)
@@ -183,6 +190,50 @@ def test_requests_that_wait_end_with_their_batch(tmp_path: Path, status: str) ->
     waiting = store.find(other)
     assert told is not None and results.look_up(told).status == status
     assert waiting is not None and results.look_up(waiting).status == "queued"
+
+
+@pytest.mark.parametrize("status", ["expired", "cancelled"])
+def test_what_has_not_begun_of_a_batch_that_ends_early_is_not_computed(tmp_path: Path, status: str) -> None:
+    settings, database = make_settings(tmp_path), open_requests(tmp_path)
+    host = FakeHost()
+    pipeline = open_asks(tmp_path, settings, host)
+    batch_id = add_batch(database, settings, [f"text {number}" for number in range(7)])
+    while take_batches(pipeline, database):
+        pass
+    plan_requests(pipeline, request_source(settings, pipeline.storage, database))
+    assert prepare_planned(pipeline)
+    end_early(database, batch_id, status)
+    assert BatchEnding(pipeline, database).end_batches()
+    compute(pipeline, database)
+    assert host.computed == []
+    batch = batch_of(database, batch_id)
+    assert (batch.status, batch.completed, batch.failed) == (status, 0, 7)
+    lines = lines_of(database, batch.error_file)
+    assert {line["error"]["code"] for line in lines} == {f"batch_{status}"}
+    account = read_account(database, pipeline.ledger, NAME)
+    assert (account.failed, account.open, account.missing) == (7, 0, 0)
+    told = RequestStore(database).find(lines[0]["id"].removeprefix("batch_req_"))
+    assert told is not None
+    outcome = Results(database, pipeline.ledger).look_up(told)
+    assert outcome.status == "failed" and f"batch_{status}" in str(outcome.error)
+
+
+def test_what_shares_a_shard_with_others_is_computed_though_its_batch_is_cancelled(tmp_path: Path) -> None:
+    settings, database = make_settings(tmp_path, {"seal_records": 3}), open_requests(tmp_path)
+    host = FakeHost()
+    pipeline = open_asks(tmp_path, settings, host)
+    [other] = send(database, settings, "somebody else's")
+    batch_id = add_batch(database, settings, ["a", "b"])
+    while take_batches(pipeline, database):
+        pass
+    plan_requests(pipeline, request_source(settings, pipeline.storage, database))
+    assert prepare_planned(pipeline)
+    end_early(database, batch_id, "cancelled")
+    assert BatchEnding(pipeline, database).end_batches()
+    compute(pipeline, database)
+    waiting = RequestStore(database).find(other)
+    assert waiting is not None and Results(database, pipeline.ledger).look_up(waiting).status == "completed"
+    assert batch_of(database, batch_id).status == "cancelled"
 
 
 def test_a_shard_that_is_given_up_fails_its_lines_and_keeps_the_others(tmp_path: Path) -> None:

@@ -97,6 +97,21 @@ def test_a_held_shard_moves_by_its_claim_only(ledger: Ledger) -> None:
     assert holds(ledger, claim)
 
 
+def test_only_what_waits_and_has_no_result_is_withdrawn(ledger: Ledger) -> None:
+    computing, committed, waiting, *planned = KEYS
+    claim = claimed(ledger, computing, holder=ELSEWHERE)
+    collect(ledger, [committed])
+    make_ready(ledger, [waiting])
+    assert ledger.withdraw("texts", KEYS, "nobody wants it") == [waiting]
+    row = ledger.shard("texts", waiting)
+    assert row is not None
+    assert (row.state, row.error) == (State.EXHAUSTED, "nobody wants it")
+    assert holds(ledger, claim) and state(ledger, committed) is State.COLLECTED
+    assert {state(ledger, key) for key in planned} == {State.PLANNED}
+    assert ledger.ends("texts").failed == 100 + 3, "and those that failed of the committed one"
+    assert ledger.retry("texts") == [waiting], "a person may order it all the same"
+
+
 def test_every_move_that_is_none_is_refused(ledger: Ledger) -> None:
     for frm in State:
         for to in set(State) - MOVES[frm]:
