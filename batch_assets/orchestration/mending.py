@@ -14,6 +14,7 @@ from batch_assets.ledger.ledger import Ledger
 from batch_assets.ledger.rows import ShardRow
 from batch_assets.ledger.states import State
 from batch_assets.orchestration import metadata
+from batch_assets.orchestration.batches import batches_metadata
 from batch_assets.orchestration.partitions import add_partitions
 from batch_assets.paths import shard_generation, shard_order
 from batch_assets.plain_text import plain_logger
@@ -65,6 +66,8 @@ def missing_materializations(
         marker, uri = found
         know_partitions(instance, ledger, row.pipeline, [row.key])
         told = metadata.shard_metadata(marker, uri, ledger.story(row.pipeline, row.key))
+        if takes_requests(ledger, row.pipeline):
+            told |= batches_metadata(row.pipeline, row.key)
         events.append(dg.AssetMaterialization(key, partition=row.key, metadata=told))
     return events
 

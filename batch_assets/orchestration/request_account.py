@@ -15,12 +15,14 @@ from batch_assets.orchestration import metadata
 from batch_assets.patience import in_a_tick, pause
 from batch_assets.plain_text import plain_text
 from batch_assets.requests.account import RequestAccount, read_account
+from batch_assets.requests.batches.store import BatchStore
 from batch_assets.requests.database import deployment_database
 from batch_assets.requests.latency import recent_latencies
 from batch_assets.settings.pipeline import PipelineSettings
 from batch_assets.settings.retention import write_age
 
-ACCOUNT, ANSWERS = "account", "answers"
+ACCOUNT, ANSWERS, BATCHES = "account", "answers", "batches"
+FAILED_WITHIN_SECONDS, NAMED = 24 * 3600.0, 5
 SECONDS_BETWEEN_LOOKS = 60
 LOOKS_AT_ACCOUNT, PAUSE_SECONDS = 5, 0.2
 """While requests move from one place to the next, an account may be out: it is read again."""
@@ -43,6 +45,11 @@ def request_checks(settings: PipelineSettings) -> list[dg.AssetCheckSpec]:
             asset=plan,
             description=f"No open request is older than {write_age(rules.answer_within)} "
             "(source.requests.answer_within).",
+        ),
+        dg.AssetCheckSpec(
+            BATCHES,
+            asset=plan,
+            description="Of the batches that completed in the last 24 h, each has a result.",
         ),
     ]
 
@@ -155,3 +162,10 @@ def _verdicts(
             f"what `batch-assets status {settings.name}` says of the shards",
             found,
         )
+    failed = BatchStore(deployment_database()).all_failed(settings.name, FAILED_WITHIN_SECONDS, NAMED + 1)
+    if not failed:
+        yield BATCHES, True, "no batch of the last 24 h ended without a result", {}
+    else:
+        named = ", ".join(f"{one.id} ({one.failed:,} lines)" for one in failed[:NAMED])
+        more = " and others" if len(failed) > NAMED else ""
+        yield BATCHES, False, f"every line failed of {named}{more}; their error files say why", {}

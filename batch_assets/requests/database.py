@@ -102,6 +102,7 @@ _STEPS: tuple[tuple[str, ...], ...] = (
     ),
     (
         "ALTER TABLE requests_accepted ADD COLUMN expired BIGINT NOT NULL DEFAULT 0",
+        "ALTER TABLE requests_accepted ADD COLUMN batch BIGINT",
         """CREATE TABLE requests_files (
             number {serial}, id {text} NOT NULL, tenant {text} NOT NULL, purpose {text} NOT NULL,
             filename {text} NOT NULL, bytes BIGINT NOT NULL, lines BIGINT NOT NULL, sha256 {text} NOT NULL,

@@ -7,6 +7,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from batch_assets.control.batch_ending import BatchEnding
+from batch_assets.control.pipeline import Pipeline, open_pipeline
 from batch_assets.control.request_planning import requests_lease
 from batch_assets.ledger.holder import Holder
 from batch_assets.orchestration import mending
@@ -15,9 +17,11 @@ from batch_assets.requests.database import deployment_database
 from batch_assets.requests.results import Results
 from batch_assets.requests.store import RequestStore
 from batch_assets.settings.pipeline import PipelineSettings
+from batch_assets_tests.control.test_batches import add_batch
+from batch_assets_tests.fakes import FakeHost
 from batch_assets_tests.orchestration.deployments import SHARD_ASSETS, Deployment, deploy
 from batch_assets_tests.orchestration.test_new_input import PLAN, asked
-from batch_assets_tests.requests.builders import NAME, make_settings, send
+from batch_assets_tests.requests.builders import NAME, compute, make_settings, send
 
 
 @pytest.fixture
@@ -65,7 +69,7 @@ def test_dagster_shows_how_many_requests_are_open_and_how_long_others_took(
     figures, passed = look(deployment)
     assert (figures["open"], figures["accepted"], figures["completed"]) == (3, 3, 0)
     assert "latency_p50_seconds" not in figures
-    assert passed == {"account": True, "answers": True}
+    assert passed == {"account": True, "answers": True, "batches": True}
     [key] = deployment.plan()
     assert deployment.materialize(*SHARD_ASSETS, shards=(key, key)).success
     with database.write() as connection:
@@ -73,7 +77,7 @@ def test_dagster_shows_how_many_requests_are_open_and_how_long_others_took(
     figures, passed = look(deployment)
     assert (figures["open"], figures["oldest_seconds"], figures["completed"]) == (0, 0, 3)
     assert figures["latency_p50_seconds"] < 100 <= figures["latency_p99_seconds"] + 5
-    assert passed == {"account": True, "answers": True}
+    assert passed == {"account": True, "answers": True, "batches": True}
 
 
 def test_a_check_fails_where_a_request_waits_too_long_and_where_one_is_lost(
@@ -86,7 +90,7 @@ def test_a_check_fails_where_a_request_waits_too_long_and_where_one_is_lost(
         connection.exec_driver_sql("UPDATE requests_accepted SET arrived = arrived - 3700")
         connection.exec_driver_sql("DELETE FROM requests_accepted WHERE number = 1")
     with deploy(tmp_path, settings) as deployment:
-        assert look(deployment)[1] == {"account": False, "answers": False}
+        assert look(deployment)[1] == {"account": False, "answers": False, "batches": True}
         result = deployment.materialize("shard_plan")
         assert result.success, "a plan is made all the same"
         told = {one.check_name: one.description for one in result.get_asset_check_evaluations()}
@@ -94,6 +98,41 @@ def test_a_check_fails_where_a_request_waits_too_long_and_where_one_is_lost(
     assert "the oldest open request, of 1, came" in str(told["answers"]) and "answer_within is 1h" in str(
         told["answers"]
     )
+
+
+@pytest.mark.parametrize("computed_by", ["a run", "the server"])
+def test_a_shard_names_the_batches_that_it_has_requests_of(
+    deployment: Deployment, settings: PipelineSettings, computed_by: str
+) -> None:
+    database = deployment_database()
+    first, second = (add_batch(database, settings, texts) for texts in (["a", "b"], ["c"]))
+    send(database, settings, "of no batch")
+    [key] = deployment.plan()
+    if computed_by == "a run":
+        assert deployment.materialize(*SHARD_ASSETS, shards=(key, key)).success
+        told = deployment.metadata_of("embedding_outputs", key)
+    else:
+        compute(open_there(deployment, settings), database)
+        [event] = mending.missing_materializations(deployment.instance, deployment.ledger)
+        told = {name: value.value for name, value in event.metadata.items()}
+    assert told["batches"] == {first: 2, second: 1}
+
+
+def open_there(deployment: Deployment, settings: PipelineSettings) -> Pipeline:
+    return open_pipeline(settings, deployment.ledger, FakeHost().executor(settings))
+
+
+def test_a_check_fails_where_a_batch_has_no_result_at_all(
+    deployment: Deployment, settings: PipelineSettings
+) -> None:
+    database = deployment_database()
+    batch_id = add_batch(database, settings, [" "])
+    deployment.plan()
+    BatchEnding(open_there(deployment, settings), database).end_batches()
+    assert look(deployment)[1] == {"account": True, "answers": True, "batches": False}
+    result = deployment.materialize("shard_plan")
+    told = {one.check_name: one.description for one in result.get_asset_check_evaluations()}
+    assert f"every line failed of {batch_id} (1 lines)" in str(told["batches"])
 
 
 def test_it_leaves_them_to_a_server(deployment: Deployment, settings: PipelineSettings) -> None:

@@ -123,6 +123,9 @@ def test_no_statement_reads_all_files_or_batches_that_there_ever_were(tmp_path: 
         )
         for is_repeated in (True, False):
             store.create(new, is_repeated=is_repeated)
+        shards = [row.key for row in pipeline.ledger.shards(NAME)]
+        assert store.in_shard(NAME, shards[0])
+        store.all_failed(NAME, 3600, 5)
         BatchWebhooks(database).take(10, {}, 2)
         for tenant, before in ((None, None), ("t", None), ("t", 3), (None, 3)):
             store.newest(tenant, before, 2)

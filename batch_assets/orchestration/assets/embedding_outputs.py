@@ -13,6 +13,7 @@ from batch_assets.control.collection import collect_shards, collectable
 from batch_assets.control.shard_result import Result, ShardResult
 from batch_assets.ledger.story import StoryEntry
 from batch_assets.orchestration import interruption, metadata
+from batch_assets.orchestration.batches import batches_metadata
 from batch_assets.orchestration.partitions import SHARDS_PER_RUN, shard_partitions
 from batch_assets.orchestration.run import opened, runs_of_order
 from batch_assets.plain_text import plain_text
@@ -69,6 +70,8 @@ def build_embedding_outputs(settings: PipelineSettings) -> dg.AssetsDefinition:
                 found = metadata.shard_metadata(
                     result.marker, uri, pipeline.ledger.story(settings.name, result.key)
                 )
+                if settings.source.requests is not None:
+                    found |= batches_metadata(settings.name, result.key)
                 # Yielded, not logged: what is logged is stored only when the step ends.
                 yield dg.AssetMaterialization(key, partition=result.key, metadata=found)
                 pipeline.ledger.set_pictured(settings.name, [result.key])

@@ -5,6 +5,7 @@ How a batch's lines become requests is `taking.py`'s; when it moves, that of `ba
 """
 
 import secrets
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -159,6 +160,31 @@ class BatchStore:
         with self._database.read() as connection:
             return [Batch(*row) for row in connection.execute(_UNFINISHED, {"pipeline": pipeline})]
 
+    def in_shard(self, pipeline: str, shard: str) -> dict[str, int]:
+        """The ids of the batches that have requests in a shard, and how many each."""
+        self._database.prepare()
+        found: Counter[str] = Counter()
+        with self._database.read() as connection:
+            # One by one: asked for all at once, SQLite reads every request of the pipeline.
+            for window, first, last in connection.execute(
+                _SEGMENTS, {"pipeline": pipeline, "shard": shard}
+            ).all():
+                values = {"pipeline": pipeline, "window": window, "first": first, "last": last}
+                for row in connection.execute(_IN_SEGMENT, values):
+                    found[row.id] += row.requests
+        return dict(found)
+
+    def all_failed(self, pipeline: str, seconds: float, most: int) -> list[Batch]:
+        """Batches that completed within the last so many seconds without a single result, newest first."""
+        self._database.prepare()
+        with self._database.read() as connection:
+            values = {
+                "pipeline": pipeline,
+                "since": self._database.now(connection) - seconds,
+                "most": most,
+            }
+            return [Batch(*row) for row in connection.execute(_ALL_FAILED, values)]
+
     def move(self, batch: Batch, status: str, **values: Any) -> bool:
         """Take a batch from the status that it has to another one; False where somebody else was first.
 
@@ -227,6 +253,20 @@ _INSERT = sa.text(
     "INSERT INTO requests_batches (id, tenant, pipeline, endpoint, input_file, completion_window, metadata, status, "
     "created, expires, output_seconds) VALUES (:id, :tenant, :pipeline, :endpoint, :input_file, :completion_window, "
     ":metadata, :status, :created, :expires, :output_seconds)"
+)
+_SEGMENTS = sa.text(
+    "SELECT window_name, first_row, last_row FROM requests_segments WHERE pipeline = :pipeline AND shard = :shard"
+)
+_IN_SEGMENT = sa.text(
+    "SELECT requests_batches.id, count(*) AS requests FROM requests_accepted "
+    "JOIN requests_batches ON requests_batches.number = batch "
+    "WHERE requests_accepted.pipeline = :pipeline AND window_name = :window AND requests_accepted.line >= :first "
+    "AND requests_accepted.line < :last GROUP BY requests_batches.id, requests_batches.number "
+    "ORDER BY requests_batches.number"
+)
+_ALL_FAILED = sa.text(
+    f"SELECT {BATCH_COLUMNS} FROM requests_batches WHERE pipeline = :pipeline AND ended_at IS NOT NULL "
+    "AND ended_at > :since AND status = 'completed' AND completed = 0 ORDER BY ended_at DESC LIMIT :most"
 )
 _INSERT_WEBHOOK = sa.text(
     "INSERT INTO requests_batch_webhooks (number, pipeline, url, receiver) "

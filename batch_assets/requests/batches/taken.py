@@ -74,7 +74,7 @@ def _request(columns: list[object]) -> Request | None:
 _COUNTS = sa.text(
     "SELECT sum(CASE WHEN request IS NULL THEN 1 ELSE 0 END) AS rejected, count(request) AS requests, "
     "sum(CASE WHEN cancelled_at IS NOT NULL THEN 1 ELSE 0 END) AS cancelled "
-    "FROM requests_batch_lines LEFT JOIN requests_accepted ON id = request WHERE batch = :batch"
+    "FROM requests_batch_lines LEFT JOIN requests_accepted ON id = request WHERE requests_batch_lines.batch = :batch"
 )
 _BY_SHARD = sa.text(
     "SELECT shard, count(*) AS requests FROM requests_batch_lines "
@@ -82,11 +82,11 @@ _BY_SHARD = sa.text(
     "JOIN requests_segments ON requests_segments.pipeline = requests_accepted.pipeline "
     "AND requests_segments.window_name = requests_accepted.window_name "
     "AND requests_accepted.line >= first_row AND requests_accepted.line < last_row "
-    "WHERE batch = :batch GROUP BY shard"
+    "WHERE requests_batch_lines.batch = :batch GROUP BY shard"
 )
 _REQUEST = ", ".join(f"requests_accepted.{name}" for name in REQUEST_COLUMNS.split(", "))
 _LINES = sa.text(
-    f"SELECT requests_batch_lines.line, custom_id, is_base64, code, message, {_REQUEST} FROM requests_batch_lines "
+    f"SELECT lines.line, custom_id, is_base64, code, message, {_REQUEST} FROM requests_batch_lines AS lines "
     "LEFT JOIN requests_accepted ON requests_accepted.id = request "
-    "WHERE batch = :batch AND requests_batch_lines.line > :after ORDER BY requests_batch_lines.line LIMIT :most"
+    "WHERE lines.batch = :batch AND lines.line > :after ORDER BY lines.line LIMIT :most"
 )

@@ -87,6 +87,7 @@ def _take(
         {
             "id": job_id_of(batch, one.number),
             "pipeline": batch.pipeline,
+            "batch": batch.number,
             "tenant": batch.tenant,
             "arrived": batch.created,
             "size": len(one.record or b""),
@@ -138,8 +139,8 @@ _ADVANCE = sa.text(
     "WHERE number = :number AND place = :before AND status = 'in_progress'"
 )
 _ACCEPT = sa.text(
-    "INSERT INTO requests_accepted (id, pipeline, tenant, arrived, size, body, window_name, line) "
-    "VALUES (:id, :pipeline, :tenant, :arrived, :size, :body, :window, :line)"
+    "INSERT INTO requests_accepted (id, pipeline, batch, tenant, arrived, size, body, window_name, line) "
+    "VALUES (:id, :pipeline, :batch, :tenant, :arrived, :size, :body, :window, :line)"
 )
 _ADD_LINES = sa.text(
     "INSERT INTO requests_batch_lines (batch, line, custom_id, request, is_base64, code, message) "
